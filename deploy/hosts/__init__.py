@@ -1,0 +1,1 @@
+"""Hosts: one transport each; commands as argv, files written atomically, the engine over the same transport."""

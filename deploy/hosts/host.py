@@ -1,0 +1,65 @@
+"""The shape of a host that steps work on; `ssh.py` and `local.py` fill it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from deploy.hosts.engine import Engine
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command printed and how it ended."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode(errors="replace")
+
+
+class Host(Protocol):
+    """One machine with a Docker Engine.
+
+    Every method raises `HostUnreachable` when the transport fails or stays silent past its
+    timeout, and may be called from several threads.
+    """
+
+    name: str
+    address: str
+
+    @property
+    def engine(self) -> Engine:
+        """The host's Docker Engine, over the same transport, connected on first use."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        timeout: float = 60.0,
+        check: bool = True,
+    ) -> CommandResult:
+        """Run a command without a shell's reading of it.
+
+        A remote process that outlives `timeout` seconds is killed. Raises `CommandFailed` where
+        `check` is set and the status is not 0.
+        """
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a file so that a reader sees the old content or the new, never a part.
+
+        Makes missing parent folders (0700).
+        """
+
+    def read_file(self, path: str) -> bytes | None:
+        """The content of a file, or None where there is none."""
+
+    def close(self) -> None:
+        """End the transport; safe to call twice."""

@@ -1,8 +1,8 @@
-"""What can go wrong, each with the exit code that scripts rely on and a hint for the person who reads it.
+"""What can go wrong, each with the exit code that scripts rely on and a hint for who reads it.
 
-Exit codes: 0 done or nothing to do · 2 wrong usage or configuration · 3 a gate refused · 4 locked by
-someone else · 5 the release failed and was reverted · 6 the revert failed too · 7 a host could not
-be reached.
+Exit codes: 0 done or nothing to do · 2 wrong usage or configuration · 3 a gate refused · 4 locked
+by someone else · 5 the release failed and was reverted · 6 the revert failed too · 7 a host could
+not be reached.
 """
 
 from __future__ import annotations

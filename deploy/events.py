@@ -1,4 +1,4 @@
-"""What happens during a run, as values; the console, the plain log and `--json` listen to the same ones."""
+"""What happens during a run, as values; console, plain log and `--json` hear the same ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Hosts: one transport each; commands as argv, files written atomically, the engine over the same transport."""
+"""Hosts: one transport each for commands as argv, files written atomically and the engine."""

@@ -1,0 +1,1 @@
+"""The checks that `invoke lint` and `invoke test` run."""

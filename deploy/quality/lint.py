@@ -1,0 +1,105 @@
+"""The static checks: run all of them, say how each ended and how long it took, fail at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess  # nosec B404 - argument lists of our own making only
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.checkout import ROOT, program
+from deploy.errors import GateRefused
+
+PYTHON = ("amani_app", "deploy", "tests", "migrations", "tasks.py", "wsgi.py", "gunicorn.conf.py")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One tool over the files that it is for."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a check ended; `seconds` is wall time."""
+
+    check: Check
+    status: int
+    output: str
+    seconds: float
+
+
+def run_all(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
+    """Run every check side by side; raises `GateRefused` naming those that failed."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        verdicts = list(pool.map(lambda check: _run(check, root), checks(root)))
+    for verdict in verdicts:
+        word = "ok" if verdict.status == 0 else "FAILED"
+        report(f"{verdict.check.name:<14}{word:<8}{verdict.seconds:6.1f} s")
+        if verdict.status != 0:
+            report(verdict.output.rstrip())
+    if failed := [verdict.check.name for verdict in verdicts if verdict.status != 0]:
+        hint = "./inv format does what black asks for" if "black" in failed else ""
+        raise GateRefused(f"lint: {', '.join(failed)} failed", hint=hint)
+
+
+def checks(root: Path = ROOT) -> list[Check]:
+    """The checks for what this checkout holds, the slowest first."""
+    python = tuple(path for path in PYTHON if (root / path).exists())
+    shipped = tuple(path for path in python if path not in {"tests", "migrations"})
+    typed = tuple(path for path in python if path in {"amani_app", "deploy", "tasks.py"})
+    found = [
+        Check("mypy", (program("mypy"), *typed)),
+        Check("bandit", (program("bandit"), "-q", "-c", "pyproject.toml", "-r", *shipped)),
+        Check("flake8", (program("flake8"), *python)),
+        Check("black", (program("black"), "--check", "--quiet", "--diff", *python)),
+        Check(
+            "import-linter",
+            (program("lint-imports"), "--no-logo", "--no-cache", "--config", "setup.cfg"),
+        ),
+    ]
+    if scripts := shell_scripts(root):
+        found.append(Check("shellcheck", (program("shellcheck"), *scripts)))
+    if dockerfiles := sorted(str(path.relative_to(root)) for path in root.glob("Dockerfile*")):
+        found.append(Check("hadolint", (program("hadolint"), *dockerfiles)))
+    return found
+
+
+def shell_scripts(root: Path = ROOT) -> list[str]:
+    """Tracked or new files that a shell runs: by their `.sh`, or by their first line."""
+    listed = subprocess.run(  # nosec B603 B607
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=root,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    return sorted(name for name in listed.split("\0") if name and _is_shell(root / name))
+
+
+def format_all(root: Path = ROOT) -> None:
+    """Let black rewrite what it would complain about."""
+    python = [path for path in PYTHON if (root / path).exists()]
+    subprocess.run([program("black"), *python], cwd=root, check=True)  # nosec B603
+
+
+def _is_shell(path: Path) -> bool:
+    if path.suffix == ".sh":
+        return path.is_file()
+    if path.suffix or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(80)
+    return first.startswith(b"#!") and first.split()[-1].endswith((b"/sh", b"bash", b"/dash"))
+
+
+def _run(check: Check, root: Path) -> Verdict:
+    started = time.monotonic()
+    done = subprocess.run(  # nosec B603
+        check.argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return Verdict(check, done.returncode, done.stdout, time.monotonic() - started)

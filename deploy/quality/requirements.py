@@ -1,0 +1,28 @@
+"""The lock files: every package of a set with the hashes of what may be installed."""
+
+from __future__ import annotations
+
+import subprocess  # nosec B404 - argument lists of our own making only
+
+from deploy.checkout import ROOT, program
+from deploy.errors import UsageError
+
+LOCKS = {
+    "requirements/service.in": "requirements.txt",
+    "requirements/deploy.in": "requirements-deploy.txt",
+    "requirements/dev.in": "requirements-dev.txt",
+}
+INDEX = "https://pypi.org/simple"
+
+
+def lock_all() -> None:
+    """Write each lock from its `.in`, keeping versions that still fit; raises `UsageError` where
+    no set of versions does."""
+    for source, lock in LOCKS.items():
+        argv = [program("uv"), "pip", "compile", source, "-o", lock]
+        argv += ["--universal", "--python-version", "3.11", "--generate-hashes", "--quiet"]
+        argv += ["--no-emit-index-url", "--no-emit-find-links", "--default-index", INDEX]
+        argv += ["--custom-compile-command", "invoke lock-requirements"]
+        if subprocess.run(argv, cwd=ROOT).returncode != 0:  # nosec B603
+            raise UsageError(f"{source} cannot be resolved; uv's own words stand above")
+        print(f"{source} -> {lock}")

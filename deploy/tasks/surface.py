@@ -1,0 +1,110 @@
+"""How a typed function becomes a task: arguments converted, failures printed, exit codes kept."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
+
+from deploy.errors import DeployError, UsageError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def task(
+    *,
+    help: Mapping[str, str] | None = None,  # noqa: A002 - Invoke's own name
+    name: str | None = None,
+    positional: Sequence[str] = (),
+    iterable: Sequence[str] = (),
+    incrementable: Sequence[str] = (),
+) -> Callable[[Callable[..., Any]], Task[Any]]:
+    """Make a task of a function whose first parameter is Invoke's context.
+
+    Parameters annotated `int` or `float` (optional or not) are converted, with a clean error
+    where the value is none. A `DeployError` ends the run with its message, its hint and its exit
+    code; anything else is a defect and keeps its traceback.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Task[Any]:
+        made: Task[Any] = invoke_task(
+            _guard(function),
+            name=name,
+            help=dict(help or {}),
+            positional=tuple(positional),
+            iterable=list(iterable),
+            incrementable=list(incrementable),
+            # A one-letter flag made up by Invoke turns a typo into an option.
+            auto_shortflags=False,
+        )
+        return made
+
+    return decorate
+
+
+def _guard(function: Callable[..., Any]) -> Callable[..., None]:
+    signature = inspect.signature(function)
+    converters = _converters(function, signature)
+
+    @functools.wraps(function)
+    def guarded(context: Context, *args: Any, **kwargs: Any) -> None:
+        try:
+            bound = signature.bind(context, *args, **kwargs)
+            for parameter, convert in converters.items():
+                if parameter in bound.arguments:
+                    bound.arguments[parameter] = convert(bound.arguments[parameter])
+            function(*bound.args, **bound.kwargs)
+        except DeployError as error:
+            _print_error(error)
+            raise Exit(code=error.exit_code) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise Exit(code=INTERRUPTED) from None
+
+    # Invoke types an option by its default: an int there ends a wrong value in a traceback.
+    guarded.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            parameter.replace(default=None) if parameter.name in converters else parameter
+            for parameter in signature.parameters.values()
+        ]
+    )
+    return guarded
+
+
+def _converters(
+    function: Callable[..., Any], signature: inspect.Signature
+) -> dict[str, Callable[[str | None], Any]]:
+    hints = typing.get_type_hints(function)
+    found: dict[str, Callable[[str | None], Any]] = {}
+    for name, parameter in signature.parameters.items():
+        kinds = {hints.get(name), *typing.get_args(hints.get(name))}
+        for kind in (int, float):
+            if kind in kinds and parameter.default is not parameter.empty:
+                found[name] = functools.partial(_convert, name, kind, parameter.default)
+    return found
+
+
+def _convert(name: str, kind: type[int] | type[float], default: Any, value: str | None) -> Any:
+    if value is None:
+        return default
+    try:
+        return kind(value)
+    except ValueError:
+        option = "--" + name.replace("_", "-")
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{option} takes {what}, not {value!r}") from None
+
+
+def _print_error(error: DeployError) -> None:
+    print(f"error: {error.message}", file=sys.stderr)
+    for line in error.hint.splitlines():
+        print(f"  {line}", file=sys.stderr)

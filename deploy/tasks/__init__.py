@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from deploy.tasks import quality
+from deploy.tasks import image, quality
 
 namespace = Collection(
     quality.lint,
     quality.format_code,
     quality.lock_requirements,
+    image=Collection(image.bases),
 )

@@ -12,7 +12,6 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task
-from invoke.tasks import task as invoke_task
 
 from deploy.errors import DeployError, UsageError
 
@@ -36,7 +35,7 @@ def task(
     """
 
     def decorate(function: Callable[..., Any]) -> Task[Any]:
-        made: Task[Any] = invoke_task(
+        return Task(
             _guard(function),
             name=name,
             help=dict(help or {}),
@@ -46,7 +45,6 @@ def task(
             # A one-letter flag made up by Invoke turns a typo into an option.
             auto_shortflags=False,
         )
-        return made
 
     return decorate
 

@@ -1,0 +1,263 @@
+"""What is shipped: versions, builds, images by digest, releases."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess  # nosec B404 - git, with a fixed argv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy.errors import UsageError
+
+FIRST_VERSION = "0.1.0"
+"""What a repository without any version tag is on its way to."""
+
+SCHEMA_HEAD = "amani.schema.head"
+_OCI = "org.opencontainers.image."
+
+# https://semver.org/#is-there-a-suggested-regular-expression-regex-to-check-a-semver-string
+_SEMVER = re.compile(
+    r"v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
+    r"(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
+    r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?",
+    re.ASCII,
+)
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@functools.total_ordering
+@dataclass(frozen=True)
+class Version:
+    """A semantic version (SemVer 2.0), or a plain label such as `dev-1a2b3c4`.
+
+    Semantic versions are ordered as SemVer says; labels come before all of them, by text. A
+    leading `v` of a semantic version is dropped. `str()` gives the version back.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.text):
+            raise UsageError(
+                f"{self.text!r} is no version",
+                hint="a version is like 1.4.2, v1.4.2, 1.5.0-rc.1 or a label like dev-1a2b3c4",
+            )
+        if self.text.startswith("v") and _SEMVER.fullmatch(self.text):
+            object.__setattr__(self, "text", self.text[1:])
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __lt__(self, other: object) -> bool:
+        return self._key < other._key if isinstance(other, Version) else NotImplemented
+
+    @property
+    def semantic(self) -> bool:
+        """Whether it is a semantic version."""
+        return _SEMVER.fullmatch(self.text) is not None
+
+    @property
+    def stable(self) -> bool:
+        """Whether it is a semantic version without a pre-release part."""
+        found = _SEMVER.fullmatch(self.text)
+        return found is not None and found[4] is None
+
+    @property
+    def tag(self) -> str:
+        """The version as an image tag, where `+` is not allowed."""
+        return self.text.replace("+", "-")
+
+    @functools.cached_property
+    def _key(self) -> tuple[object, ...]:
+        found = _SEMVER.fullmatch(self.text)
+        if found is None:
+            return (0, self.text)
+        # SemVer 11: a pre-release comes before its release; numbers before words.
+        parts = (found[4] or "").split(".")
+        before = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
+        numbers = tuple(int(found[n]) for n in (1, 2, 3))
+        return (1, numbers, found[4] is None, before, self.text)
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """Where an image comes from. `sha` is the full commit, `time` is ISO 8601 in UTC."""
+
+    version: Version
+    sha: str
+    time: str
+    number: str
+    branch: str
+    dirty: bool
+    tagged: bool
+    """Whether the commit itself carries the version as a tag."""
+
+    @property
+    def short_sha(self) -> str:
+        """The first 12 digits of the commit, as image tags carry it."""
+        return self.sha[:12]
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The image's build arguments, by name."""
+        return {
+            "BUILD_VERSION": str(self.version),
+            "BUILD_SHA": self.sha,
+            "BUILD_TIME": self.time,
+            "BUILD_NUMBER": self.number,
+            "BUILD_BRANCH": self.branch,
+        }
+
+    def render_tags(self, templates: Sequence[str]) -> tuple[str, ...]:
+        """Image tags from templates with `{sha}`, `{version}`, `{branch}`, `{number}`.
+
+        Left out are tags whose part is unknown, and `{version}` ones where the commit carries no
+        semantic version or the tree is dirty: such a tag would promise what the image is not.
+        """
+        exact = self.tagged and self.version.semantic and not self.dirty
+        parts = {
+            "sha": self.short_sha + ("-dirty" if self.dirty and self.sha else ""),
+            "version": self.version.tag if exact else "",
+            "branch": re.sub(r"[^A-Za-z0-9_.-]+", "-", self.branch).strip("-."),
+            "number": self.number,
+        }
+        tags = [
+            template.format_map(parts)[:128]
+            for template in templates
+            if all(parts[name] for name in re.findall(r"\{(.*?)\}", template))
+        ]
+        return tuple(dict.fromkeys(tags))
+
+    @classmethod
+    def of(cls, checkout: Path, environ: Mapping[str, str] | None = None) -> BuildInfo:
+        """Read a checkout's state from git, and number and branch from GitHub Actions there.
+
+        A commit tagged with a semantic version has that version; any other is `dev.<n>` on the
+        way to the next patch, n commits after the last tag. The time is the commit's own or, of
+        a dirty tree, that of the newest change (`SOURCE_DATE_EPOCH` overrides): the same tree
+        gives the same image. A folder that is no repository has version 0.1.0-dev.0 and no
+        commit. Raises UsageError where git is missing or fails.
+        """
+        environ = os.environ if environ is None else environ
+        if not (checkout / ".git").exists():
+            return cls(Version(f"{FIRST_VERSION}-dev.0"), "", _iso(0), "0", "", True, False)
+        git = functools.partial(_git, checkout)
+        log = git("log", "-1", "--format=%H %ct")
+        sha, committed = log.split()
+        changed = git("status", "--porcelain", "-z", "--no-renames", "--untracked=all").split("\0")
+        paths = [checkout / line[3:] for line in changed if line]
+        version, tagged = _version(git, sha)
+        if paths:
+            version = Version(f"{version}{'-' if version.stable else '.'}dirty")
+        times = [int(p.stat().st_mtime) for p in paths if p.exists()]
+        epoch = environ.get("SOURCE_DATE_EPOCH") or max([int(committed), *times])
+        branch = environ.get("GITHUB_REF_NAME", "")
+        if environ.get("GITHUB_REF_TYPE", "branch") != "branch" or not branch:
+            branch = git("branch", "--show-current")
+        return cls(
+            version=version,
+            sha=sha,
+            time=_iso(int(epoch)),
+            number=environ.get("GITHUB_RUN_NUMBER") or git("rev-list", "--count", "HEAD"),
+            branch=branch,
+            dirty=bool(paths),
+            tagged=tagged,
+        )
+
+
+def _version(git: functools.partial[str], sha: str) -> tuple[Version, bool]:
+    here = [Version(t) for t in git("tag", "--points-at", "HEAD").split() if _SEMVER.fullmatch(t)]
+    if here:
+        return max(here), True
+    merged = git("tag", "--merged", "HEAD", "--list", "v[0-9]*", "[0-9]*").split()
+    stable = [tag for tag in merged if _SEMVER.fullmatch(tag) and Version(tag).stable]
+    if not stable:
+        count = git("rev-list", "--count", "HEAD")
+        return Version(f"{FIRST_VERSION}-dev.{count}.g{sha[:7]}"), False
+    last = max(stable, key=Version)
+    major, minor, patch = str(Version(last)).partition("+")[0].split(".")
+    count = git("rev-list", "--count", f"{last}..HEAD")
+    return Version(f"{major}.{minor}.{int(patch) + 1}-dev.{count}.g{sha[:7]}"), False
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # nosec B603 B607 - fixed argv, git from PATH
+            ("git", "-C", str(checkout), *arguments), capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise UsageError("git is not installed", hint="apt-get install git") from None
+    if done.returncode:
+        words = done.stderr.strip() or f"ended with status {done.returncode}"
+        raise UsageError(f"{checkout}: git {arguments[0]}: {words}")
+    return done.stdout.strip("\n")
+
+
+def _iso(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image by what it holds, never by a tag that may move.
+
+    `digest` is the registry's manifest digest; of an image that was never pushed
+    (`registered=False`) it is the engine's image id.
+    """
+
+    repository: str
+    digest: str
+    registered: bool = True
+
+    def __post_init__(self) -> None:
+        if not _DIGEST.fullmatch(self.digest):
+            raise UsageError(f"{self.digest!r} is no image digest (sha256: and 64 hex digits)")
+
+    @property
+    def reference(self) -> str:
+        """What the engine is asked for: `repository@digest`, or the image id."""
+        return f"{self.repository}@{self.digest}" if self.registered else self.digest
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version, the image that holds it, and the schema that its code needs."""
+
+    version: Version
+    image: ImageRef
+    schema_head: str
+    revision: str
+    """The commit."""
+    created: str
+    labels: Mapping[str, str]
+
+    @classmethod
+    def from_labels(cls, image: ImageRef, labels: Mapping[str, str]) -> Release:
+        """The release that an image's labels tell of.
+
+        Raises UsageError where they do not tell a version: then it is no image of this service.
+        A missing schema head means that the service has no database.
+        """
+        version = labels.get(_OCI + "version", "")
+        if not version:
+            raise UsageError(
+                f"{image} carries no label {_OCI}version: it was not built by this deployer",
+                hint="build it with `invoke image.build`, or give another --version",
+            )
+        return cls(
+            version=Version(version),
+            image=image,
+            schema_head=labels.get(SCHEMA_HEAD, ""),
+            revision=labels.get(_OCI + "revision", ""),
+            created=labels.get(_OCI + "created", ""),
+            labels=dict(labels),
+        )

@@ -1,0 +1,182 @@
+"""Applies a plan: lanes side by side, and back in reverse order when a step fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
+from deploy.plan import Plan, Stage, Step
+from deploy.run import Interrupted, Run
+
+
+@dataclass
+class Outcome:
+    """How a run went: steps with their times (seconds), and what a finishing stage left undone."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    leftovers: list[DeployError] = field(default_factory=list)
+
+
+@dataclass
+class _Lane:
+    """One lane's progress: what it began, in order, and what stopped it."""
+
+    begun: list[Step] = field(default_factory=list)
+    error: DeployError | None = None
+
+
+def execute(plan: Plan, run: Run) -> Outcome:
+    """Apply every step of `plan`.
+
+    Raises `ReleaseFailed` (or `HostUnreachable` where that was the cause) once everything applied
+    has been reverted, `RevertFailed` where a revert failed on a host that does answer, and
+    `KeyboardInterrupt` after reverting when the operator interrupted.
+    """
+    outcome = Outcome()
+    begun: list[list[_Lane]] = []
+    width = max((len(stage.lanes) for stage in plan.stages), default=1)
+    with ThreadPoolExecutor(max_workers=width, thread_name_prefix="lane") as pool:
+        for stage in plan.stages:
+            run.events.emit("stage-started", stage.name)
+            started = time.monotonic()
+            lanes, interrupt = _run_stage(stage, run, pool, outcome)
+            begun.append(lanes)
+            failures = [lane.error for lane in lanes if lane.error]
+            if stage.on_failure == "report":
+                outcome.leftovers.extend(failures)
+            elif failures or interrupt:
+                _take_back(begun, run, pool, failures, interrupt)
+            if interrupt:
+                raise interrupt
+            run.events.emit(
+                "stage-finished", stage.name, data={"seconds": time.monotonic() - started}
+            )
+    return outcome
+
+
+def _run_stage(
+    stage: Stage, run: Run, pool: ThreadPoolExecutor, outcome: Outcome
+) -> tuple[list[_Lane], KeyboardInterrupt | None]:
+    lanes = [_Lane() for _ in stage.lanes]
+    futures = [
+        pool.submit(_run_lane, steps, lane, run, outcome)
+        for steps, lane in zip(stage.lanes, lanes, strict=True)
+    ]
+
+    def stop_others() -> None:
+        if stage.on_failure == "revert" and any(lane.error for lane in lanes):
+            run.cancelled.set()
+
+    return lanes, _await(futures, run, stop_others)
+
+
+def _await(
+    futures: Sequence[Future[None]], run: Run, each: Callable[[], None]
+) -> KeyboardInterrupt | None:
+    """Wait for all, calling `each` whenever one ends; an interrupt cancels the run and waits on."""
+    pending = set(futures)
+    interrupt = None
+    while pending:
+        try:
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            each()
+        except KeyboardInterrupt as error:
+            interrupt = error
+            run.cancelled.set()
+            run.events.emit("warning", "interrupted: finishing the running steps, then going back")
+    return interrupt
+
+
+def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run, outcome: Outcome) -> None:
+    for step in steps:
+        try:
+            run.check_cancelled()
+            _run_step(step, lane, run, outcome)
+        except DeployError as error:
+            lane.error = error
+            if not isinstance(error, Interrupted):
+                run.events.emit("step-failed", error.message, host=step.host, step=step.kind)
+            return
+        except Exception as error:  # a defect of ours must still revert what was applied
+            lane.error = DeployError(f"{type(error).__name__}: {error}", host=step.host)
+            run.events.emit("step-failed", str(lane.error), host=step.host, step=step.kind)
+            return
+
+
+def _run_step(step: Step, lane: _Lane, run: Run, outcome: Outcome) -> None:
+    where = {"host": step.host, "step": step.kind}
+    run.events.emit("step-started", step.describe(), **where)
+    started = time.time()
+    if step.done(run):
+        run.events.emit("step-skipped", step.describe(), **where)
+        return
+    lane.begun.append(step)
+    step.apply(run)
+    seconds = round(time.time() - started, 3)
+    outcome.steps.append({**where, "started": round(started, 3), "seconds": seconds})
+    run.events.emit("step-finished", step.describe(), **where, data={"seconds": seconds})
+
+
+def _take_back(
+    begun: list[list[_Lane]],
+    run: Run,
+    pool: ThreadPoolExecutor,
+    failures: list[DeployError],
+    interrupt: KeyboardInterrupt | None,
+) -> None:
+    """Revert stage by stage, newest first, then raise what describes the end of the run."""
+    run.cancelled.clear()
+    run.events.emit("revert-started", "taking back what was applied")
+    broken: list[DeployError] = []
+    for lanes in reversed(begun):
+        futures = [pool.submit(_revert_lane, lane, run, broken) for lane in lanes if lane.begun]
+        interrupt = _await(futures, run, run.cancelled.clear) or interrupt
+    causes = [error for error in failures if not isinstance(error, Interrupted)]
+    lost = [error for error in broken if not isinstance(error, HostUnreachable)]
+    if lost:
+        raise RevertFailed(
+            _join("the release failed and going back failed too", [*causes, *lost]),
+            hint=f"look with `invoke status --env={run.environment.name}`, repair the host named "
+            "above, then run the same command again: it continues from what is there",
+            host=lost[0].host,
+        )
+    run.events.emit("revert-finished", "traffic is on the release before")
+    gone = [e for e in [*causes, *broken] if isinstance(e, HostUnreachable)]
+    if gone:
+        raise HostUnreachable(
+            _join("a host could not be reached; the others are on the release before", gone),
+            hint=gone[0].hint
+            or f"when {gone[0].host} answers again, run the same command again: it converges",
+            host=gone[0].host,
+        )
+    if interrupt:
+        raise interrupt
+    first = causes[0] if causes else DeployError("stopped")
+    raise ReleaseFailed(
+        _join("the release failed and was taken back; the release before serves", causes),
+        hint=first.hint,
+        host=first.host,
+    )
+
+
+def _join(summary: str, errors: Sequence[DeployError]) -> str:
+    return "\n".join([summary, *dict.fromkeys(error.message for error in errors)])
+
+
+def _revert_lane(lane: _Lane, run: Run, broken: list[DeployError]) -> None:
+    for step in reversed(lane.begun):
+        where = {"host": step.host, "step": step.kind}
+        try:
+            step.revert(run)
+        except DeployError as error:
+            broken.append(error)
+            run.events.emit("revert-failed", error.message, **where)
+        except Exception as error:  # the reverts before this one must still run
+            broken.append(DeployError(f"{type(error).__name__}: {error}", host=step.host))
+            run.events.emit("revert-failed", str(error), **where)

@@ -71,13 +71,19 @@ def _run_stage(
         if stage.on_failure == "revert" and any(lane.error for lane in lanes):
             run.cancelled.set()
 
-    return lanes, _await(futures, run, stop_others)
+    def stop_all() -> None:
+        run.cancelled.set()
+        run.events.emit("warning", "interrupted: stopping the running steps, then going back")
+
+    return lanes, _await(futures, stop_others, stop_all)
 
 
 def _await(
-    futures: Sequence[Future[None]], run: Run, each: Callable[[], None]
+    futures: Sequence[Future[None]],
+    ended: Callable[[], None],
+    interrupted: Callable[[], None],
 ) -> KeyboardInterrupt | None:
-    """Wait for all, calling `each` whenever one ends; an interrupt cancels the run and waits on."""
+    """Wait for all futures, whatever the operator types; say when one ended and when they typed."""
     pending = set(futures)
     interrupt = None
     while pending:
@@ -85,11 +91,10 @@ def _await(
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
-            each()
+            ended()
         except KeyboardInterrupt as error:
             interrupt = error
-            run.cancelled.set()
-            run.events.emit("warning", "interrupted: finishing the running steps, then going back")
+            interrupted()
     return interrupt
 
 
@@ -134,9 +139,13 @@ def _take_back(
     run.cancelled.clear()
     run.events.emit("revert-started", "taking back what was applied")
     broken: list[DeployError] = []
+
+    def insist() -> None:
+        run.events.emit("warning", "still going back: traffic is safe only when this has ended")
+
     for lanes in reversed(begun):
         futures = [pool.submit(_revert_lane, lane, run, broken) for lane in lanes if lane.begun]
-        interrupt = _await(futures, run, run.cancelled.clear) or interrupt
+        interrupt = _await(futures, lambda: None, insist) or interrupt
     causes = [error for error in failures if not isinstance(error, Interrupted)]
     lost = [error for error in broken if not isinstance(error, HostUnreachable)]
     if lost:

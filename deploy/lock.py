@@ -1,0 +1,209 @@
+"""One writer an environment: a folder on the first host, made by mkdir, which is atomic.
+
+The holder renews a heartbeat. A lock is stale when its heartbeat is older than `STALE_AFTER`
+seconds by the host's own clock, or when its holder ran on this very machine and is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.errors import CommandFailed, DeployError, Locked
+
+if TYPE_CHECKING:
+    from deploy.hosts.host import Host
+
+STALE_AFTER = 30.0
+HEARTBEAT = 5.0
+
+# Each script gets the lock's folder as $1. Taking it: the information is written beside and moved
+# in, so that whoever sees the folder also sees who holds it a moment later at most.
+_TAKE = 'umask 077; mkdir -p "${1%/*}"; mkdir "$1" 2>/dev/null || exit 17; cat >"$1/holder"'
+_READ = '[ -d "$1" ] || exit 0; now=$(date +%s); beat=$(stat -c %Y "$1"); cat "$1/holder" 2>/dev/null; echo; echo "$now $beat"'
+_BEAT = 'grep -q "$2" "$1/holder" && touch "$1"'
+_DROP = 'if grep -q "$2" "$1/holder" 2>/dev/null; then rm -rf "$1"; fi'
+_BREAK = 'if grep -q "$2" "$1/holder" 2>/dev/null || [ -z "$2" ]; then mv "$1" "$1.$3" && rm -rf "$1.$3"; fi'
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock: `since` is seconds since the epoch, `what` the command in words."""
+
+    id: str
+    who: str
+    what: str
+    since: float
+    machine: str
+    process: int
+    boot: str
+    """Identity of the machine's running kernel, so that a process number means something."""
+
+    @classmethod
+    def here(cls, id: str, what: str, *, since: float | None = None) -> Holder:
+        """This process."""
+        machine = socket.gethostname()
+        return cls(
+            id=id,
+            who=operator(),
+            what=what,
+            since=time.time() if since is None else since,
+            machine=machine,
+            process=os.getpid(),
+            boot=_boot_id(),
+        )
+
+
+@dataclass(frozen=True)
+class LockState:
+    """A lock as found: its holder (None: taken this instant, or torn) and the heartbeat's age."""
+
+    holder: Holder | None
+    age: float
+
+    @property
+    def stale(self) -> bool:
+        """Whether nobody stands behind it any more."""
+        if self.holder and self.holder.boot == _boot_id() and not _alive(self.holder.process):
+            return True
+        return self.age > STALE_AFTER
+
+    def describe(self) -> str:
+        """Who, what, since when, and the last sign of life."""
+        if self.holder is None:
+            return f"someone unknown, last heard of {self.age:.0f} s ago"
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.holder.since))
+        return (
+            f"{self.holder.who} on {self.holder.machine} ({self.holder.what}) since {since}, "
+            f"last heard of {self.age:.0f} s ago"
+        )
+
+
+def operator() -> str:
+    """Who asks: the Actions actor in CI, else the login name and machine."""
+    actor = os.environ.get("GITHUB_ACTOR")
+    if actor:
+        return f"{actor} (GitHub Actions)"
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}@{socket.gethostname()}"
+
+
+def path(directory: str) -> str:
+    """Where the lock lies under an environment's directory."""
+    return f"{directory}/lock"
+
+
+def read(host: Host, directory: str) -> LockState | None:
+    """The lock's state on a host; None where it is free."""
+    text = host.run(("sh", "-c", _READ, "lock", path(directory))).text
+    return parse(text)
+
+
+def parse(text: str) -> LockState | None:
+    """Read what the reading script printed: the holder as JSON, then now and the heartbeat."""
+    lines = text.strip().splitlines()
+    if not lines:
+        return None
+    now, beat = (float(part) for part in lines[-1].split())
+    try:
+        holder = Holder(**json.loads("\n".join(lines[:-1])))
+    except (ValueError, TypeError):
+        holder = None
+    return LockState(holder, max(0.0, now - beat))
+
+
+@dataclass
+class Lease:
+    """A held lock; `predecessor` is the dead holder whose stale lock was taken over."""
+
+    holder: Holder
+    predecessor: Holder | None = None
+    lost: str = ""
+
+
+@contextlib.contextmanager
+def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
+    """Hold the environment's lock for the block, renewing its heartbeat.
+
+    Raises `Locked` where someone alive holds it; a stale lock is taken over.
+    """
+    lease = Lease(holder, _take(host, directory, holder))
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(HEARTBEAT):
+            try:
+                host.run(("sh", "-c", _BEAT, "lock", path(directory), holder.id), timeout=HEARTBEAT)
+            except DeployError as error:
+                lease.lost = error.message
+
+    beating = threading.Thread(target=renew, name="heartbeat", daemon=True)
+    beating.start()
+    try:
+        yield lease
+    finally:
+        done.set()
+        # A host that is gone keeps its lock; it goes stale by itself.
+        with contextlib.suppress(DeployError):
+            host.run(("sh", "-c", _DROP, "lock", path(directory), holder.id), timeout=10)
+
+
+def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
+    predecessor = None
+    for _ in range(3):
+        try:
+            argv = ("sh", "-c", _TAKE, "lock", path(directory))
+            host.run(argv, stdin=json.dumps(asdict(holder)).encode())
+            return predecessor
+        except CommandFailed as error:
+            if error.status != 17:
+                raise
+        state = read(host, directory)
+        if state is None:
+            continue
+        if not state.stale:
+            raise Locked(
+                f"{host.name}: locked by {state.describe()}",
+                hint="wait for it, or look with `invoke lock.status`; a crashed holder's lock goes "
+                f"stale after {STALE_AFTER:.0f} s and is then taken over",
+            )
+        predecessor = state.holder
+        break_(host, directory, state, holder.id)
+    raise Locked(f"{host.name}: the lock changes hands too quickly; try again")
+
+
+def break_(host: Host, directory: str, state: LockState, by: str) -> None:
+    """Remove the lock that was seen as `state`, and no other: the move aside is atomic."""
+    seen = state.holder.id if state.holder else ""
+    host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, by))
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{socket.gethostname()}/{time.time() - time.monotonic():.0f}"
+
+
+__all__ = ["Holder", "Lease", "LockState", "break_", "hold", "operator", "parse", "path", "read"]

@@ -26,13 +26,22 @@ if TYPE_CHECKING:
 STALE_AFTER = 30.0
 HEARTBEAT = 5.0
 
-# Each script gets the lock's folder as $1. Taking it: the information is written beside and moved
-# in, so that whoever sees the folder also sees who holds it a moment later at most.
-_TAKE = 'umask 077; mkdir -p "${1%/*}"; mkdir "$1" 2>/dev/null || exit 17; cat >"$1/holder"'
-_READ = '[ -d "$1" ] || exit 0; now=$(date +%s); beat=$(stat -c %Y "$1"); cat "$1/holder" 2>/dev/null; echo; echo "$now $beat"'
+# Each script gets the lock's folder as $1. Taking it: the folder is filled beside and renamed into
+# place, so that it is never seen empty; a rename onto a folder that holds something fails.
+_TAKE = (
+    'umask 077; mkdir -p "${1%/*}" "$1.$2" && cat >"$1.$2/holder" || exit 1; '
+    'mv -T "$1.$2" "$1" 2>/dev/null || { rm -rf "$1.$2"; exit 17; }'
+)
+_READ = (
+    '[ -d "$1" ] || exit 0; cat "$1/holder" 2>/dev/null; echo; '
+    'echo "$(date +%s) $(stat -c %Y "$1" 2>/dev/null || date +%s)"'
+)
 _BEAT = 'grep -q "$2" "$1/holder" && touch "$1"'
 _DROP = 'if grep -q "$2" "$1/holder" 2>/dev/null; then rm -rf "$1"; fi'
-_BREAK = 'if grep -q "$2" "$1/holder" 2>/dev/null || [ -z "$2" ]; then mv "$1" "$1.$3" && rm -rf "$1.$3"; fi'
+_BREAK = (
+    'if [ -z "$2" ] || grep -q "$2" "$1/holder" 2>/dev/null; '
+    'then mv -T "$1" "$1.$3.stale" && rm -rf "$1.$3.stale"; fi'
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Holder:
     machine: str
     process: int
     boot: str
-    """Identity of the machine's running kernel, so that a process number means something."""
+    """Identity of the running kernel and process namespace: where `process` means something."""
 
     @classmethod
     def here(cls, id: str, what: str, *, since: float | None = None) -> Holder:
@@ -163,7 +172,7 @@ def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
     predecessor = None
     for _ in range(3):
         try:
-            argv = ("sh", "-c", _TAKE, "lock", path(directory))
+            argv = ("sh", "-c", _TAKE, "lock", path(directory), holder.id)
             host.run(argv, stdin=json.dumps(asdict(holder)).encode())
             return predecessor
         except CommandFailed as error:
@@ -201,7 +210,8 @@ def _alive(process: int) -> bool:
 
 def _boot_id() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return f"{socket.gethostname()}/{time.time() - time.monotonic():.0f}"
 

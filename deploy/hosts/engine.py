@@ -49,7 +49,10 @@ class ContainerSpec:
     cpus: float = 0.0
     pids: int = 0
     read_only: bool = True
+    drop_capabilities: bool = True
+    """Whether all are dropped; `capabilities` are then given back one by one."""
     capabilities: tuple[str, ...] = ()
+    no_new_privileges: bool = True
     restart: str = "unless-stopped"
     stop_timeout: int = 30
     healthcheck: bool = True

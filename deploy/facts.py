@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from deploy.journal import Record, merge
 
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, Slot] = ("blue", "green")
@@ -99,15 +101,23 @@ class HostFacts:
     containers: tuple[ContainerFacts, ...] = ()
     proxy: ProxyFacts = ProxyFacts(running=False)
     images: tuple[ImageFacts, ...] = ()
-    journal: tuple[Mapping[str, Any], ...] = ()
-    """Records of the journal, oldest first."""
+    records: tuple[Record, ...] = ()
+    """The journal, oldest first."""
     secrets: str = ""
     """The generation of secrets that the host holds, if it is the wanted one's equal."""
-    files: Mapping[str, str] = field(default_factory=dict)
+    proxy_settled: bool = False
+    """Whether the proxy runs with the wanted configuration."""
 
     def container(self, role: str, slot: Slot) -> ContainerFacts | None:
         """The container that stands in a role's slot."""
         return next((c for c in self.containers if c.role == role and c.slot == slot), None)
+
+    def holds(self, digest: str) -> bool:
+        """Whether the image with this digest is on the host."""
+        return any(
+            digest == image.id or any(name.endswith(digest) for name in image.digests)
+            for image in self.images
+        )
 
 
 @dataclass(frozen=True)
@@ -118,3 +128,8 @@ class Facts:
     unreachable: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
     """The live revision of the database; None when nothing could tell."""
+
+    @property
+    def history(self) -> tuple[Record, ...]:
+        """All hosts' journals as one, oldest first."""
+        return merge(host.records for host in self.hosts.values())

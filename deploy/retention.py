@@ -1,0 +1,47 @@
+"""Which images and containers a host need not keep. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deploy import containers
+from deploy.facts import HostFacts
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+
+
+def prunable(
+    environment: Environment, facts: HostFacts, wanted: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Images past the retention, and one-off containers that nobody waits for any more.
+
+    Kept are: the wanted digest, the last `retention.releases` distinct digests that were live
+    here, and whatever a container of ours still stands on. Images that are no release of this
+    environment's repository are none of our business.
+    """
+    keep = {wanted}
+    for record in reversed(facts.records):
+        if len(keep) >= environment.retention.releases:
+            break
+        if record.live:
+            keep.add(record.digest)
+    keep |= {found.digest for found in facts.containers if found.role != "one-off"}
+    images = tuple(
+        sorted(
+            image.id
+            for image in facts.images
+            if containers.SCHEMA_HEAD in image.labels
+            and _ours(environment, image.digests, image.tags)
+            and not keep & {image.id, *(d.rpartition("@")[2] for d in image.digests)}
+        )
+    )
+    leftovers = tuple(sorted(found.name for found in facts.containers if found.role == "one-off"))
+    return images, leftovers
+
+
+def _ours(environment: Environment, digests: tuple[str, ...], tags: tuple[str, ...]) -> bool:
+    repository = environment.image.repository
+    names = [name.rpartition("@")[0] for name in digests]
+    names += [name.rpartition(":")[0] for name in tags]
+    return repository in names

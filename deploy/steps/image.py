@@ -1,0 +1,85 @@
+"""Bringing a release's image and secrets to a host, and tidying what is older than the retention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from deploy import containers, secrets
+from deploy.plan import Step
+from deploy.run import Run
+
+
+@dataclass(frozen=True)
+class Pull(Step):
+    """Pull the release's image by digest."""
+
+    kind: ClassVar[str] = "pull"
+    repository: str
+    digest: str
+
+    def describe(self) -> str:
+        return f"pull {self.repository}@{self.digest[:19]}"
+
+    def done(self, run: Run) -> bool:
+        return run.hosts[self.host].engine.image(f"{self.repository}@{self.digest}") is not None
+
+    def apply(self, run: Run) -> None:
+        def progress(done: int, known: int) -> None:
+            run.events.emit(
+                "step-progress",
+                host=self.host,
+                step=self.kind,
+                data={"done": done, "total": known},
+            )
+
+        run.hosts[self.host].engine.pull(
+            self.repository,
+            self.digest,
+            credentials=run.registry_credentials,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class DeliverSecrets(Step):
+    """Put a new generation of secrets on the host; the ones in use stay as they are."""
+
+    kind: ClassVar[str] = "deliver-secrets"
+
+    def describe(self) -> str:
+        return "deliver a new generation of secrets"
+
+    def apply(self, run: Run) -> None:
+        run.generations[self.host] = secrets.deliver(
+            run.hosts[self.host],
+            run.environment,
+            run.secrets,
+            image=run.release.image.reference,
+        )
+
+
+@dataclass(frozen=True)
+class Prune(Step):
+    """Remove images past the retention, left-over one-off containers and unused secrets."""
+
+    kind: ClassVar[str] = "prune"
+    images: tuple[str, ...]
+    containers: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"remove {len(self.images)} images, {len(self.containers)} containers"
+
+    def apply(self, run: Run) -> None:
+        engine = run.hosts[self.host].engine
+        for container in self.containers:
+            engine.remove(container)
+        for image in self.images:
+            engine.remove_image(image)
+        labels = {containers.ENVIRONMENT: run.environment.name}
+        used = {
+            found.get("Labels", {}).get(containers.SECRETS, "")
+            for found in engine.containers(labels)
+        }
+        used.add(run.generations.get(self.host, ""))
+        secrets.prune(run.hosts[self.host], run.environment, used - {""})

@@ -1,0 +1,229 @@
+"""A release in a slot: boot it, see it ready, give it the traffic, retire the one before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from deploy import containers, proxy
+from deploy.errors import DeployError
+from deploy.facts import Slot
+from deploy.plan import Step
+from deploy.run import Run
+
+_POLL = 0.1
+_WATCH = 2.0
+"""Seconds that one question to the proxy may wait before the run looks for an interrupt."""
+
+
+@dataclass(frozen=True)
+class Boot(Step):
+    """Start the release in an idle slot: the container kept there where it is the same, else new."""
+
+    kind: ClassVar[str] = "boot"
+    role: str
+    slot: Slot
+
+    def describe(self) -> str:
+        return f"boot {self.role} in {self.slot}"
+
+    def apply(self, run: Run) -> None:
+        engine = run.hosts[self.host].engine
+        spec = containers.slot_container(
+            run.environment,
+            self.role,
+            self.slot,
+            run.release,
+            run.generations.get(self.host, ""),
+        )
+        standing = engine.inspect(spec.name)
+        if standing is not None:
+            labels = standing["Config"]["Labels"] or {}
+            same = labels.get(containers.CONFIG) == spec.labels[containers.CONFIG]
+            if same and standing["State"]["Status"] in ("running", "exited", "created"):
+                engine.start(spec.name)
+                return
+            engine.remove(spec.name)
+        engine.create(spec)
+        engine.start(spec.name)
+
+    def revert(self, run: Run) -> None:
+        run.hosts[self.host].engine.remove(
+            containers.slot_name(run.environment, self.role, self.slot)
+        )
+
+
+def _container_tail(run: Run, host: str, role: str, slot: Slot) -> str:
+    name = containers.slot_name(run.environment, role, slot)
+    try:
+        return run.redact(run.hosts[host].engine.logs(name, tail=15).strip())
+    except DeployError:
+        return ""
+
+
+def _check_running(run: Run, host: str, role: str, slot: Slot) -> None:
+    """Raise, with the last lines of its log, where the container does not run."""
+    name = containers.slot_name(run.environment, role, slot)
+    found = run.hosts[host].engine.inspect(name)
+    state = found["State"] if found else {"Status": "gone", "ExitCode": "?"}
+    if state["Status"] == "running" and not found["RestartCount"]:  # type: ignore[index]
+        return
+    raise DeployError(
+        f"{host}: {name} stopped by itself with exit code {state['ExitCode']}; it printed last:\n"
+        f"{_container_tail(run, host, role, slot)}",
+        hint="the release cannot start here: mend it, or its settings and secrets",
+        host=host,
+    )
+
+
+@dataclass(frozen=True)
+class Verify(Step):
+    """Wait until the proxy's own health check finds the slot up, before it gets any traffic."""
+
+    kind: ClassVar[str] = "verify"
+    slot: Slot
+
+    def describe(self) -> str:
+        return f"wait until the proxy sees {self.slot} up"
+
+    def apply(self, run: Run) -> None:
+        engine = run.hosts[self.host].engine
+        name = proxy.container_name(run.environment)
+        deadline = time.monotonic() + run.environment.timeouts.boot
+        check = "no check yet"
+        proxy.watch(engine, name, self.slot)
+        while True:
+            run.check_cancelled()
+            wait = min(_WATCH, max(0.0, deadline - time.monotonic()))
+            seen = proxy.wait_until_up(engine, name, self.slot, wait)
+            if seen.up:
+                return
+            check = seen.check or check
+            _check_running(run, self.host, "web", self.slot)
+            if time.monotonic() >= deadline:
+                break
+        raise DeployError(
+            f"{self.host}: {self.slot} did not become ready within "
+            f"{run.environment.timeouts.boot:g} s (last health check: {check}); it printed last:\n"
+            f"{_container_tail(run, self.host, 'web', self.slot)}",
+            hint=f"GET {run.environment.health.path} must answer 200: "
+            f"/api/v1/health of the release says what it misses",
+            host=self.host,
+        )
+
+    def revert(self, run: Run) -> None:
+        proxy.set_state(
+            run.hosts[self.host].engine,
+            proxy.container_name(run.environment),
+            self.slot,
+            "maint",
+        )
+
+
+@dataclass(frozen=True)
+class VerifyWorker(Step):
+    """Watch a worker: it must run, and be healthy where its image has a health check of its own."""
+
+    kind: ClassVar[str] = "verify-worker"
+    slot: Slot
+    role: str = "worker"
+
+    def describe(self) -> str:
+        return f"wait until {self.role} in {self.slot} is steady"
+
+    def apply(self, run: Run) -> None:
+        name = containers.slot_name(run.environment, self.role, self.slot)
+        engine = run.hosts[self.host].engine
+        deadline = time.monotonic() + run.environment.timeouts.boot
+        steady = time.monotonic() + run.environment.roles[self.role].steady
+        while True:
+            _check_running(run, self.host, self.role, self.slot)
+            found = engine.inspect(name)
+            health = ((found or {}).get("State", {}).get("Health") or {}).get("Status", "")
+            if health in ("", "none", "healthy") and time.monotonic() >= steady:
+                return
+            if not run.pause(_POLL, deadline):
+                raise DeployError(
+                    f"{self.host}: {name} is still {health or 'starting'} after "
+                    f"{run.environment.timeouts.boot:g} s; it printed last:\n"
+                    f"{_container_tail(run, self.host, self.role, self.slot)}",
+                    host=self.host,
+                )
+
+
+@dataclass(frozen=True)
+class Shift(Step):
+    """Move the traffic to a slot, in the running proxy first and then in its file."""
+
+    kind: ClassVar[str] = "shift"
+    to: Slot
+    old: Slot | None
+
+    def describe(self) -> str:
+        return f"shift traffic from {self.old or 'nothing'} to {self.to}"
+
+    def apply(self, run: Run) -> None:
+        proxy.shift(run.hosts[self.host], run.environment, to=self.to, old=self.old)
+
+    def revert(self, run: Run) -> None:
+        if self.old is not None:
+            proxy.shift(run.hosts[self.host], run.environment, to=self.old, old=self.to)
+            _drain(run, self.host, self.to)
+        else:
+            proxy.close(run.hosts[self.host], run.environment)
+
+
+@dataclass(frozen=True)
+class Drain(Step):
+    """Wait until the slot serves nothing any more, or the drain timeout has passed."""
+
+    kind: ClassVar[str] = "drain"
+    slot: Slot
+
+    def describe(self) -> str:
+        return f"drain {self.slot}"
+
+    def apply(self, run: Run) -> None:
+        left = _drain(run, self.host, self.slot)
+        if left:
+            run.events.emit(
+                "warning",
+                f"{self.slot} still serves {left} requests after "
+                f"{run.environment.timeouts.drain:g} s; they have until it is stopped",
+                host=self.host,
+                step=self.kind,
+            )
+
+
+def _drain(run: Run, host: str, slot: Slot) -> int:
+    """Wait for a slot to serve nothing; returns the requests that are left at the timeout."""
+    engine, name = run.hosts[host].engine, proxy.container_name(run.environment)
+    deadline = time.monotonic() + run.environment.timeouts.drain
+    while True:
+        wait = min(_WATCH, max(0.0, deadline - time.monotonic()))
+        left = proxy.wait_drained(engine, name, slot, wait)
+        if not left or time.monotonic() >= deadline:
+            return left
+        run.check_cancelled()
+
+
+@dataclass(frozen=True)
+class Retire(Step):
+    """Stop the container that served before; it is kept, stopped, for a quick way back."""
+
+    kind: ClassVar[str] = "retire"
+    role: str
+    slot: Slot
+
+    def describe(self) -> str:
+        return f"stop {self.role} in {self.slot}, keep it for a rollback"
+
+    def apply(self, run: Run) -> None:
+        engine = run.hosts[self.host].engine
+        if self.role == "web":
+            proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
+        engine.stop(
+            containers.slot_name(run.environment, self.role, self.slot),
+            run.environment.roles[self.role].stop_timeout,
+        )

@@ -1,0 +1,1 @@
+"""Strategies: pure functions from facts to a plan."""

@@ -1,0 +1,267 @@
+"""Blue-green: the release boots in the idle slot of every host and takes the traffic at once.
+
+Pure: (environment, release, facts) → plan. Every state that a killed run can leave behind is a
+state of the facts, so planning from the facts is also the repair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from deploy import containers
+from deploy.facts import SLOTS, Facts, HostFacts, Slot, other
+from deploy.journal import Record
+from deploy.plan import Plan, Stage, Step, stage
+from deploy.retention import prunable
+from deploy.steps.environment import EnsureProxy, Migrate, RecordLive, Smoke
+from deploy.steps.environment import Record as RecordStep
+from deploy.steps.image import DeliverSecrets, Prune, Pull
+from deploy.steps.slot import Boot, Drain, Retire, Shift, Verify, VerifyWorker
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.release import Release
+
+
+def plan(
+    environment: Environment,
+    release: Release,
+    facts: Facts,
+    *,
+    kind: Literal["deploy", "rollback"] = "deploy",
+) -> Plan:
+    """What turns the observed state into `release` live on every host of `facts`.
+
+    A converged environment gives an empty plan.
+    """
+    hosts = [_HostPlan(environment, release, found) for found in facts.hosts.values()]
+    reasons = [reason for host in hosts for reason in host.reasons]
+    stages = [
+        stage("prepare", [host.prepare() for host in hosts]),
+        stage("fetch", [host.fetch() for host in hosts]),
+        _migrate(release, facts, hosts, reasons),
+        *_batches(environment, hosts),
+        stage("workers", [host.workers() for host in hosts]),
+    ]
+    moved = any(stages[2:])
+    recorded = all(_recorded(host.facts, release) for host in hosts)
+    if moved or not recorded:
+        stages.append(stage("smoke", [[host.smoke()] for host in hosts if host.web]))
+    stages.append(stage("retire", [host.retire() for host in hosts], "report"))
+    if moved or not recorded:
+        stages.append(stage("record", [[RecordStep(host.name)] for host in hosts], "report"))
+    stages.append(stage("prune", [host.prune() for host in hosts], "report"))
+    return Plan(
+        kind,
+        environment.name,
+        release.version,
+        release.image.digest,
+        tuple(each for each in stages if each),
+        tuple(reasons),
+    )
+
+
+def live_slot(facts: HostFacts) -> Slot | None:
+    """The slot that a host's traffic goes to; None where none serves.
+
+    The running proxy says it. Where it sends traffic to both or to none (a kill in mid-shift),
+    and where no proxy runs, its file decides.
+    """
+    ready = [slot for slot in SLOTS if slot in _ready(facts)]
+    if len(ready) == 1:
+        return ready[0]
+    recorded = facts.proxy.recorded
+    if recorded is None or recorded in ready:
+        return recorded
+    standing = facts.container("web", recorded)
+    return recorded if standing is not None and standing.running else None
+
+
+def _ready(facts: HostFacts) -> set[Slot]:
+    if not facts.proxy.running:
+        return set()
+    return {slot for slot, server in facts.proxy.servers.items() if server.state == "ready"}
+
+
+def _recorded(facts: HostFacts, release: Release) -> bool:
+    records = [record for record in facts.records if record.live]
+    return bool(records) and _same(records[-1], release)
+
+
+def _same(record: Record, release: Release) -> bool:
+    return record.digest == release.image.digest and record.version == release.version
+
+
+def _migrate(
+    release: Release, facts: Facts, hosts: list[_HostPlan], reasons: list[str]
+) -> Stage | None:
+    if not release.schema_head or facts.schema == release.schema_head:
+        return None
+    if all(host.converged for host in hosts) and facts.schema is None:
+        return None
+    if facts.newer_schema(release):
+        return None
+    first = next((host for host in hosts if host.web), None)
+    if first is None:
+        return None
+    reasons.append(f"the database is at {facts.schema or 'an unknown revision'}")
+    return stage("migrate", [[Migrate(first.name, release.schema_head)]])
+
+
+def _batches(environment: Environment, hosts: list[_HostPlan]) -> list[Stage | None]:
+    by_name = {host.name: host for host in hosts if host.web}
+    batches = environment.batches(tuple(by_name))
+    return [
+        stage(
+            "swap" if len(batches) == 1 else f"swap {number} of {len(batches)}",
+            [by_name[name].swap() for name in batch],
+        )
+        for number, batch in enumerate(batches, 1)
+    ]
+
+
+@dataclass
+class _RolePlan:
+    """Where a role's release stands on a host: the slot it serves from, and the one it goes to."""
+
+    live: Slot | None
+    target: Slot
+    converged: bool
+
+
+class _HostPlan:
+    """One host's part of the plan."""
+
+    def __init__(self, environment: Environment, release: Release, facts: HostFacts) -> None:
+        self.environment = environment
+        self.release = release
+        self.facts = facts
+        self.name = facts.name
+        self.web = self._plan_web() if "web" in facts.roles else None
+        self.worker = self._plan_worker() if "worker" in facts.roles else None
+        self.reasons = tuple(self._reasons())
+
+    @property
+    def converged(self) -> bool:
+        """Whether the wanted release serves here already."""
+        return all(role.converged for role in (self.web, self.worker) if role)
+
+    def _wanted(self, role: str, slot: Slot) -> bool:
+        """Whether the slot holds a running container of exactly what is wanted."""
+        standing = self.facts.container(role, slot)
+        return standing is not None and standing.running and standing.config == self._config(role)
+
+    def _config(self, role: str) -> str:
+        if self.environment.needs_secrets and not self.facts.secrets:
+            return "to be made: its secrets are not on the host yet"
+        spec = containers.slot_container(
+            self.environment, role, "blue", self.release, self.facts.secrets
+        )
+        return spec.labels[containers.CONFIG]
+
+    def _plan_web(self) -> _RolePlan:
+        live = live_slot(self.facts)
+        if live is None:
+            target = next((slot for slot in SLOTS if self._wanted("web", slot)), SLOTS[0])
+            return _RolePlan(None, target, False)
+        server = self.facts.proxy.servers.get(live)
+        serves = self.facts.proxy.running and server is not None and server.up
+        both = len(_ready(self.facts)) == 2
+        if self._wanted("web", live) and (serves or not self.facts.proxy.running):
+            return _RolePlan(live, live, not both)
+        return _RolePlan(live, other(live), False)
+
+    def _plan_worker(self) -> _RolePlan:
+        running = [
+            slot
+            for slot in SLOTS
+            if (standing := self.facts.container("worker", slot)) and standing.running
+        ]
+        wanted = [slot for slot in running if self._wanted("worker", slot)]
+        if wanted:
+            return _RolePlan(wanted[0], wanted[0], True)
+        live = running[0] if running else None
+        return _RolePlan(live, other(live) if live else SLOTS[0], False)
+
+    def _reasons(self) -> list[str]:
+        reasons = []
+        for role, place in (("web", self.web), ("worker", self.worker)):
+            if place is None or place.converged:
+                continue
+            standing = self.facts.container(role, place.live) if place.live else None
+            now = f"{standing.version} in {place.live}" if standing else "nothing"
+            reasons.append(f"{self.name}: {role} serves {now}")
+        return reasons
+
+    def prepare(self) -> list[Step]:
+        """The proxy, where it is not as it should be."""
+        if self.web is None or self.facts.proxy_settled:
+            return []
+        return [EnsureProxy(self.name, self.web.live, fresh=not self.facts.proxy.present)]
+
+    def fetch(self) -> list[Step]:
+        """Image and secrets, where the host does not hold them yet."""
+        steps: list[Step] = []
+        image = self.release.image
+        if not self.converged and image.registered and not self.facts.holds(image.digest):
+            steps.append(Pull(self.name, image.repository, image.digest))
+        if self.environment.needs_secrets and not self.facts.secrets:
+            steps.append(DeliverSecrets(self.name))
+        return steps
+
+    def swap(self) -> list[Step]:
+        """Boot in the idle slot and take the traffic, or finish a swap that a kill cut short."""
+        if self.web is None:
+            return []
+        place = self.web
+        if place.converged:
+            return self._settle(place.target)
+        steps: list[Step] = [
+            Boot(self.name, "web", place.target),
+            Verify(self.name, place.target),
+            Shift(self.name, place.target, place.live if place.live != place.target else None),
+        ]
+        old = other(place.target)
+        if self._occupied(old):
+            steps.append(Drain(self.name, old))
+        return steps
+
+    def _settle(self, live: Slot) -> list[Step]:
+        steps: list[Step] = []
+        if self.facts.proxy.running and self.facts.proxy.recorded != live:
+            steps.append(RecordLive(self.name, live))
+        if self._occupied(other(live)):
+            steps.append(Drain(self.name, other(live)))
+        return steps
+
+    def _occupied(self, slot: Slot) -> bool:
+        standing = self.facts.container("web", slot)
+        return standing is not None and standing.state in ("running", "restarting", "paused")
+
+    def workers(self) -> list[Step]:
+        """The worker in its idle slot; the old one goes on until the release is verified."""
+        if self.worker is None or self.worker.converged:
+            return []
+        slot = self.worker.target
+        return [Boot(self.name, "worker", slot), VerifyWorker(self.name, slot)]
+
+    def smoke(self) -> Step:
+        """Ask through the public route."""
+        return Smoke(self.name, self.release.version)
+
+    def retire(self) -> list[Step]:
+        """Stop what served before, web first."""
+        steps: list[Step] = []
+        if self.web is not None and self._occupied(other(self.web.target)):
+            steps.append(Retire(self.name, "web", other(self.web.target)))
+        if self.worker is not None:
+            old = self.facts.container("worker", other(self.worker.target))
+            if old is not None and old.state in ("running", "restarting", "paused"):
+                steps.append(Retire(self.name, "worker", other(self.worker.target)))
+        return steps
+
+    def prune(self) -> list[Step]:
+        """What is older than the retention, and what a kill left lying."""
+        images, leftovers = prunable(self.environment, self.facts, self.release.image.digest)
+        return [Prune(self.name, images, leftovers)] if images or leftovers else []

@@ -42,7 +42,7 @@ def volume_name(environment: Environment, name: str) -> str:
 
 def secrets_folder(environment: Environment, generation: str) -> str:
     """Where a generation of secrets lies on a host."""
-    return f"{environment.directory}/secrets/{generation}"
+    return f"{environment.folder}/secrets/{generation}"
 
 
 def slot_container(
@@ -53,7 +53,7 @@ def slot_container(
     Its label `amani.config` is a hash of all that matters to what runs: two containers with
     equal hashes are interchangeable, whatever the release was called when each was made.
     """
-    config = environment.roles[role]
+    config = environment.role(role)
     bare = _base(environment, role, release.image, generation)
     spec = dataclasses.replace(
         bare,
@@ -99,7 +99,7 @@ def one_off_container(
 def _base(
     environment: Environment, role: str, image: ImageRef, generation: str
 ) -> ContainerSpec:
-    config = environment.roles[role]
+    config = environment.role(role)
     mounts = [
         Mount(volume_name(environment, name), target, read_only=False)
         for name, target in sorted(environment.volumes.items())

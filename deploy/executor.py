@@ -6,19 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
 
 from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
 from deploy.plan import Plan, Stage, Step
 from deploy.run import Interrupted, Run
-
-
-@dataclass
-class Outcome:
-    """How a run went: steps with their times (seconds), and what a finishing stage left undone."""
-
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    leftovers: list[DeployError] = field(default_factory=list)
 
 
 @dataclass
@@ -29,25 +20,24 @@ class _Lane:
     error: DeployError | None = None
 
 
-def execute(plan: Plan, run: Run) -> Outcome:
-    """Apply every step of `plan`.
+def execute(plan: Plan, run: Run) -> None:
+    """Apply every step of `plan`; `run.progress` tells how it goes.
 
     Raises `ReleaseFailed` (or `HostUnreachable` where that was the cause) once everything applied
     has been reverted, `RevertFailed` where a revert failed on a host that does answer, and
     `KeyboardInterrupt` after reverting when the operator interrupted.
     """
-    outcome = Outcome()
     begun: list[list[_Lane]] = []
     width = max((len(stage.lanes) for stage in plan.stages), default=1)
     with ThreadPoolExecutor(max_workers=width, thread_name_prefix="lane") as pool:
         for stage in plan.stages:
             run.events.emit("stage-started", stage.name)
             started = time.monotonic()
-            lanes, interrupt = _run_stage(stage, run, pool, outcome)
+            lanes, interrupt = _run_stage(stage, run, pool)
             begun.append(lanes)
             failures = [lane.error for lane in lanes if lane.error]
             if stage.on_failure == "report":
-                outcome.leftovers.extend(failures)
+                run.progress.leftovers.extend(failures)
             elif failures or interrupt:
                 _take_back(begun, run, pool, failures, interrupt)
             if interrupt:
@@ -55,15 +45,14 @@ def execute(plan: Plan, run: Run) -> Outcome:
             run.events.emit(
                 "stage-finished", stage.name, data={"seconds": time.monotonic() - started}
             )
-    return outcome
 
 
 def _run_stage(
-    stage: Stage, run: Run, pool: ThreadPoolExecutor, outcome: Outcome
+    stage: Stage, run: Run, pool: ThreadPoolExecutor
 ) -> tuple[list[_Lane], KeyboardInterrupt | None]:
     lanes = [_Lane() for _ in stage.lanes]
     futures = [
-        pool.submit(_run_lane, steps, lane, run, outcome)
+        pool.submit(_run_lane, steps, lane, run)
         for steps, lane in zip(stage.lanes, lanes, strict=True)
     ]
 
@@ -98,11 +87,11 @@ def _await(
     return interrupt
 
 
-def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run, outcome: Outcome) -> None:
+def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run) -> None:
     for step in steps:
         try:
             run.check_cancelled()
-            _run_step(step, lane, run, outcome)
+            _run_step(step, lane, run)
         except DeployError as error:
             lane.error = error
             if not isinstance(error, Interrupted):
@@ -114,7 +103,7 @@ def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run, outcome: Outcome) ->
             return
 
 
-def _run_step(step: Step, lane: _Lane, run: Run, outcome: Outcome) -> None:
+def _run_step(step: Step, lane: _Lane, run: Run) -> None:
     where = {"host": step.host, "step": step.kind}
     run.events.emit("step-started", step.describe(), **where)
     started = time.time()
@@ -124,7 +113,7 @@ def _run_step(step: Step, lane: _Lane, run: Run, outcome: Outcome) -> None:
     lane.begun.append(step)
     step.apply(run)
     seconds = round(time.time() - started, 3)
-    outcome.steps.append({**where, "started": round(started, 3), "seconds": seconds})
+    run.progress.steps.append({**where, "started": round(started, 3), "seconds": seconds})
     run.events.emit("step-finished", step.describe(), **where, data={"seconds": seconds})
 
 

@@ -103,8 +103,10 @@ class HostFacts:
     images: tuple[ImageFacts, ...] = ()
     records: tuple[Record, ...] = ()
     """The journal, oldest first."""
-    secrets: str = ""
-    """The generation of secrets that the host holds, if it is the wanted one's equal."""
+    secrets: str | None = None
+    """The generation that holds exactly the wanted secrets; empty where the host has none such,
+    None where the environment needs none.
+    """
     proxy_settled: bool = False
     """Whether the proxy runs with the wanted configuration."""
 
@@ -128,6 +130,13 @@ class Facts:
     unreachable: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
     """The live revision of the database; None when nothing could tell."""
+
+    def newer_schema(self, head: str) -> bool:
+        """Whether the history shows that the database has gone on from `head`."""
+        heads = [record.schema for record in self.history if record.live]
+        if self.schema not in heads or head not in heads:
+            return False
+        return heads.index(head) < heads.index(self.schema)
 
     @property
     def history(self) -> tuple[Record, ...]:

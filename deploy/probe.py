@@ -7,7 +7,10 @@ import json
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,22 @@ def get(
         return Answer(0, error=f"{type(error).__name__}: {error}")
     finally:
         connection.close()
+
+
+def ask(environment: Environment, host: str, path: str, *, timeout: float) -> Answer:
+    """GET a path of an environment's service from one of its hosts, through the public route."""
+    config = next(found for found in environment.hosts if found.name == host)
+    proxy = environment.proxy
+    address = config.address
+    if environment.smoke.resolve == "dns":
+        address = environment.domain
+    elif config.connection == "local" and proxy.bind != "0.0.0.0":  # nosec B104
+        address = proxy.bind
+    return get(
+        address,
+        proxy.https_port or proxy.http_port,
+        path,
+        name=environment.domain,
+        tls=proxy.https_port is not None,
+        timeout=timeout,
+    )

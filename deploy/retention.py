@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy import containers
-from deploy.facts import HostFacts
+from deploy.facts import ContainerFacts, HostFacts
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def prunable(
     environment: Environment, facts: HostFacts, wanted: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Images past the retention, and one-off containers that nobody waits for any more.
+    """Images past the retention, and containers that nobody waits for any more.
+
+    The latter are left-over one-offs, and what stands idle in a slot without ever having been
+    live: a release that failed, or whose deploy was killed.
 
     Kept are: the wanted digest, the last `retention.releases` distinct digests that were live
     here, and whatever a container of ours still stands on. Images that are no release of this
@@ -26,7 +29,13 @@ def prunable(
             break
         if record.live:
             keep.add(record.digest)
-    keep |= {found.digest for found in facts.containers if found.role != "one-off"}
+    lived = {record.digest for record in facts.records if record.live} | {wanted}
+    leftovers = tuple(
+        found
+        for found in facts.containers
+        if found.role == "one-off" or (found.digest not in lived and not _serves(facts, found))
+    )
+    keep |= {found.digest for found in facts.containers if found not in leftovers}
     images = tuple(
         sorted(
             image.id
@@ -36,8 +45,15 @@ def prunable(
             and not keep & {image.id, *(d.rpartition("@")[2] for d in image.digests)}
         )
     )
-    leftovers = tuple(sorted(found.name for found in facts.containers if found.role == "one-off"))
-    return images, leftovers
+    return images, tuple(sorted(found.id for found in leftovers))
+
+
+def _serves(facts: HostFacts, found: ContainerFacts) -> bool:
+    """Whether a container has traffic, or is a worker at work."""
+    if found.slot is None or found.role != "web":
+        return found.running
+    server = facts.proxy.servers.get(found.slot)
+    return found.slot == facts.proxy.recorded or (server is not None and server.state == "ready")
 
 
 def _ours(environment: Environment, digests: tuple[str, ...], tags: tuple[str, ...]) -> bool:

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from deploy import journal, probe
 from deploy.errors import DeployError
 from deploy.events import Events
+from deploy.plan import Plan
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -23,19 +25,34 @@ class Interrupted(DeployError):
 
 
 @dataclass
+class Progress:
+    """How a run went so far: its steps with their times, and what a finishing stage left undone."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    leftovers: list[DeployError] = field(default_factory=list)
+
+
+@dataclass
 class Run:
     """One deploy or rollback under way: the hosts it may touch and the release it brings.
 
-    `generations` is filled by the step that delivers secrets: host name to generation.
+    `generations` maps each host to the generation of secrets its containers get; the step that
+    delivers secrets changes it.
     """
 
     id: str
+    kind: Literal["deploy", "rollback"]
     environment: Environment
     hosts: Mapping[str, Host]
     release: Release
     secrets: Secrets
     events: Events
+    plan: Plan
+    requested_by: str
+    previous: journal.Record | None = None
     generations: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+    progress: Progress = field(default_factory=Progress)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def check_cancelled(self) -> None:
@@ -52,3 +69,42 @@ class Run:
         self.cancelled.wait(min(seconds, remaining))
         self.check_cancelled()
         return True
+
+    def ask(self, host: str, path: str, *, timeout: float) -> probe.Answer:
+        """GET a path from a host through its public route."""
+        return probe.ask(self.environment, host, path, timeout=timeout)
+
+    def redact(self, text: str) -> str:
+        """The text without any secret's value."""
+        return self.secrets.redact(text)
+
+    def record(self, outcome: str, error: str = "") -> journal.Record:
+        """This run as a journal record."""
+        previous = self.previous
+        return journal.Record(
+            id=self.id,
+            kind=self.kind,
+            environment=self.environment.name,
+            hosts=tuple(self.hosts),
+            version=self.release.version,
+            digest=self.release.image.digest,
+            revision=self.release.revision,
+            outcome=outcome,
+            requested_by=self.requested_by,
+            started=self.started,
+            finished=time.time(),
+            schema=self.release.schema_head,
+            previous=(
+                {
+                    "version": previous.version,
+                    "digest": previous.digest,
+                    "revision": previous.revision,
+                }
+                if previous
+                else {}
+            ),
+            plan=self.plan.hash,
+            steps=tuple(self.progress.steps),
+            remediates=previous.id if previous and self.kind == "rollback" else "",
+            error=self.redact(error),
+        )

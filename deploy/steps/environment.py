@@ -63,7 +63,7 @@ class Migrate(Step):
     def apply(self, run: Run) -> None:
         config = run.environment.migrations
         self._run(run, "migrate", config.command)
-        revision = self._run(run, "revision", config.current)
+        revision = self._run(run, "revision", config.current_command)
         # An exit status of 0 proves nothing: only the revision read back does.
         if self.head not in revision.split():
             raise DeployError(
@@ -168,5 +168,6 @@ class Record(Step):
         return "write the journal"
 
     def apply(self, run: Run) -> None:
+        outcome = "incomplete" if run.progress.leftovers else "succeeded"
         host = run.hosts[self.host]
-        journal.append(host, run.environment.directory, run.record("succeeded"))
+        journal.append(host, run.environment.folder, run.record(outcome))

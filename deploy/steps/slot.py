@@ -13,6 +13,8 @@ from deploy.plan import Step
 from deploy.run import Run
 
 _POLL = 0.1
+_STEADY = 1.0
+"""Seconds that a worker must run to count as started."""
 _WATCH = 2.0
 """Seconds that one question to the proxy may wait before the run looks for an interrupt."""
 
@@ -136,7 +138,7 @@ class VerifyWorker(Step):
         name = containers.slot_name(run.environment, self.role, self.slot)
         engine = run.hosts[self.host].engine
         deadline = time.monotonic() + run.environment.timeouts.boot
-        steady = time.monotonic() + run.environment.roles[self.role].steady
+        steady = time.monotonic() + _STEADY
         while True:
             _check_running(run, self.host, self.role, self.slot)
             found = engine.inspect(name)
@@ -225,5 +227,5 @@ class Retire(Step):
             proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
         engine.stop(
             containers.slot_name(run.environment, self.role, self.slot),
-            run.environment.roles[self.role].stop_timeout,
+            run.environment.role(self.role).stop_timeout,
         )

@@ -100,7 +100,7 @@ def _migrate(
         return None
     if all(host.converged for host in hosts) and facts.schema is None:
         return None
-    if facts.newer_schema(release):
+    if facts.newer_schema(release.schema_head):
         return None
     first = next((host for host in hosts if host.web), None)
     if first is None:
@@ -111,11 +111,12 @@ def _migrate(
 
 def _batches(environment: Environment, hosts: list[_HostPlan]) -> list[Stage | None]:
     by_name = {host.name: host for host in hosts if host.web}
-    batches = environment.batches(tuple(by_name))
+    configs = [config for config in environment.hosts if config.name in by_name]
+    batches = environment.batches(configs)
     return [
         stage(
             "swap" if len(batches) == 1 else f"swap {number} of {len(batches)}",
-            [by_name[name].swap() for name in batch],
+            [by_name[config.name].swap() for config in batch],
         )
         for number, batch in enumerate(batches, 1)
     ]
@@ -153,11 +154,10 @@ class _HostPlan:
         return standing is not None and standing.running and standing.config == self._config(role)
 
     def _config(self, role: str) -> str:
-        if self.environment.needs_secrets and not self.facts.secrets:
+        if self.facts.secrets == "":
             return "to be made: its secrets are not on the host yet"
-        spec = containers.slot_container(
-            self.environment, role, "blue", self.release, self.facts.secrets
-        )
+        generation = self.facts.secrets or ""
+        spec = containers.slot_container(self.environment, role, "blue", self.release, generation)
         return spec.labels[containers.CONFIG]
 
     def _plan_web(self) -> _RolePlan:
@@ -206,7 +206,7 @@ class _HostPlan:
         image = self.release.image
         if not self.converged and image.registered and not self.facts.holds(image.digest):
             steps.append(Pull(self.name, image.repository, image.digest))
-        if self.environment.needs_secrets and not self.facts.secrets:
+        if self.facts.secrets == "":
             steps.append(DeliverSecrets(self.name))
         return steps
 
@@ -217,12 +217,14 @@ class _HostPlan:
         place = self.web
         if place.converged:
             return self._settle(place.target)
-        steps: list[Step] = [
-            Boot(self.name, "web", place.target),
-            Verify(self.name, place.target),
-            Shift(self.name, place.target, place.live if place.live != place.target else None),
-        ]
         old = other(place.target)
+        steps: list[Step] = []
+        if place.live == place.target:  # a kill came between the two halves of its shift
+            steps.append(Shift(self.name, place.target, old))
+        else:
+            steps.append(Boot(self.name, "web", place.target))
+            steps.append(Verify(self.name, place.target))
+            steps.append(Shift(self.name, place.target, place.live))
         if self._occupied(old):
             steps.append(Drain(self.name, old))
         return steps
@@ -253,8 +255,11 @@ class _HostPlan:
     def retire(self) -> list[Step]:
         """Stop what served before, web first."""
         steps: list[Step] = []
-        if self.web is not None and self._occupied(other(self.web.target)):
-            steps.append(Retire(self.name, "web", other(self.web.target)))
+        if self.web is not None:
+            old_slot = other(self.web.target)
+            server = self.facts.proxy.servers.get(old_slot)
+            if self._occupied(old_slot) or (server is not None and server.state != "maint"):
+                steps.append(Retire(self.name, "web", old_slot))
         if self.worker is not None:
             old = self.facts.container("worker", other(self.worker.target))
             if old is not None and old.state in ("running", "restarting", "paused"):

@@ -1,0 +1,185 @@
+"""Gathers facts from all hosts at once. I/O only: it decides nothing."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from deploy import containers, journal, probe, proxy, secrets
+from deploy.errors import DeployError, HostUnreachable
+from deploy.facts import ContainerFacts, Facts, HostFacts, ImageFacts, Slot
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.hosts.host import Host
+    from deploy.secrets import Secrets
+
+T = TypeVar("T")
+
+# Everything that is asked of a host's own tools, in one round trip: sections between markers.
+_SECTIONS = ("clock", "disk", "ports", "journal")
+_SCRIPT = """
+cd / || exit 1
+echo '--- clock'; date +%s.%N
+echo '--- disk'; df -Pk /var/lib/docker 2>/dev/null || df -Pk /
+echo '--- ports'; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null
+echo '--- journal'; tail -n 400 "$1" 2>/dev/null
+exit 0
+"""
+_LISTENING = re.compile(r"^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:0000 0A ", re.MULTILINE)
+_EXITED = re.compile(r"^(?:Exited|Dead|Restarting) \((\d+)\)")
+_HEALTH = re.compile(r"\((healthy|unhealthy|health: starting)\)")
+
+
+def gather(environment: Environment, hosts: Mapping[str, Host], wanted: Secrets | None) -> Facts:
+    """The facts of every host; one that cannot be reached is named with its reason.
+
+    Without `wanted` secrets nothing is said of the generation that a host holds.
+    """
+    found: dict[str, HostFacts] = {}
+    unreachable: dict[str, str] = {}
+
+    def ask(host: Host) -> None:
+        try:
+            found[host.name] = _gather_host(environment, host, wanted)
+        except HostUnreachable as error:
+            unreachable[host.name] = error.message
+
+    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+        schema = pool.submit(live_schema, environment)
+        for future in [pool.submit(ask, host) for host in hosts.values()]:
+            future.result()
+        ordered = {name: found[name] for name in hosts if name in found}
+        return Facts(ordered, unreachable, schema.result())
+
+
+def live_schema(environment: Environment) -> str | None:
+    """The live schema revision as the running service tells it; None where none tells."""
+    config = environment.migrations
+    for host in environment.hosts_with("web"):
+        answer = probe.ask(environment, host.name, config.health_path, timeout=3.0)
+        revision = _at(answer.json(), config.schema_path)
+        if isinstance(revision, str) and revision:
+            return revision
+    return None
+
+
+def _at(document: Any, pointer: str) -> Any:
+    """The value a JSON pointer (RFC 6901) leads to, or None."""
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, list) and key.isdigit() and int(key) < len(document):
+            document = document[int(key)]
+        elif isinstance(document, dict):
+            document = document.get(key)
+        else:
+            return None
+    return document
+
+
+def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -> HostFacts:
+    engine = host.engine
+    config = next(found for found in environment.hosts if found.name == host.name)
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        script = pool.submit(_sections, environment, host)
+        listed = pool.submit(engine.containers, {containers.ENVIRONMENT: environment.name})
+        images = pool.submit(engine.images)
+        version = pool.submit(engine.version)
+        generation = pool.submit(_generation, environment, host, wanted)
+        front = pool.submit(proxy.facts, host, environment)
+        sections, skew = script.result()
+        release = version.result()
+        proxied, settled = front.result()
+        return HostFacts(
+            name=host.name,
+            roles=tuple(config.roles),
+            engine=str(release.get("Version", "")),
+            architecture=str(release.get("Arch", "")),
+            disk_free=_disk_free(sections["disk"]),
+            clock_skew=skew,
+            busy_ports=frozenset(int(port, 16) for port in _LISTENING.findall(sections["ports"])),
+            containers=tuple(sorted(map(_container, listed.result()), key=lambda c: c.name)),
+            proxy=proxied,
+            proxy_settled=settled,
+            images=tuple(map(_image, images.result())),
+            records=journal.parse(sections["journal"]),
+            secrets=generation.result(),
+        )
+
+
+def _generation(environment: Environment, host: Host, wanted: Secrets | None) -> str | None:
+    if wanted is None or not wanted:
+        return None
+    return secrets.current_generation(host, environment, wanted) or ""
+
+
+def _sections(environment: Environment, host: Host) -> tuple[dict[str, str], float]:
+    before = time.time()
+    text = host.run(("sh", "-c", _SCRIPT, "facts", journal.path(environment.folder))).text
+    middle = (before + time.time()) / 2
+    parts = re.split(r"^--- (\w+)\n", text, flags=re.MULTILINE)
+    sections = dict.fromkeys(_SECTIONS, "") | dict(zip(parts[1::2], parts[2::2], strict=True))
+    return sections, float(sections["clock"] or middle) - middle
+
+
+def _disk_free(text: str) -> int:
+    lines = text.strip().splitlines()
+    return int(lines[-1].split()[3]) * 1024 if len(lines) > 1 else 0
+
+
+def _container(listed: Mapping[str, Any]) -> ContainerFacts:
+    labels: Mapping[str, str] = listed.get("Labels") or {}
+    status = str(listed.get("Status", ""))
+    exited = _EXITED.match(status)
+    health = _HEALTH.search(status)
+    slot = labels.get(containers.SLOT)
+    return ContainerFacts(
+        id=listed["Id"],
+        name=listed["Names"][0].lstrip("/"),
+        role=labels.get(containers.ROLE, ""),
+        slot=_slot(slot),
+        version=labels.get(containers.VERSION, ""),
+        digest=labels.get(containers.DIGEST, ""),
+        config=labels.get(containers.CONFIG, ""),
+        state=str(listed.get("State", "")),
+        health=health.group(1) if health else "",
+        started=status,
+        exit_code=int(exited.group(1)) if exited else 0,
+        labels=labels,
+    )
+
+
+def _slot(text: str | None) -> Slot | None:
+    return text if text == "blue" or text == "green" else None
+
+
+def _image(listed: Mapping[str, Any]) -> ImageFacts:
+    return ImageFacts(
+        id=listed["Id"],
+        digests=tuple(listed.get("RepoDigests") or ()),
+        tags=tuple(listed.get("RepoTags") or ()),
+        labels=listed.get("Labels") or {},
+        size=int(listed.get("Size", 0)),
+        created=float(listed.get("Created", 0)),
+    )
+
+
+def side_by_side(
+    hosts: Sequence[Host], work: Callable[[Host], T]
+) -> dict[str, T | DeployError]:
+    """Do something on all hosts at once; a host's failure is its result."""
+
+    def attempt(host: Host) -> T | DeployError:
+        try:
+            return work(host)
+        except DeployError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+        results = list(pool.map(attempt, hosts))
+    return {host.name: result for host, result in zip(hosts, results, strict=True)}
+
+

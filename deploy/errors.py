@@ -76,6 +76,8 @@ class CommandFailed(DeployError):
 class EngineError(DeployError):
     """The Docker Engine of a host refused a request; `status` is its HTTP status (0: none)."""
 
-    def __init__(self, message: str, *, host: str | None = None, status: int = 0) -> None:
-        super().__init__(message, host=host)
+    def __init__(
+        self, message: str, *, hint: str = "", host: str | None = None, status: int = 0
+    ) -> None:
+        super().__init__(message, hint=hint, host=host)
         self.status = status

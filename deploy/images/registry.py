@@ -1,0 +1,247 @@
+"""A registry, asked over its HTTP API (OCI distribution specification 1.1) without an engine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.util import Retry
+
+from deploy.errors import GateRefused
+
+Credentials = tuple[str, str]
+"""User name and password or access token."""
+
+DOCKER_HUB = "registry-1.docker.io"
+CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 20.0
+_INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+
+
+class RegistryError(GateRefused):
+    """A registry gave no usable answer; nothing was changed."""
+
+
+class NotInRegistry(RegistryError):
+    """The registry knows no such repository, tag or digest."""
+
+
+class Unauthorised(RegistryError):
+    """The registry wants other credentials, or these ones may not do that."""
+
+
+class RegistryUnreachable(RegistryError):
+    """The registry does not answer."""
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """What a registry says of an image. `size` is in bytes as they travel, compressed."""
+
+    repository: str
+    digest: str
+    platforms: tuple[str, ...]
+    """Such as `linux/amd64`, `linux/arm/v7`."""
+    labels: Mapping[str, str]
+    size: int
+
+
+class Registry:
+    """One repository of one registry; a context manager that keeps its connections meanwhile.
+
+    `repository` is named as for `docker pull`, without tag: `ghcr.io/owner/name`,
+    `localhost:5000/name`, or `owner/name` on Docker Hub. Plain HTTP is spoken only where
+    `insecure` allows it. Every method raises `RegistryUnreachable` or `Unauthorised` where it must.
+    """
+
+    def __init__(
+        self, repository: str, *, credentials: Credentials | None = None, insecure: bool = False
+    ) -> None:
+        self.repository = repository
+        self._host, self._name = split_repository(repository)
+        self._scheme = "http" if insecure else "https"
+        self._insecure = insecure
+        self._credentials = credentials
+        self._auth: AuthBase = _Anonymous()
+        self._session = requests.Session()
+        if bundle := os.environ.get("SSL_CERT_FILE"):
+            self._session.verify = bundle
+        retry = Retry(2, connect=1, backoff_factor=0.2, status_forcelist=(429, 502, 503, 504))
+        self._session.mount(f"{self._scheme}://", HTTPAdapter(max_retries=retry))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def resolve(self, reference: str, *, platform: str = "linux/amd64") -> RemoteImage:
+        """Look up a tag or digest; labels and size are those of `platform`, or of the first one.
+
+        Raises `NotInRegistry` where there is none, `RegistryError` where what it holds does not
+        have the digest that it should.
+        """
+        answer = self._get(f"manifests/{reference}", accept=", ".join(_INDEXES + _MANIFESTS))
+        digest = self._verified(answer, reference if ":" in reference else "")
+        manifest = answer.json()
+        platforms: tuple[str, ...] = ()
+        if "manifests" in manifest:
+            entries = [entry for entry in manifest["manifests"] if _runs(entry)]
+            if not entries:
+                raise RegistryError(f"{self.repository}:{reference} holds no image")
+            platforms = tuple(_platform(entry["platform"]) for entry in entries)
+            chosen = entries[platforms.index(platform) if platform in platforms else 0]
+            manifest = self._json(f"manifests/{chosen['digest']}", chosen["digest"])
+        if "config" not in manifest:
+            raise RegistryError(f"{self.repository}:{reference} is no image that can be read")
+        config = self._json(f"blobs/{manifest['config']['digest']}", manifest["config"]["digest"])
+        return RemoteImage(
+            repository=self.repository,
+            digest=digest,
+            platforms=platforms or (_platform(config),),
+            labels=(config.get("config") or {}).get("Labels") or {},
+            size=sum(layer["size"] for layer in manifest["layers"]),
+        )
+
+    def list_tags(self) -> list[str]:
+        """The tags of the repository, in the registry's order; none for one it does not know."""
+        tags: list[str] = []
+        path = "tags/list?n=1000"
+        while path:
+            try:
+                answer = self._get(path)
+            except NotInRegistry:
+                return tags
+            tags += answer.json().get("tags") or []
+            following = answer.links.get("next", {}).get("url", "")
+            path = "tags/list?" + following.partition("?")[2] if following else ""
+        return tags
+
+    def _json(self, path: str, digest: str) -> Any:
+        answer = self._get(path, accept=", ".join(_MANIFESTS) + ", */*")
+        self._verified(answer, digest)
+        return answer.json()
+
+    def _verified(self, answer: requests.Response, expected: str) -> str:
+        """The digest of what was sent: what was asked for by digest must have that digest."""
+        digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        if expected not in ("", digest):
+            raise RegistryError(f"{self._host} sent {digest} for {self.repository}@{expected}")
+        return digest
+
+    def _get(self, path: str, *, accept: str = "application/json") -> requests.Response:
+        answer = self._send(path, accept)
+        if answer.status_code == 401:
+            self._authorise(answer.headers.get("WWW-Authenticate", ""))
+            answer = self._send(path, accept)
+        if answer.status_code in (401, 403):
+            raise self._unauthorised()
+        if answer.status_code == 404:
+            where = path.partition("?")[0].partition("/")[2]
+            what = f"{self.repository} has no {where}" if where != "list" else self.repository
+            raise NotInRegistry(f"{self._host}: {what}")
+        if not answer.ok:
+            raise RegistryError(f"{self._host} answered {answer.status_code} to {path}")
+        return answer
+
+    def _send(self, path: str, accept: str) -> requests.Response:
+        url = f"{self._scheme}://{self._host}/v2/{self._name}/{path}"
+        return self._request(url, headers={"Accept": accept}, auth=self._auth)
+
+    def _request(self, url: str, **options: Any) -> requests.Response:
+        try:
+            return self._session.get(url, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), **options)
+        except requests.exceptions.SSLError as error:
+            hint = "Set SSL_CERT_FILE where it has a CA of its own"
+            if not self._insecure:
+                hint += "; `insecure: true` in the environment file allows plain HTTP"
+            raise RegistryUnreachable(f"{self._host}: TLS failed: {error}", hint=hint) from None
+        except requests.RequestException as error:
+            raise RegistryUnreachable(f"{self._host} does not answer: {_brief(error)}") from None
+
+    def _authorise(self, challenge: str) -> None:
+        """Find out how the registry wants to be asked (RFC 7235; the token flow of Docker)."""
+        scheme, _, rest = challenge.partition(" ")
+        basic = HTTPBasicAuth(*self._credentials) if self._credentials else None
+        if scheme.lower() == "basic" and basic:
+            self._auth = basic
+            return
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        realm = fields.pop("realm", "")
+        if scheme.lower() != "bearer" or not realm:
+            raise self._unauthorised()
+        if basic and not (realm.startswith("https://") or self._insecure):
+            raise RegistryError(f"{self._host} wants credentials sent to {realm} in the clear")
+        fields.setdefault("scope", f"repository:{self._name}:pull")
+        answer = self._request(realm, params=fields, auth=basic or _Anonymous())
+        if not answer.ok:
+            raise self._unauthorised()
+        found = answer.json()
+        self._auth = _Bearer(found.get("token") or found["access_token"])
+
+    def _unauthorised(self) -> Unauthorised:
+        who = (
+            f"the credentials of {self._credentials[0]}" if self._credentials else "no credentials"
+        )
+        hint = "`image.credentials` in the environment file names the secrets to log in with"
+        what = f"{self._host} refuses {self.repository} to {who}, or it does not exist"
+        return Unauthorised(what, hint=hint)
+
+
+def split_repository(repository: str) -> tuple[str, str]:
+    """Host and name of a repository, with Docker's rules for what is left out."""
+    first, slash, rest = repository.partition("/")
+    if slash and (set(first) & {".", ":"} or first == "localhost"):
+        host, name = first, rest
+    else:
+        host, name = "docker.io", repository
+    if host in ("docker.io", "index.docker.io"):
+        return DOCKER_HUB, name if "/" in name else f"library/{name}"
+    return host, name
+
+
+class _Anonymous(AuthBase):
+    """No credentials, those that requests would find in ~/.netrc included."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _Bearer(AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _runs(entry: Mapping[str, Any]) -> bool:
+    """Whether an index's entry is an image; BuildKit lays its attestations beside them."""
+    return bool(entry.get("platform", {}).get("os", "unknown") != "unknown")
+
+
+def _platform(described: Mapping[str, str]) -> str:
+    parts = (described.get("os"), described.get("architecture"), described.get("variant"))
+    return "/".join(part for part in parts if part)
+
+
+def _brief(error: Exception) -> str:
+    cause: BaseException = error
+    while isinstance(cause.args[0] if cause.args else None, BaseException):
+        cause = cause.args[0]
+    reason = getattr(cause, "reason", None)
+    return str(reason or cause)

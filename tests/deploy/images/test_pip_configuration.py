@@ -1,0 +1,104 @@
+"""What of this machine's pip configuration reaches a build, and what does not."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import UsageError
+from deploy.images.pip_configuration import read_configuration, render_configuration
+
+
+def options(text: str) -> dict[str, dict[str, str]]:
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+def test_sources_that_the_build_cannot_see_are_left_out(tmp_path: Path):
+    listing = "\n".join(
+        [
+            "global.extra-index-url='file:///srv/simple https://mirror.test/simple'",
+            "global.find-links='/srv/wheels\\nhttps://mirror.test/wheels'",
+            "global.index-url='/srv/local'",
+        ]
+    )
+    assert options(render_configuration(listing).text) == {
+        "global": {
+            "extra-index-url": "https://mirror.test/simple",
+            "find-links": "https://mirror.test/wheels",
+        }
+    }
+
+
+def test_a_variable_overrides_every_section():
+    listing = "\n".join(
+        [
+            ":env:.index-url='https://from-variable.test/simple'",
+            "global.index-url='https://from-global.test/simple'",
+            "install.index-url='https://from-install.test/simple'",
+            "install.trusted-host='a.test b.test'",
+        ]
+    )
+    assert options(render_configuration(listing).text) == {
+        "global": {"index-url": "https://from-variable.test/simple"},
+        "install": {"trusted-host": "a.test\nb.test"},
+    }
+
+
+def test_options_that_say_where_to_install_stay_here():
+    listing = "global.target='/srv/site'\nglobal.user='true'\nglobal.timeout='60'\nlist.format='x'"
+    assert options(render_configuration(listing).text) == {"global": {"timeout": "60"}}
+
+
+def test_the_bundle_of_pip_goes_before_that_of_ssl(tmp_path: Path):
+    pip, ssl = tmp_path / "pip.pem", tmp_path / "ssl.pem"
+    pip.touch()
+    ssl.touch()
+
+    own = render_configuration(f"global.cert='{pip}'", str(ssl))
+    general = render_configuration("", str(ssl))
+
+    assert (own.bundle, general.bundle) == (pip, ssl)
+    assert options(general.text) == {"global": {"cert": "/run/secrets/ca_bundle"}}
+    assert str(tmp_path) not in own.text + general.text
+
+
+def test_a_bundle_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match=f"no CA bundle {tmp_path}/none.pem"):
+        render_configuration("", f"{tmp_path}/none.pem")
+
+
+@pytest.mark.parametrize(
+    ("line", "loopback"),
+    [
+        ("global.index-url='http://user:pw@127.0.0.1:3141/simple'", True),
+        ("global.proxy='http://localhost:8080'", True),
+        ("global.index-url='https://mirror.test/simple'", False),
+    ],
+)
+def test_a_server_on_loopback_is_recognised(line: str, loopback: bool):
+    assert render_configuration(line).loopback is loopback
+
+
+def test_pip_itself_reads_back_what_was_written(tmp_path: Path):
+    source = tmp_path / "pip.conf"
+    source.write_text(
+        "[global]\nindex-url = https://user:p%40ss@mirror.test/simple\n"
+        "extra-index-url =\n    https://one.test/simple\n    https://two.test/simple\n"
+    )
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "SSL_"))}
+    environ |= {"PIP_CONFIG_FILE": str(source), "PIP_RETRIES": "7"}
+
+    first = read_configuration(environ)
+    rendered = tmp_path / "rendered.conf"
+    rendered.write_text(first.text)
+    again = read_configuration(environ | {"PIP_CONFIG_FILE": str(rendered)})
+
+    read = options(again.text)["global"]
+    assert read["index-url"] == "https://user:p%40ss@mirror.test/simple"
+    assert read["extra-index-url"].endswith("https://one.test/simple\nhttps://two.test/simple")
+    assert read["retries"] == "7"

@@ -1,0 +1,24 @@
+"""Amani: the escrow service. ``create_app`` is its only door."""
+
+from __future__ import annotations
+
+import typing as t
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+    from amani_app.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the application from *settings*, by default those of the environment.
+
+    Raises ``SettingsError`` when the environment does not make valid settings. Nothing is
+    connected to yet: the first use of the database opens the first connection.
+    """
+    # Imported here so that `python -m amani_app.healthcheck` loads neither Flask nor SQLAlchemy.
+    from amani_app.factory import build_app
+
+    return build_app(settings)

@@ -1,0 +1,1 @@
+"""The database: PostgreSQL, or SQLite where nothing else is named."""

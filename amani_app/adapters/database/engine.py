@@ -1,0 +1,75 @@
+"""The engine: one Flask-SQLAlchemy extension, with limits on every wait."""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Connection, Engine, MetaData, event
+
+from amani_app.settings import Settings
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Every constraint gets a name, or no later migration could drop it."""
+
+db = SQLAlchemy(metadata=MetaData(naming_convention=NAMING))
+
+STATEMENT_TIMEOUT = 10_000
+"""Milliseconds a statement of a request may take: below gunicorn's and the proxy's patience."""
+
+
+def install_engine(app: Flask, settings: Settings) -> None:
+    """Give *app* its engine; no connection is opened."""
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database
+    if settings.database.startswith("sqlite"):
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": {"timeout": 5}}
+        if not settings.database_url.get_secret_value():
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+    else:
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+            "pool_size": settings.database_pool_size,
+            "max_overflow": 0,
+            "pool_timeout": 3,
+            "pool_pre_ping": True,
+            "pool_recycle": 1800,
+            "connect_args": {
+                "connect_timeout": settings.database_connect_timeout,
+                "application_name": "amani",
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT}"
+                f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}",
+            },
+        }
+    db.init_app(app)
+    with app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            tune_sqlite(db.engine)
+
+
+def tune_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
+    """WAL, foreign keys, and transactions that are real.
+
+    The driver's own transactions begin late and never cover DDL. With its autocommit and our own
+    BEGIN IMMEDIATE a failed migration leaves nothing behind, and two writers queue at the start
+    instead of one of them failing at its first write.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: t.Any, _record: t.Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        keys = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"
+        for pragma in ("journal_mode=WAL", keys, "synchronous=NORMAL"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,85 @@
+"""Schema revisions: the ones in ``migrations/`` and the one in the database."""
+
+from __future__ import annotations
+
+import ast
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from amani_app.build_info import ROOT
+from amani_app.ports.schema import DatabaseUnavailable
+
+MIGRATIONS = ROOT / "migrations"
+
+
+def read_revisions(directory: Path = MIGRATIONS) -> tuple[str, frozenset[str]]:
+    """The head and all revisions of the migrations in *directory*.
+
+    Parses the files: importing Alembic for it would cost a third of the boot. Raises
+    ``ValueError`` unless there is exactly one head.
+    """
+    parents: dict[str, set[str]] = {}
+    for file in (directory / "versions").glob("*.py"):
+        named = _assignments(file)
+        down = named.get("down_revision")
+        parents[str(named["revision"])] = {down} if isinstance(down, str) else set(down or ())
+    heads = set(parents) - set().union(*parents.values())
+    if len(heads) != 1:
+        raise ValueError(f"{directory}: one head is needed, found {sorted(heads)}")
+    return heads.pop(), frozenset(parents)
+
+
+def _assignments(file: Path) -> dict[str, str | tuple[str, ...] | None]:
+    found = {}
+    for node in ast.parse(file.read_bytes(), str(file)).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        if name in ("revision", "down_revision"):
+            found[name] = ast.literal_eval(value)
+    return found
+
+
+class DatabaseSchema:
+    """The ``SchemaSource`` of a SQLAlchemy engine."""
+
+    def __init__(self, engine: Engine, directory: Path = MIGRATIONS) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._directory = directory
+
+    @cached_property
+    def _own(self) -> tuple[str, frozenset[str]]:
+        # Read late: with two heads `flask db merge` must still start.
+        return read_revisions(self._directory)
+
+    @property
+    def expected(self) -> str:
+        """The head of our migrations."""
+        return self._own[0]
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All of our migrations."""
+        return self._own[1]
+
+    def live(self) -> str | None:
+        """One statement on a pooled connection, given back before this returns."""
+        try:
+            with self._engine.connect() as connection:
+                try:
+                    statement = text("SELECT version_num FROM alembic_version")
+                    found: str | None = connection.scalar(statement)
+                    return found
+                except DBAPIError:
+                    if inspect(connection).has_table("alembic_version"):
+                        raise
+                    return None
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable from error

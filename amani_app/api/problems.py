@@ -1,0 +1,88 @@
+"""Errors as ``application/problem+json`` (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, Response, g
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.routing import RequestRedirect
+
+from amani_app.ports.schema import DatabaseUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "2"
+"""Seconds a client should wait while the database is away."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One error answer; ``type`` and ``code`` are stable, ``detail`` is for people."""
+
+    status: int
+    code: str
+    detail: str = ""
+    errors: tuple[t.Mapping[str, t.Any], ...] = ()
+    headers: t.Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        """Render it, with the id of the running request."""
+        body: dict[str, t.Any] = {
+            "type": f"urn:amani:problem:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": g.get("request_id", ""),
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        kept = {k: v for k, v in self.headers.items() if k.lower() not in _OWN_HEADERS}
+        return Response(json.dumps(body), self.status, kept, content_type=MEDIA_TYPE)
+
+
+_OWN_HEADERS = frozenset({"content-type", "content-length"})
+UNAVAILABLE = Problem(
+    503,
+    "database-unavailable",
+    "The database is not reachable; try again shortly.",
+    headers={"Retry-After": RETRY_AFTER},
+)
+
+
+def register_problems(app: Flask) -> None:
+    """Answer every error of *app* as a problem, those of routing included."""
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _from_bug)
+    for away in (DatabaseUnavailable, OperationalError, PoolTimeout):
+        app.register_error_handler(away, _from_database)
+
+
+def _from_http(error: HTTPException) -> Response | HTTPException:
+    if isinstance(error, RequestRedirect):
+        return error
+    if error.response is not None:
+        return t.cast(Response, error.response)
+    status = error.code or 500
+    # Werkzeug's own headers carry Allow, WWW-Authenticate and Retry-After.
+    headers = dict(error.get_headers())
+    code = HTTPStatus(status).phrase.lower().replace(" ", "-").replace("'", "")
+    detail = "" if isinstance(error, InternalServerError) else error.description or ""
+    return Problem(status, code, detail, headers=headers).response()
+
+
+def _from_database(error: Exception) -> Response:
+    structlog.get_logger().warning("database.unavailable", error=type(error).__name__)
+    return UNAVAILABLE.response()
+
+
+def _from_bug(error: Exception) -> Response:
+    # The trace goes to the log, under the request's id; the client learns nothing of the inside.
+    structlog.get_logger().error("request.failed", exc_info=error)
+    return Problem(500, "internal-server-error").response()

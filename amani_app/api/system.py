@@ -1,0 +1,96 @@
+"""What machines ask the service about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from flask import Blueprint, Response
+
+from amani_app.api.problems import Problem
+from amani_app.container import container
+
+blueprint = Blueprint("api", __name__)
+
+
+def answer(body: t.Mapping[str, t.Any], status: int = 200, media: str = "") -> Response:
+    """*body* as JSON."""
+    return Response(json.dumps(body), status, content_type=media or "application/json")
+
+
+@blueprint.get("/")
+def root() -> Response:
+    """Name, version, and where to go from here."""
+    names = ("ping", "version", "health", "readiness")
+    links = {name: f"/api/v1/{name}" for name in names}
+    return answer({"name": "amani", "version": container().build.version, "links": links})
+
+
+@blueprint.get("/ping")
+def ping() -> Response:
+    """Answers, and touches nothing."""
+    return answer({"ping": "pong"})
+
+
+@blueprint.get("/version")
+def version() -> Response:
+    """Which build this is, and the schema revision that it needs."""
+    parts = container()
+    return answer({**parts.build.as_dict(), "schema_head": parts.schema.expected})
+
+
+@blueprint.get("/readiness")
+def readiness() -> Response:
+    """200 when this process may be given traffic, else 503 with the reason."""
+    verdict = container().readiness()
+    if verdict.ready:
+        return answer({"ready": True})
+    return Problem(503, "not-ready", verdict.reason, headers={"Retry-After": "1"}).response()
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """200 or 503 in the shape of ``application/health+json`` (draft-inadarei-api-health-check)."""
+    parts = container()
+    state = parts.health()
+    status = "pass" if state.passing else "fail"
+    schema = state.schema
+    body = {
+        "status": status,
+        "version": "1",
+        "releaseId": parts.build.version,
+        "serviceId": "amani",
+        "checks": {
+            "database:responseTime": [
+                {
+                    "componentType": "datastore",
+                    "status": "pass" if schema else "fail",
+                    "observedValue": state.milliseconds,
+                    "observedUnit": "ms",
+                }
+            ],
+            "schema:revision": [
+                {
+                    "componentType": "datastore",
+                    "status": status,
+                    "observedValue": schema.live if schema else None,
+                    "expectedValue": parts.schema.expected,
+                }
+            ],
+        },
+    }
+    return answer(body, 200 if state.passing else 503, "application/health+json")
+
+
+def metrics() -> Response:
+    """The metrics of all processes of this server, in Prometheus' text format."""
+    from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

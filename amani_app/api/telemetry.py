@@ -1,0 +1,66 @@
+"""What is told about each request: its id, one log line, and its metrics."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from flask import Flask, Response, g, request
+from prometheus_client import Counter, Histogram
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+"""What is believed of a caller's ``X-Request-ID``; anything else is replaced."""
+
+QUIET = frozenset({"api.readiness", "api.ping", "metrics"})
+"""Asked many times a second by machines: good answers are logged at debug level only."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+# Labels are the route's template, never the path: an id in a label would be a series of its own.
+REQUESTS = Counter("amani_http_requests", "Requests answered.", ("method", "route", "status"))
+SECONDS = Histogram("amani_http_request_seconds", "Time to answer.", ("method", "route"))
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def register_telemetry(app: Flask) -> None:
+    """Observe every request of *app*."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    g.begun = time.perf_counter()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    seconds = time.perf_counter() - g.begun
+    route = request.url_rule.rule if request.url_rule else "unmatched"
+    method = request.method if request.method in METHODS else "other"
+    REQUESTS.labels(method, route, response.status_code).inc()
+    SECONDS.labels(method, route).observe(seconds)
+    response.headers["X-Request-ID"] = g.request_id
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    quiet = request.endpoint in QUIET and response.status_code < 400
+    log = structlog.get_logger()
+    (log.debug if quiet else log.info)(
+        "request",
+        method=request.method,
+        path=request.path,
+        route=route,
+        status=response.status_code,
+        duration_ms=round(seconds * 1000, 2),
+        remote_addr=request.remote_addr,
+    )
+    return response

@@ -1,0 +1,82 @@
+"""Who am I: version, commit, build time, number and branch of the running code."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """The build's identity; a field that nobody told is ``unknown``."""
+
+    version: str = "unknown"
+    commit: str = "unknown"
+    build_time: str = "unknown"
+    """UTC, ISO 8601."""
+    build_number: str = "unknown"
+    branch: str = "unknown"
+
+    def as_dict(self) -> dict[str, str]:
+        """The fields under their own names."""
+        return asdict(self)
+
+
+VARIABLES = {
+    "version": "BUILD_VERSION",
+    "commit": "BUILD_SHA",
+    "build_time": "BUILD_TIME",
+    "build_number": "BUILD_NUMBER",
+    "branch": "BUILD_BRANCH",
+}
+"""Field -> the environment variable (and build argument) that tells it."""
+
+
+def load_build_info(root: Path = ROOT, environ: t.Mapping[str, str] = os.environ) -> BuildInfo:
+    """Read *environ*, else ``build-info.json`` in *root*, else git; never raises for a gap."""
+    file = root / "build-info.json"
+    told = {field: environ.get(name, "") for field, name in VARIABLES.items()}
+    if not all(told.values()):
+        base = _from_file(file) if file.exists() else _from_git(root)
+        told = {field: value or str(base.get(field, "")) for field, value in told.items()}
+    return BuildInfo(**{field: value for field, value in told.items() if value})
+
+
+def _from_file(file: Path) -> dict[str, str]:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _from_git(root: Path) -> dict[str, str]:
+    if not (root / ".git").exists():
+        return {}
+    import subprocess  # nosec B404
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        utc = {**os.environ, "TZ": "UTC"}
+        try:
+            return subprocess.run(  # nosec
+                command, capture_output=True, text=True, timeout=5, env=utc
+            ).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+
+    commit, _, when = git("log", "-1", "--format=%H %cd", "--date=format-local:%FT%TZ").partition(
+        " "
+    )
+    return {
+        "version": git("describe", "--tags", "--always", "--dirty").removeprefix("v"),
+        "commit": commit,
+        "build_time": when,
+        "build_number": git("rev-list", "--count", "HEAD"),
+        "branch": git("rev-parse", "--abbrev-ref", "HEAD"),
+    }

@@ -1,0 +1,45 @@
+"""Builds the Flask application."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask
+
+from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
+from amani_app.adapters.database.engine import db, install_engine
+from amani_app.api import register_api
+from amani_app.build_info import load_build_info
+from amani_app.container import build_container
+from amani_app.logs import configure_logging
+from amani_app.practice import install_practice
+from amani_app.settings import Settings, load_settings
+
+LARGEST_BODY = 64 * 1024
+"""Bytes a request may carry; every document of this API is far smaller."""
+
+
+def build_app(settings: Settings | None = None) -> Flask:
+    """See ``amani_app.create_app``."""
+    settings = settings or load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    app = Flask("amani_app", static_folder=None)
+    app.config.update(
+        SECRET_KEY=settings.secret_key.get_secret_value() or None,
+        MAX_CONTENT_LENGTH=LARGEST_BODY,
+        MAX_FORM_PARTS=10,
+    )
+    install_engine(app, settings)
+    with app.app_context():
+        app.extensions["amani"] = build_container(settings, load_build_info(), db.engine)
+    register_api(app)
+    install_practice(app, settings)
+    if os.environ.get("FLASK_RUN_FROM_CLI") == "true":
+        # Alembic is a fifth of the boot and of no use to a web process.
+        from amani_app.commands import install_commands
+
+        install_commands(app)
+    else:
+        _ = app.extensions["amani"].schema.expected  # broken migrations stop the boot, not a probe
+    app.extensions["amani"].lifecycle.start()
+    return app

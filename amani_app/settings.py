@@ -1,0 +1,106 @@
+"""The one typed, frozen settings object: from environment variables and mounted secret files."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS_DIR = Path("/run/secrets")
+"""Where a file named like a setting holds its value (an environment variable wins over it)."""
+
+Fault = t.Literal["exit", "unhealthy", "migration", "smoke"]
+
+
+class SettingsError(Exception):
+    """The environment holds no valid settings; the text names each variable, one a line."""
+
+
+class Settings(BaseSettings):
+    """What the service can be told from outside; each field is the variable of the same name."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    environment: str = Field(default="local", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    log_level: t.Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: t.Literal["json", "console"] = "json"
+    data_dir: Path = Path(".amani/data")
+    """Where the embedded database lives; the image says ``/data``."""
+    database_url: SecretStr = SecretStr("")
+    """PostgreSQL or SQLite URL; needed outside ``local``, where SQLite in ``data_dir`` is meant."""
+    secret_key: SecretStr = SecretStr("")
+    """At least 32 characters; signs tokens and cursors; needed outside ``local``."""
+    database_pool_size: int = Field(default=4, ge=1, le=64)
+    """Connections a process may hold: the number of its threads."""
+    database_connect_timeout: int = Field(default=3, ge=1, le=60)
+    """Seconds until an unreachable database counts as away."""
+    readiness_cache: float = Field(default=1.0, ge=0, le=30)
+    """Seconds a positive readiness answer is believed before the database is asked again."""
+    proxy_hops: int = Field(default=0, ge=0, le=5)
+    """How many proxies in front add to ``X-Forwarded-*``; 0 believes no such header."""
+    worker_interval: float = Field(default=1.0, gt=0, le=60)
+    """Seconds the worker rests between two rounds."""
+    practice: bool = False
+    """Rehearsal switches on: ``practice_fault`` and ``ping?delay_ms=``; refused in production."""
+    practice_fault: Fault | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise(cls, values: dict[str, t.Any]) -> dict[str, t.Any]:
+        if isinstance(level := values.get("log_level"), str):
+            values["log_level"] = level.upper()
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.environment != "local":
+            for name in ("database_url", "secret_key"):
+                if not getattr(self, name).get_secret_value():
+                    raise ValueError(
+                        f"{name.upper()}: needed when ENVIRONMENT={self.environment}; set it, "
+                        f"or mount it as {SECRETS_DIR}/{name.upper()}"
+                    )
+        if 0 < len(self.secret_key.get_secret_value()) < 32:
+            raise ValueError("SECRET_KEY: shorter than 32 characters; `openssl rand -hex 32` helps")
+        if (url := self.database_url.get_secret_value()) and not url.startswith(
+            ("postgresql://", "postgresql+psycopg://", "sqlite:///")
+        ):
+            raise ValueError("DATABASE_URL: starts with none of postgresql://, sqlite:///")
+        if self.practice and self.environment == "production":
+            raise ValueError("PRACTICE: refused when ENVIRONMENT=production; unset it")
+        return self
+
+    @property
+    def fault(self) -> Fault | None:
+        """The rehearsed fault; none unless ``practice`` is on."""
+        return self.practice_fault if self.practice else None
+
+    @property
+    def database(self) -> str:
+        """The URL to connect to, with the driver named; it may hold a password."""
+        url = self.database_url.get_secret_value()
+        if not url:
+            return f"sqlite:///{self.data_dir.absolute()}/amani.sqlite3"
+        if url.startswith("postgresql://"):
+            return url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return url
+
+
+def load_settings(secrets_dir: Path = SECRETS_DIR) -> Settings:
+    """Read the environment and *secrets_dir*; raise ``SettingsError`` naming what is wrong."""
+    try:
+        # A missing directory is ordinary (nothing mounted); pydantic-settings would warn.
+        options: dict[str, t.Any] = {"_secrets_dir": secrets_dir} if secrets_dir.is_dir() else {}
+        return Settings(**options)
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_line, error.errors(include_url=False)))) from None
+
+
+def _line(error: t.Any) -> str:
+    text = str(error["msg"]).removeprefix("Value error, ")
+    name = "_".join(map(str, error["loc"])).upper()
+    return f"{name}: {text}" if name else text

@@ -1,0 +1,83 @@
+"""gunicorn's settings; read by gunicorn from the working directory."""
+
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+# prometheus_client reads this when it is first imported: before the application is.
+DIRECTORY = "/tmp/amani-metrics"  # nosec B108
+METRICS = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", DIRECTORY))
+
+from amani_app.logs import library_logging  # noqa: E402
+from amani_app.practice import fail_to_serve  # noqa: E402
+
+
+def cpu_quota() -> float:
+    """CPUs this container may use: the cgroup's quota (v2, then v1), else the affinity."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            return int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        old = Path("/sys/fs/cgroup/cpu")
+        limit = int((old / "cpu.cfs_quota_us").read_text())
+        if limit > 0:
+            return limit / int((old / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        pass
+    return len(os.sched_getaffinity(0))
+
+
+bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_CONCURRENCY", 0)) or max(2, math.ceil(cpu_quota()))
+threads = int(os.environ.get("WEB_THREADS", 4))
+# Each worker its own socket: with one in common a proxy's kept-alive connections may all end at
+# one worker while the others idle.
+reuse_port = True
+worker_connections = 100
+# Longer than the proxy keeps an idle connection, so that the proxy is the one who closes.
+keepalive = 95
+timeout = 30
+graceful_timeout = 25
+preload_app = True
+# A tmpfs: the workers' heartbeat must not wait for a disk.
+worker_tmp_dir = "/dev/shm"  # nosec B108
+control_socket_disable = True
+accesslog = None
+logconfig_dict = library_logging(os.environ.get("LOG_LEVEL", "INFO").upper())
+
+
+def on_starting(server):
+    """Begin with an empty metrics folder."""
+    fail_to_serve(server.app.callable.extensions["amani"].settings)
+    shutil.rmtree(METRICS, ignore_errors=True)
+    METRICS.mkdir(parents=True, exist_ok=True)
+
+
+def post_fork(server, worker):
+    """No connection may be shared with the master."""
+    worker.app.callable.extensions["amani"].engine.dispose(close=False)
+
+
+def post_worker_init(worker):
+    """Turn unready at the first sign of the end; gunicorn then finishes what runs."""
+    lifecycle = worker.wsgi.extensions["amani"].lifecycle
+    finish = signal.getsignal(signal.SIGTERM)
+
+    def stop(signum, frame):
+        lifecycle.stop()
+        finish(signum, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def child_exit(server, worker):
+    """Drop the live gauges of a worker that is gone."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from deploy.tasks import image, quality
+from deploy.tasks import fleet, image, quality
 
 namespace = Collection(
     quality.lint,
     quality.format_code,
     quality.lock_requirements,
+    fleet=Collection.from_module(fleet),
     image=Collection(image.bases),
 )

@@ -1,0 +1,323 @@
+"""A fleet of practice hosts: brought up, looked at, taken down."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from deploy.checkout import ROOT
+from deploy.errors import EngineError, UsageError
+from deploy.fleet import environment, members
+from deploy.fleet.credentials import Credentials, write_private
+from deploy.fleet.engine import OuterEngine, connect, engine_errors
+from deploy.fleet.environment import PROXY_IMAGE, Roles
+from deploy.fleet.host import HostStatus, PracticeHost, answers, wait_for
+from deploy.fleet.image import ensure_host_image
+from deploy.fleet.layout import REGISTRY_PORT, Layout, check_hosts, check_name
+from deploy.fleet.members import MEMBER, Member
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Announce = Callable[[str], None]
+DEFAULT_NAME = "fleet"
+ROLE_PREFIX = "host"
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """What a fleet is doing: its hosts, and address and state of the registry and of PostgreSQL."""
+
+    hosts: tuple[HostStatus, ...]
+    services: dict[str, tuple[str, str]]
+
+
+class Fleet:
+    """Practice hosts under one name, with a registry and a PostgreSQL; several names stand side by
+    side. What is generated stands in `.amani/<name>/`.
+
+    Methods raise `UsageError` for what cannot be, `EngineError` where this machine's engine refuses
+    and `HostUnreachable` where a host does not come up.
+    """
+
+    def __init__(
+        self, name: str = DEFAULT_NAME, *, root: Path = ROOT, announce: Announce = print
+    ) -> None:
+        self.name = check_name(name)
+        self.folder = root.resolve() / ".amani" / name
+        self.credentials = Credentials(self.folder)
+        self._announce = announce
+
+    @property
+    def environment_file(self) -> Path:
+        """The environment, as the deployer reads it."""
+        return self.folder / f"{self.name}.yml"
+
+    @property
+    def secrets_file(self) -> Path:
+        """The values of the environment's secrets."""
+        return self.folder / f".env.{self.name}"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The pinned host keys, as OpenSSH reads them."""
+        return self.folder / "known_hosts"
+
+    @property
+    def layout(self) -> Layout:
+        """Names and addresses; raises `UsageError` where the fleet is down."""
+        with engine_errors(self.name):
+            network = self._outer.find_network()
+            if network is None:
+                option = "" if self.name == DEFAULT_NAME else f" --name={self.name}"
+                hint = f"Bring it up: invoke fleet.up{option}"
+                raise UsageError(f"the fleet {self.name!r} is down", hint=hint)
+            return self._outer.layout(network)
+
+    @property
+    def registry(self) -> str:
+        """The registry's `address:port`, for hosts and for this machine; plain HTTP."""
+        return self.layout.registry
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL, for hosts and for this machine, password included."""
+        return environment.secrets(self.layout, self.credentials)["DATABASE_URL"]
+
+    def up(
+        self,
+        hosts: int = 3,
+        *,
+        web: Sequence[int] | None = None,
+        workers: Sequence[int] | None = None,
+    ) -> list[str]:
+        """Bring the fleet to `hosts` hosts that all answer, whatever state it is in.
+
+        Returns what was done, a line each; empty where nothing had to be. `web` and `workers` are
+        numbers of hosts (see `Roles.choose`).
+        """
+        roles = Roles.choose(check_hosts(hosts), web, workers)
+        with self._locked(), engine_errors(self.name):
+            self._outer.find_network()  # refuses another checkout's fleet before anything is made
+            self._ensure_images()
+            layout, made = self._outer.ensure_layout()
+            done = [f"{layout.network}: created on {layout.subnet}"] if made else []
+            done += self._remove_hosts_above(hosts)
+            done += self._ensure_members(layout, hosts)
+            done += self._write_files(layout, hosts, roles)
+        return done
+
+    def down(self) -> list[str]:
+        """Remove the fleet with its volumes, network and generated files; returns what went."""
+        with self._locked(), engine_errors(self.name):
+            network = self._outer.find_network()
+            if network is not None:
+                self._forget_pushed_images(self._outer.layout(network).registry)
+            found = self._outer.containers()
+            self._in_parallel(self._outer.remove_member, found)
+            self._outer.remove_rest()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return sorted(f"{container.name}: removed" for container in found)
+
+    def reset(self) -> None:
+        """Leave nothing of what was deployed, on no host and in no database, in a second or two.
+
+        Images stay where they were pulled. Every host must be up.
+        """
+        container = self._outer.get("postgres")
+        statement = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+        user = members.DATABASE_USER
+        with engine_errors(self.name):
+            self._in_parallel(PracticeHost.wipe, self.hosts)
+            status, output = self._outer.run_in(
+                container, ["psql", "-q", "-U", user, "-c", statement]
+            )
+        if status != 0:
+            raise EngineError(f"postgres: {output.strip()}")
+
+    def status(self) -> FleetStatus:
+        """What every member is doing."""
+        hosts = self.hosts
+        with engine_errors(self.name):
+            found = self._outer.containers()
+        layout = self.layout
+        addresses = {"registry": layout.registry, "postgres": f"{layout.database}:5432"}
+        states = {container.labels[MEMBER]: container.status for container in found}
+        services = {
+            role: (address, states.get(role, "missing")) for role, address in addresses.items()
+        }
+        statuses = self._in_parallel(PracticeHost.status, hosts)
+        return FleetStatus(tuple(statuses), services)
+
+    @property
+    def hosts(self) -> list[PracticeHost]:
+        """The hosts that exist, in order."""
+        with engine_errors(self.name):
+            numbers = [_number(container) for container in self._outer.containers()]
+        layout = self.layout
+        return [self._host(number, layout) for number in sorted(filter(None, numbers))]
+
+    def host(self, number: int) -> PracticeHost:
+        """Host `number`, counted from 1; raises `UsageError` where there is none."""
+        hosts = self.hosts
+        for host in hosts:
+            if host.name == f"{ROLE_PREFIX}{number}":
+                return host
+        raise UsageError(f"the fleet {self.name!r} has {len(hosts)} hosts, no host {number}")
+
+    def close(self) -> None:
+        """Close the connections to this machine's engine; the fleet stays as it is."""
+        if "_client" in self.__dict__:
+            self._client.close()
+            del self.__dict__["_client"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _client(self) -> DockerClient:
+        return connect()
+
+    @property
+    def _outer(self) -> OuterEngine:
+        return OuterEngine(self._client, self.name, self.folder)
+
+    def _ensure_images(self) -> None:
+        from deploy.images.bases import ensure_bases
+
+        bases = [members.REGISTRY_IMAGE, members.DATABASE_IMAGE, PROXY_IMAGE]
+        with ThreadPoolExecutor() as pool:
+            own = pool.submit(ensure_host_image, self._client, self._announce)
+            ensure_bases(bases, announce=self._announce)
+            own.result()
+
+    def _ensure_members(self, layout: Layout, hosts: int) -> list[str]:
+        # Keys are made here, not in the threads: two of them may want the same one.
+        wanted = [
+            (members.host(number, layout, self.credentials), self._host(number, layout))
+            for number in range(1, hosts + 1)
+        ]
+        tasks = [lambda: self._ensure_registry(layout), lambda: self._ensure_database(layout)]
+        tasks += [partial(self._ensure_host, member, host, layout) for member, host in wanted]
+        return [line for lines in self._in_parallel(lambda task: task(), tasks) for line in lines]
+
+    def _ensure_host(self, member: Member, host: PracticeHost, layout: Layout) -> list[str]:
+        done = self._outer.ensure_running(member, layout)
+        healed = host.heal()
+        return _line(member, done or healed)
+
+    def _ensure_database(self, layout: Layout) -> list[str]:
+        member = members.database(layout, self.credentials)
+        done = self._outer.ensure_running(member, layout)
+        container = self._outer.get(member.role)
+        probe = ["pg_isready", "-q", "-h", "127.0.0.1", "-U", members.DATABASE_USER]
+        wait_for("PostgreSQL", lambda: self._outer.run_in(container, probe)[0] == 0)
+        return _line(member, done)
+
+    def _ensure_registry(self, layout: Layout) -> list[str]:
+        member = members.registry(layout)
+        done = _line(member, self._outer.ensure_running(member, layout))
+        wait_for("the registry", lambda: answers(member.address, REGISTRY_PORT))
+        if self._push_proxy_image(layout):
+            done.append(f"{member.role}: got {PROXY_IMAGE}")
+        return done
+
+    def _push_proxy_image(self, layout: Layout) -> bool:
+        """Put the proxy's image where hosts can pull it; False where it is there."""
+        name, _, tag = PROXY_IMAGE.partition(":")
+        repository = f"{layout.registry}/{name}"
+        image = self._client.images.get(PROXY_IMAGE)
+        manifest = f"http://{repository.replace('/', '/v2/', 1)}/manifests/{tag}"
+        accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+        import requests
+
+        answer = requests.head(manifest, headers=accept, timeout=10)
+        digest = answer.headers.get("Docker-Content-Digest")
+        if f"{repository}@{digest}" in image.attrs["RepoDigests"]:
+            return False
+        image.tag(repository, tag)
+        for line in self._client.images.push(repository, tag, stream=True, decode=True):
+            if "error" in line:
+                raise EngineError(f"{repository}:{tag} could not be pushed: {line['error']}")
+        return True
+
+    def _remove_hosts_above(self, hosts: int) -> list[str]:
+        surplus = [
+            container
+            for container in self._outer.containers()
+            if (number := _number(container)) is not None and number > hosts
+        ]
+        self._in_parallel(self._outer.remove_member, surplus)
+        return [f"{container.labels[MEMBER]}: removed" for container in surplus]
+
+    def _forget_pushed_images(self, registry: str) -> None:
+        for image in self._client.images.list():
+            for tag in image.tags:
+                if tag.startswith(f"{registry}/"):
+                    self._client.images.remove(tag)
+
+    def _write_files(self, layout: Layout, hosts: int, roles: Roles) -> list[str]:
+        found = [self._host(number, layout) for number in range(1, hosts + 1)]
+        document = environment.document(layout, found, roles)
+        secrets = environment.secrets(layout, self.credentials)
+        files = {
+            self.environment_file: environment.render(document, layout),
+            self.secrets_file: environment.render_secrets(secrets),
+            self.known_hosts: environment.known_hosts(found),
+            self.folder / "ssh_config": environment.ssh_config(found, str(self.known_hosts)),
+        }
+        return [
+            f"{path.name}: written" for path, text in files.items() if write_private(path, text)
+        ]
+
+    def _host(self, number: int, layout: Layout) -> PracticeHost:
+        role = f"{ROLE_PREFIX}{number}"
+        return PracticeHost(
+            name=role,
+            address=str(layout.host(number)),
+            user="deploy",
+            identity_file=self.credentials.identity_file,
+            host_key=self.credentials.host_key(number).public,
+            outer=self._outer,
+        )
+
+    def _in_parallel(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call for all items at once; the first failure is raised once all have ended."""
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            return list(pool.map(call, items))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time changes the fleet; the others wait for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder.parent / f"{self.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _number(container: Container) -> int | None:
+    role = container.labels[MEMBER]
+    return int(role.removeprefix(ROLE_PREFIX)) if role.startswith(ROLE_PREFIX) else None
+
+
+def _line(member: Member, done: str) -> list[str]:
+    return [f"{member.role}: {done}"] if done else []

@@ -1,0 +1,173 @@
+"""One practice host: what can befall it, and how it recovers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.errors import CommandFailed, EngineError, HostUnreachable, UsageError
+from deploy.fleet.engine import OuterEngine, engine_errors
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+PATIENCE = 60.0
+"""Seconds within which a host must be up again."""
+INTERVAL = 0.05
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """What a host is doing: `running`, `paused`, `cut` or what the engine calls its container."""
+
+    name: str
+    address: str
+    state: str
+    engine: str = ""
+    """The version of its own engine; empty where that does not answer."""
+
+
+@dataclass(frozen=True)
+class PracticeHost:
+    """A host of a fleet. Its failure switches return once the failure is there; `heal` and
+    `restart_engine` once the host answers again. All raise `EngineError` where this machine's
+    engine refuses, `UsageError` where the host's state does not allow it."""
+
+    name: str
+    address: str
+    user: str
+    identity_file: Path
+    host_key: str
+    """As in `known_hosts`: type and key."""
+    outer: OuterEngine = field(repr=False)
+    """Where its container stands."""
+
+    def pause(self) -> None:
+        """Freeze every process: connections stay open and nothing answers, as in a stalled VM."""
+        with engine_errors(self.name):
+            container = self._container
+            if container.status != "paused":
+                self._require_running(container)
+                container.pause()
+
+    def kill(self) -> None:
+        """End every process at once, as when the power goes."""
+        with engine_errors(self.name):
+            container = self._container
+            if container.status == "paused":
+                container.unpause()
+                container.reload()
+            if container.status == "running":
+                container.kill()
+                container.wait()
+
+    def cut(self) -> None:
+        """Drop every packet from and to the network without a word; its processes run on."""
+        self.run(["practice-network", "cut"])
+
+    def restart_engine(self) -> None:
+        """Restart the Docker Engine; its containers run on (`live-restore`)."""
+        self.run(["sv", "-w", "30", "restart", "docker"])
+        self.wait_until_up()
+
+    def heal(self) -> str:
+        """Undo `pause`, `kill`, `cut` and a dead engine or sshd, and wait until the host answers.
+
+        Returns what it took, such as `unpaused`; an empty string where nothing was wrong. Raises
+        `HostUnreachable` where it does not come up within a minute.
+        """
+        with engine_errors(self.name):
+            done = self.outer.revive(self._container, self.address)
+        if self.is_cut():
+            self.run(["practice-network", "heal"])
+            done = done or "reconnected"
+        self.wait_until_up()
+        return done
+
+    def wipe(self) -> None:
+        """Leave nothing of what was deployed: containers, volumes, networks, files. Images stay."""
+        self.run(["practice-wipe"])
+
+    def is_cut(self) -> bool:
+        """Whether its packets are dropped."""
+        return self._exec(["practice-network", "is-cut"])[0] == 0
+
+    def status(self) -> HostStatus:
+        """What the host is doing now."""
+        with engine_errors(self.name):
+            state = self._container.status
+        if state != "running":
+            return HostStatus(self.name, self.address, state)
+        status, version = self._exec(
+            ["timeout", "3", "docker", "version", "--format", "{{.Server.Version}}"]
+        )
+        state = "cut" if self.is_cut() else state
+        return HostStatus(self.name, self.address, state, "" if status else version.strip())
+
+    def run(self, argv: Sequence[str]) -> str:
+        """Run a command in the host as root, past SSH; returns what it printed.
+
+        Raises `CommandFailed` where it ends with another status than 0.
+        """
+        status, output = self._exec(argv)
+        if status != 0:
+            raise CommandFailed(self.name, tuple(argv), status, output)
+        return output
+
+    def wait_until_up(self, patience: float = PATIENCE) -> None:
+        """Wait until sshd and the engine answer.
+
+        Raises `HostUnreachable` where they do not within `patience` seconds.
+        """
+        deadline = time.monotonic() + patience
+        status, _ = self._exec(["await-engine", str(patience)])
+        if status != 0:
+            raise self._silent("its engine", patience)
+        while not answers(self.address, 22, b"SSH-"):
+            if time.monotonic() > deadline:
+                raise self._silent("sshd", patience)
+            time.sleep(INTERVAL)
+
+    @property
+    def _container(self) -> Container:
+        return self.outer.get(self.name)
+
+    def _exec(self, argv: Sequence[str]) -> tuple[int, str]:
+        with engine_errors(self.name):
+            container = self._container
+            self._require_running(container)
+            return self.outer.run_in(container, argv)
+
+    def _require_running(self, container: Container) -> None:
+        if container.status != "running":
+            raise UsageError(f"{self.name} is {container.status}", hint="Heal it first: fleet.heal")
+
+    def _silent(self, what: str, patience: float) -> HostUnreachable:
+        with engine_errors(self.name):
+            log = self.outer.last_words(self._container)
+        return HostUnreachable(
+            f"{self.name}: {what} does not answer after {patience:.0f} s; its last words:\n{log}",
+            host=self.name,
+        )
+
+
+def answers(address: str, port: int, greeting: bytes = b"") -> bool:
+    """Whether something accepts connections there, and greets with these bytes."""
+    try:
+        with socket.create_connection((address, port), timeout=1) as connection:
+            return not greeting or connection.recv(len(greeting)) == greeting
+    except OSError:
+        return False
+
+
+def wait_for(what: str, ready: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until something is ready; raises `EngineError` after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not ready():
+        if time.monotonic() > deadline:
+            raise EngineError(f"{what} does not answer after {patience:.0f} s")
+        time.sleep(INTERVAL)

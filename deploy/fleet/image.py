@@ -1,0 +1,74 @@
+"""The image of a practice host: Debian trixie with sshd and a Docker Engine under a supervisor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+NAME = "amani/practice-host:trixie"
+RECIPE = "amani.practice-host.recipe"
+FILES = Path(__file__).with_name("host")
+PACKAGES = (
+    "ca-certificates",
+    "docker-cli",
+    "docker.io",
+    "iproute2",
+    "iptables",
+    "openssh-server",
+    "procps",
+    "runit",
+    "socat",
+)
+PLACES = {
+    "init": ("/usr/local/sbin/practice-init", 0o755),
+    "network": ("/usr/local/sbin/practice-network", 0o755),
+    "wipe": ("/usr/local/sbin/practice-wipe", 0o755),
+    "await-engine": ("/usr/local/sbin/await-engine", 0o755),
+    "run-docker": ("/usr/local/lib/practice/docker/run", 0o755),
+    "run-registry": ("/usr/local/lib/practice/registry/run", 0o755),
+    "run-sshd": ("/usr/local/lib/practice/ssh/run", 0o755),
+    "sshd.conf": ("/etc/ssh/sshd_config.d/practice.conf", 0o644),
+}
+# The services stand where sv looks for them, and sv answers to the names of the scripts that it
+# replaces: `service docker restart` reaches the supervisor.
+CUSTOMISE = """
+rm -f /etc/ssh/ssh_host_*
+useradd --create-home --shell /bin/bash --password '*' --groups docker deploy
+install -d -m 0700 /root/.ssh
+install -d -m 0700 -o deploy -g deploy /home/deploy/.ssh
+install -d -m 0755 -o deploy -g deploy /var/lib/amani
+rm -rf /etc/service
+ln -s /usr/local/lib/practice /etc/service
+ln -sf /usr/bin/sv /etc/init.d/docker
+ln -sf /usr/bin/sv /etc/init.d/ssh
+"""
+CHANGES = ('ENTRYPOINT ["/usr/local/sbin/practice-init"]', "VOLUME /var/lib/docker")
+
+
+def ensure_host_image(client: DockerClient, announce: Callable[[str], None]) -> None:
+    """See to it that the engine holds the image, made from this recipe.
+
+    Raises `UsageError` where it cannot be made here, `EngineError` where the engine refuses.
+    """
+    from deploy.images.debian import File, make_image
+
+    files = {
+        place: File((FILES / name).read_text(), mode) for name, (place, mode) in PLACES.items()
+    }
+    parts = repr((PACKAGES, sorted(files.items()), CUSTOMISE, CHANGES))
+    recipe = hashlib.sha256(parts.encode()).hexdigest()[:16]
+    if not client.images.list(NAME, filters={"label": f"{RECIPE}={recipe}"}):
+        make_image(
+            NAME,
+            PACKAGES,
+            files=files,
+            customise=CUSTOMISE,
+            changes=CHANGES,
+            labels={RECIPE: recipe},
+            announce=announce,
+        )

@@ -1,0 +1,154 @@
+"""The containers that a fleet consists of, as values; equal members give equal containers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.fleet.credentials import Credentials
+from deploy.fleet.image import NAME as HOST_IMAGE
+from deploy.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
+
+REGISTRY_IMAGE = "registry:2"
+DATABASE_IMAGE = "postgres:17-trixie"
+DATABASE_USER = "amani"
+DEPLOY_UID = 1000
+CONFIG = f"{LABEL}.config"
+MEMBER = f"{LABEL}.member"
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """A file laid into a container before it starts: in no layer, variable or label."""
+
+    content: str
+    mode: int = 0o600
+    uid: int = 0
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one container of a fleet is made from. `ports` maps a port to this machine's address."""
+
+    role: str
+    image: str
+    address: str
+    data: str
+    """Where its volume is mounted."""
+    files: Mapping[str, PlacedFile] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    nests: bool = False
+    """Whether it runs an engine of its own."""
+
+    def config(self, image_id: str) -> str:
+        """Hash of everything that the container is made from."""
+        return hashlib.sha256(f"{image_id} {self} {dict(self.files)}".encode()).hexdigest()[:32]
+
+    def archive(self) -> bytes:
+        """The files to lay in, as a tar archive for `/`; their folders are in the image."""
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as archive:
+            for path, file in self.files.items():
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                content = file.content.encode()
+                entry.size, entry.mode = len(content), file.mode
+                entry.uid = entry.gid = file.uid
+                archive.addfile(entry, io.BytesIO(content))
+        return made.getvalue()
+
+
+def registry(layout: Layout) -> Member:
+    """The fleet's registry: plain HTTP, for anyone on the fleet's network or this machine."""
+    host = layout.registry.partition(":")[0]
+    return Member(
+        role="registry",
+        image=REGISTRY_IMAGE,
+        address=str(layout.registry_address),
+        data="/var/lib/registry",
+        ports={REGISTRY_PORT: (host, REGISTRY_PORT)},
+    )
+
+
+def database(layout: Layout, credentials: Credentials) -> Member:
+    """The fleet's PostgreSQL."""
+    password = "/etc/postgres-password"  # nosec B105
+    return Member(
+        role="postgres",
+        image=DATABASE_IMAGE,
+        address=str(layout.database),
+        data="/var/lib/postgresql/data",
+        files={password: PlacedFile(credentials.database_password(), 0o400)},
+        environment={"POSTGRES_USER": DATABASE_USER, "POSTGRES_PASSWORD_FILE": password},
+    )
+
+
+def host(number: int, layout: Layout, credentials: Credentials) -> Member:
+    """Practice host `number`: opened by the fleet's key as `root` and as `deploy`."""
+    own, visitor = credentials.host_key(number), credentials.identity().public + "\n"
+    settings = json.dumps(engine_settings(number), indent=2)
+    return Member(
+        role=f"host{number}",
+        image=HOST_IMAGE,
+        address=str(layout.host(number)),
+        data="/var/lib/docker",
+        files={
+            "/etc/docker/daemon.json": PlacedFile(settings + "\n", 0o644),
+            "/etc/ssh/ssh_host_ed25519_key": PlacedFile(own.private),
+            "/etc/ssh/ssh_host_ed25519_key.pub": PlacedFile(own.public + "\n", 0o644),
+            "/root/.ssh/authorized_keys": PlacedFile(visitor),
+            "/home/deploy/.ssh/authorized_keys": PlacedFile(visitor, uid=DEPLOY_UID),
+        },
+        environment={
+            "REGISTRY": layout.registry,
+            "REGISTRY_ADDRESS": str(layout.registry_address),
+        },
+        nests=True,
+    )
+
+
+def container_arguments(
+    member: Member, layout: Layout, image_id: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """The body of the engine's `/containers/create`."""
+    settings: dict[str, Any] = {
+        "Binds": [f"{layout.container(member.role)}:{member.data}"],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
+        "NetworkMode": layout.network,
+        "PortBindings": {
+            f"{port}/tcp": [{"HostIp": address, "HostPort": str(outside)}]
+            for port, (address, outside) in member.ports.items()
+        },
+    }
+    if member.nests:
+        settings |= NESTING
+    return {
+        "Image": image_id,
+        "Hostname": member.role,
+        "Env": [f"{key}={value}" for key, value in member.environment.items()],
+        "Labels": {**labels, MEMBER: member.role, CONFIG: member.config(image_id)},
+        "ExposedPorts": {f"{port}/tcp": {} for port in member.ports},
+        "HostConfig": settings,
+        "NetworkingConfig": {
+            "EndpointsConfig": {layout.network: {"IPAMConfig": {"IPv4Address": member.address}}}
+        },
+    }
+
+
+# What an engine inside a container needs, and no more: SYS_ADMIN to mount layers and namespaces,
+# NET_ADMIN for bridges and rules, no mask over /proc/sys, where both are switched. With a cgroup
+# namespace of its own it limits its containers inside its own share, under cgroup v1 and v2 alike;
+# with an empty /run no file of a life before this one misleads it.
+NESTING: dict[str, Any] = {
+    "CapAdd": ["NET_ADMIN", "SYS_ADMIN"],
+    "CgroupnsMode": "private",
+    "MaskedPaths": [],
+    "ReadonlyPaths": [],
+    "SecurityOpt": ["apparmor=unconfined", "seccomp=unconfined"],
+    "Tmpfs": {"/run": "exec,mode=755"},
+}

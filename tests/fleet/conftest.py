@@ -1,0 +1,81 @@
+"""Practice hosts for tests: a fleet of this checkout's own, brought up on demand, taken down at the
+end. `AMANI_KEEP_FLEET=1` leaves it for the next run, which then starts at once."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from deploy.checkout import ROOT
+from deploy.fleet.fleet import Fleet
+from deploy.fleet.host import PracticeHost
+
+HOSTS = 3
+HERE = Path(__file__).parent
+Login = Callable[..., paramiko.SSHClient]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test in this folder; the first one may have to make images."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.fleet)
+            item.add_marker(pytest.mark.timeout(600), append=False)
+
+
+def fleet_name(prefix: str = "tests") -> str:
+    """A name that neither another checkout nor another worker of this run uses."""
+    place = f"{ROOT} {os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    return f"{prefix}-{zlib.crc32(place.encode()):08x}"
+
+
+@pytest.fixture(scope="session")
+def standing_fleet() -> Iterator[Fleet]:
+    """The session's fleet, in whatever state the last test left it; tests take `fleet`."""
+    with Fleet(fleet_name()) as fleet:
+        fleet.up(HOSTS)
+        yield fleet
+        if not os.environ.get("AMANI_KEEP_FLEET"):
+            fleet.down()
+
+
+@pytest.fixture
+def fleet(standing_fleet: Fleet) -> Fleet:
+    """A fleet whose three hosts all answer; what earlier tests deployed may still be there."""
+    standing_fleet.up(HOSTS)
+    return standing_fleet
+
+
+@pytest.fixture
+def bare_fleet(fleet: Fleet) -> Fleet:
+    """A fleet whose three hosts all answer and hold nothing but images, with an empty database."""
+    fleet.reset()
+    return fleet
+
+
+@pytest.fixture
+def login(fleet: Fleet) -> Iterator[Login]:
+    """Logs in to a host with the fleet's key and its pinned host key; nothing else is accepted."""
+    with ExitStack() as stack:
+
+        def log_in(host: PracticeHost, user: str = "deploy") -> paramiko.SSHClient:
+            client = stack.enter_context(paramiko.SSHClient())
+            client.load_host_keys(str(fleet.known_hosts))
+            client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            client.connect(
+                host.address,
+                username=user,
+                key_filename=str(host.identity_file),
+                look_for_keys=False,
+                allow_agent=False,
+                timeout=10,
+            )
+            return client
+
+        yield log_in

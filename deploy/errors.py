@@ -59,6 +59,10 @@ class HostUnreachable(DeployError):
     exit_code = 7
 
 
+class HostKeyMismatch(HostUnreachable):
+    """A host showed another key than the one pinned for it; nothing was sent to it."""
+
+
 class CommandFailed(DeployError):
     """A command on a host ended with another exit status than 0.
 

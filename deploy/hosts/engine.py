@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes known so far."""
@@ -19,7 +19,7 @@ class Mount:
     read_only: bool = True
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["bind", "volume"]:
         """`bind` or `volume`, as the engine names them."""
         return "bind" if self.source.startswith("/") else "volume"
 

@@ -24,6 +24,46 @@ class CommandResult:
         return self.stdout.decode(errors="replace")
 
 
+class Endpoint(Protocol):
+    """Where an SSH server is and how to log in there, as an environment states it."""
+
+    @property
+    def address(self) -> str:
+        """DNS name or IP address."""
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+
+    @property
+    def user(self) -> str:
+        """Who logs in."""
+
+    @property
+    def identity_file(self) -> str | None:
+        """The private key to log in with; without one, the agent and the usual files are tried."""
+
+    @property
+    def host_keys(self) -> Sequence[str]:
+        """Its pinned public keys, each `type base64`."""
+
+
+class HostConfig(Endpoint, Protocol):
+    """A host, as an environment states it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in every output."""
+
+    @property
+    def connection(self) -> str:
+        """`ssh`, or `local` for this machine itself."""
+
+    @property
+    def jump(self) -> Endpoint | None:
+        """The SSH server that the way leads through."""
+
+
 class Host(Protocol):
     """One machine with a Docker Engine.
 

@@ -1,0 +1,110 @@
+"""Opening hosts: one by one or side by side, over SSH or as this machine, as configured."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from deploy.errors import DeployError, HostUnreachable
+from deploy.hosts.host import Endpoint, Host, HostConfig
+from deploy.hosts.local import LocalHost
+from deploy.hosts.prompt_socket import PromptSocket
+
+if TYPE_CHECKING:
+    from deploy.hosts.ssh import SSHHost
+
+AT_ONCE = 32
+"""How many hosts are connected to at the same time."""
+
+
+def connect(config: HostConfig, timeout: float = 10.0) -> Host:
+    """Open one host; `timeout` seconds for each phase of it.
+
+    Raises `UsageError`, `HostKeyMismatch` or `HostUnreachable`.
+    """
+    with _Gateways(timeout) as gateways:
+        return _open(config, gateways, timeout)
+
+
+def connect_all(
+    configs: Sequence[HostConfig], timeout: float = 10.0
+) -> dict[str, Host | DeployError]:
+    """Open all of them at once: by name, the open host or why it could not be opened."""
+
+    def attempt(config: HostConfig) -> Host | DeployError:
+        try:
+            return _open(config, gateways, timeout)
+        except DeployError as error:
+            return error
+
+    size = max(1, min(AT_ONCE, len(configs)))
+    with _Gateways(timeout) as gateways, ThreadPoolExecutor(size, "connect") as pool:
+        opened = list(pool.map(attempt, configs))
+    return {config.name: host for config, host in zip(configs, opened, strict=True)}
+
+
+class _Gateways:
+    """Jump hosts, each opened once for all the hosts behind it; the last of them closes it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._tried: dict[tuple[str, int, str], SSHHost | DeployError] = {}
+
+    def __enter__(self) -> _Gateways:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for gateway in self._tried.values():
+            if not isinstance(gateway, DeployError):
+                gateway.close()
+
+    def through(self, jump: Endpoint) -> SSHHost:
+        """The open jump host, shared: to be closed once by whoever asked."""
+        key = (jump.address, jump.port, jump.user)
+        with self._lock:
+            if key not in self._tried:
+                try:
+                    self._tried[key] = _open_ssh(f"jump {jump.address}", jump, None, self._timeout)
+                except DeployError as error:
+                    self._tried[key] = error
+            gateway = self._tried[key]
+        if isinstance(gateway, DeployError):
+            raise gateway
+        return gateway.share()
+
+
+def _open(config: HostConfig, gateways: _Gateways, timeout: float) -> Host:
+    if config.connection == "local":
+        return LocalHost(config.name, config.address)
+    gateway = gateways.through(config.jump) if config.jump is not None else None
+    return _open_ssh(config.name, config, gateway, timeout)
+
+
+def _open_ssh(name: str, endpoint: Endpoint, gateway: SSHHost | None, timeout: float) -> SSHHost:
+    with contextlib.ExitStack() as cleanup:
+        opened = None
+        if gateway is not None:
+            cleanup.callback(gateway.close)
+        else:
+            # Before the import, so that sshd forks and says hello while Paramiko is loaded.
+            opened = cleanup.enter_context(_open_tcp(name, endpoint, timeout))
+        from deploy.hosts.ssh import SSHHost
+
+        host = SSHHost(name, endpoint, gateway=gateway, opened=opened, timeout=timeout)
+        cleanup.pop_all()
+        return host
+
+
+def _open_tcp(name: str, endpoint: Endpoint, timeout: float) -> PromptSocket:
+    try:
+        return PromptSocket.connected(endpoint.address, endpoint.port, timeout)
+    except OSError as error:
+        raise HostUnreachable(
+            f"{name}: no TCP connection to {endpoint.address}:{endpoint.port}: {error}",
+            hint="Is the host up, is the address right, does a firewall stand between?",
+            host=name,
+        ) from error

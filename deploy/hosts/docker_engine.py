@@ -1,0 +1,350 @@
+"""The Docker Engine of a host, through docker-py's low-level client on the host's own transport."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from deploy.errors import EngineError, HostUnreachable
+from deploy.hosts.engine import ContainerSpec, ExecResult, Progress
+
+if TYPE_CHECKING:
+    from deploy.hosts.engine_http import Client, Dial
+
+T = TypeVar("T")
+
+PATIENCE = 60
+"""Seconds that the engine may take for an ordinary call."""
+
+PULL_PATIENCE = 180
+"""Seconds that a pull may go without any news."""
+
+_LOG = {"max-size": "10m", "max-file": "3"}
+
+
+class DockerEngine:
+    """An `Engine` whose connections `dial` opens; the first call negotiates the API version."""
+
+    def __init__(self, host: str, dial: Dial) -> None:
+        self._host = host
+        self._dial = dial
+        self._connecting = threading.Lock()
+        self._opened: Client | None = None
+
+    # -- connections and errors ------------------------------------------------------------------
+
+    @property
+    def _client(self) -> Client:
+        with self._connecting:
+            if self._opened is None:
+                # Imported here: a tenth of a second that overlaps with the transport's handshake.
+                from deploy.hosts.engine_http import Client
+
+                with self._errors():
+                    self._opened = Client(self._dial, streaming=False, timeout=PATIENCE)
+            return self._opened
+
+    @cached_property
+    def _streams(self) -> Client:
+        """For responses that stay open long."""
+        client = self._client
+        version = client.api_version
+        return type(client)(self._dial, version=version, streaming=True, timeout=PULL_PATIENCE)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        import docker.errors
+        import requests.exceptions
+
+        from deploy.hosts.engine_http import RefusedHijack, timed_out
+
+        try:
+            yield
+        except docker.errors.APIError as error:
+            words = error.explanation or str(error)
+            raise self._refused(_text(words), int(error.status_code or 0)) from error
+        except RefusedHijack as error:
+            raise self._refused(str(error), error.status) from error
+        except (docker.errors.DockerException, ValueError) as error:
+            raise self._refused(str(error)) from error
+        except (requests.exceptions.RequestException, OSError, EOFError) as error:
+            why = "no answer in time" if timed_out(error) else error
+            raise HostUnreachable(
+                f"{self._host}: its Docker Engine stopped answering: {why}",
+                hint="Run the command again when the host answers.",
+                host=self._host,
+            ) from error
+
+    def _refused(self, words: str, status: int = 0) -> EngineError:
+        return EngineError(f"{self._host}: {words}", host=self._host, status=status)
+
+    def _call(self, ask: Callable[[Client], T]) -> T:
+        client = self._client
+        with self._errors():
+            return ask(client)
+
+    def _unless(self, status: int, ask: Callable[[Client], T]) -> T | None:
+        """What was asked, or None where the engine answers with `status`."""
+        try:
+            return self._call(ask)
+        except EngineError as error:
+            if error.status == status:
+                return None
+            raise
+
+    def close(self) -> None:
+        """Close the connections; the transport is the host's."""
+        for client in (self._opened, self.__dict__.get("_streams")):
+            if client is not None:
+                client.close()
+
+    # -- the engine ------------------------------------------------------------------------------
+
+    def version(self) -> Mapping[str, Any]:
+        """As `Engine.version`, as of the first call."""
+        return self._client.about
+
+    def info(self) -> Mapping[str, Any]:
+        """As `Engine.info`."""
+        return self._call(lambda client: client.info())
+
+    # -- containers ------------------------------------------------------------------------------
+
+    def containers(self, labels: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+        """As `Engine.containers`."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        return self._call(lambda client: client.containers(all=True, filters=wanted))
+
+    def inspect(self, container: str) -> Mapping[str, Any] | None:
+        """As `Engine.inspect`."""
+        return self._unless(404, lambda client: client.inspect_container(container))
+
+    def create(self, spec: ContainerSpec) -> str:
+        """As `Engine.create`."""
+        return self._call(lambda client: str(_create(client, spec)["Id"]))
+
+    def start(self, container: str) -> None:
+        """As `Engine.start`."""
+        self._call(lambda client: client.start(container))
+
+    def stop(self, container: str, timeout: int) -> None:
+        """As `Engine.stop`."""
+        self._unless(404, lambda client: client.stop(container, timeout=timeout))
+
+    def kill(self, container: str, signal: str) -> None:
+        """As `Engine.kill`."""
+        self._call(lambda client: client.kill(container, signal))
+
+    def remove(self, container: str) -> None:
+        """As `Engine.remove`."""
+        try:
+            self._unless(404, lambda client: client.remove_container(container, v=True, force=True))
+        except EngineError as error:
+            if error.status != 409 or "already in progress" not in error.message:
+                raise
+            self._unless(404, lambda client: client.wait(container, PATIENCE, "removed"))
+
+    def wait(self, container: str, timeout: float) -> int:
+        """As `Engine.wait`."""
+        from requests.exceptions import RequestException
+
+        from deploy.hosts.engine_http import timed_out
+
+        client = self._streams
+        with self._errors():
+            try:
+                return int(client.wait(container, math.ceil(timeout))["StatusCode"])
+            except RequestException as error:
+                if not timed_out(error):
+                    raise
+        raise self._refused(f"container {container} has not ended within {timeout:g} s")
+
+    def logs(self, container: str, tail: int = 50) -> str:
+        """As `Engine.logs`."""
+        printed = self._call(lambda client: client.logs(container, tail=tail))
+        return bytes(printed).decode(errors="replace")
+
+    def follow_logs(self, container: str, tail: int = 50) -> Iterator[bytes]:
+        """As `Engine.follow_logs`; lines come without their end."""
+        from deploy.hosts.engine_http import frames
+
+        client = self._streams
+        with self._errors():
+            wanted = {"follow": 1, "stdout": 1, "stderr": 1, "tail": tail}
+            response = client.open_stream(f"/containers/{container}/logs", wanted)
+            with contextlib.closing(response):
+                yield from _lines(frames(response.raw.read))
+
+    def run_in(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        timeout: float = 30.0,
+    ) -> ExecResult:
+        """As `Engine.run_in`; `EngineError` past `timeout` seconds: the engine has no means to end
+        the process then."""
+
+        def ask(client: Client) -> ExecResult:
+            made = client.exec_create(container, list(argv), stdin=stdin is not None)["Id"]
+            body = {"Detach": False, "Tty": False}
+            try:
+                output = client.hijack(f"/exec/{made}/start", body, stdin or b"", timeout)
+            except TimeoutError as error:
+                words = f"{argv[0]} in {container} has not ended within {timeout:g} s"
+                raise self._refused(words) from error
+            status = client.exec_inspect(made)["ExitCode"]
+            return ExecResult(int(status), output.decode(errors="replace"))
+
+        return self._call(ask)
+
+    def copy_into(self, container: str, folder: str, archive: bytes) -> None:
+        """As `Engine.copy_into`. The engine refuses where the root file system is read-only, unless
+        `folder` is in a volume."""
+        self._call(lambda client: client.put_archive(container, folder, archive))
+
+    # -- images ----------------------------------------------------------------------------------
+
+    def images(self) -> Sequence[Mapping[str, Any]]:
+        """As `Engine.images`."""
+        return self._call(lambda client: client.images())
+
+    def image(self, reference: str) -> Mapping[str, Any] | None:
+        """As `Engine.image`."""
+        # docker-py's types say nothing of this method.
+        return self._unless(404, lambda client: cast(Any, client).inspect_image(reference))
+
+    def pull(
+        self,
+        repository: str,
+        digest: str,
+        *,
+        credentials: tuple[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """As `Engine.pull`; without credentials, with those of this machine's `docker login`."""
+        login = {"username": credentials[0], "password": credentials[1]} if credentials else None
+        client = self._streams
+        layers: dict[str, tuple[int, int]] = {}
+        with self._errors():
+            news = client.pull(repository, digest, stream=True, auth_config=login, decode=True)
+            for item in news:
+                if "error" in item:
+                    raise self._refused(f"cannot pull {repository}@{digest}: {item['error']}")
+                if progress is not None and _note_layer(layers, item):
+                    done, known = (sum(column) for column in zip(*layers.values(), strict=True))
+                    progress(done, known)
+
+    def remove_image(self, reference: str) -> bool:
+        """As `Engine.remove_image`."""
+        try:
+            self._unless(404, lambda client: client.remove_image(reference))
+        except EngineError as error:
+            if error.status == 409 and "container" in error.message:
+                return False
+            raise
+        return True
+
+    # -- networks and volumes --------------------------------------------------------------------
+
+    def ensure_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
+        """As `Engine.ensure_network`."""
+        found = self._unless(404, lambda client: client.inspect_network(name))
+        if found is None:
+            self._unless(409, lambda client: _create_network(client, name, subnet, labels))
+            return
+        subnets = [pool.get("Subnet") for pool in found["IPAM"]["Config"] or []]
+        if subnet not in subnets:
+            raise self._refused(f"network {name} has the subnet {subnets}, not {subnet}")
+
+    def remove_network(self, name: str) -> None:
+        """As `Engine.remove_network`."""
+        self._unless(404, lambda client: client.remove_network(name))
+
+    def remove_volume(self, name: str) -> None:
+        """As `Engine.remove_volume`."""
+        self._unless(404, lambda client: client.remove_volume(name))
+
+
+def _create(client: Any, spec: ContainerSpec) -> Any:
+    from docker.types import LogConfig, Mount
+
+    host = client.create_host_config(
+        network_mode=spec.network or None,
+        port_bindings={**spec.ports},
+        mounts=[
+            Mount(mount.target, mount.source, type=mount.kind, read_only=mount.read_only)
+            for mount in spec.mounts
+        ],
+        tmpfs=dict(spec.tmpfs),
+        read_only=spec.read_only,
+        cap_drop=["ALL"] if spec.drop_capabilities else None,
+        cap_add=list(spec.capabilities),
+        security_opt=["no-new-privileges:true"] if spec.no_new_privileges else None,
+        # No swap beside the memory, else the limit is twice what it says.
+        mem_limit=spec.memory or None,
+        memswap_limit=spec.memory or None,
+        nano_cpus=round(spec.cpus * 1e9) or None,
+        pids_limit=spec.pids or None,
+        restart_policy={"Name": spec.restart},
+        log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG),
+        init=False,
+    )
+    endpoint = client.create_endpoint_config(ipv4_address=spec.address) if spec.address else None
+    return client.create_container(
+        spec.image,
+        command=list(spec.command) if spec.command is not None else None,
+        entrypoint=list(spec.entrypoint) if spec.entrypoint is not None else None,
+        environment=dict(spec.environment),
+        labels=dict(spec.labels),
+        ports=list(spec.ports),
+        user=spec.user or None,
+        name=spec.name,
+        host_config=host,
+        networking_config=(
+            client.create_networking_config({spec.network: endpoint}) if endpoint else None
+        ),
+        healthcheck=None if spec.healthcheck else {"test": ["NONE"]},
+        stop_timeout=spec.stop_timeout,
+    )
+
+
+def _create_network(client: Client, name: str, subnet: str, labels: Mapping[str, str]) -> object:
+    from docker.types import IPAMConfig, IPAMPool
+
+    ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+    return client.create_network(
+        name, driver="bridge", ipam=ipam, labels=dict(labels), check_duplicate=True
+    )
+
+
+def _note_layer(layers: dict[str, tuple[int, int]], news: Mapping[str, Any]) -> bool:
+    """Take in one line of a pull's news; whether it said how far a layer is."""
+    layer, status = news.get("id", ""), news.get("status", "")
+    if status == "Downloading":
+        detail = news.get("progressDetail") or {}
+        done = int(detail.get("current", 0))
+        layers[layer] = (done, max(done, int(detail.get("total", 0))))
+    elif status in ("Download complete", "Pull complete") and layer in layers:
+        layers[layer] = (layers[layer][1],) * 2
+    else:
+        return False
+    return True
+
+
+def _lines(pieces: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Whole lines of each stream as they are complete, what is left of them at the end."""
+    unfinished: dict[int, bytes] = {}
+    for number, piece in pieces:
+        *whole, unfinished[number] = (unfinished.get(number, b"") + piece).split(b"\n")
+        yield from whole
+    yield from filter(None, unfinished.values())
+
+
+def _text(words: str | bytes) -> str:
+    return words.decode(errors="replace") if isinstance(words, bytes) else words

@@ -1,0 +1,239 @@
+"""HTTP with a Docker Engine over any byte stream: docker-py's client on dialled connections."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import requests
+import requests.adapters
+import urllib3
+from docker.api.client import APIClient
+from docker.errors import create_api_error_from_http_exception
+
+POOL = 4
+"""Connections that a host's calls share: each is a channel of its transport."""
+
+_BASE_URL = "http://engine:2375"
+_HEADER_LIMIT = 65536
+
+
+class Stream(Protocol):
+    """The part of a socket that is used here."""
+
+    def recv(self, size: int, /) -> bytes:
+        """As `socket.recv`."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """As `socket.sendall`."""
+
+    def settimeout(self, timeout: float | None, /) -> None:
+        """As `socket.settimeout`."""
+
+    def shutdown(self, how: int, /) -> None:
+        """As `socket.shutdown`."""
+
+    def close(self) -> None:
+        """As `socket.close`."""
+
+
+Dial = Callable[[float], Stream]
+"""Opens a new connection to the engine whose reads and writes take at most so many seconds."""
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    dial: Dial
+
+    def connect(self) -> None:
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else 60.0
+        self.sock = self.dial(timeout)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    def __init__(self, dial: Dial, size: int, block: bool) -> None:
+        super().__init__("engine", maxsize=size, block=block)
+        self.ConnectionCls = type("Connection", (_Connection,), {"dial": staticmethod(dial)})
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Everything through one pool. docker-py's own adapter keeps one for each URL, container ids
+    included (docker-py#2966), and so starts a process on the host for nearly every call."""
+
+    def __init__(self, dial: Dial, size: int, block: bool, timeout: int) -> None:
+        super().__init__()
+        self._pool = _Pool(dial, size, block)
+        self._timeout = timeout
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        if kwargs.get("timeout") is None:
+            # docker-py would let a pull be silent for ever.
+            kwargs["timeout"] = self._timeout
+        return super().send(*args, **kwargs)
+
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
+        return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
+
+
+class Client(APIClient):
+    """docker-py's low-level client on connections from `dial`.
+
+    With `version` empty the API version is negotiated, and `about` keeps the answer. `streaming`
+    gives every unfinished response a connection of its own instead of one of the `POOL`: a few
+    followers would starve the calls otherwise.
+    """
+
+    about: dict[str, Any]
+
+    def __init__(self, dial: Dial, *, version: str = "", streaming: bool, timeout: int) -> None:
+        # A version is named because the constructor would ask for it over TCP.
+        super().__init__(base_url=_BASE_URL, version=version or "1.41", timeout=timeout)
+        # The operator's HTTP proxy and ~/.netrc have no say in what goes through this host's door.
+        self.trust_env = False
+        self.dial = dial
+        size = 1 if streaming else POOL
+        self.mount("http://", _Adapter(dial, size, block=not streaming, timeout=timeout))
+        if not version:
+            self.about = self.version(api_version=False)
+            self._version = self.about["ApiVersion"]
+
+    def open_stream(self, path: str, params: Mapping[str, Any]) -> requests.Response:
+        """GET a response without end; to be closed. Raises docker-py's and requests' errors."""
+        url = f"{self.base_url}/v{self.api_version}{path}"
+        response = self.get(url, params=params, stream=True, timeout=(self.timeout, None))
+        try:
+            response.raise_for_status()
+        except requests.HTTPError as error:
+            create_api_error_from_http_exception(error)
+        return response
+
+    def hijack(self, path: str, body: dict[str, Any], stdin: bytes, timeout: float) -> bytes:
+        """POST to an endpoint that turns the connection into a raw stream (exec, attach): send
+        `stdin`, end it, and return both outputs in the order of their coming. Takes at most
+        `timeout` seconds, else TimeoutError.
+
+        Written by hand because docker-py reaches for the socket below a buffered reader, which may
+        hold the first bytes of the output already. Raises `RefusedHijack`, or OSError where the
+        stream breaks.
+        """
+        stream = _Limited(self.dial(timeout), timeout)
+        try:
+            content = json.dumps(body).encode()
+            head = (
+                f"POST /v{self.api_version}{path} HTTP/1.1\r\nHost: engine\r\n"
+                "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            )
+            stream.sendall(head.encode() + content)
+            rest = _after_head(stream)
+            # Beside the reading: who answers while it is still being told would block us both.
+            threading.Thread(target=_feed, args=(stream, stdin), daemon=True).start()
+            return b"".join(payload for _, payload in frames(_reader(stream, rest)))
+        finally:
+            stream.close()
+
+
+class _Limited:
+    """A stream whose reads and writes all together have to be done within `timeout` seconds."""
+
+    def __init__(self, stream: Stream, timeout: float) -> None:
+        self._stream = stream
+        self._deadline = time.monotonic() + timeout
+        self.shutdown = stream.shutdown
+        self.close = stream.close
+
+    def _limit(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._stream.settimeout(left)
+
+    def recv(self, size: int) -> bytes:
+        self._limit()
+        return self._stream.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        self._limit()
+        self._stream.sendall(data)
+
+
+def timed_out(error: BaseException) -> bool:
+    """Whether one of requests' errors says that no answer came in time."""
+    # While a body is read, it wraps urllib3's error in a mere ConnectionError.
+    inner = error.args[0] if error.args else None
+    return isinstance(error, requests.exceptions.Timeout) or isinstance(
+        inner, urllib3.exceptions.ReadTimeoutError
+    )
+
+
+class RefusedHijack(Exception):
+    """The engine answered a hijack with an error."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+def _feed(stream: _Limited, data: bytes) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        stream.sendall(data)
+        stream.shutdown(socket.SHUT_WR)
+
+
+def _after_head(stream: _Limited) -> bytes:
+    """Read up to the end of the response's head; what came behind it already."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = stream.recv(65536)
+        if not more or len(data) > _HEADER_LIMIT:
+            raise ConnectionError("the engine ended the connection")
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    status = int(head.split(None, 2)[1])
+    if status in (101, 200):
+        return rest
+    length = re.search(rb"(?i)^content-length:\s*(\d+)", head, re.MULTILINE)
+    while length and len(rest) < int(length[1]) and (more := stream.recv(65536)):
+        rest += more
+    raise RefusedHijack(status, _message(rest))
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()
+
+
+def _reader(stream: _Limited, buffered: bytes) -> Callable[[int], bytes]:
+    buffer = bytearray(buffered)
+
+    def read(size: int) -> bytes:
+        while len(buffer) < size and (more := stream.recv(65536)):
+            buffer.extend(more)
+        taken = bytes(buffer[:size])
+        del buffer[:size]
+        return taken
+
+    return read
+
+
+def frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
+    """The engine's multiplexed stream, until its end: number (1 output, 2 errors) and payload.
+
+    Each frame has a head of 8 bytes: number, three zeros, the payload's length (Engine API,
+    "Attach to a container", stream format).
+    """
+    while len(head := read(8)) == 8:
+        number, length = struct.unpack(">BxxxL", head)
+        yield number, read(length)

@@ -1,0 +1,165 @@
+"""This machine as a host: processes, files and the engine's socket, without a transport between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess  # nosec B404 - argument lists only, never a shell
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from deploy.errors import CommandFailed, HostUnreachable, UsageError
+from deploy.hosts.docker_engine import DockerEngine
+from deploy.hosts.host import CommandResult
+
+_KILL_AFTER = 2.0
+
+
+class LocalHost:
+    """A `Host` that is this machine."""
+
+    def __init__(self, name: str = "local", address: str = "127.0.0.1") -> None:
+        self.name = name
+        self.address = address
+
+    @cached_property
+    def engine(self) -> DockerEngine:
+        """The Docker Engine at `DOCKER_HOST`, or at its usual socket."""
+        return DockerEngine(self.name, self._dial_engine)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        timeout: float = 60.0,
+        check: bool = True,
+    ) -> CommandResult:
+        """As `Host.run`; status 124: it was killed past `timeout`, 128 + N: by signal N."""
+        try:
+            # A session of its own, so that its children can be killed with it.
+            process = subprocess.Popen(  # nosec B603
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            status = 127 if isinstance(error, FileNotFoundError) else 126
+            return self._result(argv, status, b"", str(error).encode(), check)
+        with process:
+            try:
+                stdout, stderr = process.communicate(stdin or b"", timeout)
+                status = process.returncode
+            except subprocess.TimeoutExpired:
+                stdout, stderr = _end(process)
+                stderr += f"\nno end within {timeout:g} s".encode()
+                status = 124
+            except BaseException:
+                _end(process)
+                raise
+        return self._result(argv, 128 - status if status < 0 else status, stdout, stderr, check)
+
+    def _result(
+        self, argv: Sequence[str], status: int, stdout: bytes, stderr: bytes, check: bool
+    ) -> CommandResult:
+        result = CommandResult(tuple(argv), status, stdout, stderr)
+        if check and status != 0:
+            output = (stderr or stdout).decode(errors="replace")
+            raise CommandFailed(self.name, result.argv, status, output)
+        return result
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """As `Host.write_file`."""
+        target = Path(path)
+        temporary = ""
+        try:
+            _make_folder(target.parent)
+            descriptor, temporary = tempfile.mkstemp(prefix=".write.", dir=target.parent)
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                os.fchmod(descriptor, mode)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            if temporary:
+                Path(temporary).unlink(missing_ok=True)
+            raise CommandFailed(self.name, ("write", path), error.errno or 1, str(error)) from error
+
+    def read_file(self, path: str) -> bytes | None:
+        """As `Host.read_file`."""
+        try:
+            return Path(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CommandFailed(self.name, ("read", path), error.errno or 1, str(error)) from error
+
+    def close(self) -> None:
+        """Close the engine's connections."""
+        self.engine.close()
+
+    def _dial_engine(self, timeout: float) -> socket.socket:
+        path = engine_socket()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout)
+        try:
+            connection.connect(path)
+        except OSError as error:
+            connection.close()
+            raise HostUnreachable(
+                f"{self.name}: no Docker Engine answers at {path}: {error.strerror}",
+                hint="Install it (`sudo apt-get install docker.io`), start it, and be in the group "
+                "docker; or name its socket in DOCKER_HOST.",
+                host=self.name,
+            ) from error
+        return connection
+
+
+def engine_socket() -> str:
+    """The path of this machine's engine socket: `DOCKER_HOST`, the usual one, or the rootless one.
+
+    Raises `UsageError` where `DOCKER_HOST` is not a Unix socket.
+    """
+    configured = os.environ.get("DOCKER_HOST", "")
+    if configured:
+        if not configured.startswith("unix://"):
+            raise UsageError(
+                f"DOCKER_HOST is {configured!r}, which is not a Unix socket",
+                hint="Unset it, or give the other machine as a host of an environment.",
+            )
+        return configured.removeprefix("unix://")
+    usual = "/var/run/docker.sock"
+    rootless = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), "docker.sock")
+    return rootless if not os.path.exists(usual) and os.path.exists(rootless) else usual
+
+
+def _end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """End a process and its children, by force where they do not listen."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+            return process.communicate(timeout=_KILL_AFTER)
+        except (subprocess.TimeoutExpired, ProcessLookupError):
+            continue
+    return b"", b""
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it and its missing parents for this user alone (`Path.mkdir` gives parents 0777)."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

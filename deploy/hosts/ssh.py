@@ -1,0 +1,398 @@
+"""A host over SSH: one verified transport, any number of threads, no silent second connection."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import select
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NoReturn, cast
+
+import fabric
+import paramiko
+from paramiko.pkey import UnknownKeyType
+
+from deploy.errors import CommandFailed, HostKeyMismatch, HostUnreachable, UsageError
+from deploy.hosts.channel import ChannelSocket, Transport
+from deploy.hosts.docker_engine import DockerEngine
+from deploy.hosts.host import CommandResult, Endpoint
+
+# Without a handler of its own Paramiko's log lands on standard error, tracebacks and all.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+ENGINE_SOCKET = "/var/run/docker.sock"
+
+SESSIONS = 8
+"""sshd's MaxSessions is 10; two are kept for those that are just being closed."""
+
+KEEPALIVE = 5.0
+SILENCE = 15.0
+"""Every KEEPALIVE seconds the server is asked for an answer, which must come within SILENCE."""
+
+_KILL_AFTER = 2.0
+_GRACE = 10.0
+
+# $1 path, $2 mode, $3 size. The size is compared because a connection that breaks ends standard
+# input like any other: half a file must not take the place of the whole one.
+_WRITE = """
+set -eu; umask 077
+folder=$(dirname -- "$1"); mkdir -p -- "$folder"
+temporary=$(mktemp -- "$folder/.write.XXXXXXXX"); trap 'rm -f -- "$temporary"' EXIT
+cat >"$temporary"
+test "$(stat -c %s -- "$temporary")" = "$3" || { echo "incomplete content" >&2; exit 74; }
+chmod -- "$2" "$temporary"; sync -- "$temporary"
+mv -fT -- "$temporary" "$1"; sync -- "$folder"
+trap - EXIT
+"""
+
+
+class SSHHost:
+    """A `Host` behind sshd.
+
+    The constructor connects. Raises `UsageError` where no host key is pinned or the identity file
+    is unusable, `HostKeyMismatch` where the host shows another key, `HostUnreachable` otherwise.
+    `timeout` in seconds holds for each phase: TCP, banner, authentication, opening a channel.
+    `opened` is a TCP connection that was made beforehand, `gateway` an open host to go through;
+    both are closed with this host.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        *,
+        gateway: SSHHost | None = None,
+        opened: socket.socket | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.address = endpoint.address
+        self._timeout = timeout
+        self._gateway = gateway
+        self._sessions = threading.BoundedSemaphore(SESSIONS)
+        self._closed = threading.Event()
+        self._users, self._counting = 1, threading.Lock()
+        self._why = "the connection was lost"
+        self._engine_by_socket: bool | None = None
+        self._connection = self._connect(endpoint, gateway, opened)
+        self._transport = cast(Transport, self._connection.transport)
+        threading.Thread(target=self._watch, name=f"keepalive {name}", daemon=True).start()
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    def _connect(
+        self, endpoint: Endpoint, gateway: SSHHost | None, opened: socket.socket | None
+    ) -> fabric.Connection:
+        options: dict[str, Any] = {
+            "banner_timeout": self._timeout,
+            "auth_timeout": self._timeout,
+            "channel_timeout": self._timeout,
+            "transport_factory": Transport,
+            **self._identity(endpoint),
+        }
+        if gateway is not None:
+            options["sock"] = gateway.open_tcp(endpoint.address, endpoint.port)
+        elif opened is not None:
+            options["sock"] = opened
+        # Nobody's ~/.ssh/config or fabric.yml: the environment's file alone says how to connect.
+        connection = fabric.Connection(
+            endpoint.address,
+            user=endpoint.user,
+            port=endpoint.port,
+            config=fabric.Config(overrides={"load_ssh_configs": False}, lazy=True),
+            connect_timeout=self._timeout,
+            connect_kwargs=options,
+        )
+        # Fabric accepts any key by default (fabric#2071).
+        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        known = connection.client.get_host_keys()
+        for name, key in self._pinned(endpoint):
+            known.add(name, key.get_name(), key)
+        where = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
+        try:
+            connection.open()
+        except paramiko.BadHostKeyException as error:
+            connection.close()
+            self._refuse_key(where, error)
+        except paramiko.AuthenticationException as error:
+            connection.close()
+            raise HostUnreachable(
+                f"{self.name}: {where} accepts none of the keys that were offered ({error})",
+                hint=f"Offered was {self._offered(endpoint)}.",
+                host=self.name,
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            connection.close()
+            raise HostUnreachable(
+                f"{self.name}: no SSH connection to {where}: {_words(error)}",
+                hint="Is the host up, is the address right, does a firewall stand between?",
+                host=self.name,
+            ) from error
+        return connection
+
+    def _pinned(self, endpoint: Endpoint) -> list[tuple[str, paramiko.PKey]]:
+        if not endpoint.host_keys:
+            raise UsageError(
+                f"{self.name}: no host key is pinned for {endpoint.address}",
+                hint=f"Run `ssh-keyscan -p {endpoint.port} {endpoint.address}`, compare the keys "
+                "with what `ssh-keygen -lf` says on the host itself, and put them under "
+                "`host_keys` in the environment's file.",
+                host=self.name,
+            )
+        port = endpoint.port
+        name = endpoint.address if port == 22 else f"[{endpoint.address}]:{port}"
+        return [(name, self._public_key(line)) for line in endpoint.host_keys]
+
+    def _public_key(self, line: str) -> paramiko.PKey:
+        try:
+            kind, blob = line.split()[:2]
+            return paramiko.PKey.from_type_string(kind, base64.b64decode(blob, validate=True))
+        except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
+            raise UsageError(
+                f"{self.name}: this pinned host key is not a public key: {line!r}",
+                hint='It looks like "ssh-ed25519 AAAA...", as ssh-keyscan prints it.',
+                host=self.name,
+            ) from error
+
+    def _identity(self, endpoint: Endpoint) -> dict[str, Any]:
+        path = endpoint.identity_file
+        if path is None:
+            return {"allow_agent": True, "look_for_keys": True}
+        path = os.path.expanduser(path)
+        try:
+            key = paramiko.PKey.from_path(path)
+        except (TypeError, paramiko.PasswordRequiredException):
+            # It has a passphrase: the agent may hold it, unlocked.
+            return {"allow_agent": True, "look_for_keys": False}
+        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
+            raise UsageError(
+                f"{self.name}: cannot use the identity file {path}: {_words(error)}",
+                hint="Name a private key in OpenSSH's or PEM format under `identity_file`.",
+                host=self.name,
+            ) from error
+        return {"pkey": key, "allow_agent": False, "look_for_keys": False}
+
+    @staticmethod
+    def _offered(endpoint: Endpoint) -> str:
+        if endpoint.identity_file is None:
+            return "what the SSH agent and ~/.ssh hold; `ssh-add -l` shows the agent's"
+        return f"{endpoint.identity_file} (with a passphrase: only if the SSH agent holds it)"
+
+    def _refuse_key(self, where: str, error: paramiko.BadHostKeyException) -> NoReturn:
+        found, expected = error.key, error.expected_key
+        raise HostKeyMismatch(
+            f"{self.name}: {where} shows another host key than the pinned one\n"
+            f"expected {expected.get_name()} {expected.fingerprint}\n"
+            f"found    {found.get_name()} {found.fingerprint}",
+            hint="If the host was installed anew, compare the found fingerprint with what "
+            "`ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` says on its console and pin the new "
+            "key. If not, someone may be in between: do not connect.",
+            host=self.name,
+        ) from error
+
+    # -- the life of the transport ---------------------------------------------------------------
+
+    def _watch(self) -> None:
+        # Paramiko's own keep-alive asks and does not mind whether an answer comes. A frozen peer's
+        # kernel still acknowledges what it gets, so TCP does not notice it either.
+        while not self._closed.wait(KEEPALIVE) and self._transport.is_active():
+            late = threading.Timer(SILENCE, self._drop, (f"it was silent for {SILENCE:.0f} s",))
+            late.daemon = True
+            late.start()
+            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+                self._transport.global_request("keepalive@openssh.com", wait=True)
+            late.cancel()
+
+    def _drop(self, why: str) -> None:
+        self._why = why
+        self._transport.close()
+
+    def _lost(self, cause: object = None) -> HostUnreachable:
+        why = self._why if not self._transport.is_active() or cause is None else _words(cause)
+        return HostUnreachable(
+            f"{self.name}: {why}",
+            hint="Nothing more was done there. Run the command again when the host answers.",
+            host=self.name,
+        )
+
+    @contextlib.contextmanager
+    def _transport_errors(self) -> Iterator[None]:
+        if not self._transport.is_active():
+            raise self._lost()
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._lost(error) from error
+
+    @contextlib.contextmanager
+    def _session(self, timeout: float) -> Iterator[paramiko.Channel]:
+        with self._transport_errors():
+            if not self._sessions.acquire(timeout=timeout + self._timeout):
+                raise self._lost("all of its sessions are taken")
+            try:
+                channel = self._transport.open_session(timeout=self._timeout)
+                try:
+                    yield channel
+                finally:
+                    channel.close()
+            finally:
+                self._sessions.release()
+
+    def open_tcp(self, address: str, port: int) -> paramiko.Channel:
+        """A connection from this host to another one's port; `HostUnreachable` where it fails."""
+        with self._transport_errors():
+            return self._transport.open_channel(
+                "direct-tcpip", (address, port), ("", 0), timeout=self._timeout
+            )
+
+    def share(self) -> SSHHost:
+        """The same host for one more user, each of whom closes it."""
+        with self._counting:
+            self._users += 1
+        return self
+
+    def close(self) -> None:
+        """End the transport once its last user closes it; safe to call twice."""
+        with self._counting:
+            self._users -= 1
+            if self._users > 0 or self._closed.is_set():
+                return
+            self._closed.set()
+        self._why = "the connection was closed"
+        self._connection.close()
+        if self._gateway is not None:
+            self._gateway.close()
+
+    # -- commands and files ----------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        timeout: float = 60.0,
+        check: bool = True,
+    ) -> CommandResult:
+        """As `Host.run`; status 124 or 137: it was killed past `timeout`, 255: by a signal."""
+        # Closing a channel does not end the process behind it: coreutils' timeout does.
+        limited = ["timeout", "-k", str(_KILL_AFTER), str(timeout), *argv]
+        with self._session(timeout) as channel:
+            channel.exec_command(shlex.join(limited))  # nosec B601 - quoted
+            feeder = threading.Thread(target=_feed, args=(channel, stdin or b""), daemon=True)
+            feeder.start()
+            stdout, stderr, ended = _collect(channel, timeout + _KILL_AFTER + _GRACE)
+            status = channel.exit_status if channel.status_event.is_set() else -1
+            # A lost connection closes its channels without the word "end of file".
+            whole = channel.eof_received and self._transport.is_active()
+        if not ended or (status == -1 and not whole):
+            raise self._lost(f"no answer within {timeout:g} s" if not ended else None)
+        status = 255 if status == -1 else status
+        if status in (124, 137):
+            stderr += f"\nno end within {timeout:g} s".encode()
+        result = CommandResult(tuple(argv), status, stdout, stderr)
+        if check and status != 0:
+            output = (stderr or stdout).decode(errors="replace")
+            raise CommandFailed(self.name, result.argv, status, output)
+        return result
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """As `Host.write_file`, in one round trip."""
+        self.run(["sh", "-c", _WRITE, "write", path, f"{mode:o}", str(len(data))], stdin=data)
+
+    def read_file(self, path: str) -> bytes | None:
+        """As `Host.read_file`."""
+        argv = ["env", "LC_ALL=C", "cat", "--", path]
+        result = self.run(argv, check=False)
+        if result.status == 0:
+            return result.stdout
+        complaint = result.stderr.decode(errors="replace")
+        if complaint.rstrip().endswith("No such file or directory"):
+            return None
+        raise CommandFailed(self.name, ("cat", path), result.status, complaint)
+
+    # -- the engine ------------------------------------------------------------------------------
+
+    @cached_property
+    def engine(self) -> DockerEngine:
+        """The host's Docker Engine."""
+        return DockerEngine(self.name, self._dial_engine)
+
+    def _dial_engine(self, timeout: float) -> ChannelSocket:
+        if self._engine_by_socket is not False:
+            with self._transport_errors():
+                try:
+                    channel = self._transport.open_unix(ENGINE_SOCKET, self._timeout)
+                except paramiko.SSHException:
+                    if self._engine_by_socket or not self._transport.is_active():
+                        raise
+                else:
+                    self._engine_by_socket = True
+                    channel.settimeout(timeout)
+                    return ChannelSocket(channel)
+            # The server may forbid such channels, or the engine listen elsewhere: its own client
+            # knows where, and has the words for what is wrong.
+            self._probe_engine()
+            self._engine_by_socket = False
+        return self._dial_stdio(timeout)
+
+    def _probe_engine(self) -> None:
+        ping = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
+        argv = ["docker", "system", "dial-stdio"]
+        answer = self.run(argv, stdin=ping, timeout=self._timeout, check=False)
+        if not answer.stdout.startswith(b"HTTP/1.1 200"):
+            words = (answer.stderr or answer.stdout).decode(errors="replace").strip()
+            raise HostUnreachable(
+                f"{self.name}: its Docker Engine does not answer: {words}",
+                hint=f"Is it installed and running there, and may {self._connection.user} use it? "
+                "`invoke host.bootstrap` sets a bare host up.",
+                host=self.name,
+            )
+
+    def _dial_stdio(self, timeout: float) -> ChannelSocket:
+        with self._transport_errors():
+            if not self._sessions.acquire(timeout=self._timeout):
+                raise self._lost("all of its sessions are taken")
+            try:
+                channel = self._transport.open_session(timeout=self._timeout)
+                channel.exec_command("docker system dial-stdio")  # nosec B601 - constant
+            except BaseException:
+                self._sessions.release()
+                raise
+            channel.settimeout(timeout)
+            return ChannelSocket(channel, self._sessions.release)
+
+
+def _feed(channel: paramiko.Channel, data: bytes) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        channel.sendall(data)
+        channel.shutdown_write()
+
+
+def _collect(channel: paramiko.Channel, timeout: float) -> tuple[bytes, bytes, bool]:
+    """Both outputs until they end, and whether they and the process ended within `timeout`."""
+    deadline = time.monotonic() + timeout
+    stdout, stderr = bytearray(), bytearray()
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+        # Asked before reading: what was there when the end was seen is all there is.
+        over = channel.eof_received or channel.closed
+        while channel.recv_ready():
+            stdout += channel.recv(1 << 18)
+        while channel.recv_stderr_ready():
+            stderr += channel.recv_stderr(1 << 18)
+        if over:
+            break
+    ended = channel.status_event.wait(max(0.0, deadline - time.monotonic()))
+    return bytes(stdout), bytes(stderr), ended
+
+
+def _words(error: object) -> str:
+    return str(error) or type(error).__name__

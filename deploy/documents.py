@@ -244,5 +244,4 @@ _EXPLAIN: dict[str, Callable[[Any], str]] = {
     "greater_than_equal": lambda detail: f"must be at least {detail['ctx']['ge']}",
     "less_than_equal": lambda detail: f"must be at most {detail['ctx']['le']}",
     "string_pattern_mismatch": lambda detail: f"must match {detail['ctx']['pattern']}",
-    "too_short": lambda detail: f"must have at least {detail['ctx']['min_length']}",
 }

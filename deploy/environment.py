@@ -1,12 +1,7 @@
-"""The typed form of `deploy/environments/*.yml`: what should be.
-
-A field's docstring is its documentation: `docs/environments.md` is made of them.
-"""
+"""The typed form of `deploy/environments/*.yml`: what should be."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import os
 import re
@@ -15,22 +10,25 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, PrivateAttr, field_validator, model_validator
 
-from deploy import documents, quantities
+from deploy import documents, quantities, sections
 from deploy.checkout import ROOT
 from deploy.errors import UsageError
+from deploy.sections import HostConfig, ImageConfig, JumpConfig, ProxyConfig, Role, RoleConfig
 
-Role = Literal["web", "worker"]
+__all__ = [
+    "Environment",
+    "HostConfig",
+    "ImageConfig",
+    "JumpConfig",
+    "ProxyConfig",
+    "Role",
+    "RoleConfig",
+    "available",
+    "load",
+]
+
 Place = Literal["proxy", "blue", "green"]
 
 _PLACES: dict[Place, int] = {"proxy": 10, "blue": 11, "green": 12}
@@ -43,375 +41,53 @@ _SECRET_NAME = re.compile(r"(SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIALS?|DSN|(?<!P
 _SECRET_VALUE = re.compile(r"://[^/\s:@]*:[^@\s]+@|-----BEGIN |AGE-SECRET-KEY-")
 
 
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("must be an absolute path")
-    return path.rstrip("/") or "/"
-
-
-def _folder(path: str) -> str:
-    return "~" + _absolute(path[1:]) if path.startswith("~/") else _absolute(path)
-
-
-def _ip(address: str) -> str:
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        raise ValueError("must be an IP address") from None
-
-
-def _subnet(text: str) -> str:
-    try:
-        network = ipaddress.IPv4Network(text)
-    except ValueError:
-        raise ValueError('must be an IPv4 network such as "172.29.10.0/24"') from None
-    if not network.is_private or network.prefixlen > 28:
-        raise ValueError("must be a private network with room for 14 addresses (/28 or larger)")
-    return str(network)
-
-
-def _host_key(text: str) -> str:
-    kind, _, rest = text.partition(" ")
-    try:
-        blob = base64.b64decode(rest.split(" ")[0], validate=True)
-    except binascii.Error:
-        blob = b""
-    if not kind or blob[4 : 4 + len(kind)] != kind.encode():
-        raise ValueError('must be a public host key such as "ssh-ed25519 AAAA..."')
-    return text
-
-
-Seconds = Annotated[float, BeforeValidator(quantities.duration)]
-Bytes = Annotated[int, BeforeValidator(quantities.size)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Value = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-HttpPath = Annotated[str, Field(pattern=r"^/\S*$")]
-Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]*$")]
-IpAddress = Annotated[str, AfterValidator(_ip)]
-HostKey = Annotated[str, AfterValidator(_host_key)]
-Command = Annotated[tuple[str, ...], Field(min_length=1)]
-Repository = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*$")
-]
-
-
-class _Section(BaseModel):
-    # `defer_build`: only the whole `Environment` is ever validated, and it builds its parts once.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
-
-
-class JumpConfig(_Section):
-    """An SSH server that the way to a host leads through."""
-
-    address: Address
-    """Its DNS name or IP address."""
-    port: Port = 22
-    """Its SSH port."""
-    user: str
-    """Who logs in there."""
-    host_keys: tuple[HostKey, ...] = ()
-    """Its public host keys; the connection is refused for any other."""
-    identity_file: str | None = None
-    """The private key to log in with; without one the SSH agent's keys are tried."""
-
-
-class HostConfig(_Section):
-    """One machine with a Docker Engine."""
-
-    name: Name
-    """What the host is called in every output and in `--hosts`."""
-    connection: Literal["ssh", "local"] = "ssh"
-    """`ssh`, or `local` for this machine itself."""
-    address: Address = "127.0.0.1"
-    """DNS name or IP address; needed for `ssh`."""
-    port: Port = 22
-    """The SSH port."""
-    user: str = "deploy"
-    """Who logs in; must be allowed to use the Docker Engine."""
-    host_keys: tuple[HostKey, ...] = ()
-    """Public host keys (`ssh-keyscan HOST`, compared with `ssh-keygen -lf` on the host itself).
-    The connection is refused for any other; no key is ever added silently."""
-    identity_file: str | None = None
-    """The private key to log in with; without one the SSH agent's keys are tried."""
-    jump: JumpConfig | None = None
-    """The SSH server that the way leads through."""
-    roles: Annotated[tuple[Role, ...], Field(min_length=1)] = ("web",)
-    """What runs there: `web` behind the proxy, `worker` without one."""
-
-    @model_validator(mode="after")
-    def _has_address(self) -> Self:
-        if self.connection == "ssh" and "address" not in self.model_fields_set:
-            raise ValueError("a host with `connection: ssh` needs an `address`")
-        return self
-
-
-class Credentials(_Section):
-    """Names of the secrets that a registry is logged in with."""
-
-    username: Variable
-    """The secret that holds the user name."""
-    password: Variable
-    """The secret that holds the password or access token."""
-
-
-class ImageConfig(_Section):
-    """Where the image is kept and what its tags are."""
-
-    repository: Repository = "amani-backend"
-    """What hosts pull from, always by digest."""
-    registries: tuple[Repository, ...] = ()
-    """Repositories that a build is pushed to; the first is `repository`. Empty: the image stays
-    in this machine's engine, nothing is pushed or pulled."""
-    insecure: bool = False
-    """Speak plain HTTP to the registries."""
-    credentials: dict[Repository, Credentials] = {}
-    """By repository, the names of the secrets to log in with."""
-    tags: tuple[str, ...] = ()
-    """Tags that a build gets, made of `{sha}`, `{version}`, `{branch}` and `{number}`. One whose
-    part is unknown is left out: `{version}` is known only on a commit that carries a version."""
-    platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
-    """What the image is built for."""
-
-    @property
-    def registered(self) -> bool:
-        """Whether hosts pull the image from a registry."""
-        return bool(self.registries)
-
-    @field_validator("tags")
-    @classmethod
-    def _known_parts(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
-        for tag in tags:
-            parts = set(re.findall(r"\{(.*?)\}", tag))
-            if unknown := parts - {"sha", "version", "branch", "number"}:
-                raise ValueError(
-                    f"{tag!r} names {{{min(unknown)}}}; allowed: {{sha}}, {{version}}, {{branch}},"
-                    " {number}"
-                )
-            if not re.fullmatch(r"\w[\w.-]{0,127}", re.sub(r"\{.*?\}", "x", tag), re.ASCII):
-                raise ValueError(f"{tag!r} is no image tag: letters, digits, '.', '_', '-'")
-        return tags
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.registries and self.registries[0] != self.repository:
-            raise ValueError(
-                f"the first of `registries` must be `repository` ({self.repository}),"
-                f" not {self.registries[0]}"
-            )
-        if foreign := self.credentials.keys() - set(self.registries):
-            raise ValueError(
-                f"`credentials` are given for {min(foreign)}, which is not in `registries`"
-            )
-        return self
-
-
-class ResourcesConfig(_Section):
-    """What a container may use."""
-
-    memory: Bytes = 512_000_000
-    """Memory, such as `512MB` or `1GiB`; 0: no limit."""
-    cpus: Annotated[float, Field(ge=0)] = 1.0
-    """Processors, such as 0.5 or 2; 0: no limit."""
-    pids: Annotated[int, Field(ge=0)] = 256
-    """Processes and threads; 0: no limit."""
-
-
-class RoleConfig(_Section):
-    """How the containers of a role run."""
-
-    command: Command | None = None
-    """The command as a list; without one the image's own."""
-    environment: dict[Variable, Value] = {}
-    """Environment variables on top of `settings`."""
-    resources: ResourcesConfig = ResourcesConfig.model_construct()
-    """What each container may use."""
-    stop_timeout: Seconds = 30.0
-    """Between SIGTERM and SIGKILL."""
-    healthcheck: bool = True
-    """Whether the image's own HEALTHCHECK runs."""
-
-
-class HardeningConfig(_Section):
-    """What containers are denied. All on unless said otherwise."""
-
-    read_only: bool = True
-    """The root file system cannot be written."""
-    drop_capabilities: bool = True
-    """No Linux capabilities."""
-    no_new_privileges: bool = True
-    """No privileges gained through setuid programs."""
-
-
-class ProxyTimeouts(_Section):
-    """How long the proxy waits."""
-
-    connect: Seconds = 2.0
-    """For a connection to a slot."""
-    client: Seconds = 30.0
-    """For the client's next bytes."""
-    server: Seconds = 60.0
-    """For the service's next bytes."""
-    queue: Seconds = 10.0
-    """For a free connection to a slot."""
-    http_request: Seconds = 10.0
-    """For a complete request head."""
-    http_keep_alive: Seconds = 30.0
-    """For a client's next request on an open connection."""
-
-
-class ProxyConfig(_Section):
-    """The proxy in front of the web containers of a host."""
-
-    image: str = "haproxy:3.0-trixie"
-    """The HAProxy image."""
-    bind: IpAddress = "0.0.0.0"  # nosec B104 - the public side of a public service
-    """The host's address to listen on."""
-    http_port: Port = 80
-    """The port for HTTP; with `https_port` it redirects there."""
-    https_port: Port | None = None
-    """The port for HTTPS; needs `certificate`."""
-    certificate: AbsolutePath | None = None
-    """Path on the host of a PEM file with certificate chain and private key."""
-    max_connections: Annotated[int, Field(ge=1)] = 10_000
-    """Connections open at once."""
-    timeouts: ProxyTimeouts = ProxyTimeouts.model_construct()
-    """How long it waits."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.https_port is None) != (self.certificate is None):
-            raise ValueError("`https_port` and `certificate` belong together: give both or none")
-        if self.https_port == self.http_port:
-            raise ValueError(f"`http_port` and `https_port` are both {self.http_port}")
-        return self
-
-
-class HealthConfig(_Section):
-    """When a web container is ready, in the eyes of the proxy."""
-
-    path: HttpPath = "/api/v1/readiness"
-    """Answers 2xx when the container may get traffic."""
-    port: Port = 8000
-    """The container's port."""
-    interval: Seconds = 1.0
-    """Between two checks."""
-    timeout: Seconds = 2.0
-    """For one answer."""
-
-
-class SmokeConfig(_Section):
-    """What is asked through the public route after a deploy."""
-
-    paths: tuple[HttpPath, ...] = ("/api/v1/ping", "/api/v1/health")
-    """Each must answer 2xx."""
-    version_path: HttpPath = "/api/v1/version"
-    """Must answer JSON that tells the new version."""
-    version_field: str = "version"
-    """Where that JSON tells it."""
-    timeout: Seconds = 10.0
-    """For all answers of one host."""
-    resolve: Literal["host", "dns"] = "host"
-    """`host`: ask each web host itself under the public name; `dns`: go where the name leads."""
-
-
-class TimeoutsConfig(_Section):
-    """How long the deployer waits."""
-
-    connect: Seconds = 10.0
-    """For an SSH connection."""
-    command: Seconds = 60.0
-    """For a command on a host."""
-    pull: Seconds = 600.0
-    """For an image to arrive."""
-    migrate: Seconds = 300.0
-    """For the migration."""
-    boot: Seconds = 60.0
-    """For a new container to be ready."""
-    drain: Seconds = 30.0
-    """For the old slot to serve its last request."""
-    stop: Seconds = 30.0
-    """Between SIGTERM and SIGKILL for one-off containers and the proxy."""
-
-
-class NetworkConfig(_Section):
-    """The bridge network of the environment on each host."""
-
-    subnet: Annotated[str, AfterValidator(_subnet)]
-    """Such as `172.29.10.0/24`; another one for each environment that shares a host."""
-
-
-class RetentionConfig(_Section):
-    """What is kept for a rollback."""
-
-    releases: Annotated[int, Field(ge=1)] = 5
-    """Releases whose image stays on the hosts, the live one included."""
-
-
-class MigrationsConfig(_Section):
-    """How the database schema is brought up to date."""
-
-    command: Command = ("flask", "db", "upgrade")
-    """Run once a deploy, in a one-off container of the new image."""
-    current_command: Command = ("flask", "db", "current")
-    """Prints the live revision."""
-    health_path: HttpPath = "/api/v1/health"
-    """The route whose JSON tells the live revision."""
-    schema_path: Annotated[str, Field(pattern=r"^(/[^/]*)+$")] = (
-        "/checks/schema:revision/0/observedValue"
-    )
-    """Where in that JSON, as a JSON pointer (RFC 6901)."""
-
-
-class Environment(_Section):
+class Environment(sections.Section):
     """A named set of hosts and settings."""
 
-    name: Name
+    name: sections.Name
     """The file's name without `.yml`; need not be said."""
-    domain: Address
+    domain: sections.Address
     """The public DNS name of the service."""
     protected: bool = False
     """Refuse to build from a checkout with uncommitted changes."""
-    directory: Annotated[str, AfterValidator(_folder)] = ""
+    directory: Annotated[str, AfterValidator(sections.folder)] = ""
     """The deployer's folder on each host: `/var/lib/amani/<name>` unless said otherwise. May
     start with `~/` where all hosts are local."""
-    hosts: Annotated[tuple[HostConfig, ...], Field(min_length=1)]
+    hosts: Annotated[tuple[HostConfig, ...], AfterValidator(sections.filled)]
     """The machines."""
     image: ImageConfig = ImageConfig.model_construct()
     """Where the image is kept."""
     roles: dict[Role, RoleConfig] = {}
     """How containers run, by role: `web`, `worker`."""
-    hardening: HardeningConfig = HardeningConfig.model_construct()
+    hardening: sections.HardeningConfig = sections.HardeningConfig.model_construct()
     """What containers are denied."""
-    network: NetworkConfig
+    network: sections.NetworkConfig
     """Addresses of the containers."""
     proxy: ProxyConfig = ProxyConfig.model_construct()
     """The proxy of each web host."""
-    health: HealthConfig = HealthConfig.model_construct()
+    health: sections.HealthConfig = sections.HealthConfig.model_construct()
     """When a web container is ready."""
-    smoke: SmokeConfig = SmokeConfig.model_construct()
+    smoke: sections.SmokeConfig = sections.SmokeConfig.model_construct()
     """What is asked after a deploy."""
-    timeouts: TimeoutsConfig = TimeoutsConfig.model_construct()
+    timeouts: sections.TimeoutsConfig = sections.TimeoutsConfig.model_construct()
     """How long the deployer waits."""
     batch: Annotated[Any, BeforeValidator(quantities.batch)] = "50%"
     """Web hosts that move together: a number, or a share such as `50%`."""
-    retention: RetentionConfig = RetentionConfig.model_construct()
+    retention: sections.RetentionConfig = sections.RetentionConfig.model_construct()
     """What is kept for a rollback."""
-    migrations: MigrationsConfig = MigrationsConfig.model_construct()
+    migrations: sections.MigrationsConfig = sections.MigrationsConfig.model_construct()
     """How the schema is brought up to date."""
-    settings: dict[Variable, Value] = {}
+    settings: dict[sections.Variable, sections.Value] = {}
     """Environment variables of every container. Never a secret."""
-    secrets: tuple[Variable, ...] = ()
+    secrets: tuple[sections.Variable, ...] = ()
     """Names of the secrets that containers must get."""
-    optional_secrets: tuple[Variable, ...] = ()
+    optional_secrets: tuple[sections.Variable, ...] = ()
     """Names of the secrets that containers get where there is a value."""
-    volumes: dict[Name, AbsolutePath] = {}
+    volumes: dict[sections.Name, sections.AbsolutePath] = {}
     """Docker volumes, by name, and where containers see them."""
-    disk_reserve: Bytes = 2_000_000_000
-    """Bytes that must stay free where the engine stores its data."""
-    clock_skew_limit: Seconds = 5.0
+    disk_reserve: sections.Bytes = 2_000_000_000
+    """sections.Bytes that must stay free where the engine stores its data."""
+    clock_skew_limit: sections.Seconds = 5.0
     """How far a host's clock may be off."""
 
     _every_host: tuple[HostConfig, ...] = PrivateAttr(())
@@ -494,7 +170,7 @@ class Environment(_Section):
 
     def role(self, name: Role) -> RoleConfig:
         """How containers of a role run, as the file says or by default."""
-        return self.roles.get(name, RoleConfig())
+        return self.roles.get(name, RoleConfig.model_construct())
 
     def address_of(self, place: Place) -> str:
         """The fixed address of the proxy or of a slot in the environment's network."""

@@ -232,7 +232,7 @@ class ImageRef:
 class Release:
     """A version, the image that holds it, and the schema that its code needs."""
 
-    version: Version
+    version: str
     image: ImageRef
     schema_head: str
     revision: str
@@ -254,7 +254,7 @@ class Release:
                 hint="build it with `invoke image.build`, or give another --version",
             )
         return cls(
-            version=Version(version),
+            version=str(Version(version)),
             image=image,
             schema_head=labels.get(SCHEMA_HEAD, ""),
             revision=labels.get(_OCI + "revision", ""),

@@ -149,5 +149,8 @@ class Engine(Protocol):
     def remove_network(self, name: str) -> None:
         """Remove a network."""
 
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """`/volumes/{name}`, or None."""
+
     def remove_volume(self, name: str) -> None:
         """Remove a named volume and what it holds."""

@@ -1,0 +1,16 @@
+"""Secrets: where they come from, how they reach a host, and how they stay out of sight."""
+
+from deploy.secrets.delivery import current_generation, deliver, prune, volume_name
+from deploy.secrets.secret import Secret, Secrets, redact
+from deploy.secrets.sources import load_secrets
+
+__all__ = [
+    "Secret",
+    "Secrets",
+    "current_generation",
+    "deliver",
+    "load_secrets",
+    "prune",
+    "redact",
+    "volume_name",
+]

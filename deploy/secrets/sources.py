@@ -1,0 +1,195 @@
+"""Where an operator's secrets come from: environment variables, `.env.<name>`, an age file."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess  # nosec B404 - git, with a fixed argv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.checkout import ROOT
+from deploy.documents import suggest
+from deploy.errors import UsageError
+from deploy.secrets import age
+from deploy.secrets.secret import Secret, Secrets
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+
+PREFIX = "AMANI_SECRET_"
+FOLDER = Path("config") / "secrets"
+
+_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.ASCII | re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t"}
+
+
+def load_secrets(
+    environment: Environment,
+    *,
+    registries: bool = True,
+    root: Path = ROOT,
+    environ: Mapping[str, str] | None = None,
+) -> Secrets:
+    """The values of all secrets that an environment names.
+
+    Sought in this order, the first wins: the variable `AMANI_SECRET_<NAME>`; `.env.<environment>`;
+    `config/secrets/<environment>.age`. The bare variable `<NAME>` is not read: what a developer's
+    shell happens to hold must not travel to production. An empty value counts as none. Without
+    `registries`, credentials of registries may be missing.
+
+    Raises UsageError naming everything required that has no value, or where a file is malformed,
+    readable by others or committed.
+    """
+    environ = os.environ if environ is None else environ
+    found: dict[str, Secret] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in _layers(environment.name, root, environ):
+        for name, value in layer.items():
+            if value and name not in found:
+                found[name], origins[name] = Secret(value), origin
+
+    logins = environment.image.credentials
+    login_names = [name for login in logins.values() for name in (login.username, login.password)]
+    required = [*environment.secrets, *(login_names if registries else ())]
+    if missing := [name for name in dict.fromkeys(required) if name not in found]:
+        raise _missing(environment.name, missing, list(found), environ)
+    wanted = [name for name in environment.container_secrets if name in found]
+    return Secrets(
+        values={name: found[name] for name in wanted},
+        logins={
+            repository: (found[login.username], found[login.password])
+            for repository, login in logins.items()
+            if login.username in found and login.password in found
+        },
+        origins={name: origins[name] for name in (*wanted, *login_names) if name in origins},
+    )
+
+
+def _layers(
+    environment: str, root: Path, environ: Mapping[str, str]
+) -> Iterator[tuple[str, Mapping[str, str]]]:
+    yield "environment", {
+        name.removeprefix(PREFIX): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+    }
+    plain = root / f".env.{environment}"
+    if plain.exists():
+        yield plain.name, _read_plain(plain, root)
+    encrypted = age_file(environment, root)
+    if encrypted.exists():
+        yield str(FOLDER / encrypted.name), parse(age.decrypt(encrypted, environ), encrypted)
+
+
+def age_file(environment: str, root: Path = ROOT) -> Path:
+    """The environment's age-encrypted file, there or not."""
+    return root / FOLDER / f"{environment}.age"
+
+
+def store(environment: str, name: str, value: str, *, root: Path = ROOT) -> Path:
+    """Set one secret (an empty value removes it) in the environment's age-encrypted file.
+
+    It is encrypted for every public key in `config/secrets/recipients`. Returns the file's path.
+    """
+    path = age_file(environment, root)
+    values = parse(age.decrypt(path, os.environ), path) if path.exists() else {}
+    values[name] = value
+    text = "".join(f"{key}={_quoted(kept)}\n" for key, kept in sorted(values.items()) if kept)
+    sealed = age.encrypt(text, path.parent / age.RECIPIENTS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(sealed)
+    fresh.replace(path)
+    return path
+
+
+def parse(text: str, path: Path) -> dict[str, str]:
+    """`NAME=value` lines: bare, 'as it stands', or "with backslash escapes"; `#` starts a comment.
+
+    Raises UsageError with file and line, never with the content.
+    """
+    values: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line)
+        value = _unquoted(found[2]) if found else None
+        if found is None or value is None:
+            raise UsageError(
+                f"{path}:{number}: not a line of the form NAME=value",
+                hint="a quoted value must end with the same quote in the same line",
+            )
+        if found[1] in values:
+            raise UsageError(f"{path}:{number}: {found[1]} is there twice")
+        values[found[1]] = value
+    return values
+
+
+def _unquoted(text: str) -> str | None:
+    quote = text[:1]
+    if quote not in ("'", '"'):
+        return text
+    if len(text) < 2 or text[-1] != quote:
+        return None
+    inner = text[1:-1]
+    if quote == "'":
+        return None if quote in inner else inner
+    if re.fullmatch(r'(?:[^"\\]|\\.)*', inner) is None:
+        return None
+    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), inner)
+
+
+def _quoted(value: str) -> str:
+    for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
+        value = value.replace(plain, escaped)
+    return f'"{value}"'
+
+
+def _read_plain(path: Path, root: Path) -> dict[str, str]:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise UsageError(
+            f"{path} can be read by other users of this machine", hint=f"chmod 600 {path}"
+        )
+    if _tracked(path, root):
+        raise UsageError(
+            f"{path} holds secrets and is committed to git",
+            hint=f"git rm --cached {path.name}   # and replace every value: they are known now",
+        )
+    try:
+        return parse(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {type(error).__name__}") from None
+
+
+def _tracked(path: Path, root: Path) -> bool:
+    if not (root / ".git").exists():
+        return False
+    listed = subprocess.run(  # nosec B603 B607 - fixed argv, git from PATH
+        ("git", "-C", str(root), "ls-files", "--", path.name), capture_output=True, check=False
+    )
+    return bool(listed.stdout)
+
+
+def _missing(
+    environment: str, names: list[str], known: list[str], environ: Mapping[str, str]
+) -> UsageError:
+    remarks: list[str] = []
+    for name in names:
+        if near := suggest(name, known):
+            remarks.append(f"{name}: there is a value under another name{near}")
+        elif environ.get(name):
+            remarks.append(f"{name} is set, but only {PREFIX}{name} is read (it says whose it is)")
+    ways = [
+        f"give each in one of these ways (e.g. {names[0]}):",
+        f"  the environment variable {PREFIX}{names[0]}",
+        f"  a line {names[0]}=... in .env.{environment} (mode 0600)",
+        f"  ./inv secrets.set {names[0]} --env={environment} (encrypted, in {FOLDER})",
+    ]
+    return UsageError(
+        f"{environment} needs secrets that have no value: {', '.join(names)}",
+        hint="\n".join([*remarks, *ways]),
+    )

@@ -96,9 +96,7 @@ def one_off_container(
     )
 
 
-def _base(
-    environment: Environment, role: str, image: ImageRef, generation: str
-) -> ContainerSpec:
+def _base(environment: Environment, role: str, image: ImageRef, generation: str) -> ContainerSpec:
     config = environment.role(role)
     mounts = [
         Mount(volume_name(environment, name), target, read_only=False)

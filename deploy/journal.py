@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deploy.hosts.host import Host
 
-_APPEND = 'umask 077; mkdir -p "${1%/*}" && { printf "\\n"; cat; printf "\\n"; } >>"$1" && sync "$1"'
+_APPEND = (
+    'umask 077; mkdir -p "${1%/*}" && { printf "\\n"; cat; printf "\\n"; } >>"$1" && sync "$1"'
+)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,18 @@ def _host_key(text: str) -> str:
     return text
 
 
+def _like(pattern: str, wanted: str) -> AfterValidator:
+    """Text that the whole of `pattern` matches; `wanted` is how people call that."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"must be {wanted}")
+        return text
+
+    return AfterValidator(check)
+
+
 def filled(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values:
         raise ValueError("must name at least one")
@@ -76,17 +88,29 @@ Seconds = Annotated[float, BeforeValidator(quantities.duration)]
 WholeSeconds = Annotated[int, BeforeValidator(lambda value: math.ceil(quantities.duration(value)))]
 Bytes = Annotated[int, BeforeValidator(quantities.size)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Name = Annotated[
+    str, _like(r"[a-z][a-z0-9-]{0,30}", "lower-case letters, digits and dashes, at most 31")
+]
+Variable = Annotated[
+    str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable: letters, digits and _")
+]
 Value = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 AbsolutePath = Annotated[str, AfterValidator(absolute)]
-HttpPath = Annotated[str, Field(pattern=r"^/\S*$")]
-Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]*$")]
+HttpPath = Annotated[str, _like(r"/\S*", "a path that begins with /")]
+JsonPointer = Annotated[str, _like(r"(/[^/]*)+", "a JSON pointer such as /checks/0/value")]
+Address = Annotated[str, _like(r"[A-Za-z0-9:][A-Za-z0-9.:-]*", "a DNS name or an IP address")]
 IpAddress = Annotated[str, AfterValidator(_ip)]
 HostKey = Annotated[str, AfterValidator(_host_key)]
 Command = Annotated[tuple[str, ...], AfterValidator(filled)]
+Platform = Annotated[
+    str, _like(r"linux/[a-z0-9]+(/v[0-9]+)?", "a platform such as linux/amd64 or linux/arm64")
+]
 Repository = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*$")
+    str,
+    _like(
+        r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*",
+        "a repository such as ghcr.io/owner/name, without a tag",
+    ),
 ]
 
 
@@ -164,7 +188,7 @@ class ImageConfig(Section):
     tags: tuple[str, ...] = ()
     """Tags that a build gets, made of `{sha}`, `{version}`, `{branch}` and `{number}`. One whose
     part is unknown is left out: `{version}` is known only on a commit that carries a version."""
-    platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
+    platform: Platform = "linux/amd64"
     """What the image is built for."""
 
     @property
@@ -351,7 +375,5 @@ class MigrationsConfig(Section):
     """Prints the live revision."""
     health_path: HttpPath = "/api/v1/health"
     """The route whose JSON tells the live revision."""
-    schema_path: Annotated[str, Field(pattern=r"^(/[^/]*)+$")] = (
-        "/checks/schema:revision/0/observedValue"
-    )
+    schema_path: JsonPointer = "/checks/schema:revision/0/observedValue"
     """Where in that JSON, as a JSON pointer (RFC 6901)."""

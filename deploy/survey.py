@@ -167,9 +167,7 @@ def _image(listed: Mapping[str, Any]) -> ImageFacts:
     )
 
 
-def side_by_side(
-    hosts: Sequence[Host], work: Callable[[Host], T]
-) -> dict[str, T | DeployError]:
+def side_by_side(hosts: Sequence[Host], work: Callable[[Host], T]) -> dict[str, T | DeployError]:
     """Do something on all hosts at once; a host's failure is its result."""
 
     def attempt(host: Host) -> T | DeployError:
@@ -181,5 +179,3 @@ def side_by_side(
     with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
         results = list(pool.map(attempt, hosts))
     return {host.name: result for host, result in zip(hosts, results, strict=True)}
-
-

@@ -91,6 +91,7 @@ class Environment(sections.Section):
     """How far a host's clock may be off."""
 
     _every_host: tuple[HostConfig, ...] = PrivateAttr(())
+    _source: Path | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -146,6 +147,11 @@ class Environment(sections.Section):
         return self._every_host[0]
 
     @property
+    def source(self) -> Path | None:
+        """The file that it was loaded from."""
+        return self._source
+
+    @property
     def folder(self) -> str:
         """The deployer's folder on each host as an absolute path."""
         return os.path.expanduser(self.directory)
@@ -168,9 +174,10 @@ class Environment(sections.Section):
         """The selected hosts that have a role, in the file's order."""
         return tuple(host for host in self.hosts if role in host.roles)
 
-    def role(self, name: Role) -> RoleConfig:
+    def role(self, name: str) -> RoleConfig:
         """How containers of a role run, as the file says or by default."""
-        return self.roles.get(name, RoleConfig.model_construct())
+        said = (config for role, config in self.roles.items() if role == name)
+        return next(said, RoleConfig.model_construct())
 
     def address_of(self, place: Place) -> str:
         """The fixed address of the proxy or of a slot in the environment's network."""
@@ -225,6 +232,7 @@ def load(
             document.problem(("name",), f"must be {name!r} as the file's name says, found {said!r}")
         )
     environment = documents.parse(Environment, document, name=name)
+    environment._source = path
     environment = environment.select(hosts or ())
     if not placeholders and (unfilled := list(_unfilled(environment, document))):
         error = document.refuse(*unfilled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-import subprocess  # nosec B404 - git, with a fixed argv
+import subprocess  # nosec B404
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -188,7 +188,7 @@ def _version(git: functools.partial[str], sha: str) -> tuple[Version, bool]:
 
 def _git(checkout: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(  # nosec B603 B607 - fixed argv, git from PATH
+        done = subprocess.run(  # nosec B603
             ("git", "-C", str(checkout), *arguments), capture_output=True, text=True, check=False
         )
     except FileNotFoundError:

@@ -283,7 +283,7 @@ class ProxyConfig(Section):
 
     image: str = "haproxy:3.0-trixie"
     """The HAProxy image."""
-    bind: IpAddress = "0.0.0.0"  # nosec B104 - the public side of a public service
+    bind: IpAddress = "0.0.0.0"  # nosec B104
     """The host's address to listen on."""
     http_port: Port = 80
     """The port for HTTP; with `https_port` it redirects there."""

@@ -266,6 +266,10 @@ class DockerEngine:
         """As `Engine.remove_network`."""
         self._unless(404, lambda client: client.remove_network(name))
 
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """As `Engine.volume`."""
+        return self._unless(404, lambda client: client.inspect_volume(name))
+
     def remove_volume(self, name: str) -> None:
         """As `Engine.remove_volume`."""
         self._unless(404, lambda client: client.remove_volume(name))

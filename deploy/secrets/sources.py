@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess  # nosec B404 - git, with a fixed argv
+import subprocess  # nosec B404
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +35,8 @@ def load_secrets(
 ) -> Secrets:
     """The values of all secrets that an environment names.
 
-    Sought in this order, the first wins: the variable `AMANI_SECRET_<NAME>`; `.env.<environment>`;
-    `config/secrets/<environment>.age`. The bare variable `<NAME>` is not read: what a developer's
+    Sought in this order, the first wins: the variable `AMANI_SECRET_<NAME>`; `.env.<environment>` in
+    the checkout's root, then beside the environment file; `config/secrets/<environment>.age`. The bare variable `<NAME>` is not read: what a developer's
     shell happens to hold must not travel to production. An empty value counts as none. Without
     `registries`, credentials of registries may be missing.
 
@@ -46,7 +46,7 @@ def load_secrets(
     environ = os.environ if environ is None else environ
     found: dict[str, Secret] = {}
     origins: dict[str, str] = {}
-    for origin, layer in _layers(environment.name, root, environ):
+    for origin, layer in _layers(environment, root, environ):
         for name, value in layer.items():
             if value and name not in found:
                 found[name], origins[name] = Secret(value), origin
@@ -69,17 +69,18 @@ def load_secrets(
 
 
 def _layers(
-    environment: str, root: Path, environ: Mapping[str, str]
+    environment: Environment, root: Path, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
     yield "environment", {
         name.removeprefix(PREFIX): value
         for name, value in environ.items()
         if name.startswith(PREFIX)
     }
-    plain = root / f".env.{environment}"
-    if plain.exists():
-        yield plain.name, _read_plain(plain, root)
-    encrypted = age_file(environment, root)
+    beside = environment.source.parent if environment.source else root
+    for plain in (folder / f".env.{environment.name}" for folder in dict.fromkeys((root, beside))):
+        if plain.exists():
+            yield plain.name, _read_plain(plain)
+    encrypted = age_file(environment.name, root)
     if encrypted.exists():
         yield str(FOLDER / encrypted.name), parse(age.decrypt(encrypted, environ), encrypted)
 
@@ -149,12 +150,12 @@ def _quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def _read_plain(path: Path, root: Path) -> dict[str, str]:
+def _read_plain(path: Path) -> dict[str, str]:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UsageError(
             f"{path} can be read by other users of this machine", hint=f"chmod 600 {path}"
         )
-    if _tracked(path, root):
+    if _tracked(path):
         raise UsageError(
             f"{path} holds secrets and is committed to git",
             hint=f"git rm --cached {path.name}   # and replace every value: they are known now",
@@ -165,11 +166,13 @@ def _read_plain(path: Path, root: Path) -> dict[str, str]:
         raise UsageError(f"{path} cannot be read: {type(error).__name__}") from None
 
 
-def _tracked(path: Path, root: Path) -> bool:
-    if not (root / ".git").exists():
+def _tracked(path: Path) -> bool:
+    if not any((folder / ".git").exists() for folder in path.resolve().parents):
         return False
-    listed = subprocess.run(  # nosec B603 B607 - fixed argv, git from PATH
-        ("git", "-C", str(root), "ls-files", "--", path.name), capture_output=True, check=False
+    listed = subprocess.run(  # nosec B603
+        ("git", "-C", str(path.parent), "ls-files", "--", path.name),
+        capture_output=True,
+        check=False,
     )
     return bool(listed.stdout)
 

@@ -9,6 +9,7 @@ import pyrage
 import pytest
 
 from deploy.environment import Environment
+from deploy.environment import load as load_environment
 from deploy.errors import UsageError
 from deploy.secrets import Secrets, load_secrets
 from deploy.secrets.sources import age_file, parse, store
@@ -75,6 +76,19 @@ def test_variables_win_over_the_file_and_the_file_over_the_encrypted_one(
         "SECRET_KEY": ".env.trial",
         "REDIS_URL": "environment",
     }
+
+
+def test_file_beside_the_environment_file_is_read(tmp_path: Path) -> None:
+    generated = tmp_path / ".amani" / "trial"
+    generated.mkdir(parents=True)
+    (generated / "trial.yml").write_text(
+        "domain: api.test\nnetwork: {subnet: 172.29.77.0/24}\nsecrets: [A, B]\n"
+        "hosts: [{name: here, connection: local}]\n"
+    )
+    dotenv(generated, "A=beside\nB=beside\n")
+    dotenv(tmp_path, "A=root\n")
+    found = load_secrets(load_environment("trial", folder=generated), root=tmp_path, environ={})
+    assert revealed(found) == {"A": "root", "B": "beside"}
 
 
 def test_only_declared_secrets_are_loaded(tmp_path: Path) -> None:

@@ -1,0 +1,304 @@
+"""A load generator in one thread: paced requests over an epoll loop, every one of them recorded.
+
+Half a dozen system calls and little Python a request, so that 2,000 requests a second leave the
+machine to what is measured. The pace is open: a request is due when the clock says so, however
+slow the answers are, and where all connections are busy its waiting time counts.
+
+Runs as `python -m deploy.bench.load` with a `Profile` as JSON on standard input; prints `started`
+after the first answer, ends on SIGTERM or after `seconds`, and then prints all records as
+JSON. `generator.py` starts and reads it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+OK = "ok"
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+_HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is asked, how often and for how long.
+
+    `rate` is requests a second, `fresh` the share of them that use a connection each, `slow` how
+    many of those in a second take `slow_path` instead of `path`. `timeout` in seconds bounds one
+    request, `connections` those that are kept alive.
+    """
+
+    address: str
+    port: int
+    path: str = "/api/v1/ping"
+    slow_path: str = "/api/v1/ping?delay_ms=2000"
+    host: str = "localhost"
+    rate: float = 2000.0
+    fresh: float = 0.2
+    slow: float = 1.0
+    connections: int = 32
+    timeout: float = 15.0
+    seconds: float = 600.0
+
+
+@dataclass
+class Request:
+    """A request under way; `due` is when it should have started (monotonic)."""
+
+    due: float
+    text: bytes
+    fresh: bool
+
+
+@dataclass
+class Connection:
+    """One connection and what it works on."""
+
+    socket: socket.socket
+    fresh: bool
+    request: Request | None = None
+    connected: bool = False
+    received: bytes = b""
+    expected: int = -1
+    """Bytes of the whole answer, once its head is there."""
+    closing: bool = False
+    """Whether the server said that it closes after this answer."""
+
+
+@dataclass
+class Generator:
+    """The loop and its books."""
+
+    profile: Profile
+    starts: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
+    reconnects: int = 0
+    """Kept-alive connections that the server closed between two requests, as it may."""
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._idle: deque[Connection] = deque()
+        self._waiting: deque[Request] = deque()
+        self._kept = 0
+        self._epoch = time.time() - time.monotonic()
+        self._announced = False
+        profile = self.profile
+        host = f"Host: {profile.host}\r\n"
+        self._texts = {
+            (slow, fresh): (
+                f"GET {profile.slow_path if slow else profile.path} HTTP/1.1\r\n{host}"
+                f"{'Connection: close' if fresh else 'Accept: */*'}\r\n\r\n"
+            ).encode()
+            for slow in (False, True)
+            for fresh in (False, True)
+        }
+
+    def run(self) -> None:
+        """Send until told to stop, then wait for the last answers."""
+        begun = time.monotonic()
+        sent = 0
+        interval = 1 / self.profile.rate
+        swept = begun
+        while True:
+            now = time.monotonic()
+            if now - begun > self.profile.seconds:
+                self.stopping = True
+            if self.stopping:
+                if not self._busy() or now - begun > self.profile.seconds + self.profile.timeout:
+                    return
+            else:
+                while begun + sent * interval <= now:
+                    self._begin(sent, now)
+                    sent += 1
+            if now - swept > 0.25:
+                self._sweep(now)
+                swept = now
+            self._poll(0.1 if self.stopping else begun + sent * interval - time.monotonic())
+
+    def report(self) -> dict[str, Any]:
+        """The records: seconds since the epoch, seconds of latency, outcome."""
+        return {
+            "reconnects": self.reconnects,
+            "processor_seconds": time.process_time(),
+            "starts": self.starts,
+            "latencies": self.latencies,
+            "outcomes": self.outcomes,
+        }
+
+    def _busy(self) -> bool:
+        return bool(self._waiting) or any(each.request for each in self._connections.values())
+
+    def _begin(self, number: int, now: float) -> None:
+        profile = self.profile
+        # Spread evenly, the same in every run: the fresh ones, and among all the slow ones.
+        fresh = int((number + 1) * profile.fresh) > int(number * profile.fresh)
+        share = profile.slow / profile.rate
+        slow = int((number + 1) * share) > int(number * share)
+        request = Request(now, self._texts[slow, fresh], fresh)
+        if fresh:
+            self._connect(request)
+        elif self._idle:
+            self._send(self._idle.popleft(), request)
+        elif self._kept < profile.connections:
+            self._connect(request)
+        else:
+            self._waiting.append(request)
+
+    def _connect(self, request: Request) -> None:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(made, request.fresh, request)
+        self._kept += not request.fresh
+        self._connections[made.fileno()] = connection
+        code = made.connect_ex((self.profile.address, self.profile.port))
+        if code not in (0, errno.EINPROGRESS):
+            self._fail(connection, f"connect: {errno.errorcode.get(code, code)}", registered=False)
+            return
+        self._epoll.register(made.fileno(), select.EPOLLOUT)
+
+    def _send(self, connection: Connection, request: Request) -> None:
+        connection.request = request
+        connection.received = b""
+        connection.expected = -1
+        try:
+            connection.socket.send(request.text)
+        except OSError as error:
+            self._fail(connection, f"send: {_name(error)}")
+
+    def _poll(self, timeout: float) -> None:
+        for number, _events in self._epoll.poll(max(0.0, timeout)):
+            connection = self._connections.get(number)
+            if connection is None:
+                continue
+            if connection.connected:
+                self._receive(connection)
+            else:
+                self._established(connection)
+
+    def _established(self, connection: Connection) -> None:
+        code = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._fail(connection, f"connect: {errno.errorcode.get(code, code)}")
+            return
+        connection.connected = True
+        self._epoll.modify(connection.socket.fileno(), _READ)
+        if connection.request:
+            self._send(connection, connection.request)
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            data = connection.socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(connection, f"receive: {_name(error)}")
+            return
+        if not data:
+            self._ended(connection)
+            return
+        connection.received += data
+        if connection.expected < 0 and not self._read_head(connection):
+            return
+        if len(connection.received) >= connection.expected:
+            self._answered(connection)
+
+    def _read_head(self, connection: Connection) -> bool:
+        head, found, _ = connection.received.partition(_HEAD_END)
+        if not found:
+            return False
+        lower = head.lower()
+        _, named, rest = lower.partition(b"\r\ncontent-length:")
+        if not named or not lower.startswith(b"http/1.1 "):
+            self._fail(connection, "malformed answer")
+            return False
+        length = int(rest.partition(b"\r\n")[0])
+        connection.expected = len(head) + len(_HEAD_END) + length
+        connection.closing = b"\r\nconnection: close" in lower
+        return True
+
+    def _answered(self, connection: Connection) -> None:
+        status = connection.received[9:12].decode(errors="replace")
+        self._record(connection, OK if status.startswith("2") else f"status: {status}")
+        # Where the server is to close, it must be the first: the port is free again at once here.
+        if connection.fresh or connection.closing:
+            return
+        if self._waiting:
+            self._send(connection, self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+
+    def _ended(self, connection: Connection) -> None:
+        if connection.request:
+            self._fail(connection, "closed before the answer was complete")
+            return
+        if not connection.fresh:
+            self.reconnects += 1
+        self._drop(connection)
+
+    def _fail(self, connection: Connection, outcome: str, registered: bool = True) -> None:
+        if connection.request:
+            self._record(connection, outcome)
+        self._drop(connection, registered)
+
+    def _record(self, connection: Connection, outcome: str) -> None:
+        request = connection.request
+        if request is None:
+            return
+        connection.request = None
+        self.starts.append(round(request.due + self._epoch, 6))
+        self.latencies.append(round(time.monotonic() - request.due, 6))
+        self.outcomes.append(outcome)
+        if not self._announced:
+            self._announced = True
+            print("started", flush=True)
+
+    def _drop(self, connection: Connection, registered: bool = True) -> None:
+        del self._connections[connection.socket.fileno()]
+        if registered:
+            self._epoll.unregister(connection.socket.fileno())
+        connection.socket.close()
+        if not connection.fresh:
+            self._kept -= 1
+            if connection in self._idle:
+                self._idle.remove(connection)
+            if self._waiting and self._kept < self.profile.connections:
+                self._connect(self._waiting.popleft())
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self._connections.values()):
+            request = connection.request
+            if request and now - request.due > self.profile.timeout:
+                self._fail(connection, "timeout")
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def main() -> None:
+    """Run the profile on standard input and print the records."""
+    generator = Generator(Profile(**json.loads(sys.stdin.readline())))
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        generator.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    generator.run()
+    json.dump(generator.report(), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The proxy's configuration as text. Pure: settings and the live slot in, `haproxy.cfg` out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import PurePosixPath
+
+from deploy.facts import SLOTS, Slot
+from deploy.proxy.settings import BACKEND, CERTIFICATES, FOLDER, MAINTENANCE, ProxySettings
+
+RETRY = 0.1
+"""Seconds between two checks of a slot that is not up: a booted slot is seen within this time."""
+
+WEIGHT = 100
+"""The weight of a server that takes its full share; 256 is the most that HAProxy knows."""
+
+HTTP, HTTPS = 8080, 8443
+"""Ports inside the container: none that would ask for a capability."""
+
+_PROBLEM = "application/problem+json"
+
+_ERRORS = {
+    400: ("Bad Request", "The request could not be read."),
+    408: ("Request Timeout", "The request did not arrive in time."),
+    500: ("Internal Server Error", "The proxy failed."),
+    502: ("Bad Gateway", "The service gave no valid answer."),
+    503: ("Service Unavailable", "The service is not available at the moment."),
+    504: ("Gateway Timeout", "The service did not answer in time."),
+}
+_RETRY_AFTER = {503: 5}
+_MAINTENANCE_RETRY_AFTER = 60
+
+
+def digest(settings: ProxySettings) -> str:
+    """A hash of everything but which slot is live: a swap leaves it as it is."""
+    text = json.dumps(dataclasses.asdict(settings), sort_keys=True) + _body(settings, None)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def render(settings: ProxySettings, live: Slot | None) -> str:
+    """The whole `haproxy.cfg`; with no live slot every request is answered 503.
+
+    The running proxy repeats `digest` in `show info`, so that what it loaded can be compared
+    with what it should have.
+    """
+    head = f"""\
+# Written by the deployer; changes by hand are overwritten.
+global
+    description "{digest(settings)}"
+"""
+    return head + _body(settings, live)
+
+
+def read_live(text: str) -> Slot | None:
+    """The slot that a rendered configuration would come up with."""
+    live = [slot for slot in SLOTS if re.search(rf"^ +server {slot} \S+$", text, re.MULTILINE)]
+    return live[0] if live else None
+
+
+def with_live(text: str, live: Slot | None) -> str:
+    """A rendered configuration with another slot live, and nothing else changed."""
+    for slot in SLOTS:
+        end = "" if slot == live else " disabled"
+        text = re.sub(rf"^( +server {slot} \S+).*$", rf"\1{end}", text, flags=re.MULTILINE)
+    return text
+
+
+def _body(settings: ProxySettings, live: Slot | None) -> str:
+    parts = (
+        _global(settings),
+        _defaults(settings),
+        *_frontends(settings),
+        _backend(settings, live),
+    )
+    return "\n".join(parts)
+
+
+def _global(settings: ProxySettings) -> str:
+    # The socket belongs to root, the workers do not run as root: only an exec reaches it.
+    return f"""\
+    log stdout format raw local0 info
+    # Where the engine allows fewer open files, fewer connections are better than no proxy.
+    no strict-limits
+    maxconn {settings.max_connections}
+    hard-stop-after {_time(settings.timeouts.server + settings.timeouts.http_keep_alive)}
+    user haproxy
+    group haproxy
+    stats socket /run/haproxy.sock mode 600 level admin expose-fd listeners
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+"""
+
+
+def _defaults(settings: ProxySettings) -> str:
+    timeouts = settings.timeouts
+    errors = "\n".join(
+        f"    http-error status {status} {_problem(status, *words, _RETRY_AFTER.get(status))}"
+        for status, words in _ERRORS.items()
+    )
+    return f"""\
+defaults
+    mode http
+    log global
+    timeout connect {_time(timeouts.connect)}
+    timeout client {_time(timeouts.client)}
+    timeout server {_time(timeouts.server)}
+    timeout http-request {_time(timeouts.http_request)}
+    timeout http-keep-alive {_time(timeouts.http_keep_alive)}
+    timeout queue {_time(timeouts.queue)}
+    timeout check {_time(settings.health.timeout)}
+    option http-ignore-probes
+{errors}
+"""
+
+
+def _frontends(settings: ProxySettings) -> list[str]:
+    if not settings.tls:
+        return [_public(settings, f"bind :{HTTP}", "http")]
+    certificate = PurePosixPath(CERTIFICATES) / PurePosixPath(settings.certificate or "").name
+    bind = f"bind :{HTTPS} ssl crt {certificate} alpn h2,http/1.1"
+    hsts = (
+        "    http-after-response set-header Strict-Transport-Security"
+        ' "max-age=31536000; includeSubDomains"\n'
+    )
+    return [_redirect(settings), _public(settings, bind, "https") + hsts]
+
+
+def _redirect(settings: ProxySettings) -> str:
+    port = "" if settings.https_port == 443 else f":{settings.https_port}"
+    location = f"https://%[req.hdr(Host),regsub(:[0-9]+$,)]{port}%[pathq]"
+    return f"""\
+frontend redirect
+    bind :{HTTP}
+    http-request redirect code 308 location {location}
+"""
+
+
+def _public(settings: ProxySettings, bind: str, scheme: str) -> str:
+    maintenance = _problem(503, *_ERRORS[503], _MAINTENANCE_RETRY_AFTER)
+    hidden = _problem(404, "Not Found", "There is nothing here.")
+    return f"""\
+frontend public
+    {bind}
+    # A reload must not close a kept-alive connection just as its client sends on it.
+    option idle-close-on-response
+    log-format "%{{+json}}o {_LOG}"
+    acl one_request_id req.hdr_cnt(X-Request-ID) eq 1
+    acl good_request_id req.hdr(X-Request-ID) -m reg ^[A-Za-z0-9._-]{{8,64}}$
+    http-request set-header X-Request-ID %[uuid] unless one_request_id good_request_id
+    http-request set-var(txn.request_id) req.hdr(X-Request-ID)
+    acl has_request_id var(txn.request_id) -m found
+    http-after-response set-header X-Request-ID %[var(txn.request_id)] if has_request_id
+    acl maintenance str(on) -m str -f {FOLDER}/{MAINTENANCE}
+    http-request return status 503 {maintenance} if maintenance
+    # What a client says of the way here is not believed, in whichever spelling.
+    http-request del-header ^(x[-_](forwarded|real)|forwarded$) -m reg
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-Proto {scheme}
+    acl known path,url_dec -m beg {" ".join(settings.public)}
+    http-request return status 404 {hidden} unless known
+    default_backend {BACKEND}
+"""
+
+
+_LOG = " ".join(
+    (
+        "%(time)[accept_date(ms),ms_utime(%Y-%m-%dT%H:%M:%S.%3NZ)]",
+        "%(client)ci",
+        "%(method)HM",
+        "%(path)HPO",
+        "%(status:sint)ST",
+        "%(bytes:sint)B",
+        "%(slot)s",
+        "%(connect_ms:sint)Tc",
+        "%(response_ms:sint)Tr",
+        "%(ms:sint)Ta",
+        "%(end)ts",
+        "%(retries:sint)rc",
+        "%(request_id)[var(txn.request_id)]",
+    )
+)
+
+
+def _backend(settings: ProxySettings, live: Slot | None) -> str:
+    health = settings.health
+    retry = _time(RETRY)
+    servers = "\n".join(
+        f"    server {slot} {settings.slot_address(slot)}:{health.port}"
+        + ("" if slot == live else " disabled")
+        for slot in SLOTS
+    )
+    return f"""\
+backend {BACKEND}
+    balance roundrobin
+    # Only what never reached a slot is sent again, at once and to the other one if that is in
+    # service: safe for requests that must not happen twice.
+    retries 3
+    retry-on conn-failure
+    option redispatch 1
+    http-reuse safe
+    option httpchk
+    http-check send meth GET uri {health.path} ver HTTP/1.1 hdr Host {health.host}
+    http-check expect status 200
+    default-server inter {_time(health.interval)} fastinter {retry} downinter {retry}
+    default-server check rise 1 fall 3 weight {WEIGHT} pool-purge-delay 5s
+{servers}
+"""
+
+
+def _problem(status: int, title: str, detail: str, retry_after: int | None = None) -> str:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    header = f" hdr Retry-After {retry_after}" if retry_after else ""
+    return f"content-type {_PROBLEM} string '{json.dumps(body)}'{header}"
+
+
+def _time(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"

@@ -1,0 +1,120 @@
+# A conversation with HAProxy's runtime API, run inside the proxy's container by `runtime.py`.
+# perl-base is all that the image offers; it has no JSON and no Time::HiRes.
+#
+# Standard input holds one instruction a line, tab-separated. The answer to each ends with a record
+# separator (0x1e). At the first that fails, or at the end, the state of the servers follows.
+# Exit status: 0 all done, 1 refused (the last answer says why), 3 a wait was too long.
+use strict;
+use warnings;
+use IO::Socket::UNIX;
+use POSIX ();
+
+my $TICKS = POSIX::sysconf(POSIX::_SC_CLK_TCK());
+my $PAUSE = 0.02;
+my $MAINTENANCE = 0x01 | 0x02 | 0x20 | 0x40;    # SRV_ADMF_MAINT of HAProxy's server.h
+my $DRAIN       = 0x08 | 0x10;                  # SRV_ADMF_DRAIN
+my $STATE       = 'show servers state app;show stat app 4 -1';
+
+sub now { return (POSIX::times())[0] / $TICKS }
+
+sub ask {
+    my ($command, $path) = @_;
+    my $socket = IO::Socket::UNIX->new(Peer => $path || '/run/haproxy.sock')
+        or die "HAProxy does not answer: $!\n";
+    print $socket "$command\n";
+    local $/;
+    my $answer = <$socket>;
+    $answer = '' unless defined $answer;
+    $answer =~ s/\s+\z//;
+    return $answer;
+}
+
+# { blue => { up, ready, idle, ... }, green => ... }
+sub servers {
+    my (%servers, @names);
+    for (split /\n/, ask($STATE)) {
+        if (/^# pxname/) { @names = split /,/; next }
+        if (@names) {
+            my %row;
+            @row{@names} = split /,/, $_, -1;
+            $servers{ $row{svname} }{sessions} = $row{scur} + $row{qcur} if $row{svname};
+        }
+        elsif (/^\d+ app /) {
+            my @row = split / /;
+            my ($slot, $operational, $admin) = @row[ 3, 5, 6 ];
+            $servers{$slot}{up}    = $operational == 2;
+            $servers{$slot}{ready} = !($admin & ($MAINTENANCE | $DRAIN));
+        }
+    }
+    return \%servers;
+}
+
+sub serves { my ($server) = @_; return $server->{up} && $server->{ready} }
+
+sub other { return $_[0] eq 'blue' ? 'green' : 'blue' }
+
+# Polls until a condition held `$times` times in a row.
+sub await {
+    my ($slot, $milliseconds, $times, $condition) = @_;
+    my $deadline = now() + $milliseconds / 1000;
+    my $held = 0;
+    while (1) {
+        $held = $condition->(servers()->{$slot}) ? $held + 1 : 0;
+        return 1 if $held >= $times;
+        return 0 if now() >= $deadline && !$held;
+        select undef, undef, undef, $PAUSE;
+    }
+}
+
+sub command {
+    my ($command) = @_;
+    my $answer = ask($command);
+    die "$command: $answer\n" if $answer ne '';
+    return '';
+}
+
+my %instructions = (
+    ask => \&ask,
+    do  => \&command,
+    cat => sub {
+        open my $file, '<', $_[0] or die "$_[0]: $!\n";
+        local $/;
+        my $content = <$file>;
+        return defined $content ? $content : '';
+    },
+    reload => sub { return ask('reload', '/run/master.sock') },
+    # Refuses to go on where this slot is the only one that serves.
+    spare => sub {
+        my $servers = servers();
+        die "$_[0] is the only slot that serves\n"
+            if serves($servers->{ $_[0] }) && !serves($servers->{ other($_[0]) });
+        return '';
+    },
+    serving => sub {
+        die "$_[0] does not serve\n" unless serves(servers()->{ $_[0] });
+        return '';
+    },
+    # No new requests for a slot that has any; one in maintenance stays there.
+    retire => sub {
+        return servers()->{ $_[0] }{ready} ? command("set server app/$_[0] state drain") : '';
+    },
+    up => sub {
+        return await(@_, 1, sub { $_[0]{up} }) ? '' : undef;
+    },
+    # Twice in a row: a request that has just been given to the slot may not be counted yet.
+    idle => sub {
+        return await(@_, 2, sub { $_[0]{sessions} == 0 }) ? '' : undef;
+    },
+);
+
+my $status = 0;
+while (my $line = <STDIN>) {
+    chomp $line;
+    my ($name, @arguments) = split /\t/, $line;
+    my $answer = eval { $instructions{$name}->(@arguments) };
+    $status = $@ ? 1 : defined $answer ? 0 : 3;
+    print $status == 1 ? $@ : $status == 3 ? "too long: $line" : $answer, "\x1e";
+    last if $status;
+}
+print eval { ask($STATE) } || '';
+exit $status;

@@ -1,0 +1,130 @@
+"""A host with a proxy and tiny services in its slots, on this machine's engine."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from deploy import containers, environment, proxy
+from deploy.bench.load import Profile
+from deploy.environment import Environment
+from deploy.facts import SLOTS, Slot
+from deploy.hosts.engine import ContainerSpec
+from deploy.hosts.local import LocalHost
+
+UPSTREAM = Path(__file__).with_name("upstream.py").read_text()
+
+
+def environment_of(folder: Path, port: int, **changes: Any) -> Environment:
+    name = f"px{secrets.token_hex(4)}"
+    values: dict[str, Any] = {
+        "name": name,
+        "domain": "localhost",
+        "directory": str(folder),
+        "hosts": [{"name": "here", "connection": "local", "roles": ["web"]}],
+        "network": {"subnet": f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(256)}.0/28"},
+        "proxy": {"bind": "127.0.0.1", "http_port": port},
+        **changes,
+    }
+    (folder / f"{name}.yml").write_text(json.dumps(values))
+    return environment.load(name, folder=folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"not within {seconds} s"
+        sleep(0.02)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def slot(self) -> str:
+        return self.body.decode().splitlines()[0].removeprefix("slot: ")
+
+
+@dataclass
+class Stand:
+    """The stand of an experiment: one host, its proxy, and upstreams in its slots."""
+
+    host: LocalHost
+    environment: Environment
+
+    @property
+    def port(self) -> int:
+        return self.environment.proxy.http_port
+
+    @property
+    def engine(self) -> Any:
+        return self.host.engine
+
+    @property
+    def proxy(self) -> str:
+        return proxy.container_name(self.environment)
+
+    @property
+    def profile(self) -> Profile:
+        return Profile("127.0.0.1", self.port, rate=300, slow=2, timeout=10)
+
+    def boot(self, slot: Slot) -> str:
+        """Start an upstream in a slot."""
+        name = containers.slot_name(self.environment, "web", slot)
+        self.engine.ensure_network(
+            containers.network_name(self.environment), self.environment.network.subnet, {}
+        )
+        self.engine.remove(name)
+        self.engine.create(
+            ContainerSpec(
+                name=name,
+                image="python:3.13-slim-trixie",
+                command=("python3", "-c", UPSTREAM),
+                environment={"SLOT": slot},
+                tmpfs={"/tmp": "rw"},
+                network=containers.network_name(self.environment),
+                address=self.environment.address_of(slot),
+                restart="no",
+            )
+        )
+        self.engine.start(name)
+        return name
+
+    def serve_from(self, slot: Slot) -> None:
+        """Bring a slot from nothing to all the traffic."""
+        self.boot(slot)
+        if not proxy.wait_until_up(self.engine, self.proxy, slot, 20, fresh=True).up:
+            raise AssertionError(f"{slot} did not come up")
+        proxy.shift(self.host, self.environment, slot)
+
+    def ask(self, path: str = "/api/v1/ping", headers: Mapping[str, str] | None = None) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path, headers=dict(headers or {}))
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, response.read())
+        finally:
+            connection.close()
+
+    def clear(self) -> None:
+        for slot in SLOTS:
+            self.engine.remove(containers.slot_name(self.environment, "web", slot))
+        proxy.remove(self.host, self.environment)
+        self.engine.remove_network(containers.network_name(self.environment))

@@ -1,0 +1,141 @@
+"""Moving traffic between the slots of a real HAProxy."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from deploy import proxy
+from deploy.bench.generator import load
+from deploy.facts import Slot, other
+from tests.deploy.proxy.stand import Stand, eventually
+
+pytestmark = pytest.mark.engine
+
+
+def test_without_a_live_slot_everything_is_503_as_problem_json(stand: Stand) -> None:
+    answer = stand.ask()
+
+    assert answer.status == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_shift_under_load_loses_no_request(stand: Stand) -> None:
+    stand.serve_from("blue")
+    live: Slot = "blue"
+
+    with load(stand.profile) as running:
+        for _ in range(4):
+            idle = other(live)
+            name = stand.boot(idle)
+            assert proxy.wait_until_up(stand.engine, stand.proxy, idle, 20, fresh=True).up
+            proxy.shift(stand.host, stand.environment, idle)
+            assert proxy.retire(stand.engine, stand.proxy, live, 10) == 0
+            stand.engine.stop(name.replace(idle, live), 5)
+            live = idle
+
+    assert running.records.failures == {}
+    assert len(running.records.starts) > 300
+    assert max(running.records.latencies) >= 2, "the slow requests were not among them"
+
+
+def test_a_slot_whose_check_fails_gets_no_traffic(stand: Stand) -> None:
+    stand.serve_from("blue")
+    name = stand.boot("green")
+    stand.engine.run_in(name, ["touch", "/tmp/unready"])
+
+    seen = proxy.wait_until_up(stand.engine, stand.proxy, "green", 1.5, fresh=True)
+
+    assert not seen.up
+    assert seen.check.startswith("L7STS/503")
+    with pytest.raises(proxy.ProxyError, match="green is not up"):
+        proxy.shift(stand.host, stand.environment, "green")
+    assert {stand.ask().slot for _ in range(8)} == {"blue"}
+
+    stand.engine.run_in(name, ["rm", "/tmp/unready"])
+    assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 10).up
+
+
+def test_a_slot_that_was_up_before_is_asked_anew(stand: Stand) -> None:
+    stand.serve_from("blue")
+    stand.serve_from("green")
+    stand.engine.run_in(stand.boot("blue"), ["touch", "/tmp/unready"])
+
+    assert not proxy.wait_until_up(stand.engine, stand.proxy, "blue", 0.5, fresh=True).up
+
+
+def test_nobody_listening_is_told_as_such(stand: Stand) -> None:
+    stand.serve_from("blue")
+
+    seen = proxy.wait_until_up(stand.engine, stand.proxy, "green", 3, fresh=True)
+
+    assert not seen.up
+    assert seen.check.startswith("L4")
+
+
+def test_draining_waits_for_a_slow_request_but_not_for_idle_connections(stand: Stand) -> None:
+    stand.serve_from("blue")
+    stand.ask()
+    assert proxy.wait_drained(stand.engine, stand.proxy, "blue", 5) == 0
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(stand.ask, "/api/v1/ping?delay_ms=2000")
+        eventually(lambda: proxy.read_servers(stand.engine, stand.proxy)["blue"].sessions == 1)
+        stand.serve_from("green")
+
+        assert proxy.wait_drained(stand.engine, stand.proxy, "blue", 0) == 1
+        assert stand.ask().slot == "green"
+        assert proxy.wait_drained(stand.engine, stand.proxy, "blue", 10) == 0
+
+        assert slow.result().slot == "blue"
+
+
+def test_retiring_ends_in_maintenance_even_with_a_request_left(stand: Stand) -> None:
+    stand.serve_from("blue")
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(stand.ask, "/api/v1/ping?delay_ms=2000")
+        eventually(lambda: proxy.read_servers(stand.engine, stand.proxy)["blue"].sessions == 1)
+        stand.serve_from("green")
+
+        assert proxy.retire(stand.engine, stand.proxy, "blue", 0.1) == 1
+
+        assert proxy.read_servers(stand.engine, stand.proxy)["blue"].state == "maint"
+        assert slow.result().slot == "blue"
+
+
+@pytest.mark.parametrize("state", ["drain", "maint"])
+def test_the_only_slot_that_serves_cannot_be_taken_out(stand: Stand, state: str) -> None:
+    stand.serve_from("blue")
+
+    with pytest.raises(proxy.ProxyError, match="blue is the only slot that serves"):
+        proxy.set_state(stand.engine, stand.proxy, "blue", state)  # type: ignore[arg-type]
+
+    assert stand.ask().slot == "blue"
+
+
+def test_weights_share_the_traffic_and_a_shift_resets_them(stand: Stand) -> None:
+    stand.serve_from("blue")
+    stand.boot("green")
+    assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 20, fresh=True).up
+    proxy.set_weight(stand.engine, stand.proxy, {"blue": 75, "green": 25})
+    proxy.set_state(stand.engine, stand.proxy, "green", "ready")
+
+    slots = [stand.ask().slot for _ in range(80)]
+    assert 10 <= slots.count("green") <= 30
+
+    proxy.shift(stand.host, stand.environment, "green")
+    servers = proxy.read_servers(stand.engine, stand.proxy)
+    assert (servers["green"].state, servers["green"].weight) == ("ready", 100)
+    assert servers["blue"].state == "drain"
+
+
+def test_closing_leaves_nothing_serving_now_and_after_a_restart(stand: Stand) -> None:
+    stand.serve_from("blue")
+
+    proxy.close(stand.host, stand.environment)
+
+    assert stand.ask().status == 503
+    facts, _ = proxy.facts(stand.host, stand.environment)
+    assert facts.recorded is None
+    assert {server.state for server in facts.servers.values()} == {"maint"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess  # nosec B404 - argument lists of our own making only
+import subprocess
 from collections.abc import Callable, Sequence
 
 from deploy.errors import UsageError
@@ -19,7 +19,7 @@ def privileged(argv: Sequence[str]) -> list[str] | None:
         return list(argv)
     if shutil.which("sudo") is None:
         return None
-    asked = subprocess.run(["sudo", "-n", "true"], capture_output=True)  # nosec B603 B607
+    asked = subprocess.run(["sudo", "-n", "true"], capture_output=True)
     return ["sudo", "-n", *argv] if asked.returncode == 0 else None
 
 
@@ -32,35 +32,54 @@ def ensure(packages: Sequence[str], purpose: str, announce: Announce = print) ->
     missing = [package for package in packages if not _is_installed(package)]
     if not missing:
         return
-    by_hand = f"Type: sudo apt-get update && sudo apt-get install {' '.join(missing)}"
-    if shutil.which("apt-get") is None:
-        what = f"{purpose} needs {', '.join(missing)}, and there is no apt-get here to install it"
-        raise UsageError(what, hint="Install it with the means of this system.")
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    apt = privileged([*environment, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"])
-    if apt is None:
-        what = f"{purpose} needs {', '.join(missing)}, and installing packages needs root"
-        raise UsageError(what, hint=by_hand)
+    apt = _apt(missing, purpose)
     announce(f"installing {', '.join(missing)} ({purpose})")
-    install = [*apt, "install", "--yes", "--no-install-recommends", *missing]
     # The lists of a fresh machine are empty, those of an old one name files that are gone.
     updated = _run([*apt, "update"])
-    done = _run(install)
+    done = _run([*apt, "install", "--yes", "--no-install-recommends", *missing])
     if done.returncode != 0:
         tail = "\n".join((updated.stdout + done.stdout).strip().splitlines()[-8:])
-        raise UsageError(f"apt-get could not install {', '.join(missing)}:\n{tail}", hint=by_hand)
+        hint = _by_hand(missing)
+        raise UsageError(f"apt-get could not install {', '.join(missing)}:\n{tail}", hint=hint)
+
+
+def known(packages: Sequence[str], purpose: str, announce: Announce = print) -> list[str]:
+    """Those of the packages that this distribution has; for names that only some have.
+
+    Brings apt's lists up to date first. Raises `UsageError` as `ensure` does.
+    """
+    announce(f"looking for {', '.join(packages)} ({purpose})")
+    _run([*_apt(packages, purpose), "update"])
+    return [name for name in packages if _run(["apt-cache", "show", name]).returncode == 0]
+
+
+def _apt(packages: Sequence[str], purpose: str) -> list[str]:
+    """The start of an apt-get command line with the rights to install."""
+    if shutil.which("apt-get") is None:
+        what = f"{purpose} needs {', '.join(packages)}, and there is no apt-get here to install it"
+        raise UsageError(what, hint="Install it with the means of this system.")
+    options = ["-q", "-o", "DPkg::Lock::Timeout=120"]
+    apt = privileged(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *options])
+    if apt is None:
+        what = f"{purpose} needs {', '.join(packages)}, and installing packages needs root"
+        raise UsageError(what, hint=_by_hand(packages))
+    return apt
+
+
+def _by_hand(packages: Sequence[str]) -> str:
+    return f"Type: sudo apt-get update && sudo apt-get install {' '.join(packages)}"
 
 
 def _is_installed(package: str) -> bool:
     argv = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
     if shutil.which("dpkg-query") is None:
         return False
-    done = subprocess.run(argv, capture_output=True, text=True)  # nosec B603
+    done = subprocess.run(argv, capture_output=True, text=True)
     return done.stdout == "installed"
 
 
 def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # nosec B603
+    return subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

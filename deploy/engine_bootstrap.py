@@ -1,0 +1,166 @@
+"""A Docker Engine for this machine: found, or installed and started where that is allowed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy import system_packages
+from deploy.errors import EngineError, UsageError
+from deploy.system_packages import Announce
+
+RUN = Path("/var/run")
+LOG = Path("/var/log/dockerd.log")
+START_DEADLINE = 60.0
+"""Seconds that a starting engine has to answer; on a slow disk it takes ten."""
+# Debian 13 and Ubuntu keep the client and BuildKit's front in packages of their own.
+PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
+
+
+def ensure_engine(announce: Announce = print) -> None:
+    """Return once this machine's engine answers; installs and starts it where none does.
+
+    Raises `UsageError`, with what to type, where it may not do that or `DOCKER_HOST` names an
+    engine that is away; `EngineError` with the engine's last words where it does not come up.
+    """
+    problem = probe()
+    if not problem:
+        return
+    if address := os.environ.get("DOCKER_HOST"):
+        hint = "Start that engine, or unset DOCKER_HOST to use this machine's own."
+        raise UsageError(f"no engine answers at DOCKER_HOST={address}: {problem}", hint=hint)
+    _refuse_foreign_socket(problem)
+    if shutil.which("dockerd", path=_system_path()) is None:
+        packages = system_packages.known(PACKAGES, "the Docker Engine", announce)
+        system_packages.ensure(packages, "the Docker Engine", announce)
+        if not probe():  # the package has started it
+            return
+    if Path("/run/systemd/system").is_dir():
+        _start_by_systemd(announce)
+    else:
+        _start_directly(announce)
+    _refuse_foreign_socket(probe())
+
+
+def probe() -> str:
+    """Why the engine cannot be used; empty where it answers."""
+    import docker
+    import docker.errors
+
+    try:
+        client = docker.from_env(timeout=10)
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except docker.errors.DockerException as error:
+        return str(error)
+    return ""
+
+
+def leftovers(run: Path = RUN) -> list[Path]:
+    """What an engine that ended uncleanly left behind and the next one would stumble over.
+
+    A pid file whose number another process has by now looks like a running engine, and the socket
+    of a containerd that is gone like one that can be used.
+    """
+    found = []
+    for path, name in ((run / "docker.pid", "dockerd"), (_managed(run), "containerd")):
+        if path.is_file() and not _is_running(path, name):
+            found.append(path)
+    sock = run / "containerd" / "containerd.sock"
+    if sock.exists() and not _listens(sock):
+        found.append(sock)
+    return found
+
+
+def _managed(run: Path) -> Path:
+    return run / "docker" / "containerd" / "containerd.pid"
+
+
+def _is_running(pid_file: Path, name: str) -> bool:
+    try:
+        pid = int(pid_file.read_text())
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except (OSError, ValueError):
+        return False
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as attempt:
+        attempt.settimeout(5)
+        try:
+            attempt.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _refuse_foreign_socket(problem: str) -> None:
+    if "Permission denied" in problem or "PermissionError" in problem:
+        user = os.environ.get("USER", "$USER")
+        hint = f"Type: sudo usermod -aG docker {user}\nThen log in again (or: newgrp docker)."
+        raise UsageError("this user may not use the Docker Engine", hint=hint)
+
+
+def _start_by_systemd(announce: Announce) -> None:
+    start = system_packages.privileged(["systemctl", "start", "docker"])
+    if start is None:
+        hint = "Type: sudo systemctl start docker"
+        raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
+    announce("starting the Docker Engine (systemd)")
+    done = subprocess.run(start, capture_output=True, text=True)
+    if done.returncode == 0 and _wait(lambda: False):
+        return
+    hint = "Type: journalctl -u docker -n 50"
+    raise EngineError(f"the Docker Engine did not start: {done.stderr.strip()}", hint=hint)
+
+
+def _start_directly(announce: Announce) -> None:
+    command = system_packages.privileged(["env", f"PATH={_system_path()}", "dockerd"])
+    if command is None:
+        hint = "Type, and leave it running: sudo dockerd"
+        raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
+    if stale := leftovers():
+        remove = system_packages.privileged(["rm", "-f", *map(str, stale)])
+        subprocess.run(remove or [], check=True)
+    log = LOG if os.access(LOG.parent, os.W_OK) else Path.home() / ".cache" / LOG.name
+    log.parent.mkdir(parents=True, exist_ok=True)
+    announce(f"starting the Docker Engine (there is no systemd; its log is {log})")
+    with log.open("ab") as output:
+        position = output.tell()
+        engine = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    if not _wait(lambda: engine.poll() is not None):
+        said = log.read_bytes()[position:].decode(errors="replace").strip().splitlines()
+        tail = "\n".join(said[-8:])
+        raise EngineError(f"the Docker Engine did not start:\n{tail}", hint=f"Its log is {log}")
+
+
+def _wait(ended: Callable[[], bool]) -> bool:
+    """Whether the engine answers before the deadline, or before what was started has ended."""
+    deadline = time.monotonic() + START_DEADLINE
+    while time.monotonic() < deadline:
+        over = ended()
+        problem = probe()
+        if not problem or "Permission denied" in problem:
+            return True
+        if over and not _is_running(RUN / "docker.pid", "dockerd"):
+            return False
+        time.sleep(0.2)
+    return False
+
+
+def _system_path() -> str:
+    """PATH with the folders of the system's own programs, which a user's may lack."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])

@@ -9,6 +9,7 @@ from deploy.tasks import fleet, image, quality
 
 namespace = Collection(
     quality.lint,
+    quality.test,
     quality.format_code,
     quality.lock_requirements,
     fleet=Collection.from_module(fleet),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 
 from deploy.tasks.surface import task
 
@@ -13,6 +14,23 @@ def lint(context: Context) -> None:
     from deploy.quality.lint import run_all
 
     run_all()
+
+
+@task(
+    positional=["paths"],
+    iterable=["paths"],
+    help={
+        "paths": "a test file or folder (may be repeated; default: the whole suite)",
+        "quick": "only the tests that need no Docker Engine",
+        "matching": "only tests whose name matches, as pytest's -k",
+    },
+)
+def test(context: Context, paths: list[str], quick: bool = False, matching: str = "") -> None:
+    """Run the tests; installs what they need (announced) and starts the Docker Engine."""
+    from deploy.quality.suite import run_suite
+
+    if status := run_suite(paths, quick=quick, matching=matching):
+        raise Exit(code=status)
 
 
 @task(name="format")

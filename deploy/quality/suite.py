@@ -1,0 +1,34 @@
+"""The test suite on this machine: what it needs is brought in first, then pytest has the word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from deploy import engine_bootstrap, system_packages
+from deploy.checkout import ROOT
+from deploy.images.bases import ensure_bases
+
+PACKAGES = ("git", "openssh-client", "postgresql")
+QUICK = "not engine and not fleet"
+
+
+def run_suite(paths: Sequence[str] = (), *, quick: bool = False, matching: str = "") -> int:
+    """Run the tests below `paths` (all by default); returns pytest's exit code, 5 for no tests.
+
+    Installs system packages, brings up the engine and provides the base images, unless `quick`
+    leaves out the tests that need them. Those that share the engine run one after another, the
+    others side by side before them (see `conftest.py`).
+    """
+    system_packages.ensure(PACKAGES, "the tests")
+    argv = [sys.executable, "-m", "pytest", "--numprocesses=auto", "--dist=loadgroup", "-q"]
+    if quick:
+        argv += ["-m", QUICK]
+    else:
+        engine_bootstrap.ensure_engine()
+        ensure_bases()
+    if matching:
+        argv += ["-k", matching]
+    sys.stdout.flush()
+    return subprocess.run([*argv, *paths], cwd=ROOT).returncode

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import configparser
 import io
-import subprocess  # nosec B404 - argument lists of our own making only
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def read_configuration(environ: Mapping[str, str]) -> PipConfiguration:
     Raises `UsageError` where the CA bundle that it names cannot be read.
     """
     argv = [sys.executable, "-m", "pip", "config", "list"]
-    done = subprocess.run(argv, env=dict(environ), capture_output=True, text=True)  # nosec B603
+    done = subprocess.run(argv, env=dict(environ), capture_output=True, text=True)
     if done.returncode != 0:
         raise UsageError(f"pip cannot read its configuration:\n{done.stderr.strip()}")
     return render_configuration(done.stdout, environ.get("SSL_CERT_FILE", ""))

@@ -35,10 +35,11 @@ def load_secrets(
 ) -> Secrets:
     """The values of all secrets that an environment names.
 
-    Sought in this order, the first wins: the variable `AMANI_SECRET_<NAME>`; `.env.<environment>` in
-    the checkout's root, then beside the environment file; `config/secrets/<environment>.age`. The bare variable `<NAME>` is not read: what a developer's
-    shell happens to hold must not travel to production. An empty value counts as none. Without
-    `registries`, credentials of registries may be missing.
+    Sought in this order, the first wins: the variable `AMANI_SECRET_<NAME>`; `.env.<environment>`
+    in the checkout's root, then beside the environment file; `config/secrets/<environment>.age`.
+    The bare variable `<NAME>` is not read: what a developer's shell happens to hold must not
+    travel to production. An empty value counts as none. Without `registries`, credentials of
+    registries may be missing.
 
     Raises UsageError naming everything required that has no value, or where a file is malformed,
     readable by others or committed.

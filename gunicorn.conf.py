@@ -6,9 +6,12 @@ import shutil
 import signal
 from pathlib import Path
 
-# prometheus_client reads this when it is first imported: before the application is.
+# prometheus_client wants an empty folder when it is first imported, and preloading does that
+# before any hook runs.
 DIRECTORY = "/tmp/amani-metrics"  # nosec B108
 METRICS = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", DIRECTORY))
+shutil.rmtree(METRICS, ignore_errors=True)
+METRICS.mkdir(parents=True)
 
 from amani_app.logs import library_logging  # noqa: E402
 from amani_app.practice import fail_to_serve  # noqa: E402
@@ -49,14 +52,14 @@ preload_app = True
 worker_tmp_dir = "/dev/shm"  # nosec B108
 control_socket_disable = True
 accesslog = None
-logconfig_dict = library_logging(os.environ.get("LOG_LEVEL", "INFO").upper())
+# The application says what is wrong with its settings; gunicorn must get that far.
+LEVEL = os.environ.get("LOG_LEVEL", "").upper()
+logconfig_dict = library_logging(LEVEL if LEVEL in ("DEBUG", "WARNING", "ERROR") else "INFO")
 
 
 def on_starting(server):
-    """Begin with an empty metrics folder."""
+    """Rehearse a server that ends at once, where the settings ask for it."""
     fail_to_serve(server.app.callable.extensions["amani"].settings)
-    shutil.rmtree(METRICS, ignore_errors=True)
-    METRICS.mkdir(parents=True, exist_ok=True)
 
 
 def post_fork(server, worker):

@@ -17,6 +17,18 @@ _SHARED: tuple[Processor, ...] = (
 )
 
 
+class _Stderr:
+    """Whatever ``sys.stderr`` is at the moment of writing; loggers live longer than it."""
+
+    def write(self, line: str) -> None:
+        """Hand *line* on."""
+        sys.stderr.write(line)
+
+    def flush(self) -> None:
+        """Hand the flush on."""
+        sys.stderr.flush()
+
+
 def configure_logging(level: str = "INFO", style: str = "json") -> None:
     """Send everything to stderr from *level* up; *style* is ``json`` or ``console``.
 
@@ -26,7 +38,7 @@ def configure_logging(level: str = "INFO", style: str = "json") -> None:
     structlog.configure(
         processors=[*_SHARED, structlog.processors.format_exc_info, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(t.cast(t.TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
     logging.config.dictConfig(library_logging(level, render))

@@ -5,7 +5,7 @@ Nothing here acts unless ``PRACTICE=true``, which production refuses.
 
 from __future__ import annotations
 
-import time
+from time import sleep
 
 from flask import Flask, abort, request
 
@@ -23,7 +23,7 @@ def install_practice(app: Flask, settings: Settings) -> None:
     @app.before_request
     def _slow_ping() -> None:
         if request.endpoint == "api.ping" and (delay := request.args.get("delay_ms", type=int)):
-            time.sleep(min(max(delay, 0), LONGEST_DELAY) / 1000)
+            sleep(min(max(delay, 0), LONGEST_DELAY) / 1000)
 
     @app.before_request
     def _fail() -> None:

@@ -57,22 +57,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
-        if self.environment != "local":
-            for name in ("database_url", "secret_key"):
-                if not getattr(self, name).get_secret_value():
-                    raise ValueError(
-                        f"{name.upper()}: needed when ENVIRONMENT={self.environment}; set it, "
-                        f"or mount it as {SECRETS_DIR}/{name.upper()}"
-                    )
-        if 0 < len(self.secret_key.get_secret_value()) < 32:
-            raise ValueError("SECRET_KEY: shorter than 32 characters; `openssl rand -hex 32` helps")
-        if (url := self.database_url.get_secret_value()) and not url.startswith(
-            ("postgresql://", "postgresql+psycopg://", "sqlite:///")
-        ):
-            raise ValueError("DATABASE_URL: starts with none of postgresql://, sqlite:///")
-        if self.practice and self.environment == "production":
-            raise ValueError("PRACTICE: refused when ENVIRONMENT=production; unset it")
+        if wrong := list(self._wrongs()):
+            raise ValueError("\n".join(wrong))
         return self
+
+    def _wrongs(self) -> t.Iterator[str]:
+        url, key = self.database_url.get_secret_value(), self.secret_key.get_secret_value()
+        for name, value in (("DATABASE_URL", url), ("SECRET_KEY", key)):
+            if not value and self.environment != "local":
+                yield (
+                    f"{name}: needed when ENVIRONMENT={self.environment}; set it, "
+                    f"or mount it as {SECRETS_DIR}/{name}"
+                )
+        if 0 < len(key) < 32:
+            yield "SECRET_KEY: shorter than 32 characters; `openssl rand -hex 32` makes one"
+        schemes = ("postgresql://", "postgresql+psycopg://", "sqlite:///")
+        if url and not url.startswith(schemes):
+            yield f"DATABASE_URL: must start with one of {', '.join(schemes)}"
+        if self.practice and self.environment == "production":
+            yield "PRACTICE: refused when ENVIRONMENT=production; unset it"
 
     @property
     def fault(self) -> Fault | None:

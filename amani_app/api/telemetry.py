@@ -8,7 +8,7 @@ import uuid
 
 import structlog
 from flask import Flask, Response, g, request
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 """What is believed of a caller's ``X-Request-ID``; anything else is replaced."""
@@ -26,6 +26,7 @@ SECURITY_HEADERS = {
 # Labels are the route's template, never the path: an id in a label would be a series of its own.
 REQUESTS = Counter("amani_http_requests", "Requests answered.", ("method", "route", "status"))
 SECONDS = Histogram("amani_http_request_seconds", "Time to answer.", ("method", "route"))
+RUNNING = Gauge("amani_http_running", "Requests being answered.", multiprocess_mode="livesum")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -36,6 +37,7 @@ def register_telemetry(app: Flask) -> None:
 
 
 def _begin() -> None:
+    RUNNING.inc()
     g.begun = time.perf_counter()
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -47,6 +49,7 @@ def _end(response: Response) -> Response:
     seconds = time.perf_counter() - g.begun
     route = request.url_rule.rule if request.url_rule else "unmatched"
     method = request.method if request.method in METHODS else "other"
+    RUNNING.dec()
     REQUESTS.labels(method, route, response.status_code).inc()
     SECONDS.labels(method, route).observe(seconds)
     response.headers["X-Request-ID"] = g.request_id

@@ -1,0 +1,101 @@
+"""Fixtures of the service's tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from amani_app import create_app
+from amani_app.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET_KEY = "a key of the tests, and of nothing else"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*Settings.model_fields, "build_version", "build_sha", "build_time"]:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind in turn."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path}/amani.sqlite3"
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An empty SQLite database."""
+    return f"sqlite:///{tmp_path}/amani.sqlite3"
+
+
+@pytest.fixture
+def settings(sqlite_url: str) -> Settings:
+    """Settings for a test of what does not depend on the kind of database."""
+    return Settings(database_url=sqlite_url, readiness_cache=0)
+
+
+@pytest.fixture
+def app(settings: Settings) -> t.Iterator[Flask]:
+    """An application on an empty database."""
+    app = create_app(settings)
+    yield app
+    app.extensions["amani"].engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of ``app``."""
+    return app.test_client()
+
+
+class Shell:
+    """Runs the project's programs as a person at the root of a checkout would."""
+
+    def __init__(self, **environ: str) -> None:
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.environ = {**kept, "PYTHONDONTWRITEBYTECODE": "1", **environ}
+
+    def argv(self, *words: str) -> list[str]:
+        """*words* with the program taken from this environment."""
+        return [str(Path(sys.executable).parent / words[0]), *words[1:]]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end and return everything."""
+        return subprocess.run(
+            self.argv(*words),
+            cwd=ROOT,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def ok(self, *words: str) -> str:
+        """Run to success and return stdout."""
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def start(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start and return at once; both streams go to *log*."""
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                self.argv(*words), cwd=ROOT, env=self.environ, stdout=out, stderr=out
+            )
+
+
+@pytest.fixture
+def shell(database_url: str, tmp_path: Path) -> Shell:
+    """A shell whose settings name ``database_url``."""
+    return Shell(DATABASE_URL=database_url, TMPDIR=str(tmp_path))

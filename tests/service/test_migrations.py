@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, inspect, text
+
+from amani_app.adapters.database.engine import tune_sqlite
+from amani_app.adapters.database.migration import MigrationRunning, exclusive, migration_engine
+from amani_app.adapters.database.revisions import DatabaseSchema, read_revisions
+from amani_app.ports.schema import DatabaseUnavailable
+from tests.service.conftest import ROOT, Shell
+
+
+@pytest.fixture
+def engine(database_url: str) -> t.Iterator[Engine]:
+    engine = create_engine(database_url)
+    if engine.dialect.name == "sqlite":
+        tune_sqlite(engine)
+    yield engine
+    engine.dispose()
+
+
+def tables(engine: Engine) -> set[str]:
+    return set(inspect(engine).get_table_names())
+
+
+def schema(engine: Engine) -> dict[str, t.Any]:
+    """Everything a migration may leave behind, in a form that compares."""
+    look = inspect(engine)
+    return {
+        table: (
+            [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in columns],
+            look.get_pk_constraint(table),
+            look.get_indexes(table),
+            look.get_foreign_keys(table),
+            look.get_unique_constraints(table),
+            look.get_check_constraints(table),
+        )
+        for table in sorted(tables(engine))
+        for columns in [look.get_columns(table)]
+    }
+
+
+def test_the_head_is_the_one_that_alembic_finds() -> None:
+    head, known = read_revisions()
+    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    assert [head] == script.get_heads()
+    assert known == {revision.revision for revision in script.walk_revisions()}
+
+
+@pytest.mark.parametrize("downs", [[], [None, None], [None, "'a'", "'a'"]])
+def test_anything_but_one_head_is_refused(tmp_path: Path, downs: list[str | None]) -> None:
+    (tmp_path / "versions").mkdir()
+    for name, down in zip("abc", downs, strict=False):
+        text_ = f"revision: str = '{name}'\ndown_revision = {down}\n"
+        (tmp_path / "versions" / f"{name}.py").write_text(text_)
+    with pytest.raises(ValueError, match="one head is needed"):
+        read_revisions(tmp_path)
+
+
+def test_a_merge_has_both_parents(tmp_path: Path) -> None:
+    (tmp_path / "versions").mkdir()
+    for name, down in (("a", None), ("b", "a"), ("c", "a"), ("d", ("b", "c"))):
+        text_ = f"revision = '{name}'\ndown_revision = {down!r}\n"
+        (tmp_path / "versions" / f"{name}.py").write_text(text_)
+    assert read_revisions(tmp_path) == ("d", frozenset("abcd"))
+
+
+@pytest.mark.parametrize("program", ["flask db", "alembic"])
+def test_up_down_up_ends_where_it_began(shell: Shell, engine: Engine, program: str) -> None:
+    words = program.split()
+    shell.ok(*words, "upgrade", "head")
+    above = schema(engine)
+    assert "worker_heartbeats" in above
+    assert read_revisions()[0] in shell.ok(*words, "current")
+    for _ in read_revisions()[1]:
+        shell.ok(*words, "downgrade", *(["-1"] if program == "alembic" else []))
+    assert tables(engine) == {"alembic_version"}
+    shell.ok(*words, "upgrade", "head")
+    assert schema(engine) == above
+
+
+@pytest.mark.parametrize("program", ["flask db", "alembic"])
+def test_models_and_migrations_agree(shell: Shell, program: str) -> None:
+    shell.ok("flask", "db", "upgrade")
+    shell.ok(*program.split(), "check")
+
+
+def test_the_revision_is_printed_on_stdout_alone(shell: Shell) -> None:
+    shell.ok("flask", "db", "upgrade")
+    assert shell.ok("flask", "db", "current") == f"{read_revisions()[0]} (head)"
+    assert shell.ok("flask", "amani", "schema-head") == read_revisions()[0]
+
+
+def test_the_sql_can_be_had_without_a_database(shell: Shell, engine: Engine) -> None:
+    assert "CREATE TABLE worker_heartbeats" in shell.ok("flask", "db", "upgrade", "--sql")
+    assert tables(engine) == set()
+
+
+def test_a_rehearsed_failure_leaves_the_database_alone(shell: Shell, engine: Engine) -> None:
+    shell.environ.update(PRACTICE="true", PRACTICE_FAULT="migration")
+    done = shell.run("flask", "db", "upgrade")
+    assert done.returncode != 0
+    assert "practice fault: migration" in done.stderr
+    assert tables(engine) == set()
+
+
+def test_a_failing_migration_leaves_nothing_behind(engine: Engine) -> None:
+    with migration_engine(engine) as own:
+        with pytest.raises(ZeroDivisionError), own.begin() as connection:
+            connection.execute(text("CREATE TABLE half (id integer)"))
+            raise ZeroDivisionError
+    assert tables(engine) == set()
+
+
+def test_the_live_revision_is_none_then_the_head_then_anything(
+    shell: Shell, engine: Engine
+) -> None:
+    source = DatabaseSchema(engine)
+    assert source.live() is None
+    shell.ok("flask", "db", "upgrade")
+    assert source.live() == source.expected
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'zzzz'"))
+    assert source.live() == "zzzz"
+
+
+def test_reading_the_revision_is_one_statement(shell: Shell, engine: Engine) -> None:
+    shell.ok("flask", "db", "upgrade")
+    source, seen = DatabaseSchema(engine), []
+    event.listen(engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
+    source.live()
+    assert seen == ["SELECT version_num FROM alembic_version"]
+
+
+@pytest.mark.postgres
+def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
+    engine = create_engine(f"postgresql+psycopg://amani@/none?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable):
+        DatabaseSchema(engine).live()
+
+
+@pytest.mark.postgres
+def test_two_migrators_do_not_run_at_once(postgres_url: str) -> None:
+    first, second = create_engine(postgres_url), create_engine(postgres_url)
+    with exclusive(first):
+        with pytest.raises(MigrationRunning, match="another migration"), exclusive(second):
+            pass
+        shell = Shell(DATABASE_URL=postgres_url)
+        done = shell.run("flask", "db", "upgrade")
+        assert done.returncode == 1
+        assert "another migration is running" in done.stderr
+        assert "Traceback" not in done.stderr
+    with exclusive(second):
+        pass
+    first.dispose()
+    second.dispose()
+
+
+@pytest.mark.postgres
+def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with migration_engine(engine) as own, own.connect() as connection:
+        assert connection.scalar(text("SHOW lock_timeout")) == "2s"
+        assert connection.scalar(text("SHOW statement_timeout")) == "15min"
+    engine.dispose()

@@ -1,0 +1,235 @@
+"""The real server and the real worker, as processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.service.conftest import Shell
+from tests.waiting import eventually
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A running gunicorn."""
+
+    def __init__(self, shell: Shell, home: Path) -> None:
+        self.port = free_port()
+        self.log = home / "server.log"
+        shell.environ.update(
+            PORT=str(self.port),
+            WEB_CONCURRENCY="2",
+            PROMETHEUS_MULTIPROC_DIR=str(home / "metrics"),
+            READINESS_CACHE="0",
+            PRACTICE="true",
+        )
+        self.process = shell.start("gunicorn", "wsgi:app", log=self.log)
+
+    def get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
+
+    def events(self) -> list[dict[str, t.Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def server(shell: Shell, tmp_path: Path) -> t.Iterator[Server]:
+    server = Server(shell, tmp_path)
+    try:
+        eventually(lambda: server.get("/api/v1/ping")[0] == 200)
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_readiness_turns_when_the_schema_is_there(server: Server, shell: Shell) -> None:
+    status, body = server.get("/api/v1/readiness")
+    assert status == 503
+    assert "behind" in json.loads(body)["detail"]
+    shell.ok("flask", "db", "upgrade")
+    assert server.get("/api/v1/readiness")[0] == 200
+    assert server.get("/api/v1/health")[0] == 200
+
+
+def test_on_sigterm_running_requests_finish_and_readiness_turns(
+    server: Server, shell: Shell
+) -> None:
+    shell.ok("flask", "db", "upgrade")
+    # An open connection to every worker there may be: a proxy's would be open as well.
+    kept = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(8)]
+    for connection in kept:
+        connection.request("GET", "/api/v1/readiness")
+        assert connection.getresponse().read()
+    slow: list[int] = []
+    client = threading.Thread(
+        target=lambda: slow.append(server.get("/api/v1/ping?delay_ms=1500")[0])
+    )
+    client.start()
+    # The slow one and the question itself.
+    eventually(lambda: "\namani_http_running 2.0" in server.get("/metrics")[1])
+    server.process.send_signal(signal.SIGTERM)
+
+    def turned(connection: http.client.HTTPConnection) -> bool:
+        connection.request("GET", "/api/v1/readiness")
+        answer = connection.getresponse()
+        return (answer.status, json.loads(answer.read()).get("detail")) == (503, "stopping")
+
+    for connection in kept:
+        eventually(lambda c=connection: turned(c))  # type: ignore[misc]
+    client.join()
+    assert slow == [200]
+    assert server.process.wait(20) == 0
+
+
+def test_metrics_add_up_over_all_workers(server: Server) -> None:
+    def counted() -> float:
+        wanted = 'amani_http_requests_total{method="GET",route="/api/v1/version",status="200"} '
+        lines = server.get("/metrics")[1].splitlines()
+        return next((float(x.split()[-1]) for x in lines if x.startswith(wanted)), 0.0)
+
+    for _ in range(30):
+        assert server.get("/api/v1/version")[0] == 200
+    assert counted() == 30
+
+
+def test_every_line_of_the_log_is_json(server: Server) -> None:
+    server.get("/api/v1/version")
+    server.get("/nothing")
+    paths = [e["path"] for e in server.events() if e["event"] == "request"]
+    assert paths == ["/api/v1/version", "/nothing"]
+
+
+def test_bad_settings_end_the_start_with_a_line_and_no_trace(shell: Shell) -> None:
+    shell.environ.update(ENVIRONMENT="staging", LOG_LEVEL="loud", PORT="1")
+    for words in (("gunicorn", "wsgi:app"), ("flask", "db", "upgrade")):
+        done = shell.run(*words)
+        assert done.returncode == 2
+        assert "LOG_LEVEL" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_exit_fault_ends_the_server_but_not_a_command(shell: Shell) -> None:
+    shell.environ.update(PRACTICE="true", PRACTICE_FAULT="exit", PORT=str(free_port()))
+    done = shell.run("gunicorn", "wsgi:app")
+    assert done.returncode == 1
+    assert "practice fault: exit" in done.stderr
+    shell.ok("flask", "db", "upgrade")
+
+
+def test_liveness_follows_the_server(server: Server, shell: Shell) -> None:
+    alive = ("python", "-m", "amani_app.healthcheck")
+    shell.ok(*alive)
+    server.process.kill()
+    server.process.wait()
+    eventually(lambda: server.get("/api/v1/ping")[0] == 0)
+    done = shell.run(*alive)
+    assert done.returncode == 1
+    assert "no answer" in done.stderr
+
+
+def test_liveness_imports_nothing_of_the_application(shell: Shell) -> None:
+    shell.environ["PORT"] = "1"
+    seen = shell.run("python", "-X", "importtime", "-m", "amani_app.healthcheck").stderr
+    assert "amani_app" in seen
+    for heavy in ("flask", "sqlalchemy", "pydantic", "amani_app.factory"):
+        assert f" {heavy}\n" not in seen
+
+
+def test_a_web_process_does_not_import_alembic(shell: Shell) -> None:
+    code = "import sys, wsgi; sys.exit('alembic' in sys.modules or 'flask_migrate' in sys.modules)"
+    shell.ok("python", "-c", code)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_worker_registers_itself_and_stops_cleanly(
+    shell: Shell, database_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    shell.ok("flask", "db", "upgrade")
+    engine = create_engine(database_url)
+
+    def registered() -> int:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT count(*) FROM worker_heartbeats")) or 0
+
+    worker = shell.start("flask", "amani", "worker", log=tmp_path / "worker.log")
+    try:
+        eventually(lambda: registered() == 1)
+        shell.ok("python", "-m", "amani_app.healthcheck")
+        worker.send_signal(number)
+        assert worker.wait(20) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+    assert registered() == 0
+    assert not (tmp_path / "amani-worker.heartbeat").exists()
+    events = [json.loads(x)["event"] for x in (tmp_path / "worker.log").read_text().splitlines()]
+    assert (events[0], events[-1]) == ("worker.started", "worker.stopped")
+    engine.dispose()
+
+
+def test_the_worker_waits_for_the_schema(shell: Shell, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    shell.environ["WORKER_INTERVAL"] = "0.1"
+    worker = shell.start("flask", "amani", "worker", log=log)
+    try:
+        eventually(lambda: "worker.waiting" in log.read_text())
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(20) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_stuck_worker_is_not_alive(shell: Shell, tmp_path: Path) -> None:
+    beat = tmp_path / "amani-worker.heartbeat"
+    beat.touch()
+    assert shell.run("python", "-m", "amani_app.healthcheck").returncode == 0
+    old = time.time() - 60
+    os.utime(beat, (old, old))
+    done = shell.run("python", "-m", "amani_app.healthcheck")
+    assert done.returncode == 1
+    assert "last beat" in done.stderr
+
+
+def test_workers_follow_the_quota_unless_told(tmp_path: Path, shell: Shell) -> None:
+    def workers(**environ: str) -> int:
+        code = "import runpy; print(runpy.run_path('gunicorn.conf.py')['workers'])"
+        done = subprocess.run(
+            shell.argv("python", "-c", code),
+            cwd=Path(__file__).parents[2],
+            env={**shell.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    assert workers(WEB_CONCURRENCY="7") == 7
+    assert workers() >= 2

@@ -1,0 +1,20 @@
+"""Waiting for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+T = t.TypeVar("T")
+
+
+def eventually(probe: t.Callable[[], T], seconds: float = 20.0) -> T:
+    """Call *probe* until it returns something true; fail after *seconds* with its last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still {found!r} after {seconds} s")
+        time.sleep(0.02)

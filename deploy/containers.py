@@ -69,7 +69,7 @@ def slot_container(
     labels = {
         **spec.labels,
         SLOT: slot,
-        VERSION: release.version,
+        VERSION: str(release.version),
         CONFIG: config_digest(spec),
     }
     return dataclasses.replace(spec, labels=labels)

@@ -86,7 +86,7 @@ class Run:
             kind=self.kind,
             environment=self.environment.name,
             hosts=tuple(self.hosts),
-            version=self.release.version,
+            version=str(self.release.version),
             digest=self.release.image.digest,
             revision=self.release.revision,
             outcome=outcome,

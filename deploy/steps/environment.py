@@ -136,8 +136,9 @@ class Smoke(Step):
                 raise self._error(run, path, answer)
         answer = self._get(run, run.environment.smoke.version_path)
         body = answer.json()
-        found = body.get("version") if isinstance(body, dict) else None
-        if found != self.version:
+        field = run.environment.smoke.version_field
+        found = body.get(field) if isinstance(body, dict) else None
+        if str(found).removeprefix("v") != self.version:
             raise DeployError(
                 f"{self.host}: {run.environment.smoke.version_path} names version {found!r} and "
                 f"not {self.version!r}",

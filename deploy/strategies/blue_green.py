@@ -33,14 +33,14 @@ def plan(
 ) -> Plan:
     """What turns the observed state into `release` live on every host of `facts`.
 
-    A converged environment gives an empty plan.
+    A converged environment gives an empty plan. A rollback never migrates.
     """
     hosts = [_HostPlan(environment, release, found) for found in facts.hosts.values()]
     reasons = [reason for host in hosts for reason in host.reasons]
     stages = [
         stage("prepare", [host.prepare() for host in hosts]),
         stage("fetch", [host.fetch() for host in hosts]),
-        _migrate(release, facts, hosts, reasons),
+        _migrate(release, facts, hosts, reasons) if kind == "deploy" else None,
         *_batches(environment, hosts),
         stage("workers", [host.workers() for host in hosts]),
     ]
@@ -55,7 +55,7 @@ def plan(
     return Plan(
         kind,
         environment.name,
-        release.version,
+        str(release.version),
         release.image.digest,
         tuple(each for each in stages if each),
         tuple(reasons),
@@ -90,12 +90,13 @@ def _recorded(facts: HostFacts, release: Release) -> bool:
 
 
 def _same(record: Record, release: Release) -> bool:
-    return record.digest == release.image.digest and record.version == release.version
+    return record.digest == release.image.digest and record.version == str(release.version)
 
 
 def _migrate(
     release: Release, facts: Facts, hosts: list[_HostPlan], reasons: list[str]
 ) -> Stage | None:
+    """The migration, unless the schema is there already or has gone on from there."""
     if not release.schema_head or facts.schema == release.schema_head:
         return None
     if all(host.converged for host in hosts) and facts.schema is None:
@@ -250,7 +251,7 @@ class _HostPlan:
 
     def smoke(self) -> Step:
         """Ask through the public route."""
-        return Smoke(self.name, self.release.version)
+        return Smoke(self.name, str(self.release.version))
 
     def retire(self) -> list[Step]:
         """Stop what served before, web first."""

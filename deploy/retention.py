@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy import containers
-from deploy.facts import ContainerFacts, HostFacts
+from deploy.facts import HostFacts
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -16,8 +16,9 @@ def prunable(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Images past the retention, and containers that nobody waits for any more.
 
-    The latter are left-over one-offs, and what stands idle in a slot without ever having been
-    live: a release that failed, or whose deploy was killed.
+    The latter are left-over one-offs, and what stands in a slot without ever having been recorded
+    as live: a release that failed, or whose deploy was killed. Tidying comes after the swap, so
+    nothing here serves any more.
 
     Kept are: the wanted digest, the last `retention.releases` distinct digests that were live
     here, and whatever a container of ours still stands on. Images that are no release of this
@@ -33,7 +34,7 @@ def prunable(
     leftovers = tuple(
         found
         for found in facts.containers
-        if found.role == "one-off" or (found.digest not in lived and not _serves(facts, found))
+        if found.role == "one-off" or found.digest not in lived
     )
     keep |= {found.digest for found in facts.containers if found not in leftovers}
     images = tuple(
@@ -46,14 +47,6 @@ def prunable(
         )
     )
     return images, tuple(sorted(found.id for found in leftovers))
-
-
-def _serves(facts: HostFacts, found: ContainerFacts) -> bool:
-    """Whether a container has traffic, or is a worker at work."""
-    if found.slot is None or found.role != "web":
-        return found.running
-    server = facts.proxy.servers.get(found.slot)
-    return found.slot == facts.proxy.recorded or (server is not None and server.state == "ready")
 
 
 def _ours(environment: Environment, digests: tuple[str, ...], tags: tuple[str, ...]) -> bool:

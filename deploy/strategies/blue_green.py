@@ -44,7 +44,13 @@ def plan(
         *_batches(environment, hosts),
         stage("workers", [host.workers() for host in hosts]),
     ]
-    moved = any(stages[2:])
+    moved = any(
+        step.kind in ("migrate", "boot", "shift")
+        for made in stages
+        if made
+        for lane in made.lanes
+        for step in lane
+    )
     recorded = all(_recorded(host.facts, release) for host in hosts)
     if moved or not recorded:
         stages.append(stage("smoke", [[host.smoke()] for host in hosts if host.web]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from world import World, bare, environment, image, release, with_server
+from tests.deploy.planner.world import World, bare, environment, image, release, with_server
 
 from deploy.facts import Facts
 from deploy.plan import Plan

@@ -114,6 +114,10 @@ class HostFacts:
         """The container that stands in a role's slot."""
         return next((c for c in self.containers if c.role == role and c.slot == slot), None)
 
+    def tagged(self, reference: str) -> bool:
+        """Whether an image with this name and tag is on the host."""
+        return any(reference in image.tags for image in self.images)
+
     def holds(self, digest: str) -> bool:
         """Whether the image with this digest is on the host."""
         return any(

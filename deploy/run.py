@@ -16,6 +16,7 @@ from deploy.plan import Plan
 if TYPE_CHECKING:
     from deploy.environment import Environment
     from deploy.hosts.host import Host
+    from deploy.proxy.container import Change
     from deploy.release import Release
     from deploy.secrets import Secrets
 
@@ -37,7 +38,7 @@ class Run:
     """One deploy or rollback under way: the hosts it may touch and the release it brings.
 
     `generations` maps each host to the generation of secrets its containers get; the step that
-    delivers secrets changes it.
+    delivers secrets changes it. `proxy_changes` is what the proxy's revert needs to know.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Run:
     requested_by: str
     previous: journal.Record | None = None
     generations: dict[str, str] = field(default_factory=dict)
+    proxy_changes: dict[str, Change] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     progress: Progress = field(default_factory=Progress)
     cancelled: threading.Event = field(default_factory=threading.Event)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from deploy import containers, journal, probe, proxy, secrets
+from deploy import containers, journal, probe, secrets
 from deploy.errors import DeployError, HostUnreachable
 from deploy.facts import ContainerFacts, Facts, HostFacts, ImageFacts, Slot
+from deploy.proxy import container as proxy
+from deploy.proxy.settings import settings_of
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -89,10 +91,10 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
         generation = pool.submit(_generation, environment, host, wanted)
-        front = pool.submit(proxy.facts, host, environment)
+        settings = settings_of(environment)
+        front = pool.submit(proxy.read, host, settings)
         sections, skew = script.result()
         release = version.result()
-        proxied, settled = front.result()
         return HostFacts(
             name=host.name,
             roles=tuple(config.roles),
@@ -102,8 +104,8 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
             clock_skew=skew,
             busy_ports=frozenset(int(port, 16) for port in _LISTENING.findall(sections["ports"])),
             containers=tuple(sorted(map(_container, listed.result()), key=lambda c: c.name)),
-            proxy=proxied,
-            proxy_settled=settled,
+            proxy=front.result(),
+            proxy_settled=front.result().config == proxy.wanted(settings),
             images=tuple(map(_image, images.result())),
             records=journal.parse(sections["journal"]),
             secrets=generation.result(),

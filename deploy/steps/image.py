@@ -12,17 +12,14 @@ from deploy.run import Run
 
 @dataclass(frozen=True)
 class Pull(Step):
-    """Pull the release's image by digest."""
+    """Pull an image: the release's by digest, the proxy's by its tag."""
 
     kind: ClassVar[str] = "pull"
     repository: str
     digest: str
 
     def describe(self) -> str:
-        return f"pull {self.repository}@{self.digest[:19]}"
-
-    def done(self, run: Run) -> bool:
-        return run.hosts[self.host].engine.image(f"{self.repository}@{self.digest}") is not None
+        return f"pull {self.repository} {self.digest[:19]}"
 
     def apply(self, run: Run) -> None:
         def progress(done: int, known: int) -> None:
@@ -36,7 +33,7 @@ class Pull(Step):
         run.hosts[self.host].engine.pull(
             self.repository,
             self.digest,
-            credentials=run.registry_credentials,
+            credentials=run.secrets.registry(self.repository),
             progress=progress,
         )
 

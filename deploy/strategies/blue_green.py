@@ -38,8 +38,8 @@ def plan(
     hosts = [_HostPlan(environment, release, found) for found in facts.hosts.values()]
     reasons = [reason for host in hosts for reason in host.reasons]
     stages = [
-        stage("prepare", [host.prepare() for host in hosts]),
         stage("fetch", [host.fetch() for host in hosts]),
+        stage("prepare", [host.prepare() for host in hosts]),
         _migrate(release, facts, hosts, reasons) if kind == "deploy" else None,
         *_batches(environment, hosts),
         stage("workers", [host.workers() for host in hosts]),
@@ -213,6 +213,10 @@ class _HostPlan:
         image = self.release.image
         if not self.converged and image.registered and not self.facts.holds(image.digest):
             steps.append(Pull(self.name, image.repository, image.digest))
+        proxy = self.environment.proxy.image
+        if self.web and not self.facts.proxy.present and not self.facts.tagged(proxy):
+            repository, _, tag = proxy.rpartition(":")
+            steps.append(Pull(self.name, repository, tag))
         if self.facts.secrets == "":
             steps.append(DeliverSecrets(self.name))
         return steps

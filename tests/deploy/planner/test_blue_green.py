@@ -47,8 +47,8 @@ def serving(facts: Facts) -> dict[str, str]:
 def test_first_deploy_prepares_fetches_migrates_and_opens_every_host(world):
     made = deploy(world, V1)
     assert [stage.name for stage in made.stages] == [
-        "prepare",
         "fetch",
+        "prepare",
         "migrate",
         "swap",
         "workers",
@@ -56,9 +56,10 @@ def test_first_deploy_prepares_fetches_migrates_and_opens_every_host(world):
         "record",
     ]
     assert kinds(made, "one") == [
-        "proxy",
+        "pull",
         "pull",
         "deliver-secrets",
+        "proxy",
         "migrate",
         "boot",
         "verify",

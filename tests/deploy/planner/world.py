@@ -92,7 +92,8 @@ class World:
                 proxy = ProxyFacts(True, recorded=step.live, servers=servers, present=True)
                 host = replace(host, proxy=proxy, proxy_settled=True)
             case image_steps.Pull():
-                host = replace(host, images=(*host.images, image(wanted)))
+                pulled = image(wanted) if step.digest.startswith("sha256:") else front(step)
+                host = replace(host, images=(*host.images, pulled))
             case image_steps.DeliverSecrets():
                 host = replace(host, secrets="g1")
             case env_steps.Migrate():
@@ -189,6 +190,12 @@ def image(wanted: Release) -> ImageFacts:
         size=1,
         created=0.0,
     )
+
+
+def front(step: image_steps.Pull) -> ImageFacts:
+    """The proxy's image."""
+    tag = f"{step.repository}:{step.digest}"
+    return ImageFacts(id="sha256:front", digests=(), tags=(tag,), labels={}, size=1, created=0.0)
 
 
 def with_server(host: HostFacts, slot: str, **changes: object) -> HostFacts:

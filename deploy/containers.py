@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from deploy.facts import Slot
 from deploy.hosts.engine import ContainerSpec, Mount
+from deploy.secrets.delivery import MOUNT_POINT
+from deploy.secrets.delivery import volume_name as secrets_volume
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -38,11 +40,6 @@ def network_name(environment: Environment) -> str:
 def volume_name(environment: Environment, name: str) -> str:
     """The engine's name for one of the environment's volumes."""
     return f"amani-{environment.name}-{name}"
-
-
-def secrets_folder(environment: Environment, generation: str) -> str:
-    """Where a generation of secrets lies on a host."""
-    return f"{environment.folder}/secrets/{generation}"
 
 
 def slot_container(
@@ -103,7 +100,7 @@ def _base(environment: Environment, role: str, image: ImageRef, generation: str)
         for name, target in sorted(environment.volumes.items())
     ]
     if generation:
-        mounts.append(Mount(secrets_folder(environment, generation), "/run/secrets"))
+        mounts.append(Mount(secrets_volume(environment, generation), MOUNT_POINT))
     return ContainerSpec(
         name="",
         image=image.reference,

@@ -131,7 +131,7 @@ class Facts:
     """All hosts of an environment, and why some could not be asked."""
 
     hosts: Mapping[str, HostFacts]
-    unreachable: Mapping[str, str] = field(default_factory=dict)
+    unreachable: dict[str, str] = field(default_factory=dict)
     schema: str | None = None
     """The live revision of the database; None when nothing could tell."""
 

@@ -1,0 +1,163 @@
+"""`invoke deploy`: from a checkout or a version to a release that serves."""
+
+from __future__ import annotations
+
+import secrets as entropy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from deploy import environment as environments
+from deploy import journal, lock, preflight, survey
+from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
+from deploy.events import Events
+from deploy.executor import execute
+from deploy.operations.session import Session, open_session
+from deploy.operations.source import Candidate, build, find
+from deploy.run import Run
+from deploy.secrets import Secrets, load_secrets
+from deploy.strategies import blue_green
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.facts import Facts
+    from deploy.plan import Plan
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a request ended: the plan, whether it was applied, and in how many seconds."""
+
+    plan: Plan
+    environment: Environment
+    applied: bool
+    seconds: float
+
+
+def deploy(
+    name: str,
+    events: Events,
+    *,
+    version: str | None = None,
+    dry_run: bool = False,
+    hosts: Sequence[str] = (),
+) -> Result:
+    """Bring a release to an environment: `version` from its registry, or this checkout built.
+
+    Raises what `deploy.errors` names; nothing is changed before the plan is made and, once it is,
+    a failure takes everything back.
+    """
+    started = time.monotonic()
+    environment = environments.load(name, hosts=hosts)
+    secrets = load_secrets(environment)
+    with open_session(environment, events) as session:
+        session.require_all()
+        if version is None:
+            candidate = build(environment, secrets, events)
+        else:
+            candidate = find(session, secrets, version)
+        plan, applied = converge(session, secrets, candidate, "deploy", dry_run=dry_run)
+    return Result(plan, environment, applied, time.monotonic() - started)
+
+
+def converge(
+    session: Session,
+    secrets: Secrets,
+    candidate: Candidate,
+    kind: Literal["deploy", "rollback"],
+    *,
+    dry_run: bool = False,
+) -> tuple[Plan, bool]:
+    """Plan from the facts and apply, under the environment's lock; a dry run takes none."""
+    environment, events = session.environment, session.events
+    if dry_run:
+        plan = _plan(session, session.facts(secrets), candidate, kind)
+        return plan, False
+    if session.lock_host is None:
+        raise HostUnreachable(f"{environment.lock_host.name}: it holds the lock and is away")
+    run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{entropy.token_hex(2)}"
+    holder = lock.Holder.here(run_id, f"{kind} {candidate.release.version}")
+    with lock.hold(session.lock_host, environment.folder, holder) as lease:
+        if lease.predecessor is not None:
+            events.emit("warning", f"took over the lock of a dead run: {lease.predecessor.who}")
+        facts = session.facts(secrets)
+        plan = _plan(session, facts, candidate, kind)
+        if plan.empty:
+            return plan, False
+        live = [record for record in facts.history if record.live]
+        run = Run(
+            id=run_id,
+            kind=kind,
+            environment=environment,
+            hosts=session.hosts,
+            release=candidate.release,
+            secrets=secrets,
+            events=events,
+            plan=plan,
+            requested_by=holder.who,
+            previous=live[-1] if live else None,
+            generations={name: found.secrets or "" for name, found in facts.hosts.items()},
+        )
+        _execute(plan, run)
+    return plan, True
+
+
+def _plan(
+    session: Session, facts: Facts, candidate: Candidate, kind: Literal["deploy", "rollback"]
+) -> Plan:
+    needed = [
+        found for found in facts.hosts.values() if not found.holds(candidate.release.image.digest)
+    ]
+    preflight.check(
+        session.environment, facts, candidate.platforms, candidate.size if needed else 0
+    )
+    plan = blue_green.plan(session.environment, candidate.release, facts, kind=kind)
+    session.events.emit(
+        "plan",
+        f"{len(list(plan.steps()))} steps" if not plan.empty else "nothing to do",
+        data={"plan": plan.as_json(), "hash": plan.hash, "reasons": list(plan.reasons)},
+    )
+    return plan
+
+
+def _execute(plan: Plan, run: Run) -> None:
+    try:
+        execute(plan, run)
+    except KeyboardInterrupt:
+        _record(run, "interrupted", "interrupted by the operator")
+        raise ReleaseFailed(
+            "interrupted: everything applied was taken back; the release before serves"
+        ) from None
+    except DeployError as error:
+        outcome = "failed" if isinstance(error, RevertFailed) else "reverted"
+        _record(run, outcome, error.message)
+        raise
+    if run.progress.leftovers:
+        raise _incomplete(run)
+
+
+def _incomplete(run: Run) -> DeployError:
+    """The release is live and verified, but something could not be tidied."""
+    errors = run.progress.leftovers
+    gone = next((error for error in errors if isinstance(error, HostUnreachable)), None)
+    kind = HostUnreachable if gone else RevertFailed
+    return kind(
+        f"{run.release.version} is live and verified, but not everything could be tidied up:\n"
+        + "\n".join(f"- {error.message}" for error in errors),
+        hint="run the same command again: it completes what is missing",
+        host=(gone or errors[0]).host,
+    )
+
+
+def _record(run: Run, outcome: str, error: str) -> None:
+    """Write how the run ended on every host that answers."""
+    record = run.record(outcome, error)
+    for name, result in survey.side_by_side(
+        list(run.hosts.values()),
+        lambda host: journal.append(host, run.environment.folder, record),
+    ).items():
+        if isinstance(result, DeployError):
+            run.events.emit("warning", f"its journal could not be written: {name}", host=name)
+
+

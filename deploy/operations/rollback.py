@@ -1,0 +1,119 @@
+"""`invoke rollback`: what can be gone back to, and going there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from deploy import environment as environments
+from deploy.errors import UsageError
+from deploy.events import Events
+from deploy.operations.deploy import Result, converge
+from deploy.operations.session import Session, open_session
+from deploy.operations.source import Candidate, find, find_on_hosts
+from deploy.release import Version
+from deploy.secrets import Secrets, load_secrets
+
+if TYPE_CHECKING:
+    from deploy.facts import Facts
+    from deploy.journal import Record
+
+Standing = Literal["container", "image", "registry"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A release that was live before. `standing` is the quickest way back to it on every host:
+    its stopped container, its image, or the registry."""
+
+    record: Record
+    standing: Standing
+    live: bool
+
+
+def targets(facts: Facts) -> tuple[Target, ...]:
+    """What was live, newest first, each digest once; the one that is live now is marked."""
+    history = [record for record in reversed(facts.history) if record.live]
+    seen: dict[str, Target] = {}
+    for record in history:
+        if record.digest not in seen:
+            live = record is history[0]
+            seen[record.digest] = Target(record, _standing(facts, record.digest), live)
+    return tuple(seen.values())
+
+
+def listing(name: str, events: Events) -> tuple[Target, ...]:
+    """The targets of an environment, as its hosts know them."""
+    with open_session(environments.load(name), events) as session:
+        session.require_all()
+        return targets(session.facts())
+
+
+def rollback(
+    name: str,
+    version: str,
+    events: Events,
+    *,
+    confirm: Callable[[str], None],
+    hosts: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Result:
+    """Go back to a release that was live before; nothing is migrated.
+
+    `confirm` is asked with the question and raises where the answer is no. Raises UsageError for
+    a version that was never live here.
+    """
+    started = time.monotonic()
+    environment = environments.load(name, hosts=hosts)
+    secrets = load_secrets(environment)
+    with open_session(environment, events) as session:
+        session.require_all()
+        facts = session.facts(secrets)
+        target = _choose(targets(facts), version, environment.name)
+        candidate = _candidate(session, secrets, facts, target)
+        if not dry_run:
+            confirm(_question(environment.name, environment.domain, targets(facts), target))
+        plan, applied = converge(session, secrets, candidate, "rollback", dry_run=dry_run)
+    return Result(plan, environment, applied, time.monotonic() - started)
+
+
+def _choose(found: Sequence[Target], version: str, name: str) -> Target:
+    wanted = str(Version(version))
+    for target in found:
+        if wanted in (target.record.version, target.record.digest):
+            return target
+    known = ", ".join(target.record.version for target in found) or "none yet"
+    raise UsageError(
+        f"{version} was never live in {name}",
+        hint=f"releases that were: {known}\n`invoke deploy --version={version}` brings a new one",
+    )
+
+
+def _candidate(session: Session, secrets: Secrets, facts: Facts, target: Target) -> Candidate:
+    repository, digest = session.environment.image.repository, target.record.digest
+    return find_on_hosts(facts, repository, digest) or find(session, secrets, digest)
+
+
+def _question(name: str, domain: str, found: Sequence[Target], target: Target) -> str:
+    now = next((each.record.version for each in found if each.live), "nothing")
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(target.record.finished))
+    return (
+        f"Roll {name} ({domain}) back from {now} to {target.record.version} "
+        f"(commit {target.record.revision[:12]}, live since {when})?"
+    )
+
+
+def _standing(facts: Facts, digest: str) -> Standing:
+    web = [host for host in facts.hosts.values() if "web" in host.roles]
+    if web and all(
+        any(found.digest == digest and found.role == "web" for found in host.containers)
+        for host in web
+    ):
+        return "container"
+    if all(host.holds(digest) for host in facts.hosts.values()):
+        return "image"
+    return "registry"
+
+

@@ -1,0 +1,101 @@
+"""A session: the hosts of an environment, open for the time of one request."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from deploy.errors import DeployError, HostUnreachable
+from deploy.events import Events
+from deploy.hosts.connect import connect_all
+from deploy.survey import gather
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.facts import Facts
+    from deploy.hosts.host import Host
+    from deploy.secrets import Secrets
+
+
+@dataclass(frozen=True)
+class Session:
+    """Open hosts by name, in the environment's order, and why others could not be opened."""
+
+    environment: Environment
+    hosts: Mapping[str, Host]
+    errors: Mapping[str, DeployError]
+    events: Events
+    lock_host: Host | None = None
+    """The host that holds the lock; it need not be among those selected."""
+
+    def facts(self, wanted: Secrets | None = None) -> Facts:
+        """What is, on every host; those that could not be opened are named in it."""
+        found = gather(self.environment, self.hosts, wanted)
+        for name, error in self.errors.items():
+            found.unreachable[name] = error.message
+        return found
+
+    def require_all(self) -> None:
+        """Raise one error that tells of every host that could not be opened."""
+        if not self.errors:
+            return
+        errors = list(self.errors.values())
+        worst = errors[0] if len(errors) == 1 else None
+        raise HostUnreachable(
+            "nothing was changed:\n" + "\n".join(f"- {error.message}" for error in errors),
+            hint=worst.hint
+            if worst
+            else "\n".join(dict.fromkeys(error.hint for error in errors if error.hint)),
+            host=errors[0].host,
+        )
+
+
+@contextlib.contextmanager
+def open_session(environment: Environment, events: Events) -> Iterator[Session]:
+    """Open every selected host at once, and the lock's host; close them all at the end.
+
+    While it lasts SIGTERM is an interrupt like Ctrl-C, so that a cancelled CI job goes back too.
+    """
+    configs = list(environment.hosts)
+    if environment.lock_host not in configs:
+        configs.append(environment.lock_host)
+    opened = connect_all(configs, environment.timeouts.connect)
+    hosts = {name: host for name, host in opened.items() if not isinstance(host, DeployError)}
+    selected = [config.name for config in environment.hosts]
+    try:
+        with _terminated_as_interrupt():
+            yield Session(
+                environment,
+                {name: hosts[name] for name in selected if name in hosts},
+                {name: error for name, error in opened.items() if isinstance(error, DeployError)},
+                events,
+                hosts.get(environment.lock_host.name),
+            )
+    finally:
+        _close(list(hosts.values()))
+
+
+def _close(hosts: Sequence[Host]) -> None:
+    for host in hosts:
+        with contextlib.suppress(DeployError, OSError):
+            host.close()
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

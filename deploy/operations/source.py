@@ -1,0 +1,139 @@
+"""Where a release comes from: this checkout built, a registry, this engine, or the hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.checkout import ROOT
+from deploy.errors import EngineError, GateRefused, UsageError
+from deploy.release import BuildInfo, ImageRef, Release
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.events import Events
+    from deploy.facts import Facts
+    from deploy.operations.session import Session
+    from deploy.secrets import Secrets
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A release that can be deployed. `platforms` (none: unknown) is what its image is for,
+    `size` in bytes what it takes to fetch it."""
+
+    release: Release
+    platforms: tuple[str, ...] = ()
+    size: int = 0
+
+
+def build(environment: Environment, secrets: Secrets, events: Events) -> Candidate:
+    """Build this checkout, tag it as the environment says and push it where it says.
+
+    Raises GateRefused where a protected environment would get uncommitted changes.
+    """
+    from deploy.images import build as images
+
+    info = BuildInfo.of(ROOT)
+    if info.dirty and environment.protected:
+        raise GateRefused(
+            f"{environment.name} is protected, and this checkout has uncommitted changes",
+            hint="commit them (`git status` names them), or deploy a --version",
+        )
+    config = environment.image
+    tags = (*info.render_tags(config.tags), info.version.tag)
+    repositories = config.registries or (config.repository,)
+    references = [f"{repository}:{tag}" for repository in repositories for tag in dict.fromkeys(tags)]
+    events.emit("note", f"building {info.version}", step="build")
+    built = images.build(
+        ROOT, info.arguments, references, platform=config.platform, events=events
+    )
+    if not config.registered:
+        image = ImageRef(config.repository, built.id, registered=False)
+        return Candidate(Release.from_labels(image, _local_labels(built.id)))
+    logins = {r: login for r in repositories if (login := secrets.credentials(r))}
+    digests = images.push(references, logins, events=events)
+    image = ImageRef(config.repository, digests[config.repository])
+    return Candidate(Release.from_labels(image, _local_labels(built.id)), (config.platform,))
+
+
+def find(session: Session, secrets: Secrets, version: str) -> Candidate:
+    """The release that a version, tag or digest names where the environment keeps its images."""
+    environment = session.environment
+    if not environment.image.registered:
+        return _find_in_engine(environment, version)
+    return _find_in_registry(environment, secrets, version)
+
+
+def find_on_hosts(facts: Facts, repository: str, digest: str) -> Candidate | None:
+    """The release with this digest, where every host holds its image: nothing is asked then."""
+    if not all(host.holds(digest) for host in facts.hosts.values()):
+        return None
+    for host in facts.hosts.values():
+        for image in host.images:
+            registered = any(name.endswith(digest) for name in image.digests)
+            if registered or image.id == digest:
+                reference = ImageRef(repository, digest, registered=image.id != digest)
+                return Candidate(Release.from_labels(reference, image.labels))
+    return None
+
+
+def _find_in_registry(environment: Environment, secrets: Secrets, version: str) -> Candidate:
+    from deploy.images.registry import NotInRegistry, Registry
+
+    config = environment.image
+    with Registry(
+        config.repository,
+        credentials=secrets.credentials(config.repository),
+        insecure=config.insecure,
+    ) as registry:
+        for name in _names(version):
+            try:
+                remote = registry.resolve(name, platform=config.platform)
+            except NotInRegistry:
+                continue
+            release = Release.from_labels(
+                ImageRef(config.repository, remote.digest), remote.labels
+            )
+            return Candidate(release, remote.platforms, remote.size)
+        tags = registry.list_tags()
+    raise _unknown(f"{config.repository} has no image {version}", tags)
+
+
+def _find_in_engine(environment: Environment, version: str) -> Candidate:
+    from deploy.hosts.local import LocalHost
+
+    repository = environment.image.repository
+    engine = LocalHost("this machine").engine
+    tags = []
+    for listed in engine.images():
+        ours = [t.removeprefix(f"{repository}:") for t in listed.get("RepoTags") or ()]
+        tags += [tag for tag in ours if "/" not in tag and ":" not in tag]
+        if set(ours) & set(_names(version)) or listed["Id"] == version:
+            image = ImageRef(repository, listed["Id"], registered=False)
+            return Candidate(Release.from_labels(image, listed.get("Labels") or {}))
+    raise _unknown(f"this machine's engine has no image {repository}:{version}", tags)
+
+
+def _names(version: str) -> tuple[str, ...]:
+    """What an image of this version may be called: with or without its v, `+` as `-`."""
+    tag = version.replace("+", "-")
+    bare = tag.removeprefix("v")
+    return tuple(dict.fromkeys((tag, bare, f"v{bare}")))
+
+
+def _unknown(message: str, tags: list[str]) -> UsageError:
+    newest = ", ".join(sorted(tags)[-10:])
+    return UsageError(
+        message,
+        hint=f"it has: {newest}" if tags else "it has none; deploy without --version builds one",
+    )
+
+
+def _local_labels(image: str) -> dict[str, str]:
+    from deploy.hosts.local import LocalHost
+
+    found = LocalHost("this machine").engine.image(image)
+    if found is None:
+        raise EngineError(f"the engine has lost the image {image} that was just built")
+    return dict(found["Config"].get("Labels") or {})

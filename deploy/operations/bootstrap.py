@@ -1,0 +1,127 @@
+"""`invoke host.bootstrap` and `host.check`: a bare Debian or Ubuntu host, made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy import environment as environments
+from deploy import preflight, survey
+from deploy.environment import HostConfig
+from deploy.errors import CommandFailed, DeployError, UsageError
+from deploy.hosts.connect import connect
+from deploy.operations.session import open_session
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.events import Events
+
+# $1 deploy user, $2 the environment's folder, $3 the public key that may log in (may be empty).
+# Every line may run again on a host that is ready.
+_SCRIPT = r"""
+set -eu
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+say() { printf '%s\n' "$*"; }
+if ! command -v dockerd >/dev/null 2>&1; then
+  command -v apt-get >/dev/null || { echo 'neither Docker nor apt-get is here: only Debian and Ubuntu are prepared' >&2; exit 65; }
+  say 'installing docker.io'
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends docker.io iptables ca-certificates >/dev/null
+fi
+if [ ! -e /etc/docker/daemon.json ]; then
+  say 'writing /etc/docker/daemon.json: containers outlive a restart of the engine, logs are rotated'
+  mkdir -p /etc/docker
+  printf '%s\n' '{"live-restore": true, "log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}' >/etc/docker/daemon.json
+  if [ -d /run/systemd/system ]; then systemctl restart docker; fi
+fi
+if [ -d /run/systemd/system ]; then systemctl enable --now docker >/dev/null 2>&1; fi
+docker version >/dev/null 2>&1 || { echo 'the Docker Engine does not answer on this host' >&2; exit 69; }
+if ! id "$1" >/dev/null 2>&1; then
+  say "making the user $1"
+  useradd --create-home --shell /bin/sh "$1"
+fi
+id -nG "$1" | tr ' ' '\n' | grep -qx docker || { say "letting $1 use the engine"; usermod -aG docker "$1"; }
+if [ -n "$3" ]; then
+  home=$(getent passwd "$1" | cut -d: -f6)
+  install -d -m 700 -o "$1" -g "$(id -gn "$1")" "$home/.ssh"
+  touch "$home/.ssh/authorized_keys"
+  grep -qxF "$3" "$home/.ssh/authorized_keys" || { say "letting the key log in as $1"; printf '%s\n' "$3" >>"$home/.ssh/authorized_keys"; }
+  chown "$1:$(id -gn "$1")" "$home/.ssh/authorized_keys"; chmod 600 "$home/.ssh/authorized_keys"
+fi
+install -d -m 755 "$(dirname "$2")"
+install -d -m 700 -o "$1" -g "$(id -gn "$1")" "$2"
+say ready
+"""
+
+
+def bootstrap(
+    name: str, events: Events, *, login: str = "root", key: str = "", hosts: Sequence[str] = ()
+) -> None:
+    """Make every host of an environment ready to be deployed to; safe to repeat.
+
+    Logs in as `login`, who must be root or have sudo without a password, installs the engine
+    where there is none, makes the deploy user with access to it and the environment's folder.
+    `key` is the file of the public key that may log in as the deploy user (default: the one
+    beside the host's `identity_file`).
+    """
+    environment = environments.load(name, hosts=hosts)
+    for config in environment.hosts:
+        if config.connection == "local":
+            continue
+        _prepare(environment, config, events, login, _public_key(config, key))
+    check(name, events, hosts=hosts)
+
+
+def check(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
+    """Ask every host what a deploy would ask first; raises with all that is missing at once."""
+    environment = environments.load(name, hosts=hosts)
+    with open_session(environment, events) as session:
+        session.require_all()
+        facts = session.facts()
+        preflight.check(environment, facts, (environment.image.platform,), 0)
+        for result in survey.side_by_side(
+            list(session.hosts.values()),
+            lambda host: host.run(("sh", "-c", 'mkdir -p "$1" && test -w "$1"', "check", environment.folder)),
+        ).values():
+            if isinstance(result, DeployError):
+                raise result
+    for host in facts.hosts.values():
+        text = f"ready: Docker {host.engine}, {host.architecture}, {host.disk_free / 1e9:.0f} GB free"
+        events.emit("note", text, host=host.name)
+
+
+def _prepare(
+    environment: Environment, config: HostConfig, events: Events, login: str, key: str
+) -> None:
+    host = connect(config.model_copy(update={"user": login}), environment.timeouts.connect)
+    try:
+        script = ("sh", "-c", _SCRIPT, "bootstrap", config.user, environment.folder, key)
+        argv = script if login == "root" else ("sudo", "-n", *script)
+        for line in host.run(argv, timeout=900).text.splitlines():
+            events.emit("note", line, host=config.name)
+    except CommandFailed as error:
+        raise UsageError(
+            f"{config.name} could not be made ready: {error.message}",
+            hint="log in with --login=root, or as a user with sudo without a password",
+            host=config.name,
+        ) from error
+    finally:
+        host.close()
+
+
+def _public_key(config: HostConfig, given: str) -> str:
+    path = given or (f"{config.identity_file}.pub" if config.identity_file else "")
+    if not path:
+        return ""
+    try:
+        text = Path(path).expanduser().read_text().strip()
+    except OSError as error:
+        raise UsageError(
+            f"{config.name}: no public key at {path}: {error.strerror}",
+            hint="name it with --key=FILE.pub",
+            host=config.name,
+        ) from None
+    if "PRIVATE KEY" in text or len(text.splitlines()) != 1:
+        raise UsageError(f"{path} is not a public key", hint="it ends in .pub and has one line")
+    return text

@@ -1,0 +1,170 @@
+"""The executor, with steps that only write down what happens to them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
+from deploy.events import Events
+from deploy.executor import execute
+from deploy.plan import Plan, Stage, Step
+from deploy.run import Run
+
+
+@dataclass(frozen=True)
+class Note(Step):
+    """Writes its name down; fails in the ways it is told to."""
+
+    kind: ClassVar[str] = "note"
+    name: str
+    fails: str = ""
+    revert_fails: str = ""
+    skip: bool = False
+
+    def describe(self):
+        return self.name
+
+    def done(self, run):
+        return self.skip
+
+    def apply(self, run):
+        run.log.append(f"+{self.name}")
+        fail(self.fails, self.host)
+
+    def revert(self, run):
+        run.log.append(f"-{self.name}")
+        fail(self.revert_fails, self.host)
+
+
+@dataclass(frozen=True)
+class WaitForCancel(Note):
+    """Waits, as a step that watches does, until the run is cancelled."""
+
+    def apply(self, run):
+        run.log.append(f"+{self.name}")
+        assert run.cancelled.wait(30), "nobody cancelled the run"
+        run.check_cancelled()
+
+
+def fail(how, host):
+    if how == "unreachable":
+        raise HostUnreachable(f"{host}: gone", host=host)
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    if how == "defect":
+        raise ZeroDivisionError("a defect")
+    if how:
+        raise DeployError(how, host=host, hint="mend it")
+
+
+@pytest.fixture
+def run():
+    seen = []
+    made = Run(
+        id="r",
+        kind="deploy",
+        environment=SimpleNamespace(name="test"),
+        hosts={},
+        release=None,
+        secrets=None,
+        events=Events(seen.append),
+        plan=None,
+        requested_by="test",
+    )
+    made.log = []
+    made.seen = seen
+    return made
+
+
+def plan(*stages):
+    return Plan("deploy", "test", "1.0.0", "sha256:0", tuple(stages))
+
+
+def stage(*lanes, on_failure="revert"):
+    return Stage("stage", tuple(tuple(lane) for lane in lanes), on_failure)
+
+
+def test_stages_and_the_steps_of_a_lane_come_one_after_another(run):
+    execute(plan(stage([Note("h", "a"), Note("h", "b")]), stage([Note("h", "c")])), run)
+    assert run.log == ["+a", "+b", "+c"]
+    assert [step["step"] for step in run.progress.steps] == ["note"] * 3
+
+
+def test_a_step_that_is_done_is_neither_applied_nor_reverted(run):
+    with pytest.raises(ReleaseFailed):
+        execute(plan(stage([Note("h", "a", skip=True), Note("h", "b", fails="no")])), run)
+    assert run.log == ["+b", "-b"]
+
+
+def test_a_failure_reverts_everything_begun_newest_first_the_failed_step_too(run):
+    with pytest.raises(ReleaseFailed) as caught:
+        execute(plan(stage([Note("h", "a")]), stage([Note("h", "b"), Note("h", "c", "broken")])), run)
+    assert run.log == ["+a", "+b", "+c", "-c", "-b", "-a"]
+    assert "broken" in caught.value.message
+    assert (caught.value.exit_code, caught.value.hint, caught.value.host) == (5, "mend it", "h")
+
+
+def test_a_failure_on_one_host_stops_and_reverts_the_others(run):
+    with pytest.raises(ReleaseFailed):
+        lanes = [Note("one", "a", fails="broken")], [WaitForCancel("two", "b"), Note("two", "c")]
+        execute(plan(stage(*lanes)), run)
+    assert "+c" not in run.log
+    assert {"-a", "-b"} <= set(run.log)
+
+
+def test_an_unreachable_host_ends_with_its_own_exit_code_and_the_others_reverted(run):
+    lanes = [Note("one", "a")], [Note("two", "b", "unreachable", "unreachable")]
+    with pytest.raises(HostUnreachable) as caught:
+        execute(plan(stage(*lanes)), run)
+    assert caught.value.exit_code == 7
+    assert "-a" in run.log
+
+
+def test_a_failing_revert_asks_for_a_person_and_goes_on_with_the_other_reverts(run):
+    with pytest.raises(RevertFailed) as caught:
+        steps = [Note("h", "a"), Note("h", "b", revert_fails="stuck"), Note("h", "c", "broken")]
+        execute(plan(stage(steps)), run)
+    assert caught.value.exit_code == 6
+    assert run.log[-1] == "-a"
+    assert "stuck" in caught.value.message and "broken" in caught.value.message
+
+
+def test_a_defect_in_a_step_still_reverts_what_was_applied(run):
+    with pytest.raises(ReleaseFailed, match="ZeroDivisionError"):
+        execute(plan(stage([Note("h", "a"), Note("h", "b", "defect")])), run)
+    assert run.log == ["+a", "+b", "-b", "-a"]
+
+
+def test_a_failure_in_a_finishing_stage_reverts_nothing_and_is_reported(run):
+    made = plan(
+        stage([Note("h", "a")]),
+        stage([Note("h", "b", "untidy")], [Note("i", "c")], on_failure="report"),
+        stage([Note("h", "d")]),
+    )
+    execute(made, run)
+    assert set(run.log) == {"+a", "+b", "+c", "+d"}
+    assert [error.message for error in run.progress.leftovers] == ["untidy"]
+
+
+def test_an_interrupt_takes_everything_back(run, monkeypatch):
+    import deploy.executor as executor
+
+    real, fired = executor.wait, threading.Event()
+
+    def wait(pending, return_when):
+        if not fired.is_set():
+            while "+b" not in run.log:
+                real(pending, timeout=0.01, return_when=return_when)
+            fired.set()
+            raise KeyboardInterrupt
+        return real(pending, return_when=return_when)
+
+    monkeypatch.setattr(executor, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan(stage([Note("h", "a"), WaitForCancel("h", "b"), Note("h", "c")])), run)
+    assert run.log == ["+a", "+b", "-b", "-a"]

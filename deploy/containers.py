@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from deploy.facts import Slot
+from deploy.facts import Role, Slot
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.secrets.delivery import MOUNT_POINT
 from deploy.secrets.delivery import volume_name as secrets_volume
@@ -27,7 +27,7 @@ ONE_OFF = "amani.one-off"
 SCHEMA_HEAD = "amani.schema.head"
 
 
-def slot_name(environment: Environment, role: str, slot: Slot) -> str:
+def slot_name(environment: Environment, role: Role, slot: Slot) -> str:
     """The name of the container in a role's slot."""
     return f"amani-{environment.name}-{role}-{slot}"
 
@@ -43,7 +43,7 @@ def volume_name(environment: Environment, name: str) -> str:
 
 
 def slot_container(
-    environment: Environment, role: str, slot: Slot, release: Release, generation: str
+    environment: Environment, role: Role, slot: Slot, release: Release, generation: str
 ) -> ContainerSpec:
     """The long-running container of a release in a role's slot.
 
@@ -93,7 +93,9 @@ def one_off_container(
     )
 
 
-def _base(environment: Environment, role: str, image: ImageRef, generation: str) -> ContainerSpec:
+def _base(
+    environment: Environment, role: Role, image: ImageRef, generation: str
+) -> ContainerSpec:
     config = environment.role(role)
     mounts = [
         Mount(volume_name(environment, name), target, read_only=False)

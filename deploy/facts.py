@@ -8,6 +8,7 @@ from typing import Literal
 
 from deploy.journal import Record, merge
 
+Role = Literal["web", "worker"]
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, Slot] = ("blue", "green")
 

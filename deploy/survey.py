@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from deploy import containers, journal, probe, secrets
 from deploy.errors import DeployError, HostUnreachable
-from deploy.facts import ContainerFacts, Facts, HostFacts, ImageFacts, Slot
+from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, ImageFacts, Slot
 from deploy.proxy import container as proxy
 from deploy.proxy.settings import settings_of
 
@@ -155,7 +155,7 @@ def _container(listed: Mapping[str, Any]) -> ContainerFacts:
 
 
 def _slot(text: str | None) -> Slot | None:
-    return text if text == "blue" or text == "green" else None
+    return next((slot for slot in SLOTS if slot == text), None)
 
 
 def _image(listed: Mapping[str, Any]) -> ImageFacts:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from deploy import containers
 from deploy.errors import DeployError
-from deploy.facts import Slot
+from deploy.facts import Role, Slot
 from deploy.plan import Step
 from deploy.proxy import container as proxy
 from deploy.proxy import runtime
@@ -27,7 +27,7 @@ class Boot(Step):
     """Start the release in an idle slot: the container kept there where it is the same, else new."""
 
     kind: ClassVar[str] = "boot"
-    role: str
+    role: Role
     slot: Slot
 
     def describe(self) -> str:
@@ -59,7 +59,7 @@ class Boot(Step):
         )
 
 
-def _container_tail(run: Run, host: str, role: str, slot: Slot) -> str:
+def _container_tail(run: Run, host: str, role: Role, slot: Slot) -> str:
     name = containers.slot_name(run.environment, role, slot)
     try:
         return run.redact(run.hosts[host].engine.logs(name, tail=15).strip())
@@ -67,7 +67,7 @@ def _container_tail(run: Run, host: str, role: str, slot: Slot) -> str:
         return ""
 
 
-def _check_running(run: Run, host: str, role: str, slot: Slot) -> None:
+def _check_running(run: Run, host: str, role: Role, slot: Slot) -> None:
     """Raise, with the last lines of its log, where the container does not run."""
     name = containers.slot_name(run.environment, role, slot)
     found = run.hosts[host].engine.inspect(name)
@@ -123,7 +123,7 @@ class VerifyWorker(Step):
 
     kind: ClassVar[str] = "verify-worker"
     slot: Slot
-    role: str = "worker"
+    role: Role = "worker"
 
     def describe(self) -> str:
         return f"wait until {self.role} in {self.slot} is steady"
@@ -215,7 +215,7 @@ class Retire(Step):
     """Stop the container that served before; it is kept, stopped, for a quick way back."""
 
     kind: ClassVar[str] = "retire"
-    role: str
+    role: Role
     slot: Slot
 
     def describe(self) -> str:

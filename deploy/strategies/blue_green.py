@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from deploy import containers
-from deploy.facts import SLOTS, Facts, HostFacts, Slot, other
+from deploy.facts import SLOTS, Facts, HostFacts, Role, Slot, other
 from deploy.journal import Record
 from deploy.plan import Plan, Stage, Step, stage
 from deploy.retention import prunable
@@ -155,12 +155,12 @@ class _HostPlan:
         """Whether the wanted release serves here already."""
         return all(role.converged for role in (self.web, self.worker) if role)
 
-    def _wanted(self, role: str, slot: Slot) -> bool:
+    def _wanted(self, role: Role, slot: Slot) -> bool:
         """Whether the slot holds a running container of exactly what is wanted."""
         standing = self.facts.container(role, slot)
         return standing is not None and standing.running and standing.config == self._config(role)
 
-    def _config(self, role: str) -> str:
+    def _config(self, role: Role) -> str:
         if self.facts.secrets == "":
             return "to be made: its secrets are not on the host yet"
         generation = self.facts.secrets or ""

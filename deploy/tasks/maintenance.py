@@ -1,0 +1,29 @@
+"""Maintenance: 503 with Retry-After to everyone, from the proxies."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from deploy.tasks.release import ENV, HOSTS, _split, default_environment
+from deploy.tasks.surface import task
+
+
+@task(help={**ENV, **HOSTS})
+def on(context: Context, env: str = "", hosts: str = "") -> None:
+    """Answer every request with 503 and Retry-After; the service runs on behind."""
+    _switch(env, hosts, on=True)
+
+
+@task(help={**ENV, **HOSTS})
+def off(context: Context, env: str = "", hosts: str = "") -> None:
+    """Serve again."""
+    _switch(env, hosts, on=False)
+
+
+def _switch(env: str, hosts: str, *, on: bool) -> None:
+    from deploy.console import Console
+    from deploy.operations.maintenance import set_maintenance
+
+    with Console() as console:
+        name = env or default_environment()
+        set_maintenance(name, console.events, on=on, hosts=_split(hosts))

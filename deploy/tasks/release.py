@@ -1,0 +1,205 @@
+"""Releases: bringing them, taking them back, looking at what runs."""
+
+from __future__ import annotations
+
+import os
+
+from invoke.context import Context
+
+from deploy.tasks.surface import task
+
+ENV = {"env": "the environment: local, staging, production, fleet or one of your own"}
+HOSTS = {"hosts": "only these hosts (names or patterns, commas between)"}
+JSON = {"json": "JSON lines on standard output"}
+DRY_RUN = {"dry_run": "show the plan and change nothing"}
+
+
+def default_environment() -> str:
+    """The environment that is meant where none is named: `AMANI_ENV`, or production."""
+    return os.environ.get("AMANI_ENV") or "production"
+
+
+@task(
+    help={
+        **ENV,
+        "version": "a version, tag or digest from the registry (default: build this checkout)",
+        **DRY_RUN,
+        **HOSTS,
+        **JSON,
+    }
+)
+def deploy(
+    context: Context,
+    env: str = "",
+    version: str = "",
+    dry_run: bool = False,
+    hosts: str = "",
+    json: bool = False,
+) -> None:
+    """Bring a release to an environment, without losing a request."""
+    from deploy.console import Console
+    from deploy.errors import UsageError
+    from deploy.operations.deploy import deploy as bring
+
+    if not env:
+        raise UsageError("which environment?", hint="name it with --env=local, --env=staging, ...")
+    with Console(json=json) as console:
+        result = bring(
+            env,
+            console.events,
+            version=version or None,
+            dry_run=dry_run,
+            hosts=_split(hosts),
+        )
+        console.show_result(result, dry_run=dry_run)
+
+
+@task(
+    positional=["version"],
+    help={
+        "version": "the release to go back to (default: list them)",
+        "env": "the environment (default: AMANI_ENV, or production)",
+        "auto_confirm": "do not ask",
+        **DRY_RUN,
+        **HOSTS,
+        **JSON,
+    },
+)
+def rollback(
+    context: Context,
+    version: str = "",
+    env: str = "",
+    auto_confirm: bool = False,
+    dry_run: bool = False,
+    hosts: str = "",
+    json: bool = False,
+) -> None:
+    """Go back to a release that was live before; without a version, list what there is."""
+    from deploy.console import Console
+    from deploy.operations import rollback as rollbacks
+
+    name = env or default_environment()
+    with Console(json=json) as console:
+        if not version:
+            console.show_targets(name, rollbacks.listing(name, console.events))
+            return
+        result = rollbacks.rollback(
+            name,
+            version,
+            console.events,
+            confirm=lambda question: console.confirm(question, name, automatic=auto_confirm),
+            hosts=_split(hosts),
+            dry_run=dry_run,
+        )
+        console.show_result(result, dry_run=dry_run)
+
+
+@task(help={**ENV, **HOSTS, **JSON})
+def status(context: Context, env: str = "", hosts: str = "", json: bool = False) -> None:
+    """Show what runs on every host, what gets traffic, and what is not as recorded."""
+    from deploy.console import Console
+    from deploy.errors import HostUnreachable
+    from deploy.operations.status import status as look
+
+    with Console(json=json) as console:
+        found = look(env or default_environment(), console.events, _split(hosts))
+        console.show_status(found)
+        if found.unreachable:
+            raise HostUnreachable("\n".join(found.unreachable))
+
+
+@task(help={**ENV, "limit": "how many (newest first)", **JSON})
+def releases(context: Context, env: str = "", limit: int = 20, json: bool = False) -> None:
+    """Show the history: which release, when, by whom, how long it took, how it ended."""
+    from deploy.console import Console
+    from deploy.operations.history import history
+
+    name = env or default_environment()
+    with Console(json=json) as console:
+        console.show_releases(name, history(name, console.events)[:limit])
+
+
+@task(
+    help={
+        **ENV,
+        "follow": "go on until Ctrl-C",
+        "host": "only this host",
+        "role": "web or worker (default: all)",
+        "tail": "how many lines of the past",
+    }
+)
+def logs(
+    context: Context,
+    env: str = "",
+    follow: bool = False,
+    host: str = "",
+    role: str = "",
+    tail: int = 50,
+) -> None:
+    """Show what the live containers print."""
+    from deploy.console import Console
+    from deploy.operations.inspection import logs as read
+
+    with Console() as console:
+        name = env or default_environment()
+        lines = read(
+            name, console.events, follow=follow, hosts=_split(host), role=role, tail=tail
+        )
+        for place, line in lines:
+            print(f"{place} | {line}", flush=follow)
+
+
+@task(
+    name="exec",
+    positional=["command"],
+    iterable=["command"],
+    help={**ENV, "host": "run there (default: the first)", "command": "words of the command"},
+)
+def run_command(
+    context: Context, command: list[str], env: str = "", host: str = ""
+) -> None:
+    """Run a one-off command in the live image: `invoke exec --env=staging -- flask db current`."""
+    import sys
+
+    from invoke.exceptions import Exit
+
+    from deploy.console import Console
+    from deploy.errors import UsageError
+    from deploy.operations.inspection import run_one_off
+
+    words = command or remainder(context)
+    if not words:
+        raise UsageError("which command?", hint="invoke exec --env=staging -- flask db current")
+    with Console() as console:
+        status, output = run_one_off(env or default_environment(), words, console.events, host=host)
+    sys.stdout.write(output)
+    if status:
+        raise Exit(code=status)
+
+
+@task(help={**ENV, "volumes": "the data too", "auto_confirm": "do not ask"})
+def remove(
+    context: Context, env: str = "", volumes: bool = False, auto_confirm: bool = False
+) -> None:
+    """Take an environment off its hosts: containers, network, secrets; the data only if asked."""
+    from deploy.console import Console
+    from deploy.errors import UsageError
+    from deploy.operations.maintenance import remove as take_off
+
+    if not env:
+        raise UsageError("which environment?", hint="name it with --env=...")
+    what = "everything, its data included" if volumes else "everything but its data"
+    with Console() as console:
+        console.confirm(f"Remove {env} from its hosts: {what}?", env, automatic=auto_confirm)
+        take_off(env, console.events, volumes=volumes)
+
+
+def remainder(context: Context) -> list[str]:
+    """The words after `--` on the command line."""
+    import shlex
+
+    return shlex.split(getattr(context, "remainder", "") or "")
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -93,9 +93,7 @@ def one_off_container(
     )
 
 
-def _base(
-    environment: Environment, role: Role, image: ImageRef, generation: str
-) -> ContainerSpec:
+def _base(environment: Environment, role: Role, image: ImageRef, generation: str) -> ContainerSpec:
     config = environment.role(role)
     mounts = [
         Mount(volume_name(environment, name), target, read_only=False)

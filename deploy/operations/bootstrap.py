@@ -82,12 +82,16 @@ def check(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
         preflight.check(environment, facts, (environment.image.platform,), 0)
         for result in survey.side_by_side(
             list(session.hosts.values()),
-            lambda host: host.run(("sh", "-c", 'mkdir -p "$1" && test -w "$1"', "check", environment.folder)),
+            lambda host: host.run(
+                ("sh", "-c", 'mkdir -p "$1" && test -w "$1"', "check", environment.folder)
+            ),
         ).values():
             if isinstance(result, DeployError):
                 raise result
     for host in facts.hosts.values():
-        text = f"ready: Docker {host.engine}, {host.architecture}, {host.disk_free / 1e9:.0f} GB free"
+        text = (
+            f"ready: Docker {host.engine}, {host.architecture}, {host.disk_free / 1e9:.0f} GB free"
+        )
         events.emit("note", text, host=host.name)
 
 

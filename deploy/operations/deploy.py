@@ -159,5 +159,3 @@ def _record(run: Run, outcome: str, error: str) -> None:
     ).items():
         if isinstance(result, DeployError):
             run.events.emit("warning", f"its journal could not be written: {name}", host=name)
-
-

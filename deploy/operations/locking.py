@@ -24,9 +24,7 @@ def look(name: str, events: Events) -> lock.LockState | None:
         host.close()
 
 
-def release(
-    name: str, events: Events, *, confirm: Callable[[str], None]
-) -> lock.LockState | None:
+def release(name: str, events: Events, *, confirm: Callable[[str], None]) -> lock.LockState | None:
     """Take the lock away and return what it was; `confirm` is asked where its holder is alive."""
     environment = environments.load(name)
     host = connect(environment.lock_host, environment.timeouts.connect)

@@ -115,5 +115,3 @@ def _standing(facts: Facts, digest: str) -> Standing:
     if all(host.holds(digest) for host in facts.hosts.values()):
         return "image"
     return "registry"
-
-

@@ -47,9 +47,11 @@ class Session:
         worst = errors[0] if len(errors) == 1 else None
         raise HostUnreachable(
             "nothing was changed:\n" + "\n".join(f"- {error.message}" for error in errors),
-            hint=worst.hint
-            if worst
-            else "\n".join(dict.fromkeys(error.hint for error in errors if error.hint)),
+            hint=(
+                worst.hint
+                if worst
+                else "\n".join(dict.fromkeys(error.hint for error in errors if error.hint))
+            ),
             host=errors[0].host,
         )
 

@@ -43,11 +43,11 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
     config = environment.image
     tags = (*info.render_tags(config.tags), info.version.tag)
     repositories = config.registries or (config.repository,)
-    references = [f"{repository}:{tag}" for repository in repositories for tag in dict.fromkeys(tags)]
+    references = [
+        f"{repository}:{tag}" for repository in repositories for tag in dict.fromkeys(tags)
+    ]
     events.emit("note", f"building {info.version}", step="build")
-    built = images.build(
-        ROOT, info.arguments, references, platform=config.platform, events=events
-    )
+    built = images.build(ROOT, info.arguments, references, platform=config.platform, events=events)
     if not config.registered:
         image = ImageRef(config.repository, built.id, registered=False)
         return Candidate(Release.from_labels(image, _local_labels(built.id)))
@@ -92,9 +92,7 @@ def _find_in_registry(environment: Environment, secrets: Secrets, version: str) 
                 remote = registry.resolve(name, platform=config.platform)
             except NotInRegistry:
                 continue
-            release = Release.from_labels(
-                ImageRef(config.repository, remote.digest), remote.labels
-            )
+            release = Release.from_labels(ImageRef(config.repository, remote.digest), remote.labels)
             return Candidate(release, remote.platforms, remote.size)
         tags = registry.list_tags()
     raise _unknown(f"{config.repository} has no image {version}", tags)

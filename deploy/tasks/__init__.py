@@ -5,13 +5,23 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from deploy.tasks import fleet, image, quality
+from deploy.tasks import fleet, host, image, lock, maintenance, quality, release
 
 namespace = Collection(
+    release.deploy,
+    release.rollback,
+    release.status,
+    release.releases,
+    release.logs,
+    release.run_command,
+    release.remove,
     quality.lint,
     quality.test,
     quality.format_code,
     quality.lock_requirements,
     fleet=Collection.from_module(fleet),
+    host=Collection.from_module(host),
     image=Collection(image.bases),
+    lock=Collection.from_module(lock),
+    maintenance=Collection.from_module(maintenance),
 )

@@ -20,19 +20,19 @@ def bootstrap(
     context: Context, env: str = "", login: str = "root", key: str = "", hosts: str = ""
 ) -> None:
     """Make bare Debian or Ubuntu hosts ready: engine, deploy user, folders. Safe to repeat."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.bootstrap import bootstrap as prepare
 
-    with Console() as console:
+    with Report() as report:
         name = env or default_environment()
-        prepare(name, console.events, login=login, key=key, hosts=_split(hosts))
+        prepare(name, report.events, login=login, key=key, hosts=_split(hosts))
 
 
 @task(help={**ENV, **HOSTS})
 def check(context: Context, env: str = "", hosts: str = "") -> None:
     """Ask every host what a deploy asks first, and tell all that is missing at once."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.bootstrap import check as ask
 
-    with Console() as console:
-        ask(env or default_environment(), console.events, hosts=_split(hosts))
+    with Report() as report:
+        ask(env or default_environment(), report.events, hosts=_split(hosts))

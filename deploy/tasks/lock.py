@@ -11,12 +11,12 @@ from deploy.tasks.surface import task
 @task(help=ENV)
 def status(context: Context, env: str = "") -> None:
     """Show who holds the lock, since when, and whether they are alive."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.locking import look
 
-    with Console() as console:
+    with Report() as report:
         name = env or default_environment()
-        state = look(name, console.events)
+        state = look(name, report.events)
         if state is None:
             print(f"{name} is not locked")
         else:
@@ -26,15 +26,15 @@ def status(context: Context, env: str = "") -> None:
 @task(help={**ENV, "auto_confirm": "do not ask, even where its holder seems alive"})
 def release(context: Context, env: str = "", auto_confirm: bool = False) -> None:
     """Take the lock away from its holder, and say whose it was."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.locking import release as take_away
 
-    with Console() as console:
+    with Report() as report:
         name = env or default_environment()
         state = take_away(
             name,
-            console.events,
-            confirm=lambda question: console.confirm(question, name, automatic=auto_confirm),
+            report.events,
+            confirm=lambda question: report.confirm(question, name, automatic=auto_confirm),
         )
         if state is None:
             print(f"{name} is not locked")

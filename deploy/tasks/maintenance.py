@@ -21,9 +21,9 @@ def off(context: Context, env: str = "", hosts: str = "") -> None:
 
 
 def _switch(env: str, hosts: str, *, on: bool) -> None:
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.maintenance import set_maintenance
 
-    with Console() as console:
+    with Report() as report:
         name = env or default_environment()
-        set_maintenance(name, console.events, on=on, hosts=_split(hosts))
+        set_maintenance(name, report.events, on=on, hosts=_split(hosts))

@@ -37,21 +37,21 @@ def deploy(
     json: bool = False,
 ) -> None:
     """Bring a release to an environment, without losing a request."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.deploy import deploy as bring
 
     if not env:
         raise UsageError("which environment?", hint="name it with --env=local, --env=staging, ...")
-    with Console(json=json) as console:
+    with Report(json=json) as report:
         result = bring(
             env,
-            console.events,
+            report.events,
             version=version or None,
             dry_run=dry_run,
             hosts=_split(hosts),
         )
-        console.show_result(result, dry_run=dry_run)
+        report.show_result(result, dry_run=dry_run)
 
 
 @task(
@@ -75,35 +75,35 @@ def rollback(
     json: bool = False,
 ) -> None:
     """Go back to a release that was live before; without a version, list what there is."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations import rollback as rollbacks
 
     name = env or default_environment()
-    with Console(json=json) as console:
+    with Report(json=json) as report:
         if not version:
-            console.show_targets(name, rollbacks.listing(name, console.events))
+            report.show_targets(name, rollbacks.listing(name, report.events))
             return
         result = rollbacks.rollback(
             name,
             version,
-            console.events,
-            confirm=lambda question: console.confirm(question, name, automatic=auto_confirm),
+            report.events,
+            confirm=lambda question: report.confirm(question, name, automatic=auto_confirm),
             hosts=_split(hosts),
             dry_run=dry_run,
         )
-        console.show_result(result, dry_run=dry_run)
+        report.show_result(result, dry_run=dry_run)
 
 
 @task(help={**ENV, **HOSTS, **JSON})
 def status(context: Context, env: str = "", hosts: str = "", json: bool = False) -> None:
     """Show what runs on every host, what gets traffic, and what is not as recorded."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.errors import HostUnreachable
     from deploy.operations.status import status as look
 
-    with Console(json=json) as console:
-        found = look(env or default_environment(), console.events, _split(hosts))
-        console.show_status(found)
+    with Report(json=json) as report:
+        found = look(env or default_environment(), report.events, _split(hosts))
+        report.show_status(found)
         if found.unreachable:
             raise HostUnreachable("\n".join(found.unreachable))
 
@@ -111,12 +111,12 @@ def status(context: Context, env: str = "", hosts: str = "", json: bool = False)
 @task(help={**ENV, "limit": "how many (newest first)", **JSON})
 def releases(context: Context, env: str = "", limit: int = 20, json: bool = False) -> None:
     """Show the history: which release, when, by whom, how long it took, how it ended."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.history import history
 
     name = env or default_environment()
-    with Console(json=json) as console:
-        console.show_releases(name, history(name, console.events)[:limit])
+    with Report(json=json) as report:
+        report.show_releases(name, history(name, report.events)[:limit])
 
 
 @task(
@@ -137,14 +137,12 @@ def logs(
     tail: int = 50,
 ) -> None:
     """Show what the live containers print."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.operations.inspection import logs as read
 
-    with Console() as console:
+    with Report() as report:
         name = env or default_environment()
-        lines = read(
-            name, console.events, follow=follow, hosts=_split(host), role=role, tail=tail
-        )
+        lines = read(name, report.events, follow=follow, hosts=_split(host), role=role, tail=tail)
         for place, line in lines:
             print(f"{place} | {line}", flush=follow)
 
@@ -155,23 +153,21 @@ def logs(
     iterable=["command"],
     help={**ENV, "host": "run there (default: the first)", "command": "words of the command"},
 )
-def run_command(
-    context: Context, command: list[str], env: str = "", host: str = ""
-) -> None:
+def run_command(context: Context, command: list[str], env: str = "", host: str = "") -> None:
     """Run a one-off command in the live image: `invoke exec --env=staging -- flask db current`."""
     import sys
 
     from invoke.exceptions import Exit
 
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.inspection import run_one_off
 
     words = command or remainder(context)
     if not words:
         raise UsageError("which command?", hint="invoke exec --env=staging -- flask db current")
-    with Console() as console:
-        status, output = run_one_off(env or default_environment(), words, console.events, host=host)
+    with Report() as report:
+        status, output = run_one_off(env or default_environment(), words, report.events, host=host)
     sys.stdout.write(output)
     if status:
         raise Exit(code=status)
@@ -182,16 +178,16 @@ def remove(
     context: Context, env: str = "", volumes: bool = False, auto_confirm: bool = False
 ) -> None:
     """Take an environment off its hosts: containers, network, secrets; the data only if asked."""
-    from deploy.console import Console
+    from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.maintenance import remove as take_off
 
     if not env:
         raise UsageError("which environment?", hint="name it with --env=...")
     what = "everything, its data included" if volumes else "everything but its data"
-    with Console() as console:
-        console.confirm(f"Remove {env} from its hosts: {what}?", env, automatic=auto_confirm)
-        take_off(env, console.events, volumes=volumes)
+    with Report() as report:
+        report.confirm(f"Remove {env} from its hosts: {what}?", env, automatic=auto_confirm)
+        take_off(env, report.events, volumes=volumes)
 
 
 def remainder(context: Context) -> list[str]:

@@ -103,7 +103,9 @@ def test_a_step_that_is_done_is_neither_applied_nor_reverted(run):
 
 def test_a_failure_reverts_everything_begun_newest_first_the_failed_step_too(run):
     with pytest.raises(ReleaseFailed) as caught:
-        execute(plan(stage([Note("h", "a")]), stage([Note("h", "b"), Note("h", "c", "broken")])), run)
+        execute(
+            plan(stage([Note("h", "a")]), stage([Note("h", "b"), Note("h", "c", "broken")])), run
+        )
     assert run.log == ["+a", "+b", "+c", "-c", "-b", "-a"]
     assert "broken" in caught.value.message
     assert (caught.value.exit_code, caught.value.hint, caught.value.host) == (5, "mend it", "h")

@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from deploy import containers, journal, probe, secrets
+from deploy import containers, journal, probe, proxy, secrets
 from deploy.errors import DeployError, HostUnreachable
 from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, ImageFacts, Slot
-from deploy.proxy import container as proxy
-from deploy.proxy.settings import settings_of
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -91,10 +89,10 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
         generation = pool.submit(_generation, environment, host, wanted)
-        settings = settings_of(environment)
-        front = pool.submit(proxy.read, host, settings)
+        front = pool.submit(proxy.facts, host, environment)
         sections, skew = script.result()
         release = version.result()
+        proxied, settled = front.result()
         return HostFacts(
             name=host.name,
             roles=tuple(config.roles),
@@ -104,8 +102,8 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
             clock_skew=skew,
             busy_ports=frozenset(int(port, 16) for port in _LISTENING.findall(sections["ports"])),
             containers=tuple(sorted(map(_container, listed.result()), key=lambda c: c.name)),
-            proxy=front.result(),
-            proxy_settled=front.result().config == proxy.wanted(settings),
+            proxy=proxied,
+            proxy_settled=settled,
             images=tuple(map(_image, images.result())),
             records=journal.parse(sections["journal"]),
             secrets=generation.result(),

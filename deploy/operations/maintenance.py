@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy import containers, lock, survey
+from deploy import containers, lock, proxy, secrets, survey
 from deploy import environment as environments
 from deploy.errors import DeployError, UsageError
 from deploy.operations.session import Session, open_session
-from deploy.proxy import container as proxy
-from deploy.proxy.settings import settings_of
 
 if TYPE_CHECKING:
     from deploy.events import Events
@@ -25,14 +23,13 @@ def set_maintenance(name: str, events: Events, *, on: bool, hosts: Sequence[str]
         web = [session.hosts[config.name] for config in environment.hosts_with("web")]
 
         def switch(host: Host) -> None:
-            settings = settings_of(environment)
-            if not proxy.read(host, settings).running:
+            if not proxy.facts(host, environment)[0].running:
                 raise UsageError(
                     f"{host.name}: no proxy of {name} runs there",
                     hint=f"`invoke deploy --env={name}` starts it",
                     host=host.name,
                 )
-            proxy.set_maintenance(host, settings, on)
+            proxy.set_maintenance(host, environment, on)
             events.emit("note", f"maintenance {'on' if on else 'off'}", host=host.name)
 
         _raise_first(survey.side_by_side(web, switch))
@@ -63,8 +60,6 @@ def _remove_from(session: Session, host: Host, *, volumes: bool) -> None:
     for found in engine.containers({containers.ENVIRONMENT: environment.name}):
         engine.remove(found["Id"])
     engine.remove_network(containers.network_name(environment))
-    from deploy import secrets
-
     secrets.prune(host, environment, set())
     if volumes:
         for name in environment.volumes:

@@ -51,7 +51,7 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
     if not config.registered:
         image = ImageRef(config.repository, built.id, registered=False)
         return Candidate(Release.from_labels(image, _local_labels(built.id)))
-    logins = {r: login for r in repositories if (login := secrets.credentials(r))}
+    logins = {r: login for r in repositories if (login := secrets.registry(r))}
     digests = images.push(references, logins, events=events)
     image = ImageRef(config.repository, digests[config.repository])
     return Candidate(Release.from_labels(image, _local_labels(built.id)), (config.platform,))
@@ -84,7 +84,7 @@ def _find_in_registry(environment: Environment, secrets: Secrets, version: str) 
     config = environment.image
     with Registry(
         config.repository,
-        credentials=secrets.credentials(config.repository),
+        credentials=secrets.registry(config.repository),
         insecure=config.insecure,
     ) as registry:
         for name in _names(version):

@@ -6,12 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers, journal, probe
+from deploy import containers, journal, probe, proxy
 from deploy.errors import DeployError, EngineError
 from deploy.facts import Slot
 from deploy.plan import Step
-from deploy.proxy import container as proxy
-from deploy.proxy.settings import settings_of
 from deploy.run import Run
 
 
@@ -28,14 +26,13 @@ class EnsureProxy(Step):
         return "start the proxy" if self.fresh else "bring the proxy to its configuration"
 
     def apply(self, run: Run) -> None:
-        settings = settings_of(run.environment)
-        change = proxy.ensure(run.hosts[self.host], settings, live=self.live)
+        change = proxy.ensure(run.hosts[self.host], run.environment, live=self.live)
         run.proxy_changes[self.host] = change
 
     def revert(self, run: Run) -> None:
         change = run.proxy_changes.pop(self.host, None)
         if change is not None:
-            proxy.revert(run.hosts[self.host], settings_of(run.environment), change)
+            proxy.revert(run.hosts[self.host], run.environment, change)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class RecordLive(Step):
         return f"record {self.slot} as live in the proxy's file"
 
     def apply(self, run: Run) -> None:
-        proxy.record_live(run.hosts[self.host], settings_of(run.environment), self.slot)
+        proxy.record_live(run.hosts[self.host], run.environment, self.slot)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Pull(Step):
         run.hosts[self.host].engine.pull(
             self.repository,
             self.digest,
-            credentials=run.secrets.credentials(self.repository),
+            credentials=run.secrets.registry(self.repository),
             progress=progress,
         )
 

@@ -6,13 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers
+from deploy import containers, proxy
 from deploy.errors import DeployError
 from deploy.facts import Role, Slot
 from deploy.plan import Step
-from deploy.proxy import container as proxy
-from deploy.proxy import runtime
-from deploy.proxy.settings import container_name, settings_of
 from deploy.run import Run
 
 _POLL = 0.1
@@ -93,28 +90,33 @@ class Verify(Step):
         return f"wait until the proxy sees {self.slot} up"
 
     def apply(self, run: Run) -> None:
-        def alive() -> None:
+        engine = run.hosts[self.host].engine
+        name = proxy.container_name(run.environment)
+        timeout = run.environment.timeouts.boot
+        deadline = time.monotonic() + timeout
+        fresh = True
+        while True:
             run.check_cancelled()
+            wait = min(_WATCH, max(0.0, deadline - time.monotonic()))
+            seen = proxy.wait_until_up(engine, name, self.slot, wait, fresh=fresh)
+            if seen.up:
+                return
             _check_running(run, self.host, "web", self.slot)
-
-        engine, timeout = run.hosts[self.host].engine, run.environment.timeouts.boot
-        try:
-            runtime.wait_until_up(
-                engine, container_name(run.environment), self.slot, timeout, alive
-            )
-        except runtime.SlotNotReady as error:
-            alive()
-            raise DeployError(
-                f"{self.host}: {error.message}; its container printed last:\n"
-                f"{_container_tail(run, self.host, 'web', self.slot)}",
-                hint=f"GET {run.environment.health.path} must answer 200 within "
-                f"timeouts.boot ({timeout:g} s); the release's health route says what it misses",
-                host=self.host,
-            ) from error
+            if time.monotonic() >= deadline:
+                break
+            fresh = False
+        raise DeployError(
+            f"{self.host}: {self.slot} was not ready within {timeout:g} s; the proxy's last health "
+            f"check: {seen.check or 'none has ended'}; its container printed last:\n"
+            f"{_container_tail(run, self.host, 'web', self.slot)}",
+            hint=f"GET {run.environment.health.path} must answer 200 within timeouts.boot; "
+            "the release's health route says what it misses",
+            host=self.host,
+        )
 
     def revert(self, run: Run) -> None:
         engine = run.hosts[self.host].engine
-        runtime.set_state(engine, container_name(run.environment), self.slot, "maint")
+        proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
 
 
 @dataclass(frozen=True)
@@ -160,20 +162,15 @@ class Shift(Step):
         return f"shift traffic from {self.old or 'nothing'} to {self.to}"
 
     def apply(self, run: Run) -> None:
-        _shift(run, self.host, self.to)
+        proxy.shift(run.hosts[self.host], run.environment, to=self.to, old=self.old)
 
     def revert(self, run: Run) -> None:
-        if self.old is not None:
-            _shift(run, self.host, self.old)
-            _drain(run, self.host, self.to)
-        else:
-            proxy.record_live(run.hosts[self.host], settings_of(run.environment), None)
-
-
-def _shift(run: Run, host: str, slot: Slot) -> None:
-    machine = run.hosts[host]
-    runtime.shift(machine.engine, container_name(run.environment), slot)
-    proxy.record_live(machine, settings_of(run.environment), slot)
+        host = run.hosts[self.host]
+        if self.old is None:
+            proxy.close(host, run.environment)
+            return
+        proxy.shift(host, run.environment, to=self.old, old=self.to)
+        _drain(run, self.host, self.to)
 
 
 @dataclass(frozen=True)
@@ -200,11 +197,11 @@ class Drain(Step):
 
 def _drain(run: Run, host: str, slot: Slot) -> int:
     """Wait for a slot to serve nothing; returns the requests that are left at the timeout."""
-    engine, name = run.hosts[host].engine, container_name(run.environment)
+    engine, name = run.hosts[host].engine, proxy.container_name(run.environment)
     deadline = time.monotonic() + run.environment.timeouts.drain
     while True:
         wait = min(_WATCH, max(0.0, deadline - time.monotonic()))
-        left = runtime.wait_drained(engine, name, slot, wait)
+        left = proxy.wait_drained(engine, name, slot, wait)
         if not left or time.monotonic() >= deadline:
             return left
         run.check_cancelled()
@@ -224,7 +221,7 @@ class Retire(Step):
     def apply(self, run: Run) -> None:
         engine = run.hosts[self.host].engine
         if self.role == "web":
-            runtime.set_state(engine, container_name(run.environment), self.slot, "maint")
+            proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
         engine.stop(
             containers.slot_name(run.environment, self.role, self.slot),
             run.environment.role(self.role).stop_timeout,

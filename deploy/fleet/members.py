@@ -141,11 +141,12 @@ def container_arguments(
 
 
 # What an engine inside a container needs, and no more: SYS_ADMIN to mount layers and namespaces,
-# NET_ADMIN for bridges and rules, no mask over /proc/sys, where both are switched. With a cgroup
-# namespace of its own it limits its containers inside its own share, under cgroup v1 and v2 alike;
-# with an empty /run no file of a life before this one misleads it.
+# NET_ADMIN for bridges and rules, SYS_PTRACE to enter (exec) containers that do not run as root,
+# no mask over /proc/sys, where both are switched. With a cgroup namespace of its own it limits its
+# containers inside its own share, under cgroup v1 and v2 alike; with an empty /run no file of a
+# life before this one misleads it.
 NESTING: dict[str, Any] = {
-    "CapAdd": ["NET_ADMIN", "SYS_ADMIN"],
+    "CapAdd": ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"],
     "CgroupnsMode": "private",
     "MaskedPaths": [],
     "ReadonlyPaths": [],

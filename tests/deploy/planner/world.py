@@ -90,7 +90,20 @@ class World:
                     for slot in ("blue", "green")
                 }
                 proxy = ProxyFacts(True, recorded=step.live, servers=servers, present=True)
-                host = replace(host, proxy=proxy, proxy_settled=True)
+                front_door = ContainerFacts(
+                    id=f"proxy-{step.host}",
+                    name="amani-planned-proxy",
+                    role="proxy",
+                    slot=None,
+                    version="",
+                    digest="",
+                    config="",
+                    state="running",
+                )
+                others = tuple(c for c in host.containers if c.role != "proxy")
+                host = replace(
+                    host, proxy=proxy, proxy_settled=True, containers=(*others, front_door)
+                )
             case image_steps.Pull():
                 pulled = image(wanted) if step.digest.startswith("sha256:") else front(step)
                 host = replace(host, images=(*host.images, pulled))

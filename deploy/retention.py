@@ -32,7 +32,9 @@ def prunable(
             keep.add(record.digest)
     lived = {record.digest for record in facts.records if record.live} | {wanted}
     leftovers = tuple(
-        found for found in facts.containers if found.role == "one-off" or found.digest not in lived
+        found
+        for found in facts.containers
+        if found.role == "one-off" or (found.slot is not None and found.digest not in lived)
     )
     keep |= {found.digest for found in facts.containers if found not in leftovers}
     images = tuple(

@@ -55,7 +55,6 @@ def deploy(
 
 
 @task(
-    positional=["version"],
     help={
         "version": "the release to go back to (default: list them)",
         "env": "the environment (default: AMANI_ENV, or production)",

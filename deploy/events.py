@@ -30,9 +30,14 @@ class Event:
 
 
 class Events:
-    """Hands each event to every listener, one at a time, from whichever thread it comes."""
+    """Hands each event to every listener, one at a time, from whichever thread it comes.
+
+    `redact` takes secrets out of texts; a request sets it as soon as it knows any, and whoever
+    prints asks it.
+    """
 
     def __init__(self, *listeners: Listener) -> None:
+        self.redact: Callable[[str], str] = str
         self._listeners = list(listeners)
         self._lock = threading.Lock()
 

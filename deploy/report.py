@@ -1,17 +1,15 @@
-"""What a request says to the person or machine that made it: events as they come, then a result."""
+"""What a request answers, in words: its events as they come, then its result."""
 
 from __future__ import annotations
 
-import json as jsons
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from deploy.errors import UsageError
-from deploy.events import Event, Events
+from deploy.console import choose_listener, confirm
+from deploy.events import Events
 
 if TYPE_CHECKING:
     from deploy.journal import Record
@@ -24,10 +22,13 @@ class Report:
     """The outlet of one request; `events` is what the request is given to speak into."""
 
     def __init__(self, *, json: bool = False) -> None:
-        self._json = json
-        self.events = Events(self._print_event)
+        self._console = choose_listener(json)
+        self.events = Events(self._console)
+        # What the request knows of secrets by the time something is printed.
+        self._console.redact = lambda text: self.events.redact(text)
 
     def __enter__(self) -> Self:
+        self._console.__enter__()
         return self
 
     def __exit__(
@@ -36,62 +37,51 @@ class Report:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        return None
-
-    def _print_event(self, event: Event) -> None:
-        if self._json:
-            print(jsons.dumps(asdict(event)), flush=True)
-        elif event.text and event.kind != "step-progress":
-            place = f"{event.host}: " if event.host else ""
-            print(f"{time.strftime('%H:%M:%S')} {event.kind:14} {place}{event.text}", flush=True)
+        self._console.__exit__(kind, error, trace)
 
     def confirm(self, question: str, expected: str, *, automatic: bool) -> None:
         """Ask, and raise UsageError unless `expected` is typed."""
-        if automatic:
-            return
-        if not sys.stdin.isatty():
-            raise UsageError(f"{question} Nobody is there to ask.", hint="--auto-confirm")
-        if input(f"{question}\nType {expected} to go on: ").strip() != expected:
-            raise UsageError("not confirmed; nothing was changed")
+        self._console.close()
+        confirm(question, expected, automatic=automatic)
 
     def show_result(self, result: Result, *, dry_run: bool) -> None:
         """The plan of a dry run, or how the run ended."""
-        plan = result.plan
-        if self._json:
-            self._print_json("finished", asdict(result) | {"plan": plan.as_json()})
-            return
+        plan, name = result.plan, result.plan.environment
         if plan.empty:
-            print(f"{plan.environment} is on {plan.version} already: nothing to do")
+            self._console.show_summary(f"{name} is on {plan.version} already: nothing to do")
         elif dry_run:
-            for stage in plan.stages:
-                print(stage.name)
-                for lane in stage.lanes:
-                    for step in lane:
-                        print(f"  {step.host:12} {step.describe()}")
-            print(f"plan {plan.hash[:12]}; nothing was changed")
+            self._console.show_plan(plan)
+            self._console.show_summary("nothing was changed", {"plan": plan.hash})
         else:
-            print(f"{plan.version} serves {result.environment.url} ({result.seconds:.1f} s)")
+            self._console.show_summary(
+                f"{plan.version} serves {result.environment.url}",
+                {
+                    "took": f"{result.seconds:.1f} s",
+                    "look": f"invoke status --env={name}",
+                    "go back": f"invoke rollback --env={name}",
+                },
+            )
 
     def show_targets(self, name: str, targets: Sequence[Target]) -> None:
         """What can be gone back to."""
         rows = [
             {
-                "version": target.record.version + (" (live)" if target.live else ""),
+                "version": target.record.version,
                 "commit": target.record.revision[:12],
                 "live since": _when(target.record.finished),
                 "by": target.record.requested_by,
-                "kept": target.standing,
+                "kept": "serves now" if target.live else target.standing,
             }
             for target in targets
         ]
-        self._table(f"releases of {name} to go back to", rows)
+        self._console.show_table(f"releases of {name} to go back to", rows)
 
     def show_status(self, status: Status) -> None:
         """Hosts and slots, and what is not as recorded."""
-        self._table(f"{status.environment} ({status.url})", [asdict(row) for row in status.rows])
-        if not self._json:
-            for line in (*status.unreachable, *status.drift):
-                print(f"! {line}")
+        rows = [asdict(row) for row in status.rows]
+        self._console.show_table(f"{status.environment} at {status.url}", rows)
+        for line in (*status.unreachable, *status.drift):
+            self.events.emit("warning", line)
 
     def show_releases(self, name: str, records: Sequence[Record]) -> None:
         """The history."""
@@ -101,28 +91,13 @@ class Report:
                 "kind": record.kind,
                 "version": record.version,
                 "outcome": record.outcome,
-                "seconds": f"{record.finished - record.started:.1f}",
+                "took": f"{record.finished - record.started:.1f} s",
                 "by": record.requested_by,
+                "instead of": record.previous.get("version", ""),
             }
             for record in records
         ]
-        self._table(f"history of {name}", rows)
-
-    def _table(self, title: str, rows: Sequence[dict[str, Any]]) -> None:
-        if self._json:
-            self._print_json("table", {"title": title, "rows": list(rows)})
-            return
-        print(title)
-        if not rows:
-            print("  nothing yet")
-            return
-        cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
-        widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
-        for row in cells:
-            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-
-    def _print_json(self, kind: str, data: dict[str, Any]) -> None:
-        print(jsons.dumps({"kind": kind, "data": data}, default=str), flush=True)
+        self._console.show_table(f"history of {name}", rows)
 
 
 def _when(seconds: float) -> str:

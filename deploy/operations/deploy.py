@@ -51,6 +51,7 @@ def deploy(
     started = time.monotonic()
     environment = environments.load(name, hosts=hosts)
     secrets = load_secrets(environment)
+    events.redact = secrets.redact
     with open_session(environment, events) as session:
         session.require_all()
         if version is None:

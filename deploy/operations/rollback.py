@@ -68,6 +68,7 @@ def rollback(
     started = time.monotonic()
     environment = environments.load(name, hosts=hosts)
     secrets = load_secrets(environment)
+    events.redact = secrets.redact
     with open_session(environment, events) as session:
         session.require_all()
         facts = session.facts(secrets)

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Place = Literal["proxy", "blue", "green"]
+Batch = Annotated[Any, BeforeValidator(quantities.batch)]
 
 _PLACES: dict[Place, int] = {"proxy": 10, "blue": 11, "green": 12}
 _EXAMPLE_NETWORKS = tuple(
@@ -45,7 +46,7 @@ class Environment(sections.Section):
     """A named set of hosts and settings."""
 
     name: sections.Name
-    """The file's name without `.yml`; need not be said."""
+    """The file's name without `.yml`; it may be left out."""
     domain: sections.Address
     """The public DNS name of the service."""
     protected: bool = False
@@ -71,7 +72,7 @@ class Environment(sections.Section):
     """What is asked after a deploy."""
     timeouts: sections.TimeoutsConfig = sections.TimeoutsConfig.model_construct()
     """How long the deployer waits."""
-    batch: Annotated[Any, BeforeValidator(quantities.batch)] = "50%"
+    batch: Batch = "50%"
     """Web hosts that move together: a number, or a share such as `50%`."""
     retention: sections.RetentionConfig = sections.RetentionConfig.model_construct()
     """What is kept for a rollback."""
@@ -86,7 +87,7 @@ class Environment(sections.Section):
     volumes: dict[sections.Name, sections.AbsolutePath] = {}
     """Docker volumes, by name, and where containers see them."""
     disk_reserve: sections.Bytes = 2_000_000_000
-    """sections.Bytes that must stay free where the engine stores its data."""
+    """Bytes that must stay free where the engine stores its data."""
     clock_skew_limit: sections.Seconds = 5.0
     """How far a host's clock may be off."""
 

@@ -63,13 +63,11 @@ class Secret:
 class Secrets:
     """The secrets of one environment: what containers get, and what registries are opened with.
 
-    `logins` maps a repository to its user name and password; `origins` says, by name, where each
-    value came from.
+    `logins` maps a repository to its user name and password.
     """
 
     values: Mapping[str, Secret]
     logins: Mapping[str, tuple[Secret, Secret]] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.values)

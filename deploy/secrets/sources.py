@@ -45,28 +45,58 @@ def load_secrets(
     readable by others or committed.
     """
     environ = os.environ if environ is None else environ
-    found: dict[str, Secret] = {}
-    origins: dict[str, str] = {}
-    for origin, layer in _layers(environment, root, environ):
-        for name, value in layer.items():
-            if value and name not in found:
-                found[name], origins[name] = Secret(value), origin
-
-    logins = environment.image.credentials
-    login_names = [name for login in logins.values() for name in (login.username, login.password)]
+    found = _find(environment, root, environ)
+    login_names = _login_names(environment)
     required = [*environment.secrets, *(login_names if registries else ())]
     if missing := [name for name in dict.fromkeys(required) if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
-    wanted = [name for name in environment.container_secrets if name in found]
     return Secrets(
-        values={name: found[name] for name in wanted},
+        values={name: found[name][0] for name in environment.container_secrets if name in found},
         logins={
-            repository: (found[login.username], found[login.password])
-            for repository, login in logins.items()
+            repository: (found[login.username][0], found[login.password][0])
+            for repository, login in environment.image.credentials.items()
             if login.username in found and login.password in found
         },
-        origins={name: origins[name] for name in (*wanted, *login_names) if name in origins},
     )
+
+
+def origins(
+    environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> list[tuple[str, str, str | None]]:
+    """Every secret that an environment names: its name, what needs it, and where it comes from."""
+    found = _find(environment, root, os.environ if environ is None else environ)
+    needs = [
+        *((name, "yes") for name in environment.secrets),
+        *((name, "optional") for name in environment.optional_secrets),
+        *((name, "registry") for name in _login_names(environment)),
+    ]
+    return [(name, need, found[name][1] if name in found else None) for name, need in needs]
+
+
+def check_name(environment: Environment, name: str) -> None:
+    """Raise UsageError for a secret that the environment does not name."""
+    known = [*environment.container_secrets, *_login_names(environment)]
+    if name not in known:
+        raise UsageError(
+            f"{environment.name} names no secret {name!r}{suggest(name, known)}",
+            hint=f"it names: {', '.join(known) or 'none'}; add it to `secrets` in its file first",
+        )
+
+
+def _login_names(environment: Environment) -> list[str]:
+    logins = environment.image.credentials.values()
+    return [name for login in logins for name in (login.username, login.password)]
+
+
+def _find(
+    environment: Environment, root: Path, environ: Mapping[str, str]
+) -> dict[str, tuple[Secret, str]]:
+    found: dict[str, tuple[Secret, str]] = {}
+    for origin, layer in _layers(environment, root, environ):
+        for name, value in layer.items():
+            if value:
+                found.setdefault(name, (Secret(value), origin))
+    return found
 
 
 def _layers(

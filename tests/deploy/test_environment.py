@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.environment import Environment, available, load
+from deploy.environment_reference import PAGE, update
 from deploy.errors import UsageError
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7dVbJc9lrKXXpRUXzVNZ7lWGKgFLBvL0Sr6ZcPEIBY"
@@ -351,3 +352,13 @@ def test_loading_needs_neither_docker_nor_ssh() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_reference_page_is_what_the_model_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == update(), "run ./inv env.reference"
+
+
+def test_the_pages_example_is_a_valid_environment(tmp_path: Path) -> None:
+    example = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    write(tmp_path, example.replace("ssh-ed25519 AAAA...", HOST_KEY))
+    assert load("trial", folder=tmp_path, placeholders=True).secrets == ("DATABASE_URL", "SECRET_KEY")

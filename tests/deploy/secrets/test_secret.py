@@ -119,7 +119,8 @@ def test_digest_depends_on_names_values_and_salt() -> None:
         Secrets({"A": Secret("1")}).digest(b"t"),
     }
     assert len(digests) == 4
-    assert Secrets({"A": Secret("1")}, {}, {"A": "there"}).digest(b"s") in digests
+    assert secrets_of(password="pa55word").digest(b"s") not in digests
+    assert Secrets({"A": Secret("1")}, {"r": (Secret("u"), Secret("p"))}).digest(b"s") in digests
 
 
 def test_registry_credentials_are_found_by_repository() -> None:

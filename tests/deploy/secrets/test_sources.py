@@ -12,7 +12,7 @@ from deploy.environment import Environment
 from deploy.environment import load as load_environment
 from deploy.errors import UsageError
 from deploy.secrets import Secrets, load_secrets
-from deploy.secrets.sources import age_file, parse, store
+from deploy.secrets.sources import age_file, check_name, origins, parse, store
 
 
 def environment(**changes: object) -> Environment:
@@ -71,11 +71,11 @@ def test_variables_win_over_the_file_and_the_file_over_the_encrypted_one(
         "SECRET_KEY": "from-file",
         "REDIS_URL": "from-variable",
     }
-    assert secrets.origins == {
-        "DATABASE_URL": "config/secrets/trial.age",
-        "SECRET_KEY": ".env.trial",
-        "REDIS_URL": "environment",
-    }
+    assert origins(environment(), root=tmp_path, environ=environ) == [
+        ("DATABASE_URL", "yes", "config/secrets/trial.age"),
+        ("SECRET_KEY", "yes", ".env.trial"),
+        ("REDIS_URL", "optional", "environment"),
+    ]
 
 
 def test_file_beside_the_environment_file_is_read(tmp_path: Path) -> None:
@@ -260,3 +260,10 @@ def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expect
     with pytest.raises(UsageError, match=expected):
         store("trial", "REDIS_URL", "x", root=tmp_path)
     assert not age_file("trial", tmp_path).exists()
+
+
+def test_only_secrets_that_the_environment_names_can_be_stored() -> None:
+    check_name(environment(), "REDIS_URL")
+    with pytest.raises(UsageError, match='no secret .REDIS_URI. .did you mean "REDIS_URL"') as caught:
+        check_name(environment(), "REDIS_URI")
+    assert "DATABASE_URL, SECRET_KEY, REDIS_URL" in caught.value.hint

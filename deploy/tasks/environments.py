@@ -1,0 +1,37 @@
+"""Environments: which there are, what one says, and the reference of all keys."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from deploy.tasks.surface import task
+
+
+@task(name="list", help={"json": "JSON lines on standard output"})
+def list_environments(context: Context, json: bool = False) -> None:
+    """List the environments and the files that they come from."""
+    from deploy.console import choose_listener
+    from deploy.environment import available
+
+    with choose_listener(json) as console:
+        files = sorted(available().items())
+        console.show_table("environments", [{"name": n, "file": str(path)} for n, path in files])
+
+
+@task(help={"env": "the environment"})
+def show(context: Context, env: str) -> None:
+    """Print an environment as it was read, all defaults filled in; refuse a wrong file."""
+    import yaml
+
+    from deploy.environment import load
+
+    values = load(env, placeholders=True).model_dump(mode="json")
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+
+
+@task()
+def reference(context: Context) -> None:
+    """Rewrite the reference of all keys in docs/environments.md from the model."""
+    from deploy.environment_reference import PAGE, update
+
+    PAGE.write_text(update(), encoding="utf-8")

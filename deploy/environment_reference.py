@@ -70,8 +70,14 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_model_within, get_args(annotation))), None)
 
 
+_CONTAINERS: dict[Any, tuple[str, str]] = {
+    tuple: ("list of sections", "[]"),
+    dict: ("sections by name", ".<name>"),
+}
+
+
 def _wildcard(annotation: Any) -> str:
-    return {tuple: "[]", dict: ".<name>"}.get(get_origin(annotation) or object, "")
+    return _CONTAINERS.get(get_origin(annotation), ("", ""))[1]
 
 
 _NAMES: dict[Any, str] = {
@@ -86,11 +92,8 @@ _NAMES: dict[Any, str] = {
 
 
 def _kind(field: FieldInfo, part: type[BaseModel] | None) -> str:
-    origin = get_origin(field.annotation)
     if part is not None:
-        return {tuple: "list of sections", dict: "sections by name"}.get(
-            origin or object, "section"
-        )
+        return _CONTAINERS.get(get_origin(field.annotation), ("section", ""))[0]
     names = {repr(validator): name for validator, name in _BY_VALIDATOR.items()}
     for item in field.metadata:
         if repr(item) in names:

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from deploy.tasks import fleet, host, image, lock, maintenance, quality, release
+from deploy.tasks import (
+    environments,
+    fleet,
+    host,
+    image,
+    lock,
+    maintenance,
+    quality,
+    release,
+    secrets,
+)
 
 namespace = Collection(
     release.deploy,
@@ -19,9 +29,11 @@ namespace = Collection(
     quality.test,
     quality.format_code,
     quality.lock_requirements,
+    env=Collection.from_module(environments),
     fleet=Collection.from_module(fleet),
     host=Collection.from_module(host),
     image=Collection(image.bases),
     lock=Collection.from_module(lock),
     maintenance=Collection.from_module(maintenance),
+    secrets=Collection.from_module(secrets),
 )

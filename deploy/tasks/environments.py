@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from deploy.tasks.release import ENV, default_environment
 from deploy.tasks.surface import task
 
 
@@ -18,14 +19,14 @@ def list_environments(context: Context, json: bool = False) -> None:
         console.show_table("environments", [{"name": n, "file": str(path)} for n, path in files])
 
 
-@task(help={"env": "the environment"})
-def show(context: Context, env: str) -> None:
+@task(help=ENV)
+def show(context: Context, env: str = "") -> None:
     """Print an environment as it was read, all defaults filled in; refuse a wrong file."""
     import yaml
 
     from deploy.environment import load
 
-    values = load(env, placeholders=True).model_dump(mode="json")
+    values = load(env or default_environment(), placeholders=True).model_dump(mode="json")
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 

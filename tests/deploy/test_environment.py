@@ -361,4 +361,7 @@ def test_the_reference_page_is_what_the_model_says() -> None:
 def test_the_pages_example_is_a_valid_environment(tmp_path: Path) -> None:
     example = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
     write(tmp_path, example.replace("ssh-ed25519 AAAA...", HOST_KEY))
-    assert load("trial", folder=tmp_path, placeholders=True).secrets == ("DATABASE_URL", "SECRET_KEY")
+    assert load("trial", folder=tmp_path, placeholders=True).secrets == (
+        "DATABASE_URL",
+        "SECRET_KEY",
+    )

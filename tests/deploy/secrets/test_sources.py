@@ -264,6 +264,8 @@ def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expect
 
 def test_only_secrets_that_the_environment_names_can_be_stored() -> None:
     check_name(environment(), "REDIS_URL")
-    with pytest.raises(UsageError, match='no secret .REDIS_URI. .did you mean "REDIS_URL"') as caught:
+    with pytest.raises(
+        UsageError, match='no secret .REDIS_URI. .did you mean "REDIS_URL"'
+    ) as caught:
         check_name(environment(), "REDIS_URI")
     assert "DATABASE_URL, SECRET_KEY, REDIS_URL" in caught.value.hint

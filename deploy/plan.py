@@ -1,4 +1,4 @@
-"""A plan is a value: what will be done, in which order, on which hosts. Making one changes nothing."""
+"""A plan is a value: what will be done, in which order, on which hosts."""
 
 from __future__ import annotations
 

@@ -23,31 +23,39 @@ _SCRIPT = r"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 say() { printf '%s\n' "$*"; }
+fail() { status=$1; shift; printf '%s\n' "$*" >&2; exit "$status"; }
 if ! command -v dockerd >/dev/null 2>&1; then
-  command -v apt-get >/dev/null || { echo 'neither Docker nor apt-get is here: only Debian and Ubuntu are prepared' >&2; exit 65; }
+  command -v apt-get >/dev/null || fail 65 'neither Docker nor apt-get here: not Debian or Ubuntu'
   say 'installing docker.io'
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends docker.io iptables ca-certificates >/dev/null
 fi
 if [ ! -e /etc/docker/daemon.json ]; then
-  say 'writing /etc/docker/daemon.json: containers outlive a restart of the engine, logs are rotated'
+  say 'writing /etc/docker/daemon.json: containers outlive a restart of the engine'
   mkdir -p /etc/docker
-  printf '%s\n' '{"live-restore": true, "log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}' >/etc/docker/daemon.json
+  printf '{"live-restore": true}\n' >/etc/docker/daemon.json
   if [ -d /run/systemd/system ]; then systemctl restart docker; fi
 fi
 if [ -d /run/systemd/system ]; then systemctl enable --now docker >/dev/null 2>&1; fi
-docker version >/dev/null 2>&1 || { echo 'the Docker Engine does not answer on this host' >&2; exit 69; }
+docker version >/dev/null 2>&1 || fail 69 'the Docker Engine does not answer on this host'
 if ! id "$1" >/dev/null 2>&1; then
   say "making the user $1"
   useradd --create-home --shell /bin/sh "$1"
 fi
-id -nG "$1" | tr ' ' '\n' | grep -qx docker || { say "letting $1 use the engine"; usermod -aG docker "$1"; }
+if ! id -nG "$1" | tr ' ' '\n' | grep -qx docker; then
+  say "letting $1 use the engine"
+  usermod -aG docker "$1"
+fi
 if [ -n "$3" ]; then
-  home=$(getent passwd "$1" | cut -d: -f6)
-  install -d -m 700 -o "$1" -g "$(id -gn "$1")" "$home/.ssh"
-  touch "$home/.ssh/authorized_keys"
-  grep -qxF "$3" "$home/.ssh/authorized_keys" || { say "letting the key log in as $1"; printf '%s\n' "$3" >>"$home/.ssh/authorized_keys"; }
-  chown "$1:$(id -gn "$1")" "$home/.ssh/authorized_keys"; chmod 600 "$home/.ssh/authorized_keys"
+  keys=$(getent passwd "$1" | cut -d: -f6)/.ssh/authorized_keys
+  install -d -m 700 -o "$1" -g "$(id -gn "$1")" "${keys%/*}"
+  touch "$keys"
+  if ! grep -qxF "$3" "$keys"; then
+    say "letting the key log in as $1"
+    printf '%s\n' "$3" >>"$keys"
+  fi
+  chown "$1:$(id -gn "$1")" "$keys"
+  chmod 600 "$keys"
 fi
 install -d -m 755 "$(dirname "$2")"
 install -d -m 700 -o "$1" -g "$(id -gn "$1")" "$2"

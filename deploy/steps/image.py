@@ -1,4 +1,4 @@
-"""Bringing a release's image and secrets to a host, and tidying what is older than the retention."""
+"""Bringing a release's image and secrets to a host, and tidying what is too old."""
 
 from __future__ import annotations
 

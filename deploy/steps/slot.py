@@ -21,7 +21,7 @@ _WATCH = 2.0
 
 @dataclass(frozen=True)
 class Boot(Step):
-    """Start the release in an idle slot: the container kept there where it is the same, else new."""
+    """Start the release in an idle slot: the container kept there where it is the same."""
 
     kind: ClassVar[str] = "boot"
     role: Role

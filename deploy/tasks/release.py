@@ -162,7 +162,7 @@ def run_command(context: Context, command: list[str], env: str = "", host: str =
     from deploy.errors import UsageError
     from deploy.operations.inspection import run_one_off
 
-    words = command or remainder(context)
+    words = command or remainder()
     if not words:
         raise UsageError("which command?", hint="invoke exec --env=staging -- flask db current")
     with Report() as report:
@@ -189,11 +189,11 @@ def remove(
         take_off(env, report.events, volumes=volumes)
 
 
-def remainder(context: Context) -> list[str]:
-    """The words after `--` on the command line."""
-    import shlex
+def remainder() -> list[str]:
+    """The words after `--` on the command line; Invoke 2 hands them to nobody."""
+    import sys
 
-    return shlex.split(getattr(context, "remainder", "") or "")
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
 def _split(text: str) -> tuple[str, ...]:

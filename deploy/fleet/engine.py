@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import EngineError, UsageError
 from deploy.fleet.layout import LABEL, Layout, candidates, network_name
-from deploy.fleet.members import CONFIG, MEMBER, Member, container_arguments
+from deploy.fleet.members import CONFIG, MEMBER, Member, container_body
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -81,13 +81,16 @@ class OuterEngine:
 
         Returns what was done, such as `created`, or an empty string.
         """
-        image_id = str(self.client.images.get(member.image).id)
+        image = self.client.images.get(member.image)
+        network = self.client.networks.get(layout.network)
+        body = container_body(member, layout, self._labels, f"{image.id} {network.id}")
         container, done = self.find(member.role), ""
-        if container is not None and container.labels.get(CONFIG) != member.config(image_id):
+        if container is not None and container.labels.get(CONFIG) != body["Labels"][CONFIG]:
             container.remove(force=True)
             container, done = None, "replaced"
         if container is None:
-            container, done = self._create(member, layout, image_id), done or "created"
+            container = self._create(layout.container(member.role), body, member)
+            done = done or "created"
         revived = self.revive(container, member.address)
         return done or revived
 
@@ -154,10 +157,8 @@ class OuterEngine:
         for network in self.client.networks.list(filters=filters):
             network.remove()
 
-    def _create(self, member: Member, layout: Layout, image_id: str) -> Container:
-        name = layout.container(member.role)
+    def _create(self, name: str, body: dict[str, Any], member: Member) -> Container:
         self.client.volumes.create(name, labels=self._labels)
-        body = container_arguments(member, layout, image_id, self._labels)
         api: Any = self.client.api  # this one call is untyped
         made = api.create_container_from_config(body, name)
         container = self.client.containers.get(made["Id"])

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from docker import DockerClient
 
-NAME = "amani/practice-host:trixie"
-RECIPE = "amani.practice-host.recipe"
+REPOSITORY = "amani/practice-host"
 FILES = Path(__file__).with_name("host")
 PACKAGES = (
     "ca-certificates",
@@ -29,6 +28,8 @@ PLACES = {
     "network": ("/usr/local/sbin/practice-network", 0o755),
     "wipe": ("/usr/local/sbin/practice-wipe", 0o755),
     "await-engine": ("/usr/local/sbin/await-engine", 0o755),
+    "containerd.toml": ("/etc/containerd/config.toml", 0o644),
+    "run-containerd": ("/usr/local/lib/practice/containerd/run", 0o755),
     "run-docker": ("/usr/local/lib/practice/docker/run", 0o755),
     "run-registry": ("/usr/local/lib/practice/registry/run", 0o755),
     "run-sshd": ("/usr/local/lib/practice/ssh/run", 0o755),
@@ -50,6 +51,13 @@ ln -sf /usr/bin/sv /etc/init.d/ssh
 CHANGES = ('ENTRYPOINT ["/usr/local/sbin/practice-init"]', "VOLUME /var/lib/docker")
 
 
+def host_image() -> str:
+    """The image's name, of which the recipe is part: checkouts with different ones get along."""
+    contents = [(FILES / name).read_text() for name in PLACES]
+    recipe = repr((PACKAGES, PLACES, contents, CUSTOMISE, CHANGES))
+    return f"{REPOSITORY}:trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+
+
 def ensure_host_image(client: DockerClient, announce: Callable[[str], None]) -> None:
     """See to it that the engine holds the image, made from this recipe.
 
@@ -57,18 +65,15 @@ def ensure_host_image(client: DockerClient, announce: Callable[[str], None]) -> 
     """
     from deploy.images.debian import File, make_image
 
-    files = {
-        place: File((FILES / name).read_text(), mode) for name, (place, mode) in PLACES.items()
-    }
-    parts = repr((PACKAGES, sorted(files.items()), CUSTOMISE, CHANGES))
-    recipe = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    if not client.images.list(NAME, filters={"label": f"{RECIPE}={recipe}"}):
+    if not client.images.list(host_image()):
+        files = {
+            place: File((FILES / name).read_text(), mode) for name, (place, mode) in PLACES.items()
+        }
         make_image(
-            NAME,
+            host_image(),
             PACKAGES,
             files=files,
             customise=CUSTOMISE,
             changes=CHANGES,
-            labels={RECIPE: recipe},
             announce=announce,
         )

@@ -7,11 +7,11 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deploy.fleet.credentials import Credentials
-from deploy.fleet.image import NAME as HOST_IMAGE
+from deploy.fleet.image import host_image
 from deploy.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
 
 REGISTRY_IMAGE = "registry:2"
@@ -45,10 +45,6 @@ class Member:
     ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     nests: bool = False
     """Whether it runs an engine of its own."""
-
-    def config(self, image_id: str) -> str:
-        """Hash of everything that the container is made from."""
-        return hashlib.sha256(f"{image_id} {self} {dict(self.files)}".encode()).hexdigest()[:32]
 
     def archive(self) -> bytes:
         """The files to lay in, as a tar archive for `/`; their folders are in the image."""
@@ -94,7 +90,7 @@ def host(number: int, layout: Layout, credentials: Credentials) -> Member:
     settings = json.dumps(engine_settings(number), indent=2)
     return Member(
         role=f"host{number}",
-        image=HOST_IMAGE,
+        image=host_image(),
         address=str(layout.host(number)),
         data="/var/lib/docker",
         files={
@@ -112,10 +108,14 @@ def host(number: int, layout: Layout, credentials: Credentials) -> Member:
     )
 
 
-def container_arguments(
-    member: Member, layout: Layout, image_id: str, labels: Mapping[str, str]
+def container_body(
+    member: Member, layout: Layout, labels: Mapping[str, str], stands_on: str
 ) -> dict[str, Any]:
-    """The body of the engine's `/containers/create`."""
+    """The body of the engine's `/containers/create`.
+
+    The label `CONFIG` is a hash of everything that the container is made from: of the body, the
+    files and what it `stands_on`, the ids that image and network have now.
+    """
     settings: dict[str, Any] = {
         "Binds": [f"{layout.container(member.role)}:{member.data}"],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
@@ -127,17 +127,19 @@ def container_arguments(
     }
     if member.nests:
         settings |= NESTING
-    return {
-        "Image": image_id,
+    body = {
+        "Image": member.image,
         "Hostname": member.role,
         "Env": [f"{key}={value}" for key, value in member.environment.items()],
-        "Labels": {**labels, MEMBER: member.role, CONFIG: member.config(image_id)},
         "ExposedPorts": {f"{port}/tcp": {} for port in member.ports},
         "HostConfig": settings,
         "NetworkingConfig": {
             "EndpointsConfig": {layout.network: {"IPAMConfig": {"IPv4Address": member.address}}}
         },
     }
+    made_from = json.dumps([stands_on, body, {p: asdict(f) for p, f in member.files.items()}])
+    config = hashlib.sha256(made_from.encode()).hexdigest()[:32]
+    return body | {"Labels": {**labels, MEMBER: member.role, CONFIG: config}}
 
 
 # What an engine inside a container needs, and no more: SYS_ADMIN to mount layers and namespaces,

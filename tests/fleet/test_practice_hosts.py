@@ -1,0 +1,378 @@
+"""Practice hosts behave like hosts: SSH, an engine with limits, a registry, outages, recovery."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import paramiko
+import psycopg
+import pytest
+
+from deploy.errors import UsageError
+from deploy.fleet.engine import OuterEngine
+from deploy.fleet.environment import PROXY_IMAGE
+from deploy.fleet.fleet import Fleet
+from deploy.fleet.host import PracticeHost, answers, wait_for
+from deploy.fleet.members import DATABASE_IMAGE
+
+from .conftest import fleet_name
+
+Run = Callable[..., tuple[int, str]]
+Login = Callable[..., paramiko.SSHClient]
+TEN_SECONDS = 10.0
+
+
+@pytest.fixture
+def outer(fleet: Fleet) -> Iterator[OuterEngine]:
+    """This machine's engine, seen past the fleet's own methods."""
+    client = docker.from_env()
+    yield OuterEngine(client, fleet.name, fleet.folder)
+    client.close()
+
+
+@pytest.fixture
+def run(login: Login) -> Run:
+    """Runs a command over SSH; its status and all that it printed."""
+
+    def run_command(host: PracticeHost, *argv: str, user: str = "deploy") -> tuple[int, str]:
+        return execute(login(host, user), *argv)
+
+    return run_command
+
+
+def execute(client: paramiko.SSHClient, *argv: str, timeout: float = 60.0) -> tuple[int, str]:
+    """Run a command over an open connection; raises TimeoutError where it stays silent."""
+    _, stdout, stderr = client.exec_command(shlex.join(argv), timeout=timeout)
+    output = stdout.read() + stderr.read()
+    return stdout.channel.recv_exit_status(), output.decode()
+
+
+def image(fleet: Fleet) -> str:
+    """An image that hosts can pull."""
+    return f"{fleet.registry}/{PROXY_IMAGE}"
+
+
+def serve_on_port_80(fleet: Fleet, host: PracticeHost, run: Run) -> None:
+    """Start a container that answers every HTTP request with 200, and again after a crash."""
+    config = (
+        "defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s\n"
+        "frontend all\n bind :8080\n http-request return status 200\n"
+    )
+    script = f"printf %s {shlex.quote(config)} >/tmp/proxy.cfg && exec haproxy -f /tmp/proxy.cfg"
+    argv = ["docker", "run", "--detach", "--name=web", "--publish=80:8080", "--restart=always"]
+    status, output = run(host, *argv, image(fleet), "sh", "-c", script)
+    assert status == 0, output
+
+
+def serves(host: PracticeHost) -> bool:
+    """Whether the host answers an HTTP request with 200."""
+    connection = http.client.HTTPConnection(host.address, 80, timeout=1)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+# Logging in
+
+
+@pytest.mark.parametrize("user", ["deploy", "root"])
+def test_each_host_lets_the_fleets_key_in(fleet: Fleet, run: Run, user: str) -> None:
+    for host in fleet.hosts:
+        status, output = run(host, "sh", "-c", "whoami && hostname", user=user)
+        assert (status, output.split()) == (0, [user, host.name])
+
+
+def test_a_host_lets_no_other_key_in(fleet: Fleet) -> None:
+    stranger = paramiko.RSAKey.generate(2048)
+    host = fleet.host(1)
+    with paramiko.SSHClient() as client:
+        client.load_host_keys(str(fleet.known_hosts))
+        with pytest.raises(paramiko.AuthenticationException):
+            client.connect(
+                host.address,
+                username="deploy",
+                pkey=stranger,
+                look_for_keys=False,
+                allow_agent=False,
+            )
+
+
+def test_each_host_shows_its_own_pinned_key(fleet: Fleet) -> None:
+    pinned = [host.host_key for host in fleet.hosts]
+    assert len(set(pinned)) == len(pinned)
+    for host in fleet.hosts:
+        with socket.create_connection((host.address, 22), timeout=10) as connection:
+            transport = paramiko.Transport(connection)
+            transport.start_client(timeout=10)
+            shown = transport.get_remote_server_key()
+            transport.close()
+        assert f"{shown.get_name()} {shown.get_base64()}" == host.host_key
+
+
+def test_deploy_owns_the_deployers_folder_and_is_not_root(fleet: Fleet, run: Run) -> None:
+    status, output = run(fleet.host(1), "sh", "-c", "id -u && touch /var/lib/amani/x && echo ok")
+    assert (status, output.split()) == (0, ["1000", "ok"])
+
+
+# The engine of a host
+
+
+def test_deploy_pulls_from_the_fleets_registry_and_runs_containers(fleet: Fleet, run: Run) -> None:
+    for host in fleet.hosts:
+        status, output = run(host, "docker", "pull", "--quiet", image(fleet))
+        assert status == 0, output
+        status, output = run(host, "docker", "run", "--rm", image(fleet), "haproxy", "-v")
+        assert status == 0 and "HAProxy version 3.0" in output
+
+
+def test_this_machine_and_hosts_name_the_registry_alike(fleet: Fleet, run: Run) -> None:
+    client = docker.from_env()
+    try:
+        name = f"{fleet.registry}/round-trip"
+        client.images.get(PROXY_IMAGE).tag(name, "v1")
+        assert "error" not in client.images.push(name, "v1")
+        client.images.remove(f"{name}:v1")
+    finally:
+        client.close()
+    status, output = run(fleet.host(2), "docker", "pull", "--quiet", f"{name}:v1")
+    assert status == 0, output
+
+
+def test_a_published_port_answers_at_the_hosts_address(bare_fleet: Fleet, run: Run) -> None:
+    host = bare_fleet.host(1)
+    serve_on_port_80(bare_fleet, host, run)
+    wait_for("port 80", lambda: serves(host), TEN_SECONDS)
+    assert not serves(bare_fleet.host(2))
+
+
+def test_memory_and_process_limits_bite(fleet: Fleet, run: Run) -> None:
+    host = fleet.host(1)
+    limited = ["docker", "run", "--rm", "--memory=32m", "--memory-swap=32m", "--pids-limit=8"]
+    hungry, _ = run(host, *limited, image(fleet), "sh", "-c", "head -c 200m /dev/zero | tail")
+    assert hungry == 137
+    fork = "for n in 1 2 3 4 5 6 7 8 9; do sleep 60 & done"
+    forking, output = run(host, *limited, image(fleet), "sh", "-c", fork)
+    assert forking != 0 and "fork" in output
+    modest, _ = run(host, *limited, image(fleet), "sh", "-c", "head -c 1m /dev/zero | tail -c 1")
+    assert modest == 0
+
+
+def test_hardened_containers_run(fleet: Fleet, run: Run) -> None:
+    hardened = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--cpus=0.5"]
+    script = "touch /x 2>/dev/null; echo $?; grep -c CapEff:.0000000000000000 /proc/self/status"
+    argv = ["docker", "run", "--rm", *hardened, image(fleet), "sh", "-c", script]
+    status, output = run(fleet.host(1), *argv)
+    assert (status, output.split()) == (0, ["1", "1"])
+
+
+def test_containers_outlive_a_restart_of_the_engine(bare_fleet: Fleet, run: Run) -> None:
+    host = bare_fleet.host(1)
+    serve_on_port_80(bare_fleet, host, run)
+    started = run(host, "docker", "inspect", "--format={{.State.StartedAt}}", "web")
+    host.restart_engine()
+    assert run(host, "docker", "inspect", "--format={{.State.StartedAt}}", "web") == started
+    wait_for("port 80", lambda: serves(host), TEN_SECONDS)
+
+
+@pytest.mark.parametrize("victims", ["dockerd", "dockerd|containerd", "sshd"])
+def test_what_dies_in_a_host_comes_back(bare_fleet: Fleet, run: Run, victims: str) -> None:
+    host = bare_fleet.host(1)
+    serve_on_port_80(bare_fleet, host, run)
+    host.run(["pkill", "-KILL", "-x", victims])
+    host.heal()
+    assert run(host, "docker", "inspect", "--format={{.State.Status}}", "web") == (0, "running\n")
+    wait_for("port 80", lambda: serves(host), TEN_SECONDS)
+
+
+# Outages
+
+
+def test_a_paused_host_accepts_connections_and_says_nothing(fleet: Fleet, login: Login) -> None:
+    host = fleet.host(1)
+    client = login(host)
+    host.pause()
+    assert host.status().state == "paused"
+    with socket.create_connection((host.address, 22), timeout=5) as connection:
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.recv(4)
+    with pytest.raises(UsageError, match="host1 is paused"):
+        host.cut()
+    assert host.heal() == "unpaused"
+    assert execute(client, "true") == (0, "")
+
+
+def test_a_killed_host_starts_again_with_its_containers(bare_fleet: Fleet, run: Run) -> None:
+    host = bare_fleet.host(1)
+    serve_on_port_80(bare_fleet, host, run)
+    host.kill()
+    assert host.status().state == "exited"
+    assert not answers(host.address, 22)
+    assert host.heal() == "started"
+    wait_for("port 80", lambda: serves(host), TEN_SECONDS)
+
+
+def test_a_host_that_is_paused_can_be_killed(fleet: Fleet) -> None:
+    host = fleet.host(1)
+    host.pause()
+    host.kill()
+    host.kill()
+    assert host.status().state == "exited"
+    assert host.heal() == "started"
+
+
+def test_a_cut_host_is_silent_for_everyone_and_lives_on(
+    bare_fleet: Fleet, login: Login, run: Run
+) -> None:
+    host, client = bare_fleet.host(1), login(bare_fleet.host(1))
+    serve_on_port_80(bare_fleet, host, run)
+    wait_for("port 80", lambda: serves(host), TEN_SECONDS)
+    host.cut()
+    host.cut()
+    assert host.status().state == "cut"
+    assert host.status().engine, "its engine runs on"
+    with pytest.raises(TimeoutError):
+        socket.create_connection((host.address, 22), timeout=1)
+    with pytest.raises((TimeoutError, paramiko.SSHException)):
+        execute(client, "true", timeout=1)
+    assert not serves(host)
+    status, output = bare_fleet.host(2).status().state, host.run(["hostname"])
+    assert (status, output.strip()) == ("running", "host1")
+    assert host.heal() == "reconnected"
+    assert serves(host)
+    assert run(host, "true") == (0, "")
+
+
+def test_healing_a_sound_host_does_nothing(fleet: Fleet) -> None:
+    assert fleet.host(1).heal() == ""
+
+
+# Coming up, again and again
+
+
+def containers_of(outer: OuterEngine) -> dict[str, str]:
+    """Each container and when it was started."""
+    return {str(c.id): c.attrs["State"]["StartedAt"] for c in outer.containers()}
+
+
+def test_a_second_up_changes_nothing(fleet: Fleet, outer: OuterEngine) -> None:
+    before = containers_of(outer)
+    files = {path: path.stat().st_mtime_ns for path in fleet.folder.iterdir()}
+    assert fleet.up(3) == []
+    assert containers_of(outer) == before
+    assert {path: path.stat().st_mtime_ns for path in fleet.folder.iterdir()} == files
+
+
+def test_up_repairs_a_fleet_that_lost_power(
+    bare_fleet: Fleet, outer: OuterEngine, run: Run
+) -> None:
+    with psycopg.connect(bare_fleet.database_url) as connection:
+        connection.execute("CREATE TABLE kept (n integer)")
+    bare_fleet.host(1).run(["touch", "/root/kept"])
+    for container in outer.containers():
+        container.kill()
+        container.wait()
+    assert sorted(bare_fleet.up(3)) == [
+        f"{member}: started" for member in ("host1", "host2", "host3", "postgres", "registry")
+    ]
+    assert run(bare_fleet.host(1), "ls", "/root/kept", user="root")[0] == 0
+    assert run(bare_fleet.host(3), "docker", "pull", "-q", image(bare_fleet))[0] == 0
+    with psycopg.connect(bare_fleet.database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_up_makes_its_network_anew(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
+    for container in outer.containers():
+        container.kill()
+        container.wait()
+    outer.client.networks.get(fleet.layout.network).remove()
+    assert "host1: replaced" in fleet.up(3)
+    assert run(fleet.host(1), "docker", "pull", "-q", image(fleet))[0] == 0
+
+
+def test_up_puts_back_what_was_removed(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
+    outer.get("host2").remove(force=True)
+    outer.get("registry").remove(force=True)
+    (fleet.folder / "known_hosts").unlink()
+    assert sorted(fleet.up(3)) == ["host2: created", "known_hosts: written", "registry: created"]
+    assert run(fleet.host(2), "docker", "pull", "-q", image(fleet))[0] == 0
+
+
+def test_up_undoes_every_kind_of_outage_at_once(fleet: Fleet) -> None:
+    fleet.host(1).pause()
+    fleet.host(2).kill()
+    fleet.host(3).cut()
+    assert sorted(fleet.up(3)) == ["host1: unpaused", "host2: started", "host3: reconnected"]
+
+
+def test_another_fleet_stands_beside_shrinks_and_goes(fleet: Fleet) -> None:
+    with Fleet(fleet_name("beside")) as beside:
+        try:
+            beside.up(2)
+            assert not beside.layout.subnet.overlaps(fleet.layout.subnet)
+            assert [host.address for host in beside.hosts] != [h.address for h in fleet.hosts[:2]]
+            assert "host2: removed" in beside.up(1)
+            assert [host.name for host in beside.hosts] == ["host1"]
+            assert beside.registry != fleet.registry
+        finally:
+            beside.down()
+        assert not beside.folder.exists()
+        with pytest.raises(UsageError, match="is down"):
+            beside.status()
+        assert beside.down() == []
+    assert fleet.up(3) == []
+
+
+def test_a_fleet_of_another_checkout_is_left_alone(fleet: Fleet, tmp_path: Path) -> None:
+    with Fleet(fleet.name, root=tmp_path) as other:
+        for attempt in (lambda: other.up(1), other.down, other.status):
+            with pytest.raises(UsageError, match="belongs to"):
+                attempt()
+    assert len(fleet.hosts) == 3
+
+
+# What stands beside the hosts, and what is kept secret
+
+
+def test_the_database_answers_to_its_password_alone(fleet: Fleet) -> None:
+    with psycopg.connect(fleet.database_url) as connection:
+        row = connection.execute("SELECT current_user, current_database()").fetchone()
+    assert row == ("amani", "amani")
+    wrong = fleet.database_url.replace(fleet.credentials.database_password(), "wrong")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(wrong)
+
+
+def test_hosts_reach_the_database(fleet: Fleet, run: Run) -> None:
+    script = "exec 3<>/dev/tcp/$0/5432 && echo open"
+    assert run(fleet.host(1), "bash", "-c", script, str(fleet.layout.database)) == (0, "open\n")
+
+
+def test_secrets_are_in_no_description_of_a_container(fleet: Fleet, outer: OuterEngine) -> None:
+    secrets = [
+        fleet.credentials.database_password(),
+        fleet.credentials.secret_key(),
+        *fleet.credentials.identity().private.splitlines()[1:3],
+    ]
+    shown = json.dumps([container.attrs for container in outer.containers()])
+    assert DATABASE_IMAGE in shown
+    assert not [secret for secret in secrets if secret in shown]
+    assert fleet.credentials.identity().private not in repr(fleet.credentials.identity())
+
+
+def test_generated_files_are_the_owners_alone(fleet: Fleet) -> None:
+    assert stat.S_IMODE(fleet.folder.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in fleet.folder.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert {f"{fleet.name}.yml", f".env.{fleet.name}", "known_hosts", "id_ed25519"} <= set(modes)

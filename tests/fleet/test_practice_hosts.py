@@ -15,12 +15,15 @@ import paramiko
 import psycopg
 import pytest
 
-from deploy.errors import UsageError
+from deploy.environment import load
+from deploy.errors import DeployError, UsageError
 from deploy.fleet.engine import OuterEngine
 from deploy.fleet.environment import PROXY_IMAGE
 from deploy.fleet.fleet import Fleet
 from deploy.fleet.host import PracticeHost, answers, wait_for
 from deploy.fleet.members import DATABASE_IMAGE
+from deploy.hosts.connect import connect_all
+from deploy.secrets.sources import load_secrets
 
 from .conftest import fleet_name
 
@@ -174,6 +177,15 @@ def test_hardened_containers_run(fleet: Fleet, run: Run) -> None:
     argv = ["docker", "run", "--rm", *hardened, image(fleet), "sh", "-c", script]
     status, output = run(fleet.host(1), *argv)
     assert (status, output.split()) == (0, ["1", "1"])
+
+
+def test_deploy_enters_a_container_that_does_not_run_as_root(bare_fleet: Fleet, run: Run) -> None:
+    host = bare_fleet.host(1)
+    options = ["--detach", "--name=other", "--user=10001:10001", "--cap-drop=ALL"]
+    argv = ["docker", "run", *options, image(bare_fleet), "sleep", "600"]
+    status, output = run(host, *argv)
+    assert status == 0, output
+    assert run(host, "docker", "exec", "other", "id", "-u") == (0, "10001\n")
 
 
 def test_containers_outlive_a_restart_of_the_engine(bare_fleet: Fleet, run: Run) -> None:
@@ -376,3 +388,30 @@ def test_generated_files_are_the_owners_alone(fleet: Fleet) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in fleet.folder.iterdir()}
     assert set(modes.values()) == {0o600}
     assert {f"{fleet.name}.yml", f".env.{fleet.name}", "known_hosts", "id_ed25519"} <= set(modes)
+
+
+# As an environment
+
+
+def test_the_deployer_reads_a_fleet_like_any_environment(fleet: Fleet) -> None:
+    environment = load(fleet.name)
+    assert [host.name for host in environment.hosts_with("web")] == ["host1", "host2", "host3"]
+    assert [host.name for host in environment.hosts_with("worker")] == ["host3"]
+    assert {host.user for host in environment.hosts} == {"deploy"}
+    assert load_secrets(environment).values["DATABASE_URL"].reveal() == fleet.database_url
+    for name, host in connect_all(environment.hosts).items():
+        assert not isinstance(host, DeployError), host
+        try:
+            assert host.run(["hostname"]).text.strip() == name
+            assert host.engine.info()["LiveRestoreEnabled"] is True
+        finally:
+            host.close()
+
+
+def test_roles_are_as_asked_for(fleet: Fleet) -> None:
+    assert fleet.up(3, web=[1, 2]) == [f"{fleet.name}.yml: written"]
+    environment = load(fleet.name)
+    assert [host.name for host in environment.hosts_with("web")] == ["host1", "host2"]
+    assert [host.name for host in environment.hosts_with("worker")] == ["host3"]
+    with pytest.raises(UsageError, match="no host 4"):
+        fleet.up(3, workers=[4])

@@ -79,7 +79,6 @@ def _body(settings: ProxySettings, live: Slot | None) -> str:
 
 
 def _global(settings: ProxySettings) -> str:
-    # The socket belongs to root, the workers do not run as root: only an exec reaches it.
     return f"""\
     log stdout format raw local0 info
     # Where the engine allows fewer open files, fewer connections are better than no proxy.
@@ -88,7 +87,6 @@ def _global(settings: ProxySettings) -> str:
     hard-stop-after {_time(settings.timeouts.server + settings.timeouts.http_keep_alive)}
     user haproxy
     group haproxy
-    stats socket /run/haproxy.sock mode 600 level admin expose-fd listeners
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
 """
 

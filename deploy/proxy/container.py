@@ -23,7 +23,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from deploy.containers import CONFIG, ROLE
-from deploy.errors import EngineError, UsageError
+from deploy.errors import DeployError, EngineError, UsageError
 from deploy.facts import ProxyFacts, Slot
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.hosts.host import Host
@@ -119,14 +119,15 @@ def facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
 def ensure(host: Host, environment: Environment, live: Slot | None) -> Change:
     """Bring the proxy to its settings; `live` is the slot that it comes up with where it starts.
 
-    Idempotent. Raises `UsageError` with HAProxy's words where it does not accept the configuration
-    (nothing was changed then), `EngineError` where the engine refuses, such as for a port in use.
+    Idempotent. Raises `UsageError` with HAProxy's words where it does not accept the configuration,
+    `EngineError` where the engine refuses, such as for a port in use; what it had changed until
+    then is taken back.
     """
     settings = settings_of(environment)
-    engine, spec = host.engine, specification(settings)
+    engine = host.engine
     found = engine.inspect(settings.name)
     running = found is not None and bool(found["State"]["Running"])
-    same = found is not None and _labels(found).get(CONFIG) == spec.labels[CONFIG]
+    same = _labels(found).get(CONFIG) == specification(settings).labels[CONFIG]
     before = host.read_file(settings.path(CONFIGURATION))
     text = render(settings, live).encode()
     if running and same and before == text and facts(host, environment)[1]:
@@ -135,20 +136,35 @@ def ensure(host: Host, environment: Environment, live: Slot | None) -> Change:
     if host.read_file(settings.path(MAINTENANCE)) is None:
         host.write_file(settings.path(MAINTENANCE), b"")
     _check(host, settings, text, in_place=running and same)
-    host.write_file(settings.path(CONFIGURATION), text)
-    if running and same:
-        runtime.reload(engine, settings.name)
-        return Change("reloaded", before)
-    if not same:
-        engine.remove(settings.name)
-        engine.create(spec)
-    engine.start(settings.name)
-    _wait_until_it_answers(host, settings.name)
-    if found is None:
+    change = _change(found is not None, running, same, before, _labels(found))
+    try:
+        host.write_file(settings.path(CONFIGURATION), text)
+        _apply(host, settings, change)
+    except DeployError:
+        revert(host, environment, change)
+        raise
+    return change
+
+
+def _change(
+    present: bool, running: bool, same: bool, before: bytes | None, labels: Mapping[str, str]
+) -> Change:
+    if not present:
         return Change("created", before)
-    if same:
-        return Change("started", before)
-    return Change("recreated", before, _labels(found).get(SPECIFICATION))
+    if not same:
+        return Change("recreated", before, labels.get(SPECIFICATION))
+    return Change("reloaded" if running else "started", before)
+
+
+def _apply(host: Host, settings: ProxySettings, change: Change) -> None:
+    if change.kind == "reloaded":
+        runtime.reload(host.engine, settings.name)
+        return
+    if change.kind == "recreated":
+        host.engine.remove(settings.name)
+    if change.kind in ("created", "recreated"):
+        host.engine.create(specification(settings))
+    _start(host, settings.name)
 
 
 def revert(host: Host, environment: Environment, change: Change) -> None:
@@ -163,8 +179,7 @@ def revert(host: Host, environment: Environment, change: Change) -> None:
     if change.kind == "recreated" and change.specification is not None:
         engine.remove(settings.name)
         engine.create(_from_label(settings, change.specification))
-        engine.start(settings.name)
-        _wait_until_it_answers(host, settings.name)
+        _start(host, settings.name)
 
 
 def remove(host: Host, environment: Environment) -> None:
@@ -248,7 +263,9 @@ def _run_once(host: Host, settings: ProxySettings, argv: tuple[str, ...]) -> tup
         engine.remove(once.name)
 
 
-def _wait_until_it_answers(host: Host, name: str) -> None:
+def _start(host: Host, name: str) -> None:
+    """Start the container and wait until HAProxy answers."""
+    host.engine.start(name)
     deadline = time.monotonic() + _START_TIMEOUT
     while True:
         try:
@@ -264,8 +281,8 @@ def _wait_until_it_answers(host: Host, name: str) -> None:
             time.sleep(0.05)
 
 
-def _labels(found: Mapping[str, Any]) -> Mapping[str, str]:
-    return found["Config"]["Labels"] or {}
+def _labels(found: Mapping[str, Any] | None) -> Mapping[str, str]:
+    return (found["Config"]["Labels"] if found else None) or {}
 
 
 def _from_label(settings: ProxySettings, text: str) -> ContainerSpec:

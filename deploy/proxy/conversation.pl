@@ -17,11 +17,19 @@ my $STATE       = 'show servers state app;show stat app 4 -1';
 
 sub now { return (POSIX::times())[0] / $TICKS }
 
+# Through the master, to the worker that has the newest configuration: for a moment after a reload
+# the one before it still listens.
 sub ask {
-    my ($command, $path) = @_;
-    my $socket = IO::Socket::UNIX->new(Peer => $path || '/run/haproxy.sock')
+    my ($commands) = @_;
+    return master(join ';', map {"\@1 $_"} split /;/, $commands);
+}
+
+sub master {
+    my ($commands) = @_;
+    my $socket = IO::Socket::UNIX->new(Peer => '/run/master.sock')
         or die "HAProxy does not answer: $!\n";
-    print $socket "$command\n";
+    print $socket "$commands\n";
+    $socket->shutdown(1);    # it hangs up only when we do
     local $/;
     my $answer = <$socket>;
     $answer = '' unless defined $answer;
@@ -82,7 +90,7 @@ my %instructions = (
         my $content = <$file>;
         return defined $content ? $content : '';
     },
-    reload => sub { return ask('reload', '/run/master.sock') },
+    reload => sub { return master('reload') },
     # Refuses to go on where this slot is the only one that serves.
     spare => sub {
         my $servers = servers();

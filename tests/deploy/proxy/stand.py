@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,13 @@ class Stand:
     def profile(self) -> Profile:
         return Profile("127.0.0.1", self.port, rate=300, slow=2, timeout=10)
 
+    def boot_name(self, slot: Slot) -> str:
+        """The name of the upstream in a slot."""
+        return containers.slot_name(self.environment, "web", slot)
+
     def boot(self, slot: Slot) -> str:
         """Start an upstream in a slot."""
-        name = containers.slot_name(self.environment, "web", slot)
+        name = self.boot_name(slot)
         self.engine.ensure_network(
             containers.network_name(self.environment), self.environment.network.subnet, {}
         )
@@ -114,17 +119,29 @@ class Stand:
         proxy.shift(self.host, self.environment, slot)
 
     def ask(self, path: str = "/api/v1/ping", headers: Mapping[str, str] | None = None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", path, headers=dict(headers or {}))
-            response = connection.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
-        finally:
-            connection.close()
+        return _ask(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10), path, headers)
+
+    def ask_securely(self, authority: Path) -> Answer:
+        """Ask for a ping over TLS, trusting one certificate."""
+        context = ssl.create_default_context(cafile=authority)
+        port = self.environment.proxy.https_port
+        connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+        return _ask(connection, "/api/v1/ping", None)
 
     def clear(self) -> None:
         for slot in SLOTS:
-            self.engine.remove(containers.slot_name(self.environment, "web", slot))
+            self.engine.remove(self.boot_name(slot))
         proxy.remove(self.host, self.environment)
         self.engine.remove_network(containers.network_name(self.environment))
+
+
+def _ask(
+    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] | None
+) -> Answer:
+    try:
+        connection.request("GET", path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        connection.close()

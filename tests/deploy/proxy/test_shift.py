@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from deploy import proxy
 from deploy.bench.generator import load
 from deploy.facts import Slot, other
-from tests.deploy.proxy.stand import Stand, eventually
+from tests.deploy.proxy.stand import Answer, Stand, eventually
 
 pytestmark = pytest.mark.engine
 
@@ -80,9 +80,7 @@ def test_draining_waits_for_a_slow_request_but_not_for_idle_connections(stand: S
     stand.ask()
     assert proxy.wait_drained(stand.engine, stand.proxy, "blue", 5) == 0
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(stand.ask, "/api/v1/ping?delay_ms=2000")
-        eventually(lambda: proxy.read_servers(stand.engine, stand.proxy)["blue"].sessions == 1)
-        stand.serve_from("green")
+        slow = shift_in_the_middle_of_a_request(stand, pool)
 
         assert proxy.wait_drained(stand.engine, stand.proxy, "blue", 0) == 1
         assert stand.ask().slot == "green"
@@ -94,14 +92,22 @@ def test_draining_waits_for_a_slow_request_but_not_for_idle_connections(stand: S
 def test_retiring_ends_in_maintenance_even_with_a_request_left(stand: Stand) -> None:
     stand.serve_from("blue")
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(stand.ask, "/api/v1/ping?delay_ms=2000")
-        eventually(lambda: proxy.read_servers(stand.engine, stand.proxy)["blue"].sessions == 1)
-        stand.serve_from("green")
+        slow = shift_in_the_middle_of_a_request(stand, pool)
 
         assert proxy.retire(stand.engine, stand.proxy, "blue", 0.1) == 1
 
         assert proxy.read_servers(stand.engine, stand.proxy)["blue"].state == "maint"
         assert slow.result().slot == "blue"
+
+
+def shift_in_the_middle_of_a_request(stand: Stand, pool: ThreadPoolExecutor) -> Future[Answer]:
+    """Shift from blue to green while blue works on a request of five seconds."""
+    stand.boot("green")
+    assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 20, fresh=True).up
+    slow = pool.submit(stand.ask, "/api/v1/ping?delay_ms=5000")
+    eventually(lambda: proxy.read_servers(stand.engine, stand.proxy)["blue"].sessions == 1)
+    proxy.shift(stand.host, stand.environment, "green")
+    return slow
 
 
 @pytest.mark.parametrize("state", ["drain", "maint"])

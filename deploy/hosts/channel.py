@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paramiko
@@ -17,11 +17,15 @@ class Transport(paramiko.Transport):
 
     That is OpenSSH's extension `direct-streamlocal@openssh.com` (its PROTOCOL file, section 2.4),
     which Paramiko lacks (paramiko#544): the channel costs one round trip, no process on the other
-    side, and none of the server's MaxSessions.
+    side, and none of the server's MaxSessions. Of the server's keys, those of the same kind as
+    `host_keys` are asked for first.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, host_keys: Sequence[paramiko.PKey], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        kinds = {key.get_name() for key in host_keys}
+        options = self.get_security_options()
+        options.key_types = sorted(options.key_types, key=lambda kind: _key_kind(kind) not in kinds)
         self._opening = threading.local()
 
     def open_unix(self, path: str, timeout: float) -> paramiko.Channel:
@@ -44,6 +48,11 @@ class Transport(paramiko.Transport):
             data.add_string("")
             data.add_int(0)
         super()._send_user_message(data)  # type: ignore[misc]
+
+
+def _key_kind(algorithm: str) -> str:
+    """The kind of key that a signature algorithm belongs to (RFC 8332 gave RSA several)."""
+    return "ssh-rsa" if algorithm.startswith("rsa-sha2-") else algorithm
 
 
 class _ChannelReader(io.RawIOBase):

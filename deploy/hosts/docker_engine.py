@@ -27,11 +27,17 @@ _LOG = {"max-size": "10m", "max-file": "3"}
 
 
 class DockerEngine:
-    """An `Engine` whose connections `dial` opens; the first call negotiates the API version."""
+    """An `Engine` whose connections `dial` opens; the first call negotiates the API version.
 
-    def __init__(self, host: str, dial: Dial) -> None:
+    `why_lost` says why the transport below is gone, None while it is there.
+    """
+
+    def __init__(
+        self, host: str, dial: Dial, why_lost: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._host = host
         self._dial = dial
+        self._why_lost = why_lost
         self._connecting = threading.Lock()
         self._opened: Client | None = None
 
@@ -72,9 +78,10 @@ class DockerEngine:
         except (docker.errors.DockerException, ValueError) as error:
             raise self._refused(str(error)) from error
         except (requests.exceptions.RequestException, OSError, EOFError) as error:
-            why = "no answer in time" if timed_out(error) else error
+            words = "no answer in time" if timed_out(error) else str(error)
+            why = self._why_lost() or f"its Docker Engine stopped answering: {words}"
             raise HostUnreachable(
-                f"{self._host}: its Docker Engine stopped answering: {why}",
+                f"{self._host}: {why}",
                 hint="Run the command again when the host answers.",
                 host=self._host,
             ) from error

@@ -6,20 +6,19 @@ import base64
 import contextlib
 import logging
 import os
-import select
 import shlex
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any, cast
 
 import fabric
 import paramiko
 from paramiko.pkey import UnknownKeyType
 
-from deploy.errors import CommandFailed, HostKeyMismatch, HostUnreachable, UsageError
+from deploy.errors import CommandFailed, DeployError, HostKeyMismatch, HostUnreachable, UsageError
 from deploy.hosts.channel import ChannelSocket, Transport
 from deploy.hosts.docker_engine import DockerEngine
 from deploy.hosts.host import CommandResult, Endpoint
@@ -51,6 +50,20 @@ chmod -- "$2" "$temporary"; sync -- "$temporary"
 mv -fT -- "$temporary" "$1"; sync -- "$folder"
 trap - EXIT
 """
+
+
+class _PinnedKeys(paramiko.MissingHostKeyPolicy):
+    """Refuses every key but these. The client is given no known hosts of its own, so that it asks
+    here each time: its own table holds one key of a kind, and rotation needs the old and the new.
+    """
+
+    def __init__(self, keys: Sequence[paramiko.PKey]) -> None:
+        self._keys = keys
+
+    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
+        if key not in self._keys:
+            alike = [known for known in self._keys if known.get_name() == key.get_name()]
+            raise paramiko.BadHostKeyException(hostname, key, (alike or list(self._keys))[0])
 
 
 class SSHHost:
@@ -90,11 +103,12 @@ class SSHHost:
     def _connect(
         self, endpoint: Endpoint, gateway: SSHHost | None, opened: socket.socket | None
     ) -> fabric.Connection:
+        pinned = self._pinned(endpoint)
         options: dict[str, Any] = {
             "banner_timeout": self._timeout,
             "auth_timeout": self._timeout,
             "channel_timeout": self._timeout,
-            "transport_factory": Transport,
+            "transport_factory": partial(Transport, host_keys=pinned),
             **self._identity(endpoint),
         }
         if gateway is not None:
@@ -111,33 +125,47 @@ class SSHHost:
             connect_kwargs=options,
         )
         # Fabric accepts any key by default (fabric#2071).
-        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        known = connection.client.get_host_keys()
-        for name, key in self._pinned(endpoint):
-            known.add(name, key.get_name(), key)
-        where = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
+        connection.client.set_missing_host_key_policy(_PinnedKeys(pinned))
         try:
             connection.open()
-        except paramiko.BadHostKeyException as error:
-            connection.close()
-            self._refuse_key(where, error)
-        except paramiko.AuthenticationException as error:
-            connection.close()
-            raise HostUnreachable(
-                f"{self.name}: {where} accepts none of the keys that were offered ({error})",
-                hint=f"Offered was {self._offered(endpoint)}.",
-                host=self.name,
-            ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            connection.close()
-            raise HostUnreachable(
-                f"{self.name}: no SSH connection to {where}: {_words(error)}",
-                hint="Is the host up, is the address right, does a firewall stand between?",
-                host=self.name,
-            ) from error
+            transport = connection.client.get_transport()
+            greeted = transport is not None and transport.is_active()
+            connection.client.close()
+            raise self._not_opened(endpoint, error, greeted) from error
         return connection
 
-    def _pinned(self, endpoint: Endpoint) -> list[tuple[str, paramiko.PKey]]:
+    def _not_opened(self, endpoint: Endpoint, error: Exception, greeted: bool) -> DeployError:
+        where = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
+        if isinstance(error, paramiko.BadHostKeyException):
+            found, expected = error.key, error.expected_key
+            return HostKeyMismatch(
+                f"{self.name}: {where} shows another host key than the pinned one\n"
+                f"expected {expected.get_name()} {expected.fingerprint}\n"
+                f"found    {found.get_name()} {found.fingerprint}",
+                hint="If the host was installed anew, compare the found fingerprint with what "
+                "`ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` says on its console and pin the "
+                "new key. If not, someone may be in between: do not connect.",
+                host=self.name,
+            )
+        if isinstance(error, paramiko.AuthenticationException) or greeted:
+            offered = "what the SSH agent and ~/.ssh hold (`ssh-add -l` shows the agent's)"
+            if endpoint.identity_file is not None:
+                offered = (
+                    f"{endpoint.identity_file} (with a passphrase: only if the SSH agent holds it)"
+                )
+            return HostUnreachable(
+                f"{self.name}: {where} accepts none of the keys that were offered: {_words(error)}",
+                hint=f"Offered was {offered}.",
+                host=self.name,
+            )
+        return HostUnreachable(
+            f"{self.name}: no SSH connection to {where}: {_words(error)}",
+            hint="Is the host up, is the address right, does a firewall stand between?",
+            host=self.name,
+        )
+
+    def _pinned(self, endpoint: Endpoint) -> list[paramiko.PKey]:
         if not endpoint.host_keys:
             raise UsageError(
                 f"{self.name}: no host key is pinned for {endpoint.address}",
@@ -146,9 +174,7 @@ class SSHHost:
                 "`host_keys` in the environment's file.",
                 host=self.name,
             )
-        port = endpoint.port
-        name = endpoint.address if port == 22 else f"[{endpoint.address}]:{port}"
-        return [(name, self._public_key(line)) for line in endpoint.host_keys]
+        return [self._public_key(line) for line in endpoint.host_keys]
 
     def _public_key(self, line: str) -> paramiko.PKey:
         try:
@@ -179,24 +205,6 @@ class SSHHost:
             ) from error
         return {"pkey": key, "allow_agent": False, "look_for_keys": False}
 
-    @staticmethod
-    def _offered(endpoint: Endpoint) -> str:
-        if endpoint.identity_file is None:
-            return "what the SSH agent and ~/.ssh hold; `ssh-add -l` shows the agent's"
-        return f"{endpoint.identity_file} (with a passphrase: only if the SSH agent holds it)"
-
-    def _refuse_key(self, where: str, error: paramiko.BadHostKeyException) -> NoReturn:
-        found, expected = error.key, error.expected_key
-        raise HostKeyMismatch(
-            f"{self.name}: {where} shows another host key than the pinned one\n"
-            f"expected {expected.get_name()} {expected.fingerprint}\n"
-            f"found    {found.get_name()} {found.fingerprint}",
-            hint="If the host was installed anew, compare the found fingerprint with what "
-            "`ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` says on its console and pin the new "
-            "key. If not, someone may be in between: do not connect.",
-            host=self.name,
-        ) from error
-
     # -- the life of the transport ---------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -215,12 +223,15 @@ class SSHHost:
         self._transport.close()
 
     def _lost(self, cause: object = None) -> HostUnreachable:
-        why = self._why if not self._transport.is_active() or cause is None else _words(cause)
+        why = self._why_lost() or (_words(cause) if cause is not None else self._why)
         return HostUnreachable(
             f"{self.name}: {why}",
             hint="Nothing more was done there. Run the command again when the host answers.",
             host=self.name,
         )
+
+    def _why_lost(self) -> str | None:
+        return None if self._transport.is_active() else self._why
 
     @contextlib.contextmanager
     def _transport_errors(self) -> Iterator[None]:
@@ -266,7 +277,7 @@ class SSHHost:
                 return
             self._closed.set()
         self._why = "the connection was closed"
-        self._connection.close()
+        self._connection.client.close()
         if self._gateway is not None:
             self._gateway.close()
 
@@ -280,22 +291,24 @@ class SSHHost:
         timeout: float = 60.0,
         check: bool = True,
     ) -> CommandResult:
-        """As `Host.run`; status 124 or 137: it was killed past `timeout`, 255: by a signal."""
+        """As `Host.run`; status 124: it was killed past `timeout`, 255: by another signal."""
         # Closing a channel does not end the process behind it: coreutils' timeout does.
         limited = ["timeout", "-k", str(_KILL_AFTER), str(timeout), *argv]
         with self._session(timeout) as channel:
+            began = time.monotonic()
             channel.exec_command(shlex.join(limited))  # nosec B601 - quoted
             feeder = threading.Thread(target=_feed, args=(channel, stdin or b""), daemon=True)
             feeder.start()
             stdout, stderr, ended = _collect(channel, timeout + _KILL_AFTER + _GRACE)
-            status = channel.exit_status if channel.status_event.is_set() else -1
             # A lost connection closes its channels without the word "end of file".
             whole = channel.eof_received and self._transport.is_active()
+            status = channel.exit_status
         if not ended or (status == -1 and not whole):
             raise self._lost(f"no answer within {timeout:g} s" if not ended else None)
+        # Killing by force takes coreutils' timeout along: the server reports a signal then.
+        if status in (124, 137, -1) and time.monotonic() - began >= timeout:
+            status, stderr = 124, stderr + f"\nno end within {timeout:g} s".encode()
         status = 255 if status == -1 else status
-        if status in (124, 137):
-            stderr += f"\nno end within {timeout:g} s".encode()
         result = CommandResult(tuple(argv), status, stdout, stderr)
         if check and status != 0:
             output = (stderr or stdout).decode(errors="replace")
@@ -322,7 +335,7 @@ class SSHHost:
     @cached_property
     def engine(self) -> DockerEngine:
         """The host's Docker Engine."""
-        return DockerEngine(self.name, self._dial_engine)
+        return DockerEngine(self.name, self._dial_engine, self._why_lost)
 
     def _dial_engine(self, timeout: float) -> ChannelSocket:
         if self._engine_by_socket is not False:
@@ -376,22 +389,29 @@ def _feed(channel: paramiko.Channel, data: bytes) -> None:
 
 
 def _collect(channel: paramiko.Channel, timeout: float) -> tuple[bytes, bytes, bool]:
-    """Both outputs until they end, and whether they and the process ended within `timeout`."""
+    """Both outputs until they end, and whether the process ended within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     stdout, stderr = bytearray(), bytearray()
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
-        # Asked before reading: what was there when the end was seen is all there is.
-        over = channel.eof_received or channel.closed
-        while channel.recv_ready():
-            stdout += channel.recv(1 << 18)
-        while channel.recv_stderr_ready():
-            stderr += channel.recv_stderr(1 << 18)
-        if over:
-            break
+    # Not by polling `channel.fileno()`: with data on both outputs its pipe loses wake-ups.
+    errors = threading.Thread(
+        target=_drain, args=(channel, channel.recv_stderr, stderr, deadline), daemon=True
+    )
+    errors.start()
+    _drain(channel, channel.recv, stdout, deadline)
+    errors.join()
     ended = channel.status_event.wait(max(0.0, deadline - time.monotonic()))
     return bytes(stdout), bytes(stderr), ended
+
+
+def _drain(
+    channel: paramiko.Channel, read: Callable[[int], bytes], into: bytearray, deadline: float
+) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        while (left := deadline - time.monotonic()) > 0:
+            channel.settimeout(left)
+            if not (data := read(1 << 18)):
+                return
+            into += data
 
 
 def _words(error: object) -> str:

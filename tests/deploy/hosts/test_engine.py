@@ -1,0 +1,535 @@
+"""The engine's calls, on this machine's real engine, by each of the ways to reach it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import EngineError, HostUnreachable, UsageError
+from deploy.hosts.connect import connect
+from deploy.hosts.engine import ContainerSpec, Engine, Mount
+from deploy.hosts.host import Host
+from tests.deploy.hosts.conftest import Config, Server, wait_until
+
+pytestmark = pytest.mark.engine
+
+FOREVER = ("sh", "-c", "trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done")
+
+
+@pytest.fixture
+def engine(engine_host: Host) -> Engine:
+    """This machine's engine."""
+    return engine_host.engine
+
+
+def archive(**files: bytes) -> bytes:
+    """A tar archive of these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def spec(name: str, image: str) -> ContainerSpec:
+    """A container that runs until it is told to stop."""
+    return ContainerSpec(name=name, image=image, command=FOREVER, labels={"test": name})
+
+
+@pytest.fixture
+def running(engine: Engine, spec: ContainerSpec) -> str:
+    """The name of such a container, started."""
+    engine.create(spec)
+    engine.start(spec.name)
+    return spec.name
+
+
+def test_the_engine_says_what_it_is(engine: Engine) -> None:
+    assert engine.version()["Os"] == "linux"
+    assert engine.info()["OSType"] == "linux"
+
+
+def test_a_container_is_made_as_specified(
+    engine: Engine, spec: ContainerSpec, name: str, tmp_path: Path
+) -> None:
+    third = int(name[-2:], 16)
+    engine.ensure_network(name, f"10.213.{third}.0/24", {"test": name})
+    wanted = replace(
+        spec,
+        entrypoint=("sh", "-c"),
+        command=("id -u; cat /proc/self/status; sleep 60",),
+        environment={"PLAIN": "a b=c", "EMPTY": ""},
+        mounts=(Mount(str(tmp_path), "/run/secrets"), Mount(f"{name}-data", "/data", False)),
+        tmpfs={"/tmp": "rw,size=1m,mode=1777"},
+        network=name,
+        address=f"10.213.{third}.9",
+        ports={8000: ("127.0.0.1", 20000 + third)},
+        user="10001:10001",
+        memory=64 << 20,
+        cpus=0.5,
+        pids=20,
+        capabilities=("NET_BIND_SERVICE",),
+        stop_timeout=7,
+        healthcheck=False,
+    )
+    identifier = engine.create(wanted)
+    made = engine.inspect(name)
+    assert made and made["Id"] == identifier
+    config, host = made["Config"], made["HostConfig"]
+    assert config["Entrypoint"] == ["sh", "-c"]
+    assert config["Cmd"] == list(wanted.command or ())
+    assert {"PLAIN=a b=c", "EMPTY="} <= set(config["Env"])
+    assert config["Labels"] == {"test": name}
+    assert config["User"] == "10001:10001"
+    assert config["StopTimeout"] == 7
+    assert config["Healthcheck"] == {"Test": ["NONE"]}
+    assert host["CapDrop"] == ["ALL"]
+    assert [cap.removeprefix("CAP_") for cap in host["CapAdd"]] == ["NET_BIND_SERVICE"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    assert (host["Memory"], host["MemorySwap"]) == (64 << 20, 64 << 20)
+    assert (host["NanoCpus"], host["PidsLimit"]) == (500_000_000, 20)
+    assert host["Tmpfs"] == {"/tmp": "rw,size=1m,mode=1777"}
+    assert host["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["Init"] is False
+    assert host["PortBindings"] == {
+        "8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(20000 + third)}]
+    }
+    assert {(m["Destination"], m["Type"], m["RW"]) for m in made["Mounts"]} == {
+        ("/run/secrets", "bind", False),
+        ("/data", "volume", True),
+    }
+    engine.start(name)
+    started = engine.inspect(name)
+    assert started
+    network = started["NetworkSettings"]["Networks"][name]
+    assert network["IPAddress"] == wanted.address
+    wait_until(lambda: "CapBnd" in engine.logs(name))
+    printed = engine.logs(name, tail=200)
+    assert printed.startswith("10001\n")
+    assert "CapEff:\t0000000000000000" in printed
+    assert "NoNewPrivs:\t1" in printed
+
+
+def test_a_container_with_the_least_said(engine: Engine, name: str, image: str) -> None:
+    engine.create(ContainerSpec(name=name, image=image, command=("true",), restart="no"))
+    engine.start(name)
+    assert engine.wait(name, 20) == 0
+
+
+def test_hardening_can_be_turned_off(engine: Engine, spec: ContainerSpec) -> None:
+    engine.create(replace(spec, drop_capabilities=False, no_new_privileges=False, read_only=False))
+    made = engine.inspect(spec.name)
+    assert made
+    assert not made["HostConfig"]["CapDrop"]
+    assert not made["HostConfig"]["SecurityOpt"]
+    assert made["HostConfig"]["ReadonlyRootfs"] is False
+
+
+def test_containers_are_found_by_all_their_labels(
+    engine: Engine, spec: ContainerSpec, name: str
+) -> None:
+    engine.create(replace(spec, labels={"test": name, "slot": "blue"}))
+    assert [c["Labels"]["slot"] for c in engine.containers({"test": name})] == ["blue"]
+    assert len(engine.containers({"test": name, "slot": "blue"})) == 1
+    assert engine.containers({"test": name, "slot": "green"}) == []
+
+
+def test_a_taken_name_is_refused_in_the_engines_words(engine: Engine, spec: ContainerSpec) -> None:
+    engine.create(spec)
+    with pytest.raises(EngineError, match="is already in use by container") as caught:
+        engine.create(spec)
+    assert caught.value.status == 409
+
+
+def test_an_absent_image_is_refused_in_the_engines_words(
+    engine: Engine, spec: ContainerSpec
+) -> None:
+    with pytest.raises(EngineError, match="No such image: amani-test-none:1") as caught:
+        engine.create(replace(spec, image="amani-test-none:1"))
+    assert caught.value.status == 404
+
+
+def test_a_taken_port_is_refused_in_the_engines_words(
+    engine: Engine, spec: ContainerSpec, running: str
+) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        engine.create(replace(spec, name=f"{running}-2", ports={8000: ("127.0.0.1", port)}))
+        with pytest.raises(EngineError, match="address already in use"):
+            engine.start(f"{running}-2")
+
+
+def test_a_container_lives_and_dies(engine: Engine, running: str) -> None:
+    engine.start(running)
+    wait_until(lambda: (engine.inspect(running) or {})["State"]["Running"])
+    engine.stop(running, 20)
+    engine.stop(running, 20)
+    assert engine.wait(running, 5) == 3
+    assert engine.logs(running) == "bye\n"
+    engine.remove(running)
+    assert engine.inspect(running) is None
+    engine.remove(running)
+    engine.stop(running, 1)
+
+
+def test_a_container_that_does_not_listen_is_killed(engine: Engine, spec: ContainerSpec) -> None:
+    engine.create(replace(spec, command=("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")))
+    engine.start(spec.name)
+    engine.stop(spec.name, 1)
+    assert engine.wait(spec.name, 5) == 137
+
+
+def test_a_signal_reaches_the_first_process(engine: Engine, running: str) -> None:
+    engine.kill(running, "TERM")
+    assert engine.wait(running, 20) in (0, 3)
+    with pytest.raises(EngineError, match="No such container"):
+        engine.kill(f"{running}-none", "TERM")
+
+
+def test_a_running_container_is_removed_by_force_from_several_sides(
+    engine: Engine, running: str
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: engine.remove(running), range(4)))
+    assert engine.inspect(running) is None
+
+
+def test_waiting_has_an_end(engine: Engine, running: str) -> None:
+    with pytest.raises(EngineError, match="has not ended within 0.2 s"):
+        engine.wait(running, 0.2)
+    assert engine.inspect(running)
+
+
+# -- logs ---
+
+
+def test_logs_are_the_last_lines_of_both_outputs(engine: Engine, spec: ContainerSpec) -> None:
+    script = "seq 1 200; echo oops >&2"
+    engine.create(replace(spec, command=("sh", "-c", script), restart="no"))
+    engine.start(spec.name)
+    engine.wait(spec.name, 20)
+    lines = engine.logs(spec.name, tail=3).splitlines()
+    assert sorted(lines) == ["199", "200", "oops"]
+    assert len(engine.logs(spec.name).splitlines()) == 50
+
+
+def test_followed_logs_come_as_they_are_printed_and_end_with_the_container(
+    engine: Engine, spec: ContainerSpec
+) -> None:
+    script = "for i in 1 2 3; do echo out $i; echo err $i >&2; sleep 0.2; done; printf last"
+    engine.create(replace(spec, command=("sh", "-c", script), restart="no"))
+    engine.start(spec.name)
+    lines = list(engine.follow_logs(spec.name))
+    assert [line for line in lines if line.startswith(b"out")] == [b"out 1", b"out 2", b"out 3"]
+    assert [line for line in lines if line.startswith(b"err")] == [b"err 1", b"err 2", b"err 3"]
+    assert lines[-1] == b"last"
+
+
+def test_more_followers_than_connections_starve_nobody(engine: Engine, spec: ContainerSpec) -> None:
+    script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done"
+    engine.create(replace(spec, command=("sh", "-c", script)))
+    engine.start(spec.name)
+    followers = [engine.follow_logs(spec.name) for _ in range(3)]
+    for follower in followers:
+        assert next(follower).startswith(b"line")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: engine.inspect(spec.name), range(16)))
+    for follower in followers:
+        follower.close()  # type: ignore[attr-defined]
+    for _ in range(12):
+        with closing(engine.follow_logs(spec.name)) as again:  # type: ignore[type-var]
+            assert next(again)
+
+
+def test_the_logs_of_no_container(engine: Engine, name: str) -> None:
+    with pytest.raises(EngineError, match="No such container"):
+        engine.logs(name)
+    with pytest.raises(EngineError, match="No such container"):
+        next(engine.follow_logs(name))
+
+
+# -- commands and files in a container ---
+
+
+def test_a_command_runs_in_a_container_with_its_input(engine: Engine, running: str) -> None:
+    result = engine.run_in(running, ["cat"], stdin=b"show stat\n")
+    assert (result.status, result.output) == (0, "show stat\n")
+
+
+def test_a_command_in_a_container_without_input_reads_nothing(engine: Engine, running: str) -> None:
+    assert engine.run_in(running, ["cat"]).output == ""
+
+
+def test_a_commands_status_and_both_outputs_come_back(engine: Engine, running: str) -> None:
+    result = engine.run_in(running, ["sh", "-c", "echo out; echo err >&2; exit 9"])
+    assert result.status == 9
+    assert sorted(result.output.split()) == ["err", "out"]
+
+
+def test_much_goes_in_and_out_of_a_container_at_once(engine: Engine, running: str) -> None:
+    text = os.urandom(1 << 20).hex() * 4
+    assert engine.run_in(running, ["cat"], stdin=text.encode()).output == text
+
+
+def test_arguments_in_a_container_arrive_as_they_are(engine: Engine, running: str) -> None:
+    nasty = ["", "a b", "$HOME `id`", "'\"", ";exit 1", "ü\n"]
+    result = engine.run_in(running, ["printf", "%s|", *nasty])
+    assert result.output == "|".join(nasty) + "|"
+
+
+def test_a_command_that_takes_too_long_in_a_container(engine: Engine, running: str) -> None:
+    with pytest.raises(EngineError, match="has not ended within 0.3 s"):
+        engine.run_in(running, ["sleep", "60"], timeout=0.3)
+
+
+def test_a_program_that_is_not_there(engine: Engine, running: str) -> None:
+    try:
+        result = engine.run_in(running, ["no-such-program"])
+    except EngineError as error:
+        assert "no-such-program" in error.message
+    else:
+        assert result.status in (126, 127)
+        assert "no-such-program" in result.output
+
+
+def test_a_command_in_a_container_that_does_not_run(engine: Engine, spec: ContainerSpec) -> None:
+    engine.create(spec)
+    with pytest.raises(EngineError, match="is not running") as caught:
+        engine.run_in(spec.name, ["true"])
+    assert caught.value.status == 409
+    with pytest.raises(EngineError, match="No such container"):
+        engine.run_in(f"{spec.name}-none", ["true"])
+
+
+def test_commands_run_side_by_side_in_a_container(engine: Engine, running: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        outputs = pool.map(
+            lambda n: engine.run_in(running, ["cat"], stdin=str(n).encode()).output, range(8)
+        )
+        assert list(outputs) == [str(n) for n in range(8)]
+
+
+def test_files_go_into_a_container_before_it_starts(engine: Engine, spec: ContainerSpec) -> None:
+    engine.create(replace(spec, read_only=False, command=("sh", "-c", "cat /data/hello")))
+    engine.copy_into(spec.name, "/data", archive(hello=b"hi"))
+    engine.start(spec.name)
+    wait_until(lambda: engine.logs(spec.name).startswith("hi"))
+    engine.copy_into(spec.name, "/data", archive(large=bytes(3 << 20)))
+
+
+def test_files_go_into_a_volume_of_a_read_only_container(
+    engine: Engine, spec: ContainerSpec, name: str
+) -> None:
+    mounts = (Mount(f"{name}-data", "/data", read_only=False),)
+    engine.create(replace(spec, mounts=mounts))
+    engine.copy_into(name, "/data", archive(hello=b"hi"))
+    engine.start(name)
+    assert engine.run_in(name, ["cat", "/data/hello"]).output == "hi"
+    with pytest.raises(EngineError, match="read-only"):
+        engine.copy_into(name, "/", archive(hello=b"hi"))
+
+
+# -- images ---
+
+
+def test_an_image_is_shown_or_none(engine: Engine, image: str) -> None:
+    found = engine.image(image)
+    assert found and image in found["RepoTags"]
+    assert image in [tag for each in engine.images() for tag in each["RepoTags"] or []]
+    assert engine.image("amani-test-none:1") is None
+
+
+def test_an_image_in_use_stays(engine: Engine, spec: ContainerSpec, image: str) -> None:
+    tag = image.replace("hosts:", "hosts-again:")
+    subprocess.run(["docker", "tag", image, tag], check=True)
+    engine.create(replace(spec, image=tag))
+    assert engine.remove_image((engine.image(tag) or {})["Id"]) is False
+    engine.remove(spec.name)
+    assert engine.remove_image(tag) is True
+    assert engine.remove_image(tag) is True
+    assert engine.image(image)
+
+
+@pytest.fixture
+def pushed(registry: str, name: str, image: str) -> tuple[str, str]:
+    """Repository and digest of an image that only a registry has."""
+    repository = f"{registry}/{name}"
+    layer = subprocess.run(["docker", "create", image, "sh"], check=True, capture_output=True)
+    container = layer.stdout.decode().strip()
+    with_data = archive(blob=os.urandom(8 << 20))
+    subprocess.run(["docker", "cp", "-", f"{container}:/data"], input=with_data, check=True)
+    subprocess.run(
+        ["docker", "commit", container, f"{repository}:v1"], check=True, capture_output=True
+    )
+    subprocess.run(["docker", "rm", container], check=True, capture_output=True)
+    subprocess.run(["docker", "push", "--quiet", f"{repository}:v1"], check=True)
+    ask = ["docker", "inspect", "--format", "{{index .RepoDigests 0}}", f"{repository}:v1"]
+    digest = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run(["docker", "rmi", f"{repository}:v1"], check=True, capture_output=True)
+    return repository, digest.partition("@")[2]
+
+
+def test_an_image_is_pulled_by_digest_with_progress(
+    engine: Engine, pushed: tuple[str, str]
+) -> None:
+    repository, digest = pushed
+    assert engine.image(f"{repository}@{digest}") is None
+    news: list[tuple[int, int]] = []
+    engine.pull(repository, digest, progress=lambda done, known: news.append((done, known)))
+    assert engine.image(f"{repository}@{digest}")
+    assert news and news[-1][0] == news[-1][1] > 8 << 20
+    assert all(done <= known for done, known in news)
+    engine.pull(repository, digest)
+    engine.pull(repository, "v1")
+    assert engine.image(f"{repository}:v1")
+    assert engine.remove_image(f"{repository}:v1")
+    assert engine.remove_image(f"{repository}@{digest}")
+
+
+def test_an_image_that_no_registry_has(engine: Engine, registry: str, name: str) -> None:
+    with pytest.raises(EngineError, match="not found|unknown") as caught:
+        engine.pull(f"{registry}/{name}", f"sha256:{'0' * 64}")
+    assert caught.value.host
+
+
+def test_a_registry_that_does_not_answer(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="connection refused"):
+        engine.pull("127.0.0.1:1/none", "v1")
+
+
+def test_credentials_stay_out_of_the_error(engine: Engine) -> None:
+    with pytest.raises(EngineError) as caught:
+        engine.pull("127.0.0.1:1/none", "v1", credentials=("somebody", "s3cret-word"))
+    assert "s3cret-word" not in repr(caught.value) + caught.value.message
+
+
+# -- networks and volumes ---
+
+
+def test_a_network_is_made_once(engine: Engine, name: str) -> None:
+    subnet = f"10.214.{int(name[-2:], 16)}.0/24"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: engine.ensure_network(name, subnet, {"test": name}), range(4)))
+    engine.ensure_network(name, subnet, {"test": name})
+    listed = subprocess.run(
+        ["docker", "network", "ls", "-q", "--filter", f"name={name}"], capture_output=True
+    )
+    assert len(listed.stdout.split()) == 1
+    with pytest.raises(EngineError, match=f"network {name} has the subnet"):
+        engine.ensure_network(name, "10.215.0.0/24", {})
+    with pytest.raises(EngineError, match="overlaps"):
+        engine.ensure_network(f"{name}-2", subnet, {})
+    engine.remove_network(name)
+    engine.remove_network(name)
+
+
+def test_a_volume_goes_with_what_it_holds(engine: Engine, spec: ContainerSpec, name: str) -> None:
+    engine.create(replace(spec, mounts=(Mount(name, "/data", read_only=False),)))
+    with pytest.raises(EngineError, match="in use"):
+        engine.remove_volume(name)
+    engine.remove(name)
+    engine.remove_volume(name)
+    engine.remove_volume(name)
+
+
+# -- the way to the engine ---
+
+
+def test_parallel_calls_share_few_connections(new_sshd: Callable[..., Server]) -> None:
+    server = new_sshd("LogLevel DEBUG1")
+    host = connect(server.config)
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(lambda _: host.engine.info(), range(48)))
+    for n in range(8):
+        assert host.engine.inspect(f"amani-test-none-{n}") is None
+    assert 1 <= server.log().count("server_request_direct_streamlocal: originator") <= 4
+    assert server.log().count("Starting session") == 0
+    host.close()
+
+
+def test_without_forwarding_the_engines_own_client_is_the_way(
+    new_sshd: Callable[..., Server],
+) -> None:
+    server = new_sshd("DisableForwarding yes")
+    host = connect(server.config)
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(lambda _: host.engine.info(), range(32)))
+    # One more asks whether it works at all.
+    assert 1 <= server.log().count("Starting session") <= 5
+    host.close()
+
+
+def test_an_engine_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(HostUnreachable, match=f"no Docker Engine answers at {tmp_path}/none.sock"):
+        connect(Config(connection="local")).engine.version()
+
+
+def test_an_engine_that_is_not_there_over_ssh(
+    new_sshd: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deploy.hosts import ssh
+
+    monkeypatch.setattr(ssh, "ENGINE_SOCKET", str(tmp_path / "none.sock"))
+    server = new_sshd(f"SetEnv DOCKER_HOST=unix://{tmp_path}/none.sock")
+    host = connect(server.config)
+    with pytest.raises(HostUnreachable, match=r"Engine does not answer: .*none\.sock"):
+        host.engine.version()
+    assert host.run(["echo", "the host is fine"]).text == "the host is fine\n"
+    host.close()
+
+
+def test_the_local_engine_is_a_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
+    with pytest.raises(UsageError, match="not a Unix socket"):
+        connect(Config(connection="local")).engine.version()
+
+
+def test_a_dying_engine_is_an_unreachable_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    path = tmp_path / "engine.sock"
+    version = b'{"ApiVersion": "1.41"}'
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer_once() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(version)
+                connection.sendall(head + version)
+                connection.recv(65536)
+
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+        host = connect(Config(connection="local"))
+        with pytest.raises(HostUnreachable, match="stopped answering"):
+            host.engine.info()
+        thread.join()
+        host.close()

@@ -98,9 +98,10 @@ class ChannelSocket:
         """A buffered reader; closing it leaves the channel open."""
         return io.BufferedReader(_ChannelReader(self._channel))
 
-    def fileno(self) -> int:
-        """A descriptor that is readable when there is something to read."""
-        return self._channel.fileno()
+    def is_idle(self) -> bool:
+        """Whether it is open and nothing has come that was not read."""
+        channel = self._channel
+        return not (channel.closed or channel.eof_received or channel.recv_ready())
 
     def close(self) -> None:
         """Close the channel; safe to call twice, and from another thread than the reader's."""

@@ -38,7 +38,7 @@ class DockerEngine:
         self._host = host
         self._dial = dial
         self._why_lost = why_lost
-        self._connecting = threading.Lock()
+        self._connecting, self._networking = threading.Lock(), threading.Lock()
         self._opened: Client | None = None
 
     # -- connections and errors ------------------------------------------------------------------
@@ -238,14 +238,18 @@ class DockerEngine:
         login = {"username": credentials[0], "password": credentials[1]} if credentials else None
         client = self._streams
         layers: dict[str, tuple[int, int]] = {}
+        error = ""
         with self._errors():
-            news = client.pull(repository, digest, stream=True, auth_config=login, decode=True)
-            for item in news:
-                if "error" in item:
-                    raise self._refused(f"cannot pull {repository}@{digest}: {item['error']}")
+            # Read to its end, also past an error: the connection is free only then.
+            for item in client.pull(
+                repository, digest, stream=True, auth_config=login, decode=True
+            ):
+                error = item.get("error", error)
                 if progress is not None and _note_layer(layers, item):
                     done, known = (sum(column) for column in zip(*layers.values(), strict=True))
                     progress(done, known)
+        if error:
+            raise self._refused(f"cannot pull {repository} {digest}: {error}")
 
     def remove_image(self, reference: str) -> bool:
         """As `Engine.remove_image`."""
@@ -261,13 +265,17 @@ class DockerEngine:
 
     def ensure_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
         """As `Engine.ensure_network`."""
-        found = self._unless(404, lambda client: client.inspect_network(name))
-        if found is None:
-            self._unless(409, lambda client: _create_network(client, name, subnet, labels))
-            return
-        subnets = [pool.get("Subnet") for pool in found["IPAM"]["Config"] or []]
+        # The engine knows of the subnet before it knows the network: of two who make it at once,
+        # one is told that the subnet is taken by a network that is not there.
+        with self._networking:
+            found = self._unless(404, lambda client: client.inspect_network(name))
+            if found is None:
+                self._call(lambda client: _create_network(client, name, subnet, labels))
+                return
+        subnets = [str(pool.get("Subnet")) for pool in found["IPAM"]["Config"] or []]
         if subnet not in subnets:
-            raise self._refused(f"network {name} has the subnet {subnets}, not {subnet}")
+            words = f"network {name} has the subnet {', '.join(subnets) or 'none'}, not {subnet}"
+            raise self._refused(words)
 
     def remove_network(self, name: str) -> None:
         """As `Engine.remove_network`."""

@@ -55,6 +55,12 @@ class _Connection(urllib3.connection.HTTPConnection):
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else 60.0
         self.sock = self.dial(timeout)
 
+    @property
+    def is_connected(self) -> bool:
+        # A channel has no descriptor to poll, but knows by itself.
+        is_idle = getattr(self.sock, "is_idle", None)
+        return bool(is_idle()) if is_idle is not None else super().is_connected
+
 
 class _Pool(urllib3.HTTPConnectionPool):
     def __init__(self, dial: Dial, size: int, block: bool) -> None:

@@ -17,6 +17,8 @@ from deploy.tasks.surface import task
 )
 def bases(context: Context, names: list[str], force: bool = False) -> None:
     """Provide the base images: pulled, or made from Debian packages where Docker Hub is away."""
+    from deploy.engine_bootstrap import ensure_engine
     from deploy.images.bases import ensure_bases
 
+    ensure_engine()
     ensure_bases(names, force=force)

@@ -56,12 +56,12 @@ def known(packages: Sequence[str], purpose: str, announce: Announce = print) -> 
 def _apt(packages: Sequence[str], purpose: str) -> list[str]:
     """The start of an apt-get command line with the rights to install."""
     if shutil.which("apt-get") is None:
-        what = f"{purpose} needs {', '.join(packages)}, and there is no apt-get here to install it"
+        what = f"missing: {', '.join(packages)} ({purpose}), and there is no apt-get to install it"
         raise UsageError(what, hint="Install it with the means of this system.")
     options = ["-q", "-o", "DPkg::Lock::Timeout=120"]
     apt = privileged(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *options])
     if apt is None:
-        what = f"{purpose} needs {', '.join(packages)}, and installing packages needs root"
+        what = f"missing: {', '.join(packages)} ({purpose}), and installing packages needs root"
         raise UsageError(what, hint=_by_hand(packages))
     return apt
 

@@ -63,6 +63,12 @@ def _host_problems(
             f"the image is for {', '.join(platforms)}",
             "build the image for the host's platform (image.platform in the environment file)",
         )
+    if facts.database:
+        yield (
+            name,
+            f"the database does not answer from here: {facts.database}",
+            "look at the database and the way to it; DATABASE_URL says where it should be",
+        )
     if "web" in facts.roles and not facts.proxy.running:
         ports = (environment.proxy.http_port, environment.proxy.https_port)
         for port in ports:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from deploy import containers, journal, probe, proxy, secrets
 from deploy.errors import DeployError, HostUnreachable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from deploy.secrets import Secrets
 
 T = TypeVar("T")
+
+_POSTGRESQL = 5432
 
 # Everything that is asked of a host's own tools, in one round trip: sections between markers.
 _SECTIONS = ("clock", "disk", "ports", "journal")
@@ -83,13 +86,14 @@ def _at(document: Any, pointer: str) -> Any:
 def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -> HostFacts:
     engine = host.engine
     config = next(found for found in environment.hosts if found.name == host.name)
-    with ThreadPoolExecutor(max_workers=6) as pool:
+    with ThreadPoolExecutor(max_workers=7) as pool:
         script = pool.submit(_sections, environment, host)
         listed = pool.submit(engine.containers, {containers.ENVIRONMENT: environment.name})
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
         generation = pool.submit(_generation, environment, host, wanted)
         front = pool.submit(proxy.facts, host, environment)
+        database = pool.submit(_database_refusal, host, wanted)
         sections, skew = script.result()
         release = version.result()
         proxied, settled = front.result()
@@ -102,6 +106,7 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
             clock_skew=skew,
             busy_ports=frozenset(int(port, 16) for port in _LISTENING.findall(sections["ports"])),
             containers=tuple(sorted(map(_container, listed.result()), key=lambda c: c.name)),
+            database=database.result(),
             proxy=proxied,
             proxy_settled=settled,
             images=tuple(map(_image, images.result())),
@@ -114,6 +119,19 @@ def _generation(environment: Environment, host: Host, wanted: Secrets | None) ->
     if wanted is None or not wanted:
         return None
     return secrets.current_generation(host, environment, wanted) or ""
+
+
+def _database_refusal(host: Host, wanted: Secrets | None) -> str:
+    """Ask for the address in DATABASE_URL, where it is one that the host itself can look up: a
+    name without a dot may be known to the containers' network only.
+    """
+    secret = wanted.values.get("DATABASE_URL") if wanted else None
+    url = urlsplit(secret.reveal() if secret else "")
+    if not url.scheme.startswith("postgres") or "." not in (url.hostname or ""):
+        return ""
+    address, port = str(url.hostname), url.port or _POSTGRESQL
+    refusal = host.refusal(address, port)
+    return f"{address}:{port}: {refusal}" if refusal else ""
 
 
 def _sections(environment: Environment, host: Host) -> tuple[dict[str, str], float]:

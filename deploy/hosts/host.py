@@ -101,5 +101,10 @@ class Host(Protocol):
     def read_file(self, path: str) -> bytes | None:
         """The content of a file, or None where there is none."""
 
+    def refusal(self, address: str, port: int) -> str:
+        """Why no TCP connection can be made from this host to a port; empty where one can, or
+        where the host forbids to ask.
+        """
+
     def close(self) -> None:
         """End the transport; safe to call twice."""

@@ -101,6 +101,14 @@ class LocalHost:
         except OSError as error:
             raise CommandFailed(self.name, ("read", path), error.errno or 1, str(error)) from error
 
+    def refusal(self, address: str, port: int) -> str:
+        """As `Host.refusal`."""
+        try:
+            socket.create_connection((address, port), timeout=5.0).close()
+        except OSError as error:
+            return str(error)
+        return ""
+
     def close(self) -> None:
         """Close the engine's connections."""
         self.engine.close()

@@ -35,6 +35,9 @@ KEEPALIVE = 5.0
 SILENCE = 15.0
 """Every KEEPALIVE seconds the server is asked for an answer, which must come within SILENCE."""
 
+_PROHIBITED = 1
+"""The server's answer where forwarding is switched off (RFC 4254, section 5.1)."""
+
 _KILL_AFTER = 2.0
 _GRACE = 10.0
 
@@ -262,6 +265,18 @@ class SSHHost:
             return self._transport.open_channel(
                 "direct-tcpip", (address, port), ("", 0), timeout=self._timeout
             )
+
+    def refusal(self, address: str, port: int) -> str:
+        """As `Host.refusal`."""
+        try:
+            self._transport.open_channel(
+                "direct-tcpip", (address, port), ("", 0), timeout=self._timeout
+            ).close()
+        except paramiko.ChannelException as error:
+            return "" if error.code == _PROHIBITED else error.text
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._lost(error) from error
+        return ""
 
     def share(self) -> SSHHost:
         """The same host for one more user, each of whom closes it."""

@@ -309,6 +309,11 @@ class SSHHost:
         """As `Host.run`; status 124: it was killed past `timeout`, 255: by another signal."""
         # Closing a channel does not end the process behind it: coreutils' timeout does.
         limited = ["timeout", "-k", str(_KILL_AFTER), str(timeout), *argv]
+        command = shlex.join(limited)
+        if stdin is None:
+            # Not by an end of file of ours: where it crosses the end of a quick command, Paramiko
+            # may send it on a channel that is closed already, and sshd ends the connection.
+            command += " </dev/null"
         with self._session(timeout) as channel:
             began = time.monotonic()
             channel.exec_command(shlex.join(limited))  # nosec B601 - quoted

@@ -1,0 +1,287 @@
+"""The escrow: an agreement on milestones, and every way its money can go.
+
+An ``Escrow`` is a value: each action gives a new one and the ``Settlement``s that must be booked
+with it. What is allowed stands in two tables, ``AGREEMENT`` and ``WORK``, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+from amani_app.domain.errors import IllegalTransition, InvalidEscrow, NotYourPart
+from amani_app.domain.money import Money, total
+
+MOST_MILESTONES = 50
+WHOLE = 10_000
+"""Basis points in one."""
+
+
+class Party(enum.Enum):
+    """Who acts."""
+
+    CLIENT = "client"
+    FREELANCER = "freelancer"
+    ARBITER = "arbiter"
+    CLOCK = "clock"
+    """Nobody: the agreed days of silence are over."""
+
+
+class State(enum.Enum):
+    """Of the agreement."""
+
+    DRAFT = "draft"
+    ACCEPTED = "accepted"
+    FUNDED = "funded"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Work(enum.Enum):
+    """Of a milestone."""
+
+    PLANNED = "planned"
+    FUNDED = "funded"
+    SUBMITTED = "submitted"
+    CHANGES_REQUESTED = "changes-requested"
+    DISPUTED = "disputed"
+    RELEASED = "released"
+    REFUNDED = "refunded"
+    SPLIT = "split"
+    CANCELLED = "cancelled"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the milestone's money is held in this state."""
+        return self in HOLDING
+
+
+HOLDING = frozenset({Work.FUNDED, Work.SUBMITTED, Work.CHANGES_REQUESTED, Work.DISPUTED})
+
+_BOTH = frozenset({Party.CLIENT, Party.FREELANCER})
+_CLIENT, _FREELANCER = frozenset({Party.CLIENT}), frozenset({Party.FREELANCER})
+_ARBITER, _CLOCK = frozenset({Party.ARBITER}), frozenset({Party.CLOCK})
+
+Rule = tuple[frozenset[Party], t.Any]
+
+AGREEMENT: t.Mapping[tuple[State, str], tuple[frozenset[Party], State]] = {
+    (State.DRAFT, "accept"): (_FREELANCER, State.ACCEPTED),
+    (State.DRAFT, "cancel"): (_BOTH, State.CANCELLED),
+    (State.ACCEPTED, "fund"): (_CLIENT, State.FUNDED),
+    (State.ACCEPTED, "cancel"): (_BOTH, State.CANCELLED),
+    # The first asks, the other agrees: see `Escrow.cancel`.
+    (State.FUNDED, "cancel"): (_BOTH, State.CANCELLED),
+}
+"""(state, action) -> who may, and the state after."""
+
+WORK: t.Mapping[tuple[Work, str], tuple[frozenset[Party], Work]] = {
+    (Work.FUNDED, "submit"): (_FREELANCER, Work.SUBMITTED),
+    (Work.CHANGES_REQUESTED, "submit"): (_FREELANCER, Work.SUBMITTED),
+    (Work.SUBMITTED, "approve"): (_CLIENT, Work.RELEASED),
+    (Work.SUBMITTED, "reject"): (_CLIENT, Work.CHANGES_REQUESTED),
+    (Work.SUBMITTED, "expire"): (_CLOCK, Work.RELEASED),
+    (Work.FUNDED, "dispute"): (_BOTH, Work.DISPUTED),
+    (Work.SUBMITTED, "dispute"): (_BOTH, Work.DISPUTED),
+    (Work.CHANGES_REQUESTED, "dispute"): (_BOTH, Work.DISPUTED),
+    (Work.DISPUTED, "release"): (_ARBITER, Work.RELEASED),
+    (Work.DISPUTED, "refund"): (_ARBITER, Work.REFUNDED),
+    (Work.DISPUTED, "split"): (_ARBITER, Work.SPLIT),
+}
+"""(state, action) -> who may, and the state after."""
+
+
+@dataclass(frozen=True)
+class FeePolicy:
+    """What Amani keeps of each amount that a freelancer receives, in basis points."""
+
+    basis_points: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.basis_points <= WHOLE:
+            raise InvalidEscrow(f"a fee of {self.basis_points} basis points")
+
+    def divide(self, amount: Money) -> tuple[Money, Money]:
+        """*amount* as (what the freelancer gets, the fee)."""
+        net, fee = amount.allocate((WHOLE - self.basis_points, self.basis_points))
+        return net, fee
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """A piece of work and its price."""
+
+    id: str
+    title: str
+    amount: Money
+    due: date | None = None
+    state: Work = Work.PLANNED
+    submitted_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.amount.minor <= 0:
+            raise InvalidEscrow(f"the milestone {self.title!r} costs {self.amount}")
+        if not 0 < len(self.title.strip()) <= 200:
+            raise InvalidEscrow("a milestone needs a title of 1 to 200 characters")
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How a milestone's hold ends: the three parts add up to its amount."""
+
+    milestone: str
+    outcome: Work
+    to_freelancer: Money
+    to_client: Money
+    fee: Money
+
+
+@dataclass(frozen=True)
+class Escrow:
+    """The agreement of a client and a freelancer, and where it stands."""
+
+    id: str
+    title: str
+    client: str
+    freelancer: str
+    currency: str
+    fee: FeePolicy
+    silence: timedelta
+    """How long the client may stay silent on submitted work before it counts as approved."""
+    milestones: tuple[Milestone, ...]
+    state: State = State.DRAFT
+    cancel_asked_by: Party | None = None
+    version: int = 1
+    """Grows with every change; the ETag of the HTTP API."""
+
+    def __post_init__(self) -> None:
+        if self.client == self.freelancer:
+            raise InvalidEscrow("client and freelancer are the same person")
+        if not 0 < len(self.milestones) <= MOST_MILESTONES:
+            raise InvalidEscrow(f"an escrow has 1 to {MOST_MILESTONES} milestones")
+        if any(m.amount.currency != self.currency for m in self.milestones):
+            raise InvalidEscrow(f"every milestone is paid in {self.currency}")
+        if not timedelta(days=1) <= self.silence <= timedelta(days=60):
+            raise InvalidEscrow("the days of silence are 1 to 60")
+        if not 0 < len(self.title.strip()) <= 200:
+            raise InvalidEscrow("an escrow needs a title of 1 to 200 characters")
+
+    @property
+    def amount(self) -> Money:
+        """The price of everything."""
+        return total((m.amount for m in self.milestones), self.currency)
+
+    def party(self, user: str) -> Party | None:
+        """The part that *user* has in it."""
+        return {self.client: Party.CLIENT, self.freelancer: Party.FREELANCER}.get(user)
+
+    def milestone(self, id: str) -> Milestone:
+        """The milestone *id*. Raises ``KeyError``."""
+        return {m.id: m for m in self.milestones}[id]
+
+    def accept(self, by: Party) -> Escrow:
+        """The freelancer agrees."""
+        return self._moved(state=self._agreed("accept", by))
+
+    def fund(self, by: Party) -> Escrow:
+        """The client's money is held, all of it, a hold for each milestone."""
+        state = self._agreed("fund", by)
+        held = tuple(replace(m, state=Work.FUNDED) for m in self.milestones)
+        return self._moved(state=state, milestones=held)
+
+    def cancel(self, by: Party) -> tuple[Escrow, tuple[Settlement, ...]]:
+        """End it: alone before it is funded; afterwards when the other one has asked as well.
+
+        What is held then goes back to the client; what was released stays released. A disputed
+        milestone must be resolved first: an arbiter has it in hand.
+        """
+        state = self._agreed("cancel", by)
+        if self.state is State.FUNDED:
+            if any(m.state is Work.DISPUTED for m in self.milestones):
+                raise IllegalTransition("the escrow", "in dispute", "cancel", ["resolve"])
+            if self.cancel_asked_by in (None, by):
+                return self._moved(cancel_asked_by=by), ()
+        refunds = tuple(
+            self._settle(m, Work.REFUNDED, m.amount) for m in self.milestones if m.state.holds
+        )
+        after = {Work.PLANNED: Work.CANCELLED} | dict.fromkeys(HOLDING, Work.REFUNDED)
+        ended = tuple(replace(m, state=after.get(m.state, m.state)) for m in self.milestones)
+        return self._moved(state=state, milestones=ended, cancel_asked_by=None), refunds
+
+    def submit(self, id: str, by: Party, at: datetime) -> Escrow:
+        """The freelancer delivers a milestone; the client's days begin."""
+        return self._worked(id, "submit", by, submitted_at=at)
+
+    def reject(self, id: str, by: Party) -> Escrow:
+        """The client asks for changes."""
+        return self._worked(id, "reject", by, submitted_at=None)
+
+    def dispute(self, id: str, by: Party) -> Escrow:
+        """One of the two calls the arbiter; nothing moves until the ruling."""
+        return self._worked(id, "dispute", by)
+
+    def approve(self, id: str, by: Party) -> tuple[Escrow, Settlement]:
+        """The client is content: the freelancer is paid."""
+        return self._paid(id, "approve", by, to_client=0)
+
+    def expire(self, id: str, now: datetime) -> tuple[Escrow, Settlement]:
+        """The client stayed silent for the agreed days: as if approved.
+
+        Raises ``IllegalTransition`` while days are left.
+        """
+        found = self.milestone(id)
+        if found.submitted_at is not None and now < found.submitted_at + self.silence:
+            raise IllegalTransition("the milestone", "within its days", "expire", ["approve"])
+        return self._paid(id, "expire", Party.CLOCK, to_client=0)
+
+    def resolve(self, id: str, by: Party, to_client: int) -> tuple[Escrow, Settlement]:
+        """The arbiter rules: *to_client* basis points go back, the rest to the freelancer."""
+        if not 0 <= to_client <= WHOLE:
+            raise InvalidEscrow(f"the client's part is 0 to {WHOLE} basis points, not {to_client}")
+        ruling = {0: "release", WHOLE: "refund"}.get(to_client, "split")
+        return self._paid(id, ruling, by, to_client)
+
+    def allowed(self) -> frozenset[str]:
+        """The actions that the agreement's state has a rule for."""
+        return frozenset(action for state, action in AGREEMENT if state is self.state)
+
+    def _agreed(self, action: str, by: Party) -> State:
+        if (rule := AGREEMENT.get((self.state, action))) is None:
+            raise IllegalTransition("the escrow", self.state.value, action, self.allowed())
+        return t.cast(State, _permitted(rule, action, by))
+
+    def _worked(self, id: str, action: str, by: Party, **changes: t.Any) -> Escrow:
+        found = self.milestone(id)
+        if (rule := WORK.get((found.state, action))) is None:
+            allowed = (name for state, name in WORK if state is found.state)
+            raise IllegalTransition("the milestone", found.state.value, action, allowed)
+        done = replace(found, state=_permitted(rule, action, by), **changes)
+        milestones = tuple(done if m.id == id else m for m in self.milestones)
+        # Whoever asked to cancel asked about another state of the work.
+        over = not any(m.state.holds for m in milestones)
+        state = State.COMPLETED if over else self.state
+        return self._moved(state=state, milestones=milestones, cancel_asked_by=None)
+
+    def _paid(self, id: str, action: str, by: Party, to_client: int) -> tuple[Escrow, Settlement]:
+        after = self._worked(id, action, by)
+        found = after.milestone(id)
+        back, pay = found.amount.allocate((to_client, WHOLE - to_client))
+        return after, self._settle(found, found.state, back, pay)
+
+    def _settle(
+        self, milestone: Milestone, outcome: Work, back: Money, pay: Money | None = None
+    ) -> Settlement:
+        net, fee = self.fee.divide(pay or Money.zero(self.currency))
+        return Settlement(milestone.id, outcome, net, back, fee)
+
+    def _moved(self, **changes: t.Any) -> Escrow:
+        return replace(self, version=self.version + 1, **changes)
+
+
+def _permitted(rule: Rule, action: str, by: Party) -> t.Any:
+    parties, after = rule
+    if by not in parties:
+        names = " or ".join(sorted(party.value for party in parties))
+        raise NotYourPart(f"{action} belongs to the {names}")
+    return after

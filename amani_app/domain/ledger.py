@@ -1,0 +1,172 @@
+"""The ledger: double entry, append-only.
+
+Entries are signed, credit positive: a transaction's entries sum to zero in each currency, and so
+does the ledger. What Amani owes (wallets, holds, pay-outs under way, fees earned, suspense) has
+its normal side in credit; what it has (the mirror of the provider's wallet) in debit. A mistake is
+corrected by a reversing transaction, never by a change.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+from collections import Counter
+from dataclasses import dataclass
+
+from amani_app.domain.errors import LedgerError
+from amani_app.domain.money import Money
+
+
+class Side(enum.IntEnum):
+    """The sign of an account's normal balance."""
+
+    CREDIT = 1
+    DEBIT = -1
+
+
+class AccountKind(enum.Enum):
+    """What an account is for."""
+
+    WALLET = "wallet"
+    """A user's money, free to spend or withdraw."""
+    HOLD = "hold"
+    """A milestone's money, held until it is released, refunded or split."""
+    TRANSIT = "transit"
+    """Money on its way out, until the provider says that it arrived."""
+    FEES = "fees"
+    PROVIDER = "provider"
+    """The mirror of our wallet at the payment provider."""
+    SUSPENSE = "suspense"
+    """Money that came in and cannot be attributed: over- and underpayments."""
+
+    @property
+    def side(self) -> Side:
+        """Where its balance normally stands."""
+        return Side.DEBIT if self is AccountKind.PROVIDER else Side.CREDIT
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it has a stored balance that may never be below zero.
+
+        The others are house accounts: many transactions meet there, so they keep no balance row
+        for them to queue at; their balance is the sum of their entries.
+        """
+        return self in (AccountKind.WALLET, AccountKind.HOLD)
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account in one currency; ``owner`` is the user or milestone, empty for the house."""
+
+    kind: AccountKind
+    currency: str
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.owner) is not self.kind.guarded:
+            raise LedgerError(f"a {self.kind.value} account has owner {self.owner!r}")
+        Money.zero(self.currency)
+
+    @property
+    def id(self) -> str:
+        """Its name, and its place in the one order in which accounts are locked."""
+        return ":".join(filter(None, (self.kind.value, self.owner, self.currency)))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: *amount* credited (positive) or debited (negative)."""
+
+    account: Account
+    amount: Money
+
+    def __post_init__(self) -> None:
+        if self.account.currency != self.amount.currency:
+            raise LedgerError(f"{self.amount} does not belong on {self.account.id}")
+        if not self.amount:
+            raise LedgerError(f"an entry of nothing on {self.account.id}")
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """Entries that happen together or not at all.
+
+    ``reason`` says what it is and ``reference`` what it is about; the two together are unique, so
+    that nothing is booked twice. ``settles`` names the pending transfer that this one posts.
+    """
+
+    id: str
+    reason: str
+    reference: str
+    entries: tuple[Entry, ...]
+    settles: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.entries) < 2:
+            raise LedgerError(f"{self.reason}: a transaction has two entries at least")
+        if len({entry.account for entry in self.entries}) < len(self.entries):
+            raise LedgerError(f"{self.reason}: an account appears twice")
+        if wrong := {c: s for c, s in sums(self.entries).items() if s}:
+            raise LedgerError(f"{self.reason}: the entries do not sum to zero: {wrong}")
+
+    def reversed(self, id: str) -> Transaction:
+        """The transaction that undoes this one."""
+        undone = tuple(Entry(e.account, -e.amount) for e in self.entries)
+        return Transaction(id, f"reverse-{self.reason}", self.reference, undone)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A transfer in waiting: *amount* of *account* is reserved until it is posted or voided."""
+
+    id: str
+    reason: str
+    reference: str
+    account: Account
+    amount: Money
+
+    def __post_init__(self) -> None:
+        if not self.account.kind.guarded or self.account.currency != self.amount.currency:
+            raise LedgerError(f"{self.amount} cannot be reserved on {self.account.id}")
+        if self.amount.minor <= 0:
+            raise LedgerError(f"{self.reason}: {self.amount} cannot be reserved")
+
+    def post(self, id: str, to: t.Sequence[Entry]) -> Transaction:
+        """The transaction that settles it, crediting *to* with all of it."""
+        debit = Entry(self.account, -self.amount)
+        return Transaction(id, self.reason, self.reference, (debit, *to), settles=self.id)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Of a guarded account: what it holds, and how much of that is reserved."""
+
+    posted: Money
+    reserved: Money
+
+    @property
+    def available(self) -> Money:
+        """What may be spent."""
+        return self.posted - self.reserved
+
+
+def sums(entries: t.Iterable[Entry]) -> dict[str, int]:
+    """The sum of *entries* in minor units, by currency."""
+    found: Counter[str] = Counter()
+    for entry in entries:
+        found[entry.amount.currency] += entry.amount.minor
+    return dict(found)
+
+
+def move(
+    id: str, reason: str, reference: str, source: Account, *targets: tuple[Account, Money]
+) -> Transaction:
+    """A transaction that debits *source* and credits *targets*; a target of nothing is left out.
+
+    Raises ``LedgerError`` when nothing at all moves.
+    """
+    credits = [Entry(account, amount) for account, amount in targets if amount]
+    whole = sum((entry.amount for entry in credits), Money.zero(source.currency))
+    if not whole:
+        raise LedgerError(f"{reason}: nothing moves")
+    return Transaction(id, reason, reference, (Entry(source, -whole), *credits))

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amani_app.domain.errors import DomainError, IllegalTransition, InvalidEscrow, NotYourPart
+from amani_app.domain.escrow import (
+    AGREEMENT,
+    WORK,
+    Escrow,
+    FeePolicy,
+    Milestone,
+    Party,
+    Settlement,
+    State,
+    Work,
+)
+from amani_app.domain.money import Money
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+FREE, CLIENT, ARBITER = Party.FREELANCER, Party.CLIENT, Party.ARBITER
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+def draft(*amounts: int, bps: int = 500) -> Escrow:
+    return Escrow(
+        id="e1",
+        title="A shop",
+        client="ada",
+        freelancer="ben",
+        currency="NGN",
+        fee=FeePolicy(bps),
+        silence=timedelta(days=7),
+        milestones=tuple(
+            Milestone(f"m{i}", f"Part {i}", ngn(a)) for i, a in enumerate(amounts or (10_000,), 1)
+        ),
+    )
+
+
+def funded(*amounts: int, bps: int = 500) -> Escrow:
+    return draft(*amounts, bps=bps).accept(FREE).fund(CLIENT)
+
+
+def in_state(work: Work) -> Escrow:
+    """An escrow with one more milestone, so that it does not complete."""
+    escrow = funded(10_000, 1)
+    stated = replace(escrow.milestones[0], state=work, submitted_at=NOW)
+    return replace(escrow, milestones=(stated, escrow.milestones[1]))
+
+
+AGREEMENT_ACTIONS: dict[str, t.Callable[[Escrow, Party], object]] = {
+    "accept": Escrow.accept,
+    "fund": Escrow.fund,
+    "cancel": Escrow.cancel,
+}
+WORK_ACTIONS: dict[str, t.Callable[[Escrow, Party], object]] = {
+    "submit": lambda e, by: e.submit("m1", by, NOW),
+    "approve": lambda e, by: e.approve("m1", by),
+    "reject": lambda e, by: e.reject("m1", by),
+    "dispute": lambda e, by: e.dispute("m1", by),
+    "expire": lambda e, by: e.expire("m1", NOW + timedelta(days=7)),
+    "release": lambda e, by: e.resolve("m1", by, 0),
+    "refund": lambda e, by: e.resolve("m1", by, 10_000),
+    "split": lambda e, by: e.resolve("m1", by, 4_000),
+}
+
+
+@pytest.mark.parametrize("party", Party)
+@pytest.mark.parametrize("action", AGREEMENT_ACTIONS)
+@pytest.mark.parametrize("state", State)
+def test_the_agreement_follows_its_table(state: State, action: str, party: Party) -> None:
+    escrow = replace(draft(), state=state)
+    do = AGREEMENT_ACTIONS[action]
+    rule = AGREEMENT.get((state, action))
+    if rule is None:
+        with pytest.raises(IllegalTransition) as caught:
+            do(escrow, party)
+        assert caught.value.allowed == tuple(sorted(escrow.allowed()))
+    elif party not in rule[0]:
+        with pytest.raises(NotYourPart):
+            do(escrow, party)
+    else:
+        do(escrow, party)
+
+
+@pytest.mark.parametrize("party", Party)
+@pytest.mark.parametrize("action", WORK_ACTIONS)
+@pytest.mark.parametrize("state", Work)
+def test_a_milestone_follows_its_table(state: Work, action: str, party: Party) -> None:
+    escrow, do = in_state(state), WORK_ACTIONS[action]
+    rule = WORK.get((state, action))
+    if rule is None:
+        with pytest.raises(IllegalTransition) as caught:
+            do(escrow, party)
+        assert caught.value.state == state.value
+        assert set(caught.value.allowed) == {a for s, a in WORK if s is state}
+    elif party not in rule[0] and action != "expire":
+        with pytest.raises(NotYourPart):
+            do(escrow, party)
+    else:
+        done = do(escrow, party)
+        after = done[0] if isinstance(done, tuple) else done
+        assert isinstance(after, Escrow)
+        assert after.milestone("m1").state is rule[1]
+        assert after.version == escrow.version + 1
+
+
+def test_every_held_state_has_a_way_out() -> None:
+    """No money can be stranded: each holding state leads to an end by the tables alone."""
+    ends = {Work.RELEASED, Work.REFUNDED, Work.SPLIT}
+    for start in Work:
+        seen, todo = set(), [start]
+        while todo:
+            state = todo.pop()
+            seen.add(state)
+            todo += [
+                after for (s, _), (_, after) in WORK.items() if s is state and after not in seen
+            ]
+        assert bool(seen & ends) is (start.holds or start in ends)
+
+
+@given(
+    st.integers(1, 10**12),
+    st.integers(0, 10_000),
+    st.integers(0, 10_000),
+)
+def test_every_ruling_pays_out_exactly_what_was_held(amount: int, bps: int, back: int) -> None:
+    _, paid = funded(amount, bps=bps).dispute("m1", CLIENT).resolve("m1", ARBITER, back)
+    assert paid.to_client + paid.to_freelancer + paid.fee == ngn(amount)
+    assert min(paid.to_client, paid.to_freelancer, paid.fee) >= ngn(0)
+
+
+def test_an_approval_pays_the_freelancer_less_the_fee() -> None:
+    escrow = funded(10_000).submit("m1", FREE, NOW)
+    after, paid = escrow.approve("m1", CLIENT)
+    assert paid == Settlement("m1", Work.RELEASED, ngn(9_500), ngn(0), ngn(500))
+    assert after.state is State.COMPLETED
+
+
+def test_a_refund_costs_no_fee() -> None:
+    _, paid = funded(10_000).dispute("m1", FREE).resolve("m1", ARBITER, 10_000)
+    assert (paid.to_client, paid.to_freelancer, paid.fee) == (ngn(10_000), ngn(0), ngn(0))
+
+
+def test_the_escrow_is_complete_when_the_last_milestone_is() -> None:
+    escrow = funded(1_000, 2_000).submit("m1", FREE, NOW).submit("m2", FREE, NOW)
+    escrow, _ = escrow.approve("m1", CLIENT)
+    assert escrow.state is State.FUNDED
+    escrow, _ = escrow.approve("m2", CLIENT)
+    assert escrow.state is State.COMPLETED
+
+
+def test_silence_counts_as_approval_after_the_agreed_days_and_not_before() -> None:
+    escrow = funded().submit("m1", FREE, NOW)
+    with pytest.raises(IllegalTransition, match="within its days"):
+        escrow.expire("m1", NOW + timedelta(days=7) - timedelta(seconds=1))
+    after, paid = escrow.expire("m1", NOW + timedelta(days=7))
+    assert (after.state, paid.to_freelancer) == (State.COMPLETED, ngn(9_500))
+
+
+def test_changes_start_the_days_again() -> None:
+    later = NOW + timedelta(days=6)
+    escrow = funded().submit("m1", FREE, NOW).reject("m1", CLIENT)
+    assert escrow.milestone("m1").submitted_at is None
+    assert escrow.submit("m1", FREE, later).milestone("m1").submitted_at == later
+
+
+def test_before_funding_one_may_cancel_alone_and_nothing_moves() -> None:
+    escrow, refunds = draft().accept(FREE).cancel(CLIENT)
+    assert (escrow.state, refunds) == (State.CANCELLED, ())
+    assert escrow.milestone("m1").state is Work.CANCELLED
+
+
+def test_after_funding_it_takes_both() -> None:
+    escrow = funded(1_000, 2_000).submit("m1", FREE, NOW)
+    escrow, _ = escrow.approve("m1", CLIENT)
+    asked, refunds = escrow.cancel(FREE)
+    assert (asked.state, asked.cancel_asked_by, refunds) == (State.FUNDED, FREE, ())
+    again, refunds = asked.cancel(FREE)
+    assert (again.state, refunds) == (State.FUNDED, ())
+    ended, refunds = again.cancel(CLIENT)
+    assert ended.state is State.CANCELLED
+    assert [(r.milestone, r.to_client, r.fee) for r in refunds] == [("m2", ngn(2_000), ngn(0))]
+    assert [m.state for m in ended.milestones] == [Work.RELEASED, Work.REFUNDED]
+
+
+def test_a_wish_to_cancel_is_void_once_the_work_moves_on() -> None:
+    asked, _ = funded().cancel(CLIENT)
+    moved = asked.submit("m1", FREE, NOW)
+    assert moved.cancel_asked_by is None
+    still, refunds = moved.cancel(FREE)
+    assert (still.state, refunds) == (State.FUNDED, ())
+
+
+def test_a_dispute_must_be_resolved_before_a_cancellation() -> None:
+    with pytest.raises(IllegalTransition, match="in dispute"):
+        funded().dispute("m1", FREE).cancel(CLIENT)
+
+
+def wrong(**changes: t.Any) -> t.Callable[[], object]:
+    return lambda: replace(draft(), **changes)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        wrong(freelancer="ada"),
+        wrong(milestones=()),
+        wrong(milestones=tuple(Milestone(f"m{i}", "x", ngn(1)) for i in range(51))),
+        wrong(milestones=(Milestone("m", "x", Money(1, "USD")),)),
+        wrong(silence=timedelta(hours=23)),
+        wrong(silence=timedelta(days=61)),
+        wrong(title=" "),
+        lambda: Milestone("m", "x", ngn(0)),
+        lambda: Milestone("m", "", ngn(1)),
+        lambda: FeePolicy(-1),
+        lambda: FeePolicy(10_001),
+        lambda: funded().dispute("m1", FREE).resolve("m1", ARBITER, 10_001),
+    ],
+)
+def test_what_cannot_be_agreed_on_is_refused(make: t.Callable[[], object]) -> None:
+    with pytest.raises(InvalidEscrow):
+        make()
+
+
+def test_an_unknown_milestone_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        funded().submit("nothing", FREE, NOW)
+
+
+def test_errors_have_one_base_and_a_stable_code() -> None:
+    codes = [error.code for error in DomainError.__subclasses__()]
+    assert len(set(codes)) == len(codes)
+
+
+def test_parties_are_found_by_user() -> None:
+    escrow = draft()
+    assert [escrow.party(u) for u in ("ada", "ben", "eve")] == [CLIENT, FREE, None]
+    assert escrow.amount == ngn(10_000)

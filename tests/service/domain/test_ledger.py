@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amani_app.domain.errors import LedgerError
+from amani_app.domain.ledger import (
+    Account,
+    AccountKind,
+    Balance,
+    Entry,
+    Pending,
+    Side,
+    Transaction,
+    move,
+    sums,
+)
+from amani_app.domain.money import Money
+
+ADA = Account(AccountKind.WALLET, "NGN", "ada")
+BEN = Account(AccountKind.WALLET, "NGN", "ben")
+FEES = Account(AccountKind.FEES, "NGN")
+TRANSIT = Account(AccountKind.TRANSIT, "NGN")
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
+def test_a_move_balances_and_so_does_its_reversal(amounts: list[int]) -> None:
+    targets = [(Account(AccountKind.WALLET, "NGN", f"u{i}"), ngn(a)) for i, a in enumerate(amounts)]
+    booked = move("t1", "pay", "r1", ADA, *targets)
+    assert sums(booked.entries) == {"NGN": 0}
+    undone = booked.reversed("t2")
+    for there, back in zip(booked.entries, undone.entries, strict=True):
+        assert there.account == back.account
+        assert not there.amount + back.amount
+
+
+def test_a_target_of_nothing_is_left_out() -> None:
+    booked = move("t", "pay", "r", ADA, (BEN, ngn(10)), (FEES, ngn(0)))
+    assert [e.account for e in booked.entries] == [ADA, BEN]
+
+
+def test_nothing_cannot_move() -> None:
+    with pytest.raises(LedgerError, match="nothing moves"):
+        move("t", "pay", "r", ADA, (BEN, ngn(0)))
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ([], "two entries"),
+        ([(ADA, -5), (BEN, 4)], "sum to zero"),
+        ([(ADA, -5), (ADA, 5)], "appears twice"),
+    ],
+)
+def test_what_does_not_balance_is_no_transaction(
+    entries: list[tuple[Account, int]], why: str
+) -> None:
+    with pytest.raises(LedgerError, match=why):
+        Transaction("t", "pay", "r", tuple(Entry(a, ngn(m)) for a, m in entries))
+
+
+def test_each_currency_balances_for_itself() -> None:
+    dollars = Account(AccountKind.WALLET, "USD", "ada")
+    with pytest.raises(LedgerError, match="sum to zero"):
+        Transaction("t", "swap", "r", (Entry(ADA, ngn(-5)), Entry(dollars, Money(5, "USD"))))
+
+
+def test_an_entry_is_something_in_the_account_s_currency() -> None:
+    with pytest.raises(LedgerError, match="does not belong"):
+        Entry(ADA, Money(1, "USD"))
+    with pytest.raises(LedgerError, match="of nothing"):
+        Entry(ADA, ngn(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner"), [(AccountKind.WALLET, ""), (AccountKind.HOLD, ""), (AccountKind.FEES, "ada")]
+)
+def test_people_own_wallets_and_the_house_the_rest(kind: AccountKind, owner: str) -> None:
+    with pytest.raises(LedgerError):
+        Account(kind, "NGN", owner)
+
+
+def test_only_the_provider_s_mirror_stands_in_debit() -> None:
+    assert {kind for kind in AccountKind if kind.side is Side.DEBIT} == {AccountKind.PROVIDER}
+
+
+def test_a_pending_transfer_posts_all_of_what_it_reserved() -> None:
+    pending = Pending("p", "withdraw", "w1", ADA, ngn(100))
+    posted = pending.post("t", [Entry(TRANSIT, ngn(90)), Entry(FEES, ngn(10))])
+    assert posted.settles == "p"
+    assert posted.entries[0] == Entry(ADA, ngn(-100))
+    with pytest.raises(LedgerError, match="sum to zero"):
+        pending.post("t", [Entry(TRANSIT, ngn(99))])
+
+
+@pytest.mark.parametrize(
+    ("account", "amount"), [(FEES, ngn(1)), (ADA, ngn(0)), (ADA, ngn(-1)), (ADA, Money(1, "USD"))]
+)
+def test_only_something_of_a_guarded_account_can_be_reserved(
+    account: Account, amount: Money
+) -> None:
+    with pytest.raises(LedgerError):
+        Pending("p", "withdraw", "w1", account, amount)
+
+
+def test_what_is_reserved_is_not_available() -> None:
+    assert Balance(ngn(100), ngn(30)).available == ngn(70)
+
+
+def test_account_names_tell_kind_owner_and_currency() -> None:
+    assert (ADA.id, FEES.id) == ("wallet:ada:NGN", "fees:NGN")

@@ -316,9 +316,9 @@ class SSHHost:
             command += " </dev/null"
         with self._session(timeout) as channel:
             began = time.monotonic()
-            channel.exec_command(shlex.join(limited))  # nosec B601 - quoted
-            feeder = threading.Thread(target=_feed, args=(channel, stdin or b""), daemon=True)
-            feeder.start()
+            channel.exec_command(command)  # nosec B601 - quoted
+            if stdin is not None:
+                threading.Thread(target=_feed, args=(channel, stdin), daemon=True).start()
             stdout, stderr, ended = _collect(channel, timeout + _KILL_AFTER + _GRACE)
             # A lost connection closes its channels without the word "end of file".
             whole = channel.eof_received and self._transport.is_active()

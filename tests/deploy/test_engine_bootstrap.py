@@ -87,7 +87,9 @@ def unprivileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("sudo", [{}, {"sudo": "exit 1"}])
 def test_without_the_rights_it_says_what_to_type(unprivileged, sudo):
     unprivileged(apt_get="exit 1", dpkg_query="exit 1", **sudo)
-    with pytest.raises(UsageError, match=r"missing: tool \(the tests\), and installing .* root") as caught:
+    with pytest.raises(
+        UsageError, match=r"missing: tool \(the tests\), and installing .* root"
+    ) as caught:
         system_packages.ensure(["tool"], "the tests")
     assert caught.value.hint == "Type: sudo apt-get update && sudo apt-get install tool"
 

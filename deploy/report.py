@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deploy.operations.deploy import Result
     from deploy.operations.rollback import Target
     from deploy.operations.status import Status
+    from deploy.release import Release
 
 
 class Report:
@@ -61,6 +62,24 @@ class Report:
                     "go back": f"invoke rollback --env={name}",
                 },
             )
+
+    def show_start(self, result: Result) -> None:
+        """Where the service answers on this machine, and what to try next."""
+        name, url = result.environment.name, result.environment.url
+        self._console.show_summary(
+            f"{result.plan.version} serves {url}",
+            {
+                "took": f"{result.seconds:.1f} s",
+                "ask it": f"curl {url}/api/v1/health",
+                "look": f"./inv status --env={name}",
+                "ship a change": f"./inv deploy --env={name}",
+            },
+        )
+
+    def show_image(self, release: Release) -> None:
+        """What was built, and the name that only this image has."""
+        details = {"image": release.image.reference, "schema": release.schema_head or "none"}
+        self._console.show_summary(f"built {release.version}", details)
 
     def show_targets(self, name: str, targets: Sequence[Target]) -> None:
         """What can be gone back to."""

@@ -126,6 +126,12 @@ def bases() -> tuple[Base, ...]:
     )
 
 
+def select(names: Iterable[str]) -> list[str]:
+    """Those of the names that are base images, each once."""
+    known = {base.name for base in bases()}
+    return [name for name in dict.fromkeys(names) if name in known]
+
+
 def ensure_bases(
     names: Iterable[str] = (), *, force: bool = False, announce: Announce = print
 ) -> None:

@@ -106,8 +106,7 @@ def base_names(dockerfile: str) -> list[str]:
         re.sub(r"\$\{?(\w+)\}?", lambda found: arguments.get(found[1], ""), name)
         for name in re.findall(r"^FROM\s+(?:--\S+\s+)*(\S+)", dockerfile, re.MULTILINE)
     ]
-    known = {base.name for base in bases.bases()}
-    return [name for name in dict.fromkeys(froms) if name in known]
+    return bases.select(froms)
 
 
 def find_client() -> list[str]:

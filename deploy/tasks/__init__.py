@@ -10,6 +10,7 @@ from deploy.tasks import (
     fleet,
     host,
     image,
+    local,
     lock,
     maintenance,
     quality,
@@ -18,6 +19,7 @@ from deploy.tasks import (
 )
 
 namespace = Collection(
+    local.up,
     release.deploy,
     release.rollback,
     release.status,
@@ -32,7 +34,7 @@ namespace = Collection(
     env=Collection.from_module(environments),
     fleet=Collection.from_module(fleet),
     host=Collection.from_module(host),
-    image=Collection(image.bases),
+    image=Collection(image.bases, image.build),
     lock=Collection.from_module(lock),
     maintenance=Collection.from_module(maintenance),
     secrets=Collection.from_module(secrets),

@@ -22,3 +22,24 @@ def bases(context: Context, names: list[str], force: bool = False) -> None:
 
     ensure_engine()
     ensure_bases(names, force=force)
+
+
+@task(
+    help={
+        "env": "whose tags and registries (default: local, which has no registry)",
+        "json": "JSON lines on standard output",
+    }
+)
+def build(context: Context, env: str = "local", json: bool = False) -> None:
+    """Build this checkout's image, tag it as an environment says, and push it where that says."""
+    from deploy.engine_bootstrap import ensure_engine
+    from deploy.environment import load
+    from deploy.operations.source import build as build_release
+    from deploy.report import Report
+    from deploy.secrets import load_secrets
+
+    with Report(json=json) as report:
+        environment = load(env)
+        ensure_engine(lambda text: report.events.emit("note", text))
+        built = build_release(environment, load_secrets(environment), report.events)
+        report.show_image(built.release)

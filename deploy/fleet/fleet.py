@@ -135,16 +135,9 @@ class Fleet:
 
         Images stay where they were pulled. Every host must be up.
         """
-        container = self._outer.get("postgres")
-        statement = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
-        user = members.DATABASE_USER
         with engine_errors(self.name):
             self._in_parallel(PracticeHost.wipe, self.hosts)
-            status, output = self._outer.run_in(
-                container, ["psql", "-q", "-U", user, "-c", statement]
-            )
-        if status != 0:
-            raise EngineError(f"postgres: {output.strip()}")
+            self._query("-c", "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     def status(self) -> FleetStatus:
         """What every member is doing."""
@@ -231,7 +224,15 @@ class Fleet:
         container = self._outer.get(member.role)
         probe = ["pg_isready", "-q", "-h", "127.0.0.1", "-U", members.DATABASE_USER]
         wait_for("PostgreSQL", lambda: self._outer.run_in(container, probe)[0] == 0)
+        if done in ("created", "replaced"):
+            self._query("-f", members.RENEW_PASSWORD)
         return _line(member, done)
+
+    def _query(self, *what: str) -> None:
+        argv = ["psql", "-q", "-v", "ON_ERROR_STOP=1", "-U", members.DATABASE_USER, *what]
+        status, output = self._outer.run_in(self._outer.get("postgres"), argv)
+        if status != 0:
+            raise EngineError(f"postgres: {output.strip()}")
 
     def _ensure_registry(self, layout: Layout) -> list[str]:
         member = members.registry(layout)

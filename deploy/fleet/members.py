@@ -17,6 +17,8 @@ from deploy.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
 REGISTRY_IMAGE = "registry:2"
 DATABASE_IMAGE = "postgres:17-trixie"
 DATABASE_USER = "amani"
+RENEW_PASSWORD = "/etc/renew-password.sql"  # nosec B105
+"""What gives a database of an earlier life the password of this one."""
 DEPLOY_UID = 1000
 CONFIG = f"{LABEL}.config"
 MEMBER = f"{LABEL}.member"
@@ -74,12 +76,16 @@ def registry(layout: Layout) -> Member:
 def database(layout: Layout, credentials: Credentials) -> Member:
     """The fleet's PostgreSQL."""
     password = "/etc/postgres-password"  # nosec B105
+    renew = f"\\set password `cat {password}`\nALTER USER {DATABASE_USER} PASSWORD :'password';\n"
     return Member(
         role="postgres",
         image=DATABASE_IMAGE,
         address=str(layout.database),
         data="/var/lib/postgresql/data",
-        files={password: PlacedFile(credentials.database_password(), 0o400)},
+        files={
+            password: PlacedFile(credentials.database_password(), 0o400),
+            RENEW_PASSWORD: PlacedFile(renew, 0o644),
+        },
         environment={"POSTGRES_USER": DATABASE_USER, "POSTGRES_PASSWORD_FILE": password},
     )
 

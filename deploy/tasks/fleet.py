@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
 from deploy.tasks.surface import task
+
+if TYPE_CHECKING:
+    from deploy.fleet.host import PracticeHost
 
 NAME = {"name": "the fleet's name; several stand side by side"}
 HOST = NAME | {"host": "the host's number, counted from 1"}
@@ -59,46 +64,47 @@ def status(context: Context, name: str = "fleet") -> None:
 @task(help=HOST)
 def pause(context: Context, host: int = 0, name: str = "fleet") -> None:
     """Freeze a host: connections stay open and nothing answers."""
-    from deploy.fleet.fleet import Fleet
-
-    with Fleet(name) as fleet:
-        fleet.host(host).pause()
+    with _host(name, host) as chosen:
+        chosen.pause()
 
 
 @task(help=HOST)
 def kill(context: Context, host: int = 0, name: str = "fleet") -> None:
     """End every process of a host at once, as when the power goes."""
-    from deploy.fleet.fleet import Fleet
-
-    with Fleet(name) as fleet:
-        fleet.host(host).kill()
+    with _host(name, host) as chosen:
+        chosen.kill()
 
 
 @task(help=HOST)
 def cut(context: Context, host: int = 0, name: str = "fleet") -> None:
     """Drop every packet between a host and its network; its processes run on."""
-    from deploy.fleet.fleet import Fleet
-
-    with Fleet(name) as fleet:
-        fleet.host(host).cut()
+    with _host(name, host) as chosen:
+        chosen.cut()
 
 
 @task(help=HOST)
 def heal(context: Context, host: int = 0, name: str = "fleet") -> None:
     """Undo what was done to a host and wait until it answers."""
-    from deploy.fleet.fleet import Fleet
-
-    with Fleet(name) as fleet:
-        print(fleet.host(host).heal() or "nothing to do")
+    with _host(name, host) as chosen:
+        print(chosen.heal() or "nothing to do")
 
 
 @task(help=HOST)
 def restart_engine(context: Context, host: int = 0, name: str = "fleet") -> None:
     """Restart a host's Docker Engine; its containers run on."""
+    with _host(name, host) as chosen:
+        chosen.restart_engine()
+
+
+@contextmanager
+def _host(name: str, number: int) -> Iterator[PracticeHost]:
+    from deploy.errors import UsageError
     from deploy.fleet.fleet import Fleet
 
+    if not number:
+        raise UsageError("which host is meant?", hint="Name it by its number: --host=1")
     with Fleet(name) as fleet:
-        fleet.host(host).restart_engine()
+        yield fleet.host(number)
 
 
 def _numbers(option: str, text: str) -> Sequence[int] | None:

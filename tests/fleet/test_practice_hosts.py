@@ -313,6 +313,18 @@ def test_up_makes_its_network_anew(fleet: Fleet, outer: OuterEngine, run: Run) -
     assert run(fleet.host(1), "docker", "pull", "-q", image(fleet))[0] == 0
 
 
+def test_up_takes_a_fleet_over_whose_files_are_lost(
+    bare_fleet: Fleet, run: Run, tmp_path: Path
+) -> None:
+    with psycopg.connect(bare_fleet.database_url) as connection:
+        connection.execute("CREATE TABLE kept (n integer)")
+    bare_fleet.folder.rename(tmp_path / "lost")
+    assert {"host1: replaced", "postgres: replaced"} <= set(bare_fleet.up(3))
+    assert run(bare_fleet.host(1), "true") == (0, "")
+    with psycopg.connect(bare_fleet.database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
 def test_up_puts_back_what_was_removed(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
     outer.get("host2").remove(force=True)
     outer.get("registry").remove(force=True)

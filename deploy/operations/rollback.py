@@ -15,6 +15,7 @@ from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, find, find_on_hosts
 from deploy.release import Version
 from deploy.secrets import Secrets, load_secrets
+from deploy.strategies import blue_green
 
 if TYPE_CHECKING:
     from deploy.facts import Facts
@@ -74,7 +75,8 @@ def rollback(
         facts = session.facts(secrets)
         target = _choose(targets(facts), version, environment.name)
         candidate = _candidate(session, secrets, facts, target)
-        if not dry_run:
+        needed = not blue_green.plan(environment, candidate.release, facts, kind="rollback").empty
+        if needed and not dry_run:
             confirm(_question(environment.name, environment.domain, targets(facts), target))
         plan, applied = converge(session, secrets, candidate, "rollback", dry_run=dry_run)
     return Result(plan, environment, applied, time.monotonic() - started)

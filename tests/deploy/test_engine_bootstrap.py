@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,19 @@ def ended_process() -> int:
     return process.pid
 
 
-@pytest.mark.parametrize("content", ["not a number", "", str(os.getpid()), str(ended_process())])
-def test_pid_files_of_other_or_ended_processes_are_left_over(run: Path, content: str):
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(lambda: "not a number", id="garbage"),
+        pytest.param(lambda: "", id="empty"),
+        pytest.param(lambda: str(os.getpid()), id="another process"),
+        pytest.param(lambda: str(ended_process()), id="no process"),
+    ],
+)
+def test_pid_files_that_name_no_engine_are_left_over(run: Path, content: Callable[[], str]):
     files = [run / "docker.pid", run / "docker" / "containerd" / "containerd.pid"]
     for file in files:
-        file.write_text(content)
+        file.write_text(content())
     assert engine_bootstrap.leftovers(run) == files
 
 

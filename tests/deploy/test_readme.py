@@ -1,0 +1,30 @@
+"""The README names what there is."""
+
+from __future__ import annotations
+
+import re
+
+from deploy.checkout import ROOT
+from deploy.tasks import namespace
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_its_table_names_every_task_and_no_other():
+    table = README.partition("## Tasks")[2].partition("\n## ")[0]
+    first_column = "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))
+    assert sorted(re.findall(r"`(.+?)`", first_column)) == sorted(namespace.task_names)
+
+
+def test_its_examples_use_tasks_and_options_that_exist():
+    examples = re.findall(r"^\./inv (\S+)([^#\n]*)", README, re.MULTILINE)
+    assert len(examples) >= 7
+    for name, options in examples:
+        known = {argument.name for argument in namespace[name].get_arguments()}
+        used = {option.replace("-", "_") for option in re.findall(r"--([a-z-]+)", options)}
+        assert used <= known, name
+
+
+def test_its_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []

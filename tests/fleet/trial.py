@@ -117,10 +117,13 @@ class Trial:
         self.repository = f"{fleet.registry}/{NAME}"
         self._engine = docker.from_env()
         self.content: dict[str, Any] = yaml.safe_load(fleet.environment_file.read_text())
+        self._built: set[str] = set()
         ensure_bases([BASE])
 
     def close(self) -> None:
-        """Close the connection to this machine's engine."""
+        """Remove what was built from this machine's engine."""
+        for image in self._built:
+            self._engine.images.remove(image, force=True)
         self._engine.close()
 
     def publish(self, version: str, *, fault: str = "", head: str = "0001") -> None:
@@ -140,7 +143,10 @@ class Trial:
             """
         files = {"Dockerfile": textwrap.dedent(recipe).encode(), "flask": PROGRAM.encode()}
         tag = f"{self.repository}:{version}"
-        self._engine.images.build(fileobj=_tar(files), custom_context=True, tag=tag, rm=True)
+        image, _ = self._engine.images.build(
+            fileobj=_tar(files), custom_context=True, tag=tag, rm=True
+        )
+        self._built.add(str(image.id))
         for line in self._engine.images.push(self.repository, version, stream=True, decode=True):
             assert "error" not in line, line
 

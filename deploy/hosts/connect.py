@@ -25,6 +25,7 @@ def connect(config: HostConfig, timeout: float = 10.0) -> Host:
 
     Raises `UsageError`, `HostKeyMismatch` or `HostUnreachable`.
     """
+    _load([config])
     with _Gateways(timeout) as gateways:
         return _open(config, gateways, timeout)
 
@@ -40,10 +41,22 @@ def connect_all(
         except DeployError as error:
             return error
 
+    _load(configs)
     size = max(1, min(AT_ONCE, len(configs)))
     with _Gateways(timeout) as gateways, ThreadPoolExecutor(size, "connect") as pool:
         opened = list(pool.map(attempt, configs))
     return {config.name: host for config, host in zip(configs, opened, strict=True)}
+
+
+def _load(configs: Sequence[HostConfig]) -> None:
+    """Import what hosts need beside the connecting; docker-py is loaded during the handshake."""
+
+    def load() -> None:
+        if any(config.connection != "local" for config in configs):
+            import deploy.hosts.ssh  # noqa: F401
+        import deploy.hosts.engine_http  # noqa: F401
+
+    threading.Thread(target=load, name="imports", daemon=True).start()
 
 
 class _Gateways:

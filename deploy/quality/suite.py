@@ -10,7 +10,7 @@ from deploy import engine_bootstrap, system_packages
 from deploy.checkout import ROOT
 from deploy.images.bases import ensure_bases
 
-PACKAGES = ("git", "openssh-client", "postgresql")
+PACKAGES = ("busybox-static", "git", "openssh-client", "openssh-server", "postgresql")
 QUICK = "not engine and not fleet"
 
 

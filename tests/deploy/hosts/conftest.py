@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import requests
 
 from deploy.hosts.connect import connect
 from deploy.hosts.host import Endpoint, Host
+from deploy.images.bases import ensure_bases
+from tests.waiting import eventually
 
 USER = os.environ.get("USER") or "root"
 
@@ -35,14 +36,6 @@ class Config:
     identity_file: str | None = None
     host_keys: tuple[str, ...] = ()
     jump: Endpoint | None = None
-
-
-def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    """Wait for a condition, and fail the test where it does not come."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come"
-        time.sleep(0.01)
 
 
 def make_key(path: Path, passphrase: str = "") -> Path:
@@ -124,7 +117,7 @@ def start_sshd(folder: Path, *options: str) -> Server:
     (folder / "config").write_text("\n".join(settings) + "\n")
     process = subprocess.Popen([sshd, "-D", "-f", folder / "config", "-E", folder / "log"])
     server = Server(folder, port, host_key, user_key, process)
-    wait_until(lambda: (folder / "log").exists() and "listening on" in server.log())
+    eventually(lambda: (folder / "log").exists() and "listening on" in server.log())
     return server
 
 
@@ -231,27 +224,19 @@ def name() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def registry() -> Iterator[str]:
     """The address of a registry on loopback."""
-    program = shutil.which("docker-registry")
-    assert program, "these tests need a registry (apt-get install docker-registry)"
-    folder = tmp_path_factory.mktemp("registry")
-    config = f"""
-version: 0.1
-log: {{level: info, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {folder}}}}}
-http: {{addr: "127.0.0.1:0"}}
-"""
-    (folder / "config.yml").write_text(config)
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([program, "serve", folder / "config.yml"], stderr=log)
+    ensure_bases(["registry:2"])
+    run = ["docker", "run", "--detach", "--publish", "127.0.0.1::5000", "registry:2"]
+    container = subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+    ask = ["docker", "port", container, "5000/tcp"]
+    address = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
 
-    def address() -> re.Match[str] | None:
-        return re.search(r"listening on (127\.0\.0\.1:\d+)", (folder / "log").read_text())
+    def answers() -> bool:
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(f"http://{address}/v2/", timeout=2).ok
+        return False
 
-    wait_until(address)
-    found = address()
-    assert found
-    yield found[1]
-    process.kill()
-    process.wait()
+    eventually(answers)
+    yield address
+    subprocess.run(["docker", "rm", "--force", "--volumes", container], capture_output=True)

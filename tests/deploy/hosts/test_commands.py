@@ -11,7 +11,7 @@ import pytest
 
 from deploy.errors import CommandFailed
 from deploy.hosts.host import Host
-from tests.deploy.hosts.conftest import wait_until
+from tests.waiting import eventually
 
 NASTY = [
     "",
@@ -78,7 +78,7 @@ def test_a_process_that_outlives_its_time_is_killed(host: Host, tmp_path: Path) 
     result = host.run(["sh", "-c", script, "sh", str(note)], timeout=0.5, check=False)
     assert result.status == 124
     assert b"no end within 0.5 s" in result.stderr
-    wait_until(lambda: not Path("/proc", note.read_text().strip()).exists())
+    eventually(lambda: not Path("/proc", note.read_text().strip()).exists())
 
 
 def test_a_command_that_runs_out_of_time_fails(host: Host) -> None:
@@ -155,6 +155,7 @@ def test_what_is_no_file_is_an_error(host: Host, tmp_path: Path) -> None:
 
 def test_closing_twice_is_harmless(host: Host, request: pytest.FixtureRequest) -> None:
     from tests.deploy.hosts.conftest import _host
+from tests.waiting import eventually
 
     again = _host(request.node.callspec.params["host"], request)
     again.close()

@@ -20,7 +20,8 @@ from deploy.hosts.connect import connect
 from deploy.hosts.docker_engine import _lines
 from deploy.hosts.engine import ContainerSpec, Engine, Mount
 from deploy.hosts.host import Host
-from tests.deploy.hosts.conftest import Config, Server, wait_until
+from tests.deploy.hosts.conftest import Config, Server
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -123,7 +124,7 @@ def test_a_container_is_made_as_specified(
     assert started
     network = started["NetworkSettings"]["Networks"][name]
     assert network["IPAddress"] == wanted.address
-    wait_until(lambda: "CapBnd" in engine.logs(name))
+    eventually(lambda: "CapBnd" in engine.logs(name))
     printed = engine.logs(name, tail=200)
     assert printed.startswith("10001\n")
     assert "CapEff:\t0000000000000000" in printed
@@ -183,7 +184,7 @@ def test_a_taken_port_is_refused_in_the_engines_words(
 
 def test_a_container_lives_and_dies(engine: Engine, running: str) -> None:
     engine.start(running)
-    wait_until(lambda: (engine.inspect(running) or {})["State"]["Running"])
+    eventually(lambda: (engine.inspect(running) or {})["State"]["Running"])
     engine.stop(running, 20)
     engine.stop(running, 20)
     assert engine.wait(running, 5) == 3
@@ -341,7 +342,7 @@ def test_files_go_into_a_container_before_it_starts(engine: Engine, spec: Contai
     engine.create(replace(spec, read_only=False, command=("sh", "-c", "cat /data/hello")))
     engine.copy_into(spec.name, "/data", archive(hello=b"hi"))
     engine.start(spec.name)
-    wait_until(lambda: engine.logs(spec.name).startswith("hi"))
+    eventually(lambda: engine.logs(spec.name).startswith("hi"))
     engine.copy_into(spec.name, "/data", archive(large=bytes(3 << 20)))
 
 

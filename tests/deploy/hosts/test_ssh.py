@@ -19,7 +19,8 @@ from deploy.errors import DeployError, HostKeyMismatch, HostUnreachable, UsageEr
 from deploy.hosts import ssh
 from deploy.hosts.connect import connect, connect_all
 from deploy.hosts.host import Host
-from tests.deploy.hosts.conftest import Server, make_key, public, wait_until
+from tests.deploy.hosts.conftest import Server, make_key, public
+from tests.waiting import eventually
 
 StartSshd = Callable[..., Server]
 
@@ -114,7 +115,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """An SSH agent without keys, for this test alone."""
     path = tmp_path / "agent"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    wait_until(path.exists)
+    eventually(path.exists)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
     monkeypatch.setenv("HOME", str(tmp_path))
     yield path
@@ -178,13 +179,14 @@ def test_a_server_that_speaks_another_protocol(sshd: Server) -> None:
         thread.join()
 
 
+@pytest.mark.engine
 def test_through_a_jump_host(sshd: Server, new_sshd: StartSshd) -> None:
     jump = new_sshd()
     host = connect(replace(sshd.config, jump=jump.config))
     assert host.run(["echo", "hello"]).text == "hello\n"
     assert host.engine.version()["ApiVersion"]
     host.close()
-    wait_until(lambda: not jump.connections())
+    eventually(lambda: not jump.connections())
 
 
 def test_the_jump_hosts_key_is_verified_too(
@@ -209,7 +211,7 @@ def test_hosts_behind_one_jump_host_share_its_connection(sshd: Server, new_sshd:
         host.close()
     assert first.run(["echo", "still here"]).text == "still here\n"
     first.close()
-    wait_until(lambda: not jump.connections())
+    eventually(lambda: not jump.connections())
 
 
 def test_an_unreachable_target_behind_a_jump_host_leaves_nothing_open(
@@ -220,7 +222,7 @@ def test_an_unreachable_target_behind_a_jump_host_leaves_nothing_open(
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(HostUnreachable):
             connect(replace(sshd.config, port=unused.getsockname()[1], jump=jump.config))
-    wait_until(lambda: not jump.connections())
+    eventually(lambda: not jump.connections())
 
 
 def test_hosts_are_opened_side_by_side_and_fail_each_for_itself(
@@ -243,6 +245,7 @@ def test_hosts_are_opened_side_by_side_and_fail_each_for_itself(
 # -- limits, drops and silence ---
 
 
+@pytest.mark.engine
 def test_more_calls_than_sessions_wait_for_their_turn(ssh_host: Host) -> None:
     assert ssh_host.engine.version()
     with ThreadPoolExecutor(32) as pool:
@@ -254,6 +257,7 @@ def test_more_calls_than_sessions_wait_for_their_turn(ssh_host: Host) -> None:
         assert len(set(counts)) == 1
 
 
+@pytest.mark.engine
 def test_one_connection_carries_everything(new_sshd: StartSshd) -> None:
     server = new_sshd()
     host = connect(server.config)
@@ -263,6 +267,7 @@ def test_one_connection_carries_everything(new_sshd: StartSshd) -> None:
     host.close()
 
 
+@pytest.mark.engine
 @pytest.mark.timeout(30)
 def test_after_a_drop_every_call_fails_at_once_and_nothing_reconnects(new_sshd: StartSshd) -> None:
     server = new_sshd()
@@ -282,7 +287,7 @@ def test_after_a_drop_every_call_fails_at_once_and_nothing_reconnects(new_sshd: 
     threads = [threading.Thread(target=wait_long, args=(call,)) for call in calls]
     for thread in threads:
         thread.start()
-    wait_until(lambda: server.log().count("Starting session") >= 2)
+    eventually(lambda: server.log().count("Starting session") >= 2)
     server.signal_connections(signal.SIGKILL)
     for thread in threads:
         thread.join()
@@ -300,6 +305,7 @@ def test_after_a_drop_every_call_fails_at_once_and_nothing_reconnects(new_sshd: 
     host.close()
 
 
+@pytest.mark.engine
 @pytest.mark.timeout(60)
 def test_a_host_that_falls_silent_is_given_up(
     new_sshd: StartSshd, monkeypatch: pytest.MonkeyPatch

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import paramiko
 
@@ -13,12 +14,17 @@ _STREAMLOCAL = "direct-streamlocal@openssh.com"
 
 
 class Transport(paramiko.Transport):
-    """An SSH transport that can also open a channel to a Unix socket of the remote machine.
+    """An SSH transport with two things that Paramiko's lacks.
 
-    That is OpenSSH's extension `direct-streamlocal@openssh.com` (its PROTOCOL file, section 2.4),
-    which Paramiko lacks (paramiko#544): the channel costs one round trip, no process on the other
-    side, and none of the server's MaxSessions. Of the server's keys, those of the same kind as
-    `host_keys` are asked for first.
+    It can open a channel to a Unix socket of the remote machine (paramiko#544): OpenSSH's extension
+    `direct-streamlocal@openssh.com` (its PROTOCOL file, section 2.4). Such a channel costs one
+    round trip, no process on the other side, and none of the server's MaxSessions.
+
+    And it sends nothing more for a channel that is closed. Paramiko looks first and sends then;
+    where the server closes the channel in between, sshd takes what comes late for a breach of the
+    protocol and ends the whole connection.
+
+    Of the server's keys, those of the same kind as `host_keys` are asked for first.
     """
 
     def __init__(self, *args: Any, host_keys: Sequence[paramiko.PKey], **kwargs: Any) -> None:
@@ -26,28 +32,42 @@ class Transport(paramiko.Transport):
         kinds = {key.get_name() for key in host_keys}
         options = self.get_security_options()
         options.key_types = sorted(options.key_types, key=lambda kind: _key_kind(kind) not in kinds)
-        self._opening = threading.local()
+        self._thread = threading.local()
+        self._order = threading.Lock()
 
     def open_unix(self, path: str, timeout: float) -> paramiko.Channel:
         """A channel to the Unix socket at `path`.
 
         Raises `paramiko.SSHException` where the server forbids it or nothing listens there.
         """
-        self._opening.path = path
+        self._thread.path = path
         try:
             return self.open_channel(_STREAMLOCAL, timeout=timeout)
         finally:
-            self._opening.path = None
+            self._thread.path = None
+
+    @contextlib.contextmanager
+    def sending(self, channel: paramiko.Channel) -> Iterator[None]:
+        """What this thread sends meanwhile is for `channel`."""
+        self._thread.channel = channel
+        try:
+            yield
+        finally:
+            self._thread.channel = None
 
     def _send_user_message(self, data: paramiko.Message) -> None:
         # `open_channel` sends exactly one message, from this thread, and knows of no such kind:
         # what the kind adds (path, reserved string, reserved number) goes to the message's end.
-        path, self._opening.path = getattr(self._opening, "path", None), None
+        path, self._thread.path = getattr(self._thread, "path", None), None
         if path is not None:
             data.add_string(path)
             data.add_string("")
             data.add_int(0)
-        super()._send_user_message(data)  # type: ignore[misc]
+        channel = getattr(self._thread, "channel", None)
+        # A channel is marked as closed before its closing is sent, which needs the same lock.
+        with self._order:
+            if channel is None or not channel.closed:
+                super()._send_user_message(data)  # type: ignore[misc]
 
 
 def _key_kind(algorithm: str) -> str:
@@ -75,6 +95,7 @@ class ChannelSocket:
         self, channel: paramiko.Channel, released: Callable[[], None] = lambda: None
     ) -> None:
         self._channel = channel
+        self._transport = cast(Transport, channel.get_transport())
         self._released = released
         self._closing = threading.Lock()
 
@@ -84,7 +105,8 @@ class ChannelSocket:
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`; OSError where the channel is closed."""
-        self._channel.sendall(data)
+        with self._transport.sending(self._channel):
+            self._channel.sendall(data)
 
     def settimeout(self, timeout: float | None) -> None:
         """Seconds that a single read or write may take."""
@@ -92,7 +114,8 @@ class ChannelSocket:
 
     def shutdown(self, how: int) -> None:
         """As `socket.shutdown`."""
-        self._channel.shutdown(how)
+        with self._transport.sending(self._channel):
+            self._channel.shutdown(how)
 
     def makefile(self, mode: str = "rb", *_: Any, **__: Any) -> io.BufferedReader:
         """A buffered reader; closing it leaves the channel open."""

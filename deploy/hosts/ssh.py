@@ -309,16 +309,12 @@ class SSHHost:
         """As `Host.run`; status 124: it was killed past `timeout`, 255: by another signal."""
         # Closing a channel does not end the process behind it: coreutils' timeout does.
         limited = ["timeout", "-k", str(_KILL_AFTER), str(timeout), *argv]
-        command = shlex.join(limited)
-        if stdin is None:
-            # Not by an end of file of ours: where it crosses the end of a quick command, Paramiko
-            # may send it on a channel that is closed already, and sshd ends the connection.
-            command += " </dev/null"
+        command = shlex.join(limited) + ("" if stdin else " </dev/null")
         with self._session(timeout) as channel:
             began = time.monotonic()
             channel.exec_command(command)  # nosec B601 - quoted
-            if stdin is not None:
-                threading.Thread(target=_feed, args=(channel, stdin), daemon=True).start()
+            if stdin:
+                threading.Thread(target=self._feed, args=(channel, stdin), daemon=True).start()
             stdout, stderr, ended = _collect(channel, timeout + _KILL_AFTER + _GRACE)
             # A lost connection closes its channels without the word "end of file".
             whole = channel.eof_received and self._transport.is_active()
@@ -334,6 +330,12 @@ class SSHHost:
             output = (stderr or stdout).decode(errors="replace")
             raise CommandFailed(self.name, result.argv, status, output)
         return result
+
+    def _feed(self, channel: paramiko.Channel, data: bytes) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            with self._transport.sending(channel):
+                channel.sendall(data)
+                channel.shutdown_write()
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """As `Host.write_file`, in one round trip."""
@@ -400,12 +402,6 @@ class SSHHost:
                 raise
             channel.settimeout(timeout)
             return ChannelSocket(channel, self._sessions.release)
-
-
-def _feed(channel: paramiko.Channel, data: bytes) -> None:
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        channel.sendall(data)
-        channel.shutdown_write()
 
 
 def _collect(channel: paramiko.Channel, timeout: float) -> tuple[bytes, bytes, bool]:

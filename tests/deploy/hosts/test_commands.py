@@ -151,12 +151,3 @@ def test_a_file_is_read_whole(host: Host, tmp_path: Path) -> None:
 def test_what_is_no_file_is_an_error(host: Host, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="directory"):
         host.read_file(str(tmp_path))
-
-
-def test_closing_twice_is_harmless(host: Host, request: pytest.FixtureRequest) -> None:
-    from tests.deploy.hosts.conftest import _host
-from tests.waiting import eventually
-
-    again = _host(request.node.callspec.params["host"], request)
-    again.close()
-    again.close()

@@ -41,12 +41,15 @@ class Boot(Step):
         )
         standing = engine.inspect(spec.name)
         if standing is not None:
-            labels = standing["Config"]["Labels"] or {}
-            same = labels.get(containers.CONFIG) == spec.labels[containers.CONFIG]
+            made_from = (standing["Config"]["Labels"] or {}).get(containers.CONFIG)
+            same = made_from == spec.labels[containers.CONFIG]
             if same and standing["State"]["Status"] in ("running", "exited", "created"):
                 engine.start(spec.name)
                 return
             engine.remove(spec.name)
+        # A host without a proxy has no network before its first container.
+        labels = {containers.ENVIRONMENT: run.environment.name}
+        engine.ensure_network(spec.network, run.environment.network.subnet, labels)
         engine.create(spec)
         engine.start(spec.name)
 

@@ -16,6 +16,8 @@ from deploy.checkout import ROOT
 from deploy.fleet.fleet import Fleet
 from deploy.fleet.host import PracticeHost
 
+from .operator import Operator
+
 HOSTS = 3
 HERE = Path(__file__).parent
 Login = Callable[..., paramiko.SSHClient]
@@ -79,3 +81,11 @@ def login(fleet: Fleet) -> Iterator[Login]:
             return client
 
         yield log_in
+
+
+@pytest.fixture
+def operator(bare_fleet: Fleet, tmp_path: Path) -> Operator:
+    """Someone who deploys to the bare fleet; the releases 1.0.0 and 2.0.0 are in its registry."""
+    made = Operator(bare_fleet, tmp_path)
+    made.publish("1.0.0", "2.0.0")
+    return made

@@ -156,8 +156,9 @@ def _take_back(
     if interrupt:
         raise interrupt
     first = causes[0] if causes else DeployError("stopped")
+    before = "the release before serves" if run.previous else "nothing served before"
     raise ReleaseFailed(
-        _join("the release failed and was taken back; the release before serves", causes),
+        _join(f"the release failed and was taken back; {before}", causes),
         hint=first.hint,
         host=first.host,
     )

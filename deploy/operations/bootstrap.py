@@ -123,11 +123,14 @@ def _prepare(
 
 
 def _public_key(config: HostConfig, given: str) -> str:
-    path = given or (f"{config.identity_file}.pub" if config.identity_file else "")
-    if not path:
+    """The one line that `authorized_keys` gets: from a file, or of the host's identity."""
+    if not given and not config.identity_file:
         return ""
+    path = Path(given or f"{config.identity_file}.pub").expanduser()
     try:
-        text = Path(path).expanduser().read_text().strip()
+        if not given and not path.exists():
+            return _public_half(path.with_suffix(""))
+        text = path.read_text().strip()
     except OSError as error:
         raise UsageError(
             f"{config.name}: no public key at {path}: {error.strerror}",
@@ -137,3 +140,16 @@ def _public_key(config: HostConfig, given: str) -> str:
     if "PRIVATE KEY" in text or len(text.splitlines()) != 1:
         raise UsageError(f"{path} is not a public key", hint="it ends in .pub and has one line")
     return text
+
+
+def _public_half(identity: Path) -> str:
+    import paramiko
+
+    try:
+        key = paramiko.PKey.from_path(identity)
+    except (paramiko.SSHException, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{identity}: its public half cannot be read: {error}",
+            hint="name it with --key=FILE.pub",
+        ) from None
+    return f"{key.get_name()} {key.get_base64()}"

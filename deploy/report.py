@@ -40,7 +40,7 @@ class Report:
     ) -> None:
         self._console.__exit__(kind, error, trace)
 
-    def confirm(self, question: str, expected: str, *, automatic: bool) -> None:
+    def confirm(self, question: str, expected: str, *, automatic: bool = False) -> None:
         """Ask, and raise UsageError unless `expected` is typed."""
         self._console.close()
         confirm(question, expected, automatic=automatic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets as entropy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -58,31 +58,37 @@ def deploy(
             candidate = build(environment, secrets, events)
         else:
             candidate = find(session, secrets, version)
-        plan, applied = converge(session, secrets, candidate, "deploy", dry_run=dry_run)
+        what = f"deploy {candidate.release.version}"
+        plan, applied = converge(session, secrets, lambda facts: candidate, what, dry_run=dry_run)
     return Result(plan, environment, applied, time.monotonic() - started)
 
 
 def converge(
     session: Session,
     secrets: Secrets,
-    candidate: Candidate,
-    kind: Literal["deploy", "rollback"],
+    choose: Callable[[Facts], Candidate],
+    what: str,
     *,
+    kind: Literal["deploy", "rollback"] = "deploy",
     dry_run: bool = False,
 ) -> tuple[Plan, bool]:
-    """Plan from the facts and apply, under the environment's lock; a dry run takes none."""
+    """Choose from the facts, plan and apply, under the environment's lock; a dry run takes none.
+
+    `what` tells others who find the lock what is going on.
+    """
     environment, events = session.environment, session.events
     if dry_run:
-        plan = _plan(session, session.facts(secrets), candidate, kind)
-        return plan, False
+        facts = session.facts(secrets)
+        return _plan(session, facts, choose(facts), kind), False
     if session.lock_host is None:
         raise HostUnreachable(f"{environment.lock_host.name}: it holds the lock and is away")
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{entropy.token_hex(2)}"
-    holder = lock.Holder.here(run_id, f"{kind} {candidate.release.version}")
+    holder = lock.Holder.here(run_id, what)
     with lock.hold(session.lock_host, environment.folder, holder) as lease:
         if lease.predecessor is not None:
             events.emit("warning", f"took over the lock of a dead run: {lease.predecessor.who}")
         facts = session.facts(secrets)
+        candidate = choose(facts)
         plan = _plan(session, facts, candidate, kind)
         if plan.empty:
             return plan, False

@@ -18,6 +18,7 @@ from deploy.secrets import Secrets, load_secrets
 from deploy.strategies import blue_green
 
 if TYPE_CHECKING:
+    from deploy.environment import Environment
     from deploy.facts import Facts
     from deploy.journal import Record
 
@@ -57,14 +58,14 @@ def rollback(
     version: str,
     events: Events,
     *,
-    confirm: Callable[[str], None],
+    confirm: Callable[[str], None] | None,
     hosts: Sequence[str] = (),
     dry_run: bool = False,
 ) -> Result:
     """Go back to a release that was live before; nothing is migrated.
 
-    `confirm` is asked with the question and raises where the answer is no. Raises UsageError for
-    a version that was never live here.
+    `confirm` is asked with the question and raises where the answer is no; None means yes. Raises
+    UsageError for a version that was never live here.
     """
     started = time.monotonic()
     environment = environments.load(name, hosts=hosts)
@@ -72,13 +73,19 @@ def rollback(
     events.redact = secrets.redact
     with open_session(environment, events) as session:
         session.require_all()
-        facts = session.facts(secrets)
-        target = _choose(targets(facts), version, environment.name)
-        candidate = _candidate(session, secrets, facts, target)
-        needed = not blue_green.plan(environment, candidate.release, facts, kind="rollback").empty
-        if needed and not dry_run:
-            confirm(_question(environment.name, environment.domain, targets(facts), target))
-        plan, applied = converge(session, secrets, candidate, "rollback", dry_run=dry_run)
+
+        def choose(facts: Facts) -> Candidate:
+            target = _choose(targets(facts), version, environment.name)
+            return _candidate(session, secrets, facts, target)
+
+        if confirm and not dry_run:
+            # Before the lock is taken: nobody else shall wait for an answer.
+            facts = session.facts(secrets)
+            release = choose(facts).release
+            if not blue_green.plan(environment, release, facts, kind="rollback").empty:
+                confirm(_question(environment, facts, version))
+        what = f"rollback to {version}"
+        plan, applied = converge(session, secrets, choose, what, kind="rollback", dry_run=dry_run)
     return Result(plan, environment, applied, time.monotonic() - started)
 
 
@@ -99,12 +106,14 @@ def _candidate(session: Session, secrets: Secrets, facts: Facts, target: Target)
     return find_on_hosts(facts, repository, digest) or find(session, secrets, digest)
 
 
-def _question(name: str, domain: str, found: Sequence[Target], target: Target) -> str:
+def _question(environment: Environment, facts: Facts, version: str) -> str:
+    found = targets(facts)
+    record = _choose(found, version, environment.name).record
     now = next((each.record.version for each in found if each.live), "nothing")
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(target.record.finished))
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.finished))
     return (
-        f"Roll {name} ({domain}) back from {now} to {target.record.version} "
-        f"(commit {target.record.revision[:12]}, live since {when})?"
+        f"Roll {environment.name} ({environment.domain}) back from {now} to {record.version} "
+        f"(commit {record.revision[:12]}, live since {when})?"
     )
 
 

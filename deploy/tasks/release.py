@@ -86,7 +86,7 @@ def rollback(
             name,
             version,
             report.events,
-            confirm=lambda question: report.confirm(question, name, automatic=auto_confirm),
+            confirm=None if auto_confirm else lambda question: report.confirm(question, name),
             hosts=_split(hosts),
             dry_run=dry_run,
         )

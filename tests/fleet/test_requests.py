@@ -1,4 +1,4 @@
-"""What an operator asks for besides deploying: looking, maintenance, one-offs, bare hosts, removal."""
+"""What operators ask for besides deploying: looking, maintenance, one-offs, bare hosts, removal."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import typing as t
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import Engine, create_engine
 
 from amani_app import create_app
+from amani_app.adapters.database.engine import tune_sqlite
 from amani_app.settings import Settings
+from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET_KEY = "a key of the tests, and of nothing else"
@@ -99,3 +103,38 @@ class Shell:
 def shell(database_url: str, tmp_path: Path) -> Shell:
     """A shell whose settings name ``database_url``."""
     return Shell(DATABASE_URL=database_url, TMPDIR=str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> str:
+    """A migrated PostgreSQL database, to be copied."""
+    name = postgres_server.create_database()
+    Shell(DATABASE_URL=postgres_server.url(name)).ok("flask", "db", "upgrade")
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "amani.sqlite3"
+    Shell(DATABASE_URL=f"sqlite:///{file}").ok("flask", "db", "upgrade")
+    return file
+
+
+@pytest.fixture
+def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> t.Iterator[Engine]:
+    """A migrated SQLite database of one test."""
+    file = shutil.copy(migrated_sqlite, tmp_path / "migrated.sqlite3")
+    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 20})
+    tune_sqlite(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> t.Iterator[Engine]:
+    """A migrated PostgreSQL database of one test."""
+    name = postgres_server.create_database(migrated_template)
+    engine = create_engine(postgres_server.url(name), pool_size=10)
+    yield engine
+    engine.dispose()

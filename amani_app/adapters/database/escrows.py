@@ -1,0 +1,152 @@
+"""The agreements in the database."""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Row, insert, or_, select, update
+
+from amani_app.adapters.database.tables import escrows, milestones
+from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, State, Work
+from amani_app.domain.money import Money
+from amani_app.ports.store import StaleVersion
+
+
+class DatabaseEscrows:
+    """See ``ports.store.Escrows``; an escrow is one row, and one for each of its milestones."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._run = connection.execute
+        self._read: dict[str, Escrow] = {}
+
+    def add(self, escrow: Escrow, at: datetime) -> None:
+        """All rows at once."""
+        self._run(
+            insert(escrows).values(
+                id=escrow.id,
+                title=escrow.title,
+                client_id=escrow.client,
+                freelancer_id=escrow.freelancer,
+                currency=escrow.currency,
+                fee_basis_points=escrow.fee.basis_points,
+                silence_days=escrow.silence.days,
+                created_at=at,
+                **_state(escrow),
+            )
+        )
+        rows = [
+            {
+                "id": milestone.id,
+                "escrow_id": escrow.id,
+                "position": position,
+                "title": milestone.title,
+                "amount": milestone.amount.minor,
+                "due": milestone.due,
+                **_work(milestone, escrow),
+            }
+            for position, milestone in enumerate(escrow.milestones)
+        ]
+        self._run(insert(milestones), rows)
+
+    def get(self, id: str, lock: bool = False) -> Escrow:
+        """One statement; the lock is on the agreement's row, which stands for all of it."""
+        query = self._joined().where(escrows.c.id == id)
+        if lock:
+            query = query.with_for_update(of=escrows)
+        found = self._assemble(self._run(query).all())
+        if not found:
+            raise KeyError(id)
+        self._read[id] = found[0]
+        return found[0]
+
+    def save(self, escrow: Escrow) -> None:
+        """The agreement's row, and those of the milestones that changed."""
+        mine = (escrows.c.id == escrow.id) & (escrows.c.version == escrow.version - 1)
+        if not self._run(update(escrows).where(mine).values(**_state(escrow))).rowcount:
+            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
+        before = self._read.get(escrow.id)
+        known = {m.id: m for m in before.milestones} if before else {}
+        for milestone in escrow.milestones:
+            if known.get(milestone.id) != milestone:
+                wanted = milestones.c.id == milestone.id
+                self._run(update(milestones).where(wanted).values(**_work(milestone, escrow)))
+        self._read[escrow.id] = escrow
+
+    def of(self, user: str, before: str | None, limit: int) -> list[Escrow]:
+        """One statement for all agreements and their milestones."""
+        ids = select(escrows.c.id).where(
+            or_(escrows.c.client_id == user, escrows.c.freelancer_id == user)
+        )
+        if before is not None:
+            ids = ids.where(escrows.c.id < before)
+        ids = ids.order_by(escrows.c.id.desc()).limit(limit)
+        return self._assemble(self._run(self._joined().where(escrows.c.id.in_(ids))).all())
+
+    def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """Along the index of (state, expires_at)."""
+        due = (milestones.c.state == Work.SUBMITTED.value) & (milestones.c.expires_at <= now)
+        query = select(milestones.c.escrow_id, milestones.c.id).where(due)
+        rows = self._run(query.order_by(milestones.c.expires_at).limit(limit))
+        return [(row.escrow_id, row.id) for row in rows]
+
+    def _joined(self) -> t.Any:
+        return (
+            select(
+                escrows,
+                *(c.label(f"m_{c.name}") for c in milestones.c if c.name != "escrow_id"),
+            )
+            .select_from(escrows.join(milestones, milestones.c.escrow_id == escrows.c.id))
+            .order_by(escrows.c.id.desc(), milestones.c.position)
+        )
+
+    def _assemble(self, rows: t.Sequence[Row[t.Any]]) -> list[Escrow]:
+        grouped: dict[str, list[Row[t.Any]]] = {}
+        for row in rows:
+            grouped.setdefault(row.id, []).append(row)
+        return [_escrow(group) for group in grouped.values()]
+
+
+def _escrow(rows: list[Row[t.Any]]) -> Escrow:
+    first = rows[0]
+    return Escrow(
+        id=first.id,
+        title=first.title,
+        client=first.client_id,
+        freelancer=first.freelancer_id,
+        currency=first.currency,
+        fee=FeePolicy(first.fee_basis_points),
+        silence=timedelta(days=first.silence_days),
+        milestones=tuple(
+            Milestone(
+                row.m_id,
+                row.m_title,
+                Money(row.m_amount, first.currency),
+                row.m_due,
+                Work(row.m_state),
+                row.m_submitted_at,
+            )
+            for row in rows
+        ),
+        state=State(first.state),
+        cancel_asked_by=Party(first.cancel_asked_by) if first.cancel_asked_by else None,
+        version=first.version,
+    )
+
+
+def _state(escrow: Escrow) -> dict[str, t.Any]:
+    asked = escrow.cancel_asked_by
+    return {
+        "state": escrow.state.value,
+        "cancel_asked_by": asked.value if asked else None,
+        "version": escrow.version,
+    }
+
+
+def _work(milestone: Milestone, escrow: Escrow) -> dict[str, t.Any]:
+    at = milestone.submitted_at
+    return {
+        "state": milestone.state.value,
+        "submitted_at": at,
+        "expires_at": at + escrow.silence if at else None,
+    }

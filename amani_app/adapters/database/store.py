@@ -1,0 +1,172 @@
+"""The ``Store`` of a SQLAlchemy engine."""
+
+from __future__ import annotations
+
+import json
+import random
+import typing as t
+from dataclasses import asdict
+from datetime import datetime
+from time import sleep
+
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from amani_app.adapters.database.escrows import DatabaseEscrows
+from amani_app.adapters.database.ledger import DatabaseLedger
+from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
+from amani_app.domain.users import Role, User
+from amani_app.ports.schema import DatabaseUnavailable
+from amani_app.ports.store import (
+    Answer,
+    AuditLine,
+    EmailTaken,
+    Event,
+    KeyInUse,
+    KeyReused,
+    T,
+    UnitOfWork,
+)
+
+TRIES = 5
+LONGEST_WAIT = 0.2
+"""Seconds before a try is repeated, at most; the wait is random, so that two do not meet again."""
+CONFLICTS = frozenset({"40001", "40P01"})
+"""SQLSTATE of a serialization failure and of a deadlock: doing it again is the answer."""
+
+
+class DatabaseUsers:
+    """See ``ports.store.Users``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._run = connection.execute
+
+    def add(self, user: User) -> None:
+        """The unique constraint decides."""
+        try:
+            self._run(insert(users).values(**_user_row(user)))
+        except IntegrityError as error:
+            raise EmailTaken(f"{user.email} has an account") from error
+
+    def save(self, user: User) -> None:
+        """The whole row."""
+        self._run(update(users).where(users.c.id == user.id).values(**_user_row(user)))
+
+    def get(self, id: str) -> User:
+        """By primary key."""
+        if (row := self._run(select(users).where(users.c.id == id)).first()) is None:
+            raise KeyError(id)
+        return _user(row)
+
+    def by_email(self, email: str) -> User | None:
+        """By the unique index."""
+        row = self._run(select(users).where(users.c.email == email)).first()
+        return _user(row) if row else None
+
+
+class DatabaseIdempotency:
+    """See ``ports.store.Idempotency``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
+        """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
+        if self._connection.dialect.name == "postgresql":
+            name = func.hashtextextended(f"{caller}/{key}", 0)
+            if not self._connection.scalar(select(func.pg_try_advisory_xact_lock(name))):
+                raise KeyInUse("the first request with this Idempotency-Key is still running")
+        c = idempotency_keys.c
+        row = self._connection.execute(
+            select(c.fingerprint, c.status, c.body).where(c.caller == caller, c.key == key)
+        ).first()
+        if row is None:
+            return None
+        if row.fingerprint != fingerprint:
+            raise KeyReused("this Idempotency-Key came before with another request")
+        return Answer(row.status, row.body)
+
+    def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
+        """In the transaction of what it answers."""
+        self._connection.execute(
+            insert(idempotency_keys).values(
+                caller=caller, key=key, fingerprint=fingerprint, created_at=at, **asdict(answer)
+            )
+        )
+
+    def forget(self, before: datetime) -> int:
+        """Along the index of the times."""
+        old = idempotency_keys.c.created_at < before
+        return self._connection.execute(delete(idempotency_keys).where(old)).rowcount
+
+
+class DatabaseUnitOfWork:
+    """See ``ports.store.UnitOfWork``."""
+
+    def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
+        self._connection = connection
+        self.ledger = DatabaseLedger(connection, now)
+        self.escrows = DatabaseEscrows(connection)
+        self.users = DatabaseUsers(connection)
+        self.idempotency = DatabaseIdempotency(connection)
+
+    def publish(self, event: Event) -> None:
+        """A row that the worker finds."""
+        self._connection.execute(
+            insert(outbox).values(
+                id=event.id,
+                topic=event.topic,
+                subject=event.subject,
+                payload=json.dumps(event.payload),
+                created_at=event.at,
+            )
+        )
+
+    def audit(self, line: AuditLine) -> None:
+        """A row that nothing can change."""
+        self._connection.execute(insert(audit_log).values(**asdict(line)))
+
+    def audited(self, before: str | None, limit: int) -> list[AuditLine]:
+        """Along the primary key."""
+        query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(audit_log.c.id < before)
+        return [AuditLine(**row._mapping) for row in self._connection.execute(query)]
+
+
+class DatabaseStore:
+    """See ``ports.store.Store``."""
+
+    def __init__(self, engine: Engine, now: t.Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """In one transaction; a conflict is tried again, a few times, at random moments."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._once(work)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in CONFLICTS:
+                    raise
+                sleep(random.uniform(0, LONGEST_WAIT))  # nosec B311
+        return self._once(work)
+
+    def _once(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return work(DatabaseUnitOfWork(connection, self._now))
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            orig = getattr(error, "orig", None)
+            if getattr(orig, "sqlstate", None) in CONFLICTS:
+                raise
+            raise DatabaseUnavailable from error
+
+
+def _user_row(user: User) -> dict[str, t.Any]:
+    return {**asdict(user), "role": user.role.value}
+
+
+def _user(row: Row[t.Any]) -> User:
+    return User(**{**row._mapping, "role": Role(row.role)})

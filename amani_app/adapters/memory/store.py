@@ -1,0 +1,283 @@
+"""The ``Store`` in memory: one writer at a time, a copy to work on, thrown away on an error."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+
+from amani_app.domain.errors import AlreadySettled, InsufficientFunds
+from amani_app.domain.escrow import Escrow, State, Work
+from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, Transaction
+from amani_app.domain.money import Money, total
+from amani_app.domain.users import User
+from amani_app.ports.store import (
+    AlreadyBooked,
+    Answer,
+    AuditLine,
+    EmailTaken,
+    Event,
+    KeyReused,
+    Line,
+    StaleVersion,
+    T,
+    UnitOfWork,
+)
+
+
+@dataclass
+class Contents:
+    """What is stored. Every value is immutable, so a copy of the containers is a snapshot."""
+
+    entries: list[tuple[Line, Account]] = field(default_factory=list)
+    booked: set[tuple[str, str, str]] = field(default_factory=set)
+    pendings: dict[str, Pending] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    escrows: dict[str, Escrow] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    answers: dict[tuple[str, str], tuple[str, Answer, datetime]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    lines: list[AuditLine] = field(default_factory=list)
+
+    def copy(self) -> Contents:
+        """A snapshot."""
+        return replace(self, **{f.name: getattr(self, f.name).copy() for f in fields(self)})
+
+
+class MemoryLedger:
+    """See ``ports.store.Ledger``."""
+
+    def __init__(self, state: Contents, now: t.Callable[[], datetime]) -> None:
+        self._state = state
+        self._now = now
+
+    def book(self, transaction: Transaction) -> None:
+        """Write the entries and look at the balances afterwards."""
+        if transaction.settles is None:
+            self._once("direct", transaction.reason, transaction.reference)
+        else:
+            self._settle(transaction.settles)
+        for entry in transaction.entries:
+            self._append(transaction, entry)
+        for entry in transaction.entries:
+            if entry.account.kind.guarded:
+                self._check(entry.account)
+
+    def reserve(self, pending: Pending) -> None:
+        """Keep it, and look at the balance afterwards."""
+        self._once("pending", pending.reason, pending.reference)
+        self._state.pendings[pending.id] = pending
+        self._check(pending.account)
+
+    def void(self, id: str, pending: str) -> None:
+        """Mark it as settled; no entry is written."""
+        self._settle(pending)
+
+    def pending(self, id: str) -> Pending:
+        """Whether settled or not."""
+        return self._state.pendings[id]
+
+    def balance(self, account: Account) -> Balance:
+        """Summed up, each time."""
+        held = [
+            pending.amount
+            for id, pending in self._state.pendings.items()
+            if pending.account == account and id not in self._state.settled
+        ]
+        return Balance(self.total(account), total(held, account.currency))
+
+    def total(self, account: Account) -> Money:
+        """Summed up, each time."""
+        mine = (line.amount for line, owner in self._state.entries if owner == account)
+        return total(mine, account.currency)
+
+    def lines(self, account: Account, before: int | None, limit: int) -> list[Line]:
+        """From the end."""
+        found = [
+            line
+            for line, owner in reversed(self._state.entries)
+            if owner == account and (before is None or line.id < before)
+        ]
+        return found[:limit]
+
+    def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
+        """Those with an entry."""
+        mine = {
+            account
+            for _, account in self._state.entries
+            if account.kind is AccountKind.WALLET and account.owner == owner
+        }
+        return [(account, self.balance(account)) for account in sorted(mine, key=lambda a: a.id)]
+
+    def differences(self) -> list[str]:
+        """Every currency sums to zero, and nothing guarded is below it."""
+        found: Counter[str] = Counter()
+        for line, _ in self._state.entries:
+            found[line.amount.currency] += line.amount.minor
+        wrong = [
+            f"{currency}: the entries sum to {rest}" for currency, rest in found.items() if rest
+        ]
+        for account in {owner for _, owner in self._state.entries if owner.kind.guarded}:
+            if self.balance(account).available.minor < 0:
+                wrong.append(f"{account.id}: below zero")
+        return wrong
+
+    def _append(self, transaction: Transaction, entry: Entry) -> None:
+        line = Line(
+            len(self._state.entries) + 1,
+            transaction.id,
+            transaction.reason,
+            transaction.reference,
+            entry.amount,
+            self.total(entry.account) + entry.amount,
+            self._now(),
+        )
+        self._state.entries.append((line, entry.account))
+
+    def _once(self, *name: str) -> None:
+        if name in self._state.booked:
+            raise AlreadyBooked(f"{name[1]} {name[2]} is in the ledger already")
+        self._state.booked.add(t.cast(tuple[str, str, str], name))
+
+    def _settle(self, pending: str) -> None:
+        self.pending(pending)
+        if pending in self._state.settled:
+            raise AlreadySettled(f"the pending transfer {pending} was settled before")
+        self._state.settled.add(pending)
+
+    def _check(self, account: Account) -> None:
+        if self.balance(account).available.minor < 0:
+            raise InsufficientFunds(f"{account.id} holds less")
+
+
+class MemoryEscrows:
+    """See ``ports.store.Escrows``."""
+
+    def __init__(self, state: Contents) -> None:
+        self._escrows = state.escrows
+
+    def add(self, escrow: Escrow, at: datetime) -> None:
+        """By id."""
+        self._escrows[escrow.id] = escrow
+
+    def get(self, id: str, lock: bool = False) -> Escrow:
+        """Locked by the one writer's lock."""
+        return self._escrows[id]
+
+    def save(self, escrow: Escrow) -> None:
+        """The version must be the next one."""
+        if self._escrows[escrow.id].version != escrow.version - 1:
+            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
+        self._escrows[escrow.id] = escrow
+
+    def of(self, user: str, before: str | None, limit: int) -> list[Escrow]:
+        """By id, which grows with time."""
+        mine = (e for e in self._escrows.values() if user in (e.client, e.freelancer))
+        found = (e for e in mine if before is None or e.id < before)
+        return sorted(found, key=lambda e: e.id, reverse=True)[:limit]
+
+    def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """All of them looked at."""
+        return [
+            (escrow.id, milestone.id)
+            for escrow in self._escrows.values()
+            if escrow.state is State.FUNDED
+            for milestone in escrow.milestones
+            if milestone.state is Work.SUBMITTED
+            and milestone.submitted_at is not None
+            and milestone.submitted_at + escrow.silence <= now
+        ][:limit]
+
+
+class MemoryUsers:
+    """See ``ports.store.Users``."""
+
+    def __init__(self, state: Contents) -> None:
+        self._users = state.users
+
+    def add(self, user: User) -> None:
+        """By id."""
+        if self.by_email(user.email):
+            raise EmailTaken(f"{user.email} has an account")
+        self._users[user.id] = user
+
+    def save(self, user: User) -> None:
+        """By id."""
+        self._users[user.id] = user
+
+    def get(self, id: str) -> User:
+        """By id."""
+        return self._users[id]
+
+    def by_email(self, email: str) -> User | None:
+        """All of them looked at."""
+        return next((u for u in self._users.values() if u.email == email), None)
+
+
+class MemoryIdempotency:
+    """See ``ports.store.Idempotency``."""
+
+    def __init__(self, state: Contents) -> None:
+        self._state = state
+
+    def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
+        """Nobody else runs meanwhile, so no key is ever in use."""
+        if (found := self._state.answers.get((caller, key))) is None:
+            return None
+        if found[0] != fingerprint:
+            raise KeyReused("this Idempotency-Key came before with another request")
+        return found[1]
+
+    def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
+        """By caller and key."""
+        self._state.answers[(caller, key)] = (fingerprint, answer, at)
+
+    def forget(self, before: datetime) -> int:
+        """All of them looked at."""
+        old = [key for key, (_, _, at) in self._state.answers.items() if at < before]
+        for key in old:
+            del self._state.answers[key]
+        return len(old)
+
+
+class MemoryUnitOfWork:
+    """See ``ports.store.UnitOfWork``."""
+
+    def __init__(self, state: Contents, now: t.Callable[[], datetime]) -> None:
+        self._state = state
+        self.ledger = MemoryLedger(state, now)
+        self.escrows = MemoryEscrows(state)
+        self.users = MemoryUsers(state)
+        self.idempotency = MemoryIdempotency(state)
+
+    def publish(self, event: Event) -> None:
+        """To the end."""
+        self._state.events.append(event)
+
+    def audit(self, line: AuditLine) -> None:
+        """To the end."""
+        self._state.lines.append(line)
+
+    def audited(self, before: str | None, limit: int) -> list[AuditLine]:
+        """From the end."""
+        found = [x for x in reversed(self._state.lines) if before is None or x.id < before]
+        return found[:limit]
+
+
+class MemoryStore:
+    """See ``ports.store.Store``."""
+
+    def __init__(self, now: t.Callable[[], datetime]) -> None:
+        self.state = Contents()
+        self._now = now
+        self._lock = threading.Lock()
+
+    def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """On a copy, which becomes the state when *work* returns."""
+        with self._lock:
+            copy = self.state.copy()
+            result = work(MemoryUnitOfWork(copy, self._now))
+            self.state = copy
+            return result

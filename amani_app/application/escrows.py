@@ -1,0 +1,271 @@
+"""Agreements: make, accept, fund, deliver, approve, reject, dispute, resolve, cancel."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from amani_app.application.acting import CLOCK, Actor, Forbidden, NotFound, Surroundings
+from amani_app.domain.errors import InvalidEscrow
+from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Settlement
+from amani_app.domain.ledger import Account, AccountKind, Entry, Transaction, move
+from amani_app.domain.money import Money
+from amani_app.domain.users import Role
+from amani_app.ports.store import StaleVersion, UnitOfWork
+
+EXPIRE_AT_ONCE = 50
+"""Silent milestones that the worker releases in one round."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a client proposes."""
+
+    title: str
+    freelancer_email: str
+    currency: str
+    silence_days: int
+    milestones: tuple[tuple[str, Money, date | None], ...]
+
+
+class EscrowUseCases:
+    """Each method is one use case, to be called inside a unit of work.
+
+    An escrow that the actor is no party to is ``NotFound``. *version*, where given, is the one the
+    actor has seen: another one raises ``StaleVersion`` before anything happens.
+    """
+
+    def __init__(self, around: Surroundings, fee: FeePolicy) -> None:
+        self._around = around
+        self._fee = fee
+
+    def create(self, work: UnitOfWork, actor: Actor, plan: Plan) -> Escrow:
+        """The client proposes; raises ``InvalidEscrow`` for what cannot be agreed on."""
+        freelancer = work.users.by_email(plan.freelancer_email.lower())
+        if freelancer is None:
+            raise InvalidEscrow(f"nobody has signed up as {plan.freelancer_email}")
+        escrow = Escrow(
+            id=self._around.new_id(),
+            title=plan.title,
+            client=actor.user,
+            freelancer=freelancer.id,
+            currency=plan.currency,
+            fee=self._fee,
+            silence=timedelta(days=plan.silence_days),
+            milestones=tuple(
+                Milestone(self._around.new_id(), title, amount, due)
+                for title, amount, due in plan.milestones
+            ),
+        )
+        work.escrows.add(escrow, self._around.now())
+        self._around.record(
+            work, actor, "escrow.created", escrow.id, "", escrow.state.value, to=freelancer.id
+        )
+        return escrow
+
+    def read(self, work: UnitOfWork, actor: Actor, id: str) -> Escrow:
+        """One that the actor is party to, or any for an arbiter."""
+        return self._found(work, actor, id, lock=False)[0]
+
+    def accept(self, work: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
+        """The freelancer agrees."""
+        return self._agree(work, actor, id, version, "accepted", Escrow.accept)
+
+    def fund(self, work: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
+        """The whole price goes from the client's wallet into a hold for each milestone.
+
+        Raises ``InsufficientFunds``.
+        """
+        after = self._agree(work, actor, id, version, "funded", Escrow.fund)
+        holds = ((_hold(m.id, m.amount), m.amount) for m in after.milestones)
+        wallet = Account(AccountKind.WALLET, after.currency, after.client)
+        work.ledger.book(move(self._around.new_id(), "fund", id, wallet, *holds))
+        return after
+
+    def cancel(self, work: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
+        """Alone before the funding; afterwards the second of the two ends it."""
+        escrow, party = self._found(work, actor, id, version=version)
+        after, refunds = escrow.cancel(party)
+        self._changed(work, actor, escrow, after, "escrow.cancelled")
+        if refunds:
+            entries = [Entry(_hold(r.milestone, r.to_client), -r.to_client) for r in refunds]
+            back = sum((r.to_client for r in refunds), Money.zero(after.currency))
+            entries.append(Entry(Account(AccountKind.WALLET, after.currency, after.client), back))
+            work.ledger.book(Transaction(self._around.new_id(), "cancel", id, tuple(entries)))
+        return after
+
+    def submit(
+        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+    ) -> Escrow:
+        """The freelancer delivers; from now on the client's silence counts."""
+        at = self._around.now()
+        return self._work(
+            work,
+            actor,
+            id,
+            milestone,
+            version,
+            "submitted",
+            lambda e, p: e.submit(milestone, p, at),
+        )
+
+    def reject(
+        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+    ) -> Escrow:
+        """The client asks for changes."""
+        return self._work(
+            work, actor, id, milestone, version, "rejected", lambda e, p: e.reject(milestone, p)
+        )
+
+    def dispute(
+        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+    ) -> Escrow:
+        """One of the two calls the arbiter."""
+        return self._work(
+            work, actor, id, milestone, version, "disputed", lambda e, p: e.dispute(milestone, p)
+        )
+
+    def approve(
+        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+    ) -> Escrow:
+        """The client is content: the hold goes to the freelancer, less the fee."""
+        return self._work(
+            work, actor, id, milestone, version, "released", lambda e, p: e.approve(milestone, p)
+        )
+
+    def resolve(
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        id: str,
+        milestone: str,
+        to_client: int,
+        version: int | None = None,
+    ) -> Escrow:
+        """The arbiter rules: *to_client* basis points go back, the rest to the freelancer.
+
+        Raises ``Forbidden`` for anybody else, and for an arbiter who is a party.
+        """
+        escrow = self._found(work, actor, id, lock=False)[0]
+        if actor.role is not Role.ARBITER or escrow.party(actor.user):
+            raise Forbidden("a dispute is resolved by an arbiter who is no party to it")
+        return self._work(
+            work,
+            actor,
+            id,
+            milestone,
+            version,
+            "resolved",
+            lambda e, p: e.resolve(milestone, p, to_client),
+        )
+
+    def expire(self, work: UnitOfWork, id: str, milestone: str) -> Escrow:
+        """The client stayed silent: as if approved. Raises ``IllegalTransition`` too early."""
+        now = self._around.now()
+        return self._work(
+            work, CLOCK, id, milestone, None, "expired", lambda e, _: e.expire(milestone, now)
+        )
+
+    def _agree(
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        id: str,
+        version: int | None,
+        topic: str,
+        step: t.Callable[[Escrow, Party], Escrow],
+    ) -> Escrow:
+        escrow, party = self._found(work, actor, id, version=version)
+        after = step(escrow, party)
+        self._changed(work, actor, escrow, after, f"escrow.{topic}")
+        return after
+
+    def _work(
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        id: str,
+        milestone: str,
+        version: int | None,
+        topic: str,
+        step: t.Callable[[Escrow, Party], Escrow | tuple[Escrow, Settlement]],
+    ) -> Escrow:
+        escrow, party = self._found(work, actor, id, version=version)
+        try:
+            done = step(escrow, party)
+        except KeyError:
+            raise NotFound(f"no milestone {milestone} in the escrow {id}") from None
+        after, paid = done if isinstance(done, tuple) else (done, None)
+        self._changed(work, actor, escrow, after, f"milestone.{topic}", milestone)
+        if paid:
+            self._book(work, after, paid, topic)
+        return after
+
+    def _book(self, work: UnitOfWork, escrow: Escrow, paid: Settlement, topic: str) -> None:
+        held = paid.to_client + paid.to_freelancer + paid.fee
+        to = escrow.currency
+        work.ledger.book(
+            move(
+                self._around.new_id(),
+                topic,
+                paid.milestone,
+                _hold(paid.milestone, held),
+                (Account(AccountKind.WALLET, to, escrow.freelancer), paid.to_freelancer),
+                (Account(AccountKind.WALLET, to, escrow.client), paid.to_client),
+                (Account(AccountKind.FEES, to), paid.fee),
+            )
+        )
+
+    def _found(
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        id: str,
+        lock: bool = True,
+        version: int | None = None,
+    ) -> tuple[Escrow, Party]:
+        try:
+            escrow = work.escrows.get(id, lock=lock)
+        except KeyError:
+            raise NotFound(f"no escrow {id}") from None
+        party = escrow.party(actor.user)
+        if actor is CLOCK:
+            party = Party.CLOCK
+        elif party is None and actor.role is Role.ARBITER:
+            party = Party.ARBITER
+        if party is None:
+            raise NotFound(f"no escrow {id}")
+        if version is not None and version != escrow.version:
+            raise StaleVersion(f"the escrow {id} is at version {escrow.version}, not {version}")
+        return escrow, party
+
+    def _changed(
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        before: Escrow,
+        after: Escrow,
+        topic: str,
+        milestone: str = "",
+    ) -> None:
+        work.escrows.save(after)
+        self._around.record(
+            work,
+            actor,
+            topic,
+            after.id,
+            _state(before, milestone),
+            _state(after, milestone),
+            milestone=milestone,
+            version=after.version,
+        )
+
+
+def _state(escrow: Escrow, milestone: str) -> str:
+    state = escrow.state.value
+    return f"{state}/{escrow.milestone(milestone).state.value}" if milestone else state
+
+
+def _hold(milestone: str, amount: Money) -> Account:
+    return Account(AccountKind.HOLD, amount.currency, milestone)

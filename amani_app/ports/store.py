@@ -217,3 +217,6 @@ class Store(t.Protocol):
 
     def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
         """Do *work* in one transaction. Raises what it raises, and ``DatabaseUnavailable``."""
+
+    def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """Do *work*, which changes nothing, on one consistent view; waits for no writer."""

@@ -190,8 +190,8 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, days: int) -> None:
         self.clock.time += timedelta(days=days)
         due = self.store.run(lambda work: work.escrows.silent_since(self.clock(), 100))
+        act = self.escrows.expire
         for id, milestone in due:
-            act = self.escrows.expire
             assert self._try(lambda w, i=id, m=milestone: act(w, i, m))  # type: ignore
         assert self.store.run(lambda work: work.escrows.silent_since(self.clock(), 100)) == []
 

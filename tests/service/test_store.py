@@ -121,6 +121,10 @@ class TestUnitOfWork:
     def test_the_result_comes_back(self, store: Store) -> None:
         assert store.run(lambda work: 42) == 42
 
+    def test_reading_sees_what_was_committed(self, store: Store) -> None:
+        store.run(lambda work: work.users.add(person("ada")))
+        assert store.read(lambda work: work.users.get("ada")) == person("ada")
+
 
 class TestLedger:
     def test_a_booking_changes_both_sides(self, store: Store) -> None:
@@ -442,6 +446,25 @@ class TestTheDatabaseItself:
         ):
             with pytest.raises(IntegrityError), engine.begin() as connection:
                 connection.execute(text(statement))
+
+
+def test_reading_waits_for_no_writer(engine: Engine) -> None:
+    store = DatabaseStore(engine, lambda: NOW)
+    deposit(store, ADA, 100)
+
+    def outer(work: UnitOfWork) -> Money:
+        work.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(30))))
+        return store.read(lambda inside: inside.ledger.balance(ADA)).posted
+
+    assert store.run(outer) == ngn(100)
+    assert balance(store, ADA) == (70, 0)
+
+
+@pytest.mark.postgres
+def test_reading_cannot_write(postgres_engine: Engine) -> None:
+    store = DatabaseStore(postgres_engine, lambda: NOW)
+    with pytest.raises(DBAPIError, match="read-only"):
+        store.read(lambda work: work.users.add(person("ada")))
 
 
 def test_two_at_once_cannot_spend_the_same_money(engine: Engine) -> None:

@@ -140,22 +140,28 @@ class DatabaseStore:
 
     def __init__(self, engine: Engine, now: t.Callable[[], datetime]) -> None:
         self._engine = engine
+        # Both dialects ignore the option of the other.
+        self._reader = engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED")
         self._now = now
 
     def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
         """In one transaction; a conflict is tried again, a few times, at random moments."""
         for _ in range(TRIES - 1):
             try:
-                return self._once(work)
+                return self._once(self._engine, work)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in CONFLICTS:
                     raise
                 sleep(random.uniform(0, LONGEST_WAIT))  # nosec B311
-        return self._once(work)
+        return self._once(self._engine, work)
 
-    def _once(self, work: t.Callable[[UnitOfWork], T]) -> T:
+    def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """In a transaction that takes no lock on SQLite, and is read-only on PostgreSQL."""
+        return self._once(self._reader, work)
+
+    def _once(self, engine: Engine, work: t.Callable[[UnitOfWork], T]) -> T:
         try:
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 return work(DatabaseUnitOfWork(connection, self._now))
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             orig = getattr(error, "orig", None)

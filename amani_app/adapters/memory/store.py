@@ -281,3 +281,7 @@ class MemoryStore:
             result = work(MemoryUnitOfWork(copy, self._now))
             self.state = copy
             return result
+
+    def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """On the state as it is: nothing changes it in place."""
+        return work(MemoryUnitOfWork(self.state, self._now))

@@ -309,7 +309,7 @@ class Fleet:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One process at a time changes the fleet; the others wait for it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(exist_ok=True)
         with (self.folder.parent / f"{self.name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -13,7 +13,7 @@ from deploy.errors import EngineError, HostUnreachable
 from deploy.hosts.engine import ContainerSpec, ExecResult, Progress
 
 if TYPE_CHECKING:
-    from deploy.hosts.engine_http import Client, Dial
+    from deploy.hosts.engine_http import Client, Dial, Dialogue
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ class DockerEngine:
         self._why_lost = why_lost
         self._connecting, self._networking = threading.Lock(), threading.Lock()
         self._opened: Client | None = None
+        self._dialogues: dict[tuple[str, ...], Dialogue] = {}
 
     # -- connections and errors ------------------------------------------------------------------
 
@@ -105,6 +106,8 @@ class DockerEngine:
 
     def close(self) -> None:
         """Close the connections; the transport is the host's."""
+        while self._dialogues:
+            self._dialogues.popitem()[1].close()
         for client in (self._opened, self.__dict__.get("_streams")):
             if client is not None:
                 client.close()
@@ -210,6 +213,37 @@ class DockerEngine:
 
         return self._call(ask)
 
+    def ask(
+        self, container: str, argv: Sequence[str], question: bytes, *, end: bytes, timeout: float
+    ) -> str:
+        """As `Engine.ask`."""
+        key = (container, *argv)
+        known = self._dialogues.get(key)
+        if known is not None:
+            with contextlib.suppress(EOFError, OSError):
+                return self._answer(key, known, question, end, timeout)
+        begun = self._dialogues[key] = self._call(lambda client: _enter(client, container, argv))
+        try:
+            return self._answer(key, begun, question, end, timeout)
+        except (EOFError, OSError) as error:
+            self._call(lambda client: client.ping())  # or is it the host that is gone?
+            words = str(error).strip() or "it ended without an answer"
+            raise self._refused(f"{argv[0]} in {container}: {words}") from error
+
+    def _answer(
+        self, key: tuple[str, ...], dialogue: Dialogue, question: bytes, end: bytes, timeout: float
+    ) -> str:
+        try:
+            return dialogue.ask(question, end, timeout).decode(errors="replace")
+        except (EOFError, OSError) as error:
+            self._dialogues.pop(key, None)
+            dialogue.close()
+            if isinstance(error, TimeoutError):
+                self._call(lambda client: client.ping())
+                words = f"{key[1]} in {key[0]} has not answered within {timeout:g} s"
+                raise self._refused(words) from error
+            raise
+
     def copy_into(self, container: str, folder: str, archive: bytes) -> None:
         """As `Engine.copy_into`. The engine refuses where the root file system is read-only, unless
         `folder` is in a volume."""
@@ -288,6 +322,11 @@ class DockerEngine:
     def remove_volume(self, name: str) -> None:
         """As `Engine.remove_volume`."""
         self._unless(404, lambda client: client.remove_volume(name))
+
+
+def _enter(client: Client, container: str, argv: Sequence[str]) -> Dialogue:
+    made = client.exec_create(container, list(argv), stdin=True)["Id"]
+    return client.open_dialogue(f"/exec/{made}/start", {"Detach": False, "Tty": False}, PATIENCE)
 
 
 def _create(client: Any, spec: ContainerSpec) -> Any:

@@ -121,6 +121,18 @@ class Engine(Protocol):
     ) -> ExecResult:
         """Run a command in a running container (exec), with `stdin` given and closed."""
 
+    def ask(
+        self, container: str, argv: Sequence[str], question: bytes, *, end: bytes, timeout: float
+    ) -> str:
+        """What a command in a running container answers to a question, without the `end` that its
+        answer comes to.
+
+        The command is started (exec) by the first question and goes on to answer later ones; it
+        must end when its standard input does. Where it has ended meanwhile it is started again and
+        asked again, so a question must bear being asked twice. Raises `EngineError` where it ends
+        without an answer, or has none in `timeout` seconds.
+        """
+
     def copy_into(self, container: str, folder: str, archive: bytes) -> None:
         """Unpack a tar archive in a folder of a container, running or not."""
 

@@ -132,6 +132,20 @@ class Client(APIClient):
         hold the first bytes of the output already. Raises `RefusedHijack`, or OSError where the
         stream breaks.
         """
+        stream, rest = self._hijacked(path, body, timeout)
+        try:
+            # Beside the reading: who answers while it is still being told would block us both.
+            threading.Thread(target=_feed, args=(stream, stdin), daemon=True).start()
+            return b"".join(payload for _, payload in frames(_reader(stream, rest)))
+        finally:
+            stream.close()
+
+    def open_dialogue(self, path: str, body: dict[str, Any], timeout: float) -> Dialogue:
+        """Hijack a connection like `hijack`, and keep it to ask and be answered many times."""
+        return Dialogue(*self._hijacked(path, body, timeout))
+
+    def _hijacked(self, path: str, body: dict[str, Any], timeout: float) -> tuple[_Limited, bytes]:
+        """A raw stream, and what has come on it already."""
         stream = _Limited(self.dial(timeout), timeout)
         try:
             content = json.dumps(body).encode()
@@ -141,12 +155,10 @@ class Client(APIClient):
                 f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
             )
             stream.sendall(head.encode() + content)
-            rest = _after_head(stream)
-            # Beside the reading: who answers while it is still being told would block us both.
-            threading.Thread(target=_feed, args=(stream, stdin), daemon=True).start()
-            return b"".join(payload for _, payload in frames(_reader(stream, rest)))
-        finally:
+            return stream, _after_head(stream)
+        except BaseException:
             stream.close()
+            raise
 
 
 class _Limited:
@@ -154,9 +166,13 @@ class _Limited:
 
     def __init__(self, stream: Stream, timeout: float) -> None:
         self._stream = stream
-        self._deadline = time.monotonic() + timeout
         self.shutdown = stream.shutdown
         self.close = stream.close
+        self.allow(timeout)
+
+    def allow(self, timeout: float) -> None:
+        """Give it so many seconds from now."""
+        self._deadline = time.monotonic() + timeout
 
     def _limit(self) -> None:
         left = self._deadline - time.monotonic()
@@ -171,6 +187,33 @@ class _Limited:
     def sendall(self, data: bytes) -> None:
         self._limit()
         self._stream.sendall(data)
+
+
+class Dialogue:
+    """A command that runs on in a container, told and answering."""
+
+    def __init__(self, stream: _Limited, buffered: bytes) -> None:
+        self._stream = stream
+        self._frames = frames(_reader(stream, buffered))
+        self._turn = threading.Lock()
+
+    def ask(self, question: bytes, end: bytes, timeout: float) -> bytes:
+        """The answer without the `end` that it comes to. Raises TimeoutError past `timeout`
+        seconds, EOFError with what it printed last where the command ends instead."""
+        with self._turn:
+            self._stream.allow(timeout)
+            self._stream.sendall(question)
+            answer = b""
+            while not answer.endswith(end):
+                _, payload = next(self._frames, (0, b""))
+                if not payload:
+                    raise EOFError(answer.decode(errors="replace"))
+                answer += payload
+            return answer.removesuffix(end)
+
+    def close(self) -> None:
+        """End the command's input."""
+        self._stream.close()
 
 
 def timed_out(error: BaseException) -> bool:

@@ -1,9 +1,11 @@
 # A conversation with HAProxy's runtime API, run inside the proxy's container by `runtime.py`.
 # perl-base is all that the image offers; it has no JSON and no Time::HiRes.
 #
-# Standard input holds one instruction a line, tab-separated. The answer to each ends with a record
-# separator (0x1e). At the first that fails, or at the end, the state of the servers follows.
-# Exit status: 0 all done, 1 refused (the last answer says why), 3 a wait was too long.
+# Standard input holds conversations until it ends: one instruction a line, tab-separated, and an
+# empty line after the last. The answer to each instruction ends with a record separator (0x1e). At
+# the first that fails, or after the last, follow the state of the servers, a record separator, a
+# status and an end of transmission (0x04). The status is 0 where all was done, 1 where one was
+# refused (the last answer says why), 3 where a wait was too long.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -115,14 +117,24 @@ my %instructions = (
     },
 );
 
+sub follow {
+    my ($line) = @_;
+    my ($name, @arguments) = split /\t/, $line;
+    my $answer = eval { $instructions{$name}->(@arguments) };
+    return (1, $@) if $@;
+    return defined $answer ? (0, $answer) : (3, "too long: $line");
+}
+
+$| = 1;
 my $status = 0;
 while (my $line = <STDIN>) {
     chomp $line;
-    my ($name, @arguments) = split /\t/, $line;
-    my $answer = eval { $instructions{$name}->(@arguments) };
-    $status = $@ ? 1 : defined $answer ? 0 : 3;
-    print $status == 1 ? $@ : $status == 3 ? "too long: $line" : $answer, "\x1e";
-    last if $status;
+    if ($line eq '') {
+        print eval { ask($STATE) } || '', "\x1e$status\x04";
+        $status = 0;
+    }
+    elsif (!$status) {
+        ($status, my $answer) = follow($line);
+        print $answer, "\x1e";
+    }
 }
-print eval { ask($STATE) } || '';
-exit $status;

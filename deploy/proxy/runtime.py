@@ -1,7 +1,8 @@
 """HAProxy's runtime API: what the proxy does now, and how to change it without a reload.
 
-Every function is one conversation in one exec: the waiting happens inside the proxy's container,
-so that a swap costs few round trips to the host. All raise `ProxyError` with HAProxy's own words,
+Every function is one conversation with a script in the proxy's container, which an exec starts once
+for all that one engine object is asked for. The waiting happens there, so that a swap costs few
+round trips to the host. All raise `ProxyError` with HAProxy's own words,
 besides what the engine raises. Save `close`, none leaves both slots out of service where one was
 in it.
 """
@@ -24,9 +25,10 @@ State = Literal["ready", "drain", "maint"]
 
 _SCRIPT = Path(__file__).with_name("conversation.pl").read_text()
 _SEPARATOR = "\x1e"
-_LATE = 3
+_END = b"\x04"
+_REFUSED, _LATE = "1", "3"
 _MARGIN = 15.0
-"""Seconds that an exec may take beyond the waiting that it was asked for."""
+"""Seconds that a conversation may take beyond the waiting that it was asked for."""
 _MAINTENANCE_BITS = 0x01 | 0x02 | 0x20 | 0x40
 _DRAIN_BITS = 0x08 | 0x10
 _RUNNING = 2
@@ -44,7 +46,7 @@ class ProxyError(DeployError):
 
 @dataclass(frozen=True)
 class _Outcome:
-    status: int
+    late: bool
     answers: Sequence[str]
     servers: Mapping[Slot, ServerFacts]
 
@@ -122,7 +124,7 @@ def shift(engine: Engine, proxy: str, to: Slot) -> Mapping[Slot, ServerFacts]:
 def wait_drained(engine: Engine, proxy: str, slot: Slot, timeout: float) -> int:
     """Wait until a slot works on no request; returns how many are left after `timeout` seconds."""
     outcome = _converse(engine, proxy, _wait("idle", slot, timeout), patience=timeout)
-    return outcome.servers[slot].sessions if outcome.status == _LATE else 0
+    return outcome.servers[slot].sessions if outcome.late else 0
 
 
 def retire(engine: Engine, proxy: str, slot: Slot, timeout: float) -> int:
@@ -141,7 +143,7 @@ def retire(engine: Engine, proxy: str, slot: Slot, timeout: float) -> int:
         out,
         patience=timeout,
     )
-    if outcome.status != _LATE:
+    if not outcome.late:
         return 0
     _converse(engine, proxy, f"spare\t{slot}", out)
     return outcome.servers[slot].sessions
@@ -203,23 +205,20 @@ def _wait(what: str, slot: Slot, seconds: float) -> str:
 def _converse(
     engine: Engine, proxy: str, *instructions: str, patience: float = 0.0, late: str = ""
 ) -> _Outcome:
-    result = engine.run_in(
+    output = engine.ask(
         proxy,
         ["perl", "-e", _SCRIPT],
-        stdin="".join(f"{line}\n" for line in instructions).encode(),
+        "".join(f"{line}\n" for line in (*instructions, "")).encode(),
+        end=_END,
         timeout=patience + _MARGIN,
     )
-    *answers, state = result.output.split(_SEPARATOR)
+    *answers, state, status = output.split(_SEPARATOR)
     servers = _servers(state)
-    if result.status == _LATE and not late:
-        return _Outcome(result.status, answers, servers)
-    if result.status != 0:
-        words = late if result.status == _LATE else (answers or [state])[-1].strip()
-        raise ProxyError(
-            f"{proxy}: {words or f'the conversation ended with status {result.status}'}",
-            servers=servers,
-        )
-    return _Outcome(0, answers, servers)
+    if status == _LATE and late:
+        raise ProxyError(f"{proxy}: {late}", servers=servers)
+    if status == _REFUSED:
+        raise ProxyError(f"{proxy}: {answers[-1].strip()}", servers=servers)
+    return _Outcome(status == _LATE, answers, servers)
 
 
 def _servers(text: str) -> dict[Slot, ServerFacts]:

@@ -338,6 +338,38 @@ def test_commands_run_side_by_side_in_a_container(engine: Engine, running: str) 
         assert list(outputs) == [str(n) for n in range(8)]
 
 
+ECHO = ["sh", "-c", "while read line; do echo $$ $line; printf END; done"]
+
+
+def test_a_command_goes_on_to_answer_questions(engine: Engine, running: str) -> None:
+    answers = [
+        engine.ask(running, ECHO, f"{text}\n".encode(), end=b"END", timeout=30)
+        for text in ("one", "two")
+    ]
+
+    (first, one), (second, two) = (answer.split() for answer in answers)
+    assert (one, two) == ("one", "two")
+    assert first == second, "the second question started another process"
+
+
+def test_a_command_that_has_ended_is_started_again(engine: Engine, running: str) -> None:
+    pid = engine.ask(running, ECHO, b"one\n", end=b"END", timeout=30).split()[0]
+    assert engine.run_in(running, ["sh", "-c", f"kill -9 {pid}"]).status == 0
+
+    again = engine.ask(running, ECHO, b"two\n", end=b"END", timeout=30).split()
+
+    assert again[1] == "two" and again[0] != pid
+
+
+def test_a_command_that_does_not_answer_is_told(engine: Engine, running: str) -> None:
+    with pytest.raises(EngineError, match="has not answered within 0.3 s"):
+        engine.ask(running, ["cat"], b"question\n", end=b"END", timeout=0.3)
+    with pytest.raises(EngineError, match="no-such-program"):
+        engine.ask(running, ["no-such-program"], b"question\n", end=b"END", timeout=30)
+    with pytest.raises(EngineError, match="last words"):
+        engine.ask(running, ["echo", "last words"], b"question\n", end=b"END", timeout=30)
+
+
 def test_files_go_into_a_container_before_it_starts(engine: Engine, spec: ContainerSpec) -> None:
     engine.create(replace(spec, read_only=False, command=("sh", "-c", "cat /data/hello")))
     engine.copy_into(spec.name, "/data", archive(hello=b"hi"))

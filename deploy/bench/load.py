@@ -45,7 +45,7 @@ class Profile:
     rate: float = 2000.0
     fresh: float = 0.2
     slow: float = 1.0
-    connections: int = 32
+    connections: int = 64
     timeout: float = 15.0
     seconds: float = 600.0
 
@@ -113,10 +113,10 @@ class Generator:
         swept = begun
         while True:
             now = time.monotonic()
-            if now - begun > self.profile.seconds:
+            if self.stopping or now - begun > self.profile.seconds:
+                # The sweep below ends what takes too long, so this comes to its end.
                 self.stopping = True
-            if self.stopping:
-                if not self._busy() or now - begun > self.profile.seconds + self.profile.timeout:
+                if not self._busy():
                     return
             else:
                 while begun + sent * interval <= now:
@@ -257,6 +257,9 @@ class Generator:
         if request is None:
             return
         connection.request = None
+        self._note(request, outcome)
+
+    def _note(self, request: Request, outcome: str) -> None:
         self.starts.append(round(request.due + self._epoch, 6))
         self.latencies.append(round(time.monotonic() - request.due, 6))
         self.outcomes.append(outcome)
@@ -277,6 +280,8 @@ class Generator:
                 self._connect(self._waiting.popleft())
 
     def _sweep(self, now: float) -> None:
+        while self._waiting and now - self._waiting[0].due > self.profile.timeout:
+            self._note(self._waiting.popleft(), "timeout: no connection was free")
         for connection in list(self._connections.values()):
             request = connection.request
             if request and now - request.due > self.profile.timeout:

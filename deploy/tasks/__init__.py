@@ -6,6 +6,7 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from deploy.tasks import (
+    bench,
     environments,
     fleet,
     host,
@@ -31,6 +32,7 @@ namespace = Collection(
     quality.test,
     quality.format_code,
     quality.lock_requirements,
+    bench=Collection.from_module(bench),
     env=Collection.from_module(environments),
     fleet=Collection.from_module(fleet),
     host=Collection.from_module(host),

@@ -1,0 +1,127 @@
+"""What the benchmarks run on: practice hosts, and releases in their registry."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess  # nosec B404 - argument lists of our own making only
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy import environment
+from deploy.checkout import ROOT
+from deploy.environment import Environment
+from deploy.errors import DeployError
+from deploy.events import Events
+from deploy.fleet.fleet import Fleet
+from deploy.release import BuildInfo, Version
+from deploy.secrets import load_secrets
+
+PATIENCE = 600.0
+"""Seconds that one command may take."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one command ended: seconds from its start to its exit, and its events."""
+
+    started: float
+    seconds: float
+    events: tuple[Mapping[str, Any], ...]
+
+    @property
+    def to_traffic(self) -> float:
+        """Seconds from the command's start until the last host's traffic had moved."""
+        return max(
+            (
+                event["at"] - self.started
+                for event in self.events
+                if event["kind"] == "step-finished" and event.get("step") == "shift"
+            ),
+            default=0.0,
+        )
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """Seconds by kind of step; of steps side by side the longest."""
+        longest: dict[str, float] = {}
+        for event in self.events:
+            if event["kind"] == "step-finished":
+                step, seconds = event["step"], event["data"]["seconds"]
+                longest[step] = max(longest.get(step, 0.0), seconds)
+        return longest
+
+
+@contextlib.contextmanager
+def practice_fleet(name: str, hosts: int) -> Iterator[Environment]:
+    """A fleet of web hosts whose service may be asked to be slow; it stays up afterwards."""
+    with Fleet(name, announce=_tell) as fleet:
+        fleet.up(hosts, web=range(1, hosts + 1), workers=())
+        _allow_practice(fleet.environment_file)
+    yield environment.load(name)
+
+
+def publish(wanted: Environment, versions: Sequence[str]) -> None:
+    """Build this checkout under each version and push it where the environment keeps images."""
+    from deploy.images import build as images
+
+    info = BuildInfo.of(ROOT)
+    repository = wanted.image.repository
+    events = Events()
+    for version in versions:
+        _tell(f"building {version}")
+        named = dataclasses.replace(info, version=Version(version))
+        reference = f"{repository}:{version}"
+        images.build(
+            ROOT, named.arguments, [reference], platform=wanted.image.platform, events=events
+        )
+        login = load_secrets(wanted).registry(repository)
+        images.push([reference], {repository: login} if login else {}, events=events)
+
+
+def bring(name: str, version: str) -> Outcome:
+    """`invoke deploy` of a version that the registry holds, as anyone would type it."""
+    return _invoke("deploy", f"--env={name}", f"--version={version}", "--json")
+
+
+def go_back(name: str, version: str) -> Outcome:
+    """`invoke rollback` to a version that was live before."""
+    return _invoke("rollback", f"--env={name}", f"--version={version}", "--auto-confirm", "--json")
+
+
+def _invoke(*words: str) -> Outcome:
+    started = time.time()
+    clock = time.monotonic()
+    done = subprocess.run(  # nosec B603
+        [str(Path(sys.executable).with_name("invoke")), *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    seconds = time.monotonic() - clock
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0:
+        raise DeployError(
+            f"invoke {' '.join(words)} ended with {done.returncode}:\n"
+            f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return Outcome(started, seconds, tuple(lines))
+
+
+def _allow_practice(path: Path) -> None:
+    """Let the service honour `delay_ms`; `fleet.up` makes the file anew each time."""
+    import yaml
+
+    content = yaml.safe_load(path.read_text())
+    content["settings"]["PRACTICE"] = "true"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

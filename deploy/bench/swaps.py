@@ -1,0 +1,50 @@
+"""Swaps under load: does any request notice?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+from deploy.bench import stage
+from deploy.bench.generator import Window, load
+from deploy.bench.load import Profile
+from deploy.environment import Environment
+
+VERSIONS = ("0.0.1-bench", "0.0.2-bench")
+QUIET = 2.0
+"""Seconds of load without a swap, before each and after the last: what swaps are compared with."""
+
+
+def run(name: str, swaps: int, rate: float) -> dict[str, Any]:
+    """Deploy two versions in turn, `swaps` times, under `rate` requests a second; the figures.
+
+    A window reaches from the start of a command to its exit. The fleet has one host: its clients
+    would not see the others.
+    """
+    with stage.practice_fleet(name, hosts=1) as environment:
+        stage.publish(environment, VERSIONS)
+        stage.bring(name, VERSIONS[0])
+        profile = replace(Profile("", 0), rate=rate, **_target(environment))
+        windows: list[Window] = []
+        with load(profile) as running:
+            for number in range(swaps):
+                time.sleep(QUIET)
+                outcome = stage.bring(name, VERSIONS[(number + 1) % 2])
+                windows.append((outcome.started, outcome.started + outcome.seconds))
+            time.sleep(QUIET)
+        return {
+            "swaps": swaps,
+            "swap_seconds_median": round(statistics.median(b - a for a, b in windows), 2),
+            "wanted_rate": rate,
+            **running.records.summary(windows),
+        }
+
+
+def _target(environment: Environment) -> dict[str, Any]:
+    return {
+        "address": environment.hosts[0].address,
+        "port": environment.proxy.http_port,
+        "host": environment.domain,
+    }

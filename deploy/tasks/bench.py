@@ -1,0 +1,45 @@
+"""Benchmarks on practice hosts of their own; figures as JSON on standard output."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from deploy.tasks.surface import task
+
+ENV = {"env": "name of the practice fleet, brought up where it is not (default: bench)"}
+
+
+@task(
+    help=ENV
+    | {
+        "swaps": "how many deploys, of two versions in turn",
+        "rate": "requests a second",
+    }
+)
+def swap(context: Context, swaps: int = 20, rate: float = 2000.0, env: str = "bench") -> None:
+    """Swap releases under load; fails where any request failed."""
+    import json
+
+    from deploy.bench.swaps import run
+    from deploy.errors import GateRefused
+
+    result = run(env, swaps, rate)
+    print(json.dumps(result, indent=2))
+    if result["failures"]:
+        raise GateRefused(f"{result['failures']} of {result['requests']} requests failed")
+
+
+@task(name="deploy", help=ENV | {"hosts": "fleet sizes", "rounds": "runs of each"})
+def time_deploys(
+    context: Context, hosts: str = "1,2,4", rounds: int = 5, env: str = "bench"
+) -> None:
+    """Time deploys and rollbacks beside their floor: a container's start to its first answer."""
+    import json
+
+    from deploy.bench.deploys import run
+    from deploy.errors import UsageError
+
+    counts = [int(part) for part in hosts.split(",") if part.strip().isdigit()]
+    if not counts or len(counts) != len(hosts.split(",")):
+        raise UsageError(f"--hosts takes numbers such as 1,2,4, not {hosts!r}")
+    print(json.dumps(run(env, counts, rounds), indent=2))

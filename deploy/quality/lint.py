@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.checkout import ROOT, program
-from deploy.errors import GateRefused
+from deploy.errors import GateRefused, UsageError
 
 PYTHON = (
     "amani_app",
@@ -81,13 +81,11 @@ def checks(root: Path = ROOT) -> list[Check]:
 
 def shell_scripts(root: Path = ROOT) -> list[str]:
     """Tracked or new files that a shell runs: by their `.sh`, or by their first line."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=root,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    return sorted(name for name in listed.split("\0") if name and _is_shell(root / name))
+    argv = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(argv, cwd=root, capture_output=True, text=True)
+    if listed.returncode != 0:
+        raise UsageError(f"git cannot list the files of {root}: {listed.stderr.strip()}")
+    return sorted(name for name in listed.stdout.split("\0") if name and _is_shell(root / name))
 
 
 def format_all(root: Path = ROOT) -> None:

@@ -22,7 +22,15 @@ def run_suite(paths: Sequence[str] = (), *, quick: bool = False, matching: str =
     others side by side before them (see `conftest.py`).
     """
     system_packages.ensure(PACKAGES, "the tests")
-    argv = [sys.executable, "-m", "pytest", "--numprocesses=auto", "--dist=loadgroup", "-q"]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--numprocesses=auto",
+        "--dist=loadgroup",
+        "-q",
+        "--durations=12",
+    ]
     if quick:
         argv += ["-m", QUICK]
     else:

@@ -18,19 +18,13 @@ def run_suite(paths: Sequence[str] = (), *, quick: bool = False, matching: str =
     """Run the tests below `paths` (all by default); returns pytest's exit code, 5 for no tests.
 
     Installs system packages, brings up the engine and provides the base images, unless `quick`
-    leaves out the tests that need them. Those that share the engine run one after another, the
-    others side by side before them (see `conftest.py`).
+    leaves out the tests that need them.
     """
     system_packages.ensure(PACKAGES, "the tests")
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--numprocesses=auto",
-        "--dist=loadgroup",
-        "-q",
-        "--durations=12",
-    ]
+    # A file's tests stay together, so its fixtures are made once, and files begin in the order
+    # that `conftest.py` gives them.
+    argv = [sys.executable, "-m", "pytest", "-q", "--numprocesses=auto", "--durations=12"]
+    argv += ["--dist=loadfile", "--no-loadscope-reorder"]
     if quick:
         argv += ["-m", QUICK]
     else:

@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 Login = Callable[..., paramiko.SSHClient]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the root's, which spreads them by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test in this folder; the first one may have to make images."""
     for item in items:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
     process = subprocess.Popen([str(program), "60"])
     try:
         (run / "docker.pid").write_text(f"{process.pid}\n")
+        named = Path(f"/proc/{process.pid}/comm")
+        deadline = time.monotonic() + 10  # the kernel names it a moment after it has started it
+        while named.read_text() != "dockerd\n" and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert engine_bootstrap.leftovers(run) == []
     finally:
         process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import requests
 import yaml
 
@@ -123,7 +125,9 @@ class Trial:
     def close(self) -> None:
         """Remove what was built from this machine's engine."""
         for image in self._built:
-            self._engine.images.remove(image, force=True)
+            # Another checkout's trial builds the very same images.
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                self._engine.images.remove(image, force=True)
         self._engine.close()
 
     def publish(self, version: str, *, fault: str = "", head: str = "0001") -> None:

@@ -21,8 +21,6 @@ from deploy import system_packages
 from deploy.errors import EngineError, UsageError
 
 SUITE = "trixie"
-MIRROR = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 EPOCH = 1754697600
 """The day trixie came out (9 August 2025 UTC): no file of an image claims to be younger."""
@@ -30,15 +28,9 @@ EPOCH = 1754697600
 # What nobody reads in a container, a third of the size.
 UNREAD = ("man", "info", "doc", "locale", "lintian", "bug")
 KEPT = ("doc/*/copyright", "locale/locale.alias")
-# The new root's apt speaks to Debian itself: a mirror of this network, its proxy or credentials
-# have no place in an image.
-FORGET_MIRROR = f"""
-rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list.d/*
-cat >/etc/apt/sources.list <<END
-deb {MIRROR} {SUITE} main
-deb {MIRROR} {SUITE}-updates main
-deb {SECURITY} {SUITE}-security main
-END
+# A mirror of this network, its proxy or credentials have no place in an image.
+FORGET_MIRROR = """
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list /etc/apt/sources.list.d/*
 rm -rf /var/cache/apt/* /var/cache/debconf/*-old /var/lib/apt/lists/* /var/log/*.log /var/log/apt
 """
 
@@ -55,10 +47,13 @@ class File:
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Where Debian's archive and its security updates are fetched from."""
+    """Where Debian's archive and its security updates are fetched from.
 
-    archive: str = MIRROR
-    security: str = SECURITY
+    Empty where this machine's apt knows no Debian: mmdebstrap then goes to Debian itself.
+    """
+
+    archive: str = ""
+    security: str = ""
 
 
 def make_image(
@@ -92,7 +87,7 @@ def make_image(
 
 
 def find_mirrors() -> Mirrors:
-    """The mirrors that this machine's apt uses for Debian; Debian's own where it uses none."""
+    """The mirrors that this machine's apt uses for Debian."""
     form = "$(ORIGIN)|$(LABEL)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)"
     argv = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
     if shutil.which("apt-get") is None:
@@ -117,7 +112,7 @@ def read_mirrors(targets: str, codename: str) -> Mirrors:
             security = security or uri.rstrip("/")
         elif "-" not in release:
             archive = archive or uri.rstrip("/")
-    return Mirrors(archive or MIRROR, security or SECURITY)
+    return Mirrors(archive, security)
 
 
 def _codename() -> str:
@@ -152,9 +147,11 @@ def _bootstrap(
     argv += [f"--customize-hook=tar-in {shlex.quote(str(laid))} /"]
     argv += ['--customize-hook=chroot "$1" sh -eu /.customise && rm "$1/.customise"']
     argv += [SUITE, str(tarball)]
-    argv += [f"{signed} {mirrors.archive} {SUITE} main"]
-    argv += [f"{signed} {mirrors.archive} {SUITE}-updates main"]
-    argv += [f"{signed} {mirrors.security} {SUITE}-security main"]
+    if mirrors.archive:
+        argv += [f"{signed} {mirrors.archive} {SUITE} main"]
+        argv += [f"{signed} {mirrors.archive} {SUITE}-updates main"]
+    if mirrors.archive and mirrors.security:
+        argv += [f"{signed} {mirrors.security} {SUITE}-security main"]
     environment = dict(
         os.environ, SOURCE_DATE_EPOCH=os.environ.get("SOURCE_DATE_EPOCH", str(EPOCH))
     )

@@ -12,7 +12,6 @@ LOCKS = {
     "requirements/deploy.in": "requirements-deploy.txt",
     "requirements/dev.in": "requirements-dev.txt",
 }
-INDEX = "https://pypi.org/simple"
 
 
 def lock_all() -> None:
@@ -21,7 +20,7 @@ def lock_all() -> None:
     for source, lock in LOCKS.items():
         argv = [program("uv"), "pip", "compile", source, "-o", lock]
         argv += ["--universal", "--python-version", "3.11", "--generate-hashes", "--quiet"]
-        argv += ["--no-emit-index-url", "--no-emit-find-links", "--default-index", INDEX]
+        argv += ["--no-emit-index-url", "--no-emit-find-links"]
         argv += ["--custom-compile-command", "invoke lock-requirements"]
         if subprocess.run(argv, cwd=ROOT).returncode != 0:
             raise UsageError(f"{source} cannot be resolved; uv's own words stand above")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
+from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
 from deploy.plan import Plan, Stage, Step
 from deploy.run import Interrupted, Run
 
@@ -24,8 +24,10 @@ def execute(plan: Plan, run: Run) -> None:
     """Apply every step of `plan`; `run.progress` tells how it goes.
 
     Raises `ReleaseFailed` (or `HostUnreachable` where that was the cause) once everything applied
-    has been reverted, `RevertFailed` where a revert failed on a host that does answer, and
-    `KeyboardInterrupt` after reverting when the operator interrupted.
+    has been reverted, `RevertFailed` where a revert failed on a host that does answer,
+    `KeyboardInterrupt` after reverting when the operator interrupted, and `Locked`, with nothing
+    reverted, where another run took the lock over. Once the release is live and verified, an
+    interrupt comes too late: what is left to tidy is done all the same.
     """
     begun: list[list[_Lane]] = []
     width = max((len(stage.lanes) for stage in plan.stages), default=1)
@@ -36,12 +38,17 @@ def execute(plan: Plan, run: Run) -> None:
             lanes, interrupt = _run_stage(stage, run, pool)
             begun.append(lanes)
             failures = [lane.error for lane in lanes if lane.error]
+            if run.lost.is_set():
+                raise Locked(
+                    "another run has taken the lock over, as this one gave no sign of life for too "
+                    "long; it stopped where it was and took nothing back",
+                    hint=f"look with `invoke status --env={run.environment.name}`, and run the "
+                    "same command again once the other one has ended: it continues from there",
+                )
             if stage.on_failure == "report":
                 run.progress.leftovers.extend(failures)
             elif failures or interrupt:
                 _take_back(begun, run, pool, failures, interrupt)
-            if interrupt:
-                raise interrupt
             run.events.emit(
                 "stage-finished", stage.name, data={"seconds": time.monotonic() - started}
             )
@@ -61,6 +68,10 @@ def _run_stage(
             run.cancelled.set()
 
     def stop_all() -> None:
+        if stage.on_failure == "report":
+            words = "interrupted too late: the release is live and verified; tidying up, then done"
+            run.events.emit("warning", words)
+            return
         run.cancelled.set()
         run.events.emit("warning", "interrupted: stopping the running steps, then going back")
 

@@ -14,11 +14,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.errors import CommandFailed, DeployError, Locked
+from deploy.errors import CommandFailed, DeployError, HostUnreachable, Locked
 
 if TYPE_CHECKING:
     from deploy.hosts.host import Host
@@ -26,22 +26,30 @@ if TYPE_CHECKING:
 STALE_AFTER = 30.0
 HEARTBEAT = 5.0
 
-# Each script gets the lock's folder as $1. Taking it: the folder is filled beside and renamed into
-# place, so that it is never seen empty; a rename onto a folder that holds something fails.
+# Each script gets the lock's folder as $1. Whoever changes it holds the file lock of the folder
+# around it for that moment: else a slow takeover could remove what a quicker one has just taken.
+_ALONE = 'exec 9<"${1%/*}" && flock -w 10 9 || exit 1; '
+# The folder is filled beside and renamed into place, so that it is never seen empty; a rename onto
+# a folder that holds something fails. The size ($3) is compared because a connection that breaks
+# ends standard input like any other: nobody would stand behind the lock then.
 _TAKE = (
-    'umask 077; mkdir -p "${1%/*}" "$1.$2" && cat >"$1.$2/holder" || exit 1; '
-    'mv -T "$1.$2" "$1" 2>/dev/null || { rm -rf "$1.$2"; exit 17; }'
+    'umask 077; mkdir -p "${1%/*}" && ' + _ALONE + 'new="$1.$2"; mkdir -p "$new" && '
+    'cat >"$new/holder" && [ "$(stat -c %s "$new/holder")" = "$3" ] '
+    '|| { rm -rf "$new"; exit 1; }; '
+    'mv -T "$new" "$1" 2>/dev/null || { rm -rf "$new"; exit 17; }'
 )
 _READ = (
     '[ -d "$1" ] || exit 0; cat "$1/holder" 2>/dev/null; echo; '
     'echo "$(date +%s) $(stat -c %Y "$1" 2>/dev/null || date +%s)"'
 )
-_BEAT = 'grep -q "$2" "$1/holder" && touch "$1"'
-_DROP = 'if grep -q "$2" "$1/holder" 2>/dev/null; then rm -rf "$1"; fi'
+_BEAT = 'grep -qF "$2" "$1/holder" 2>/dev/null || exit 17; touch "$1"'
+_DROP = _ALONE + 'if grep -qF "$2" "$1/holder" 2>/dev/null; then rm -rf "$1"; fi'
+# Without a mark ($2) a holder that cannot be read was seen: a whole one is another.
 _BREAK = (
-    'if [ -z "$2" ] || grep -q "$2" "$1/holder" 2>/dev/null; '
-    'then mv -T "$1" "$1.$3.stale" && rm -rf "$1.$3.stale"; fi'
+    _ALONE + 'if [ -n "$2" ]; then grep -qF "$2" "$1/holder" 2>/dev/null; '
+    """else ! grep -q '}$' "$1/holder" 2>/dev/null; fi && rm -rf "$1"; exit 0"""
 )
+_NOT_OURS = 17
 
 
 @dataclass(frozen=True)
@@ -126,19 +134,24 @@ def parse(text: str) -> LockState | None:
         return None
     now, beat = (float(part) for part in lines[-1].split())
     try:
-        holder = Holder(**json.loads("\n".join(lines[:-1])))
-    except (ValueError, TypeError):
+        values = json.loads("\n".join(lines[:-1]))
+        holder = Holder(**{key: values[key] for key in Holder.__dataclass_fields__})
+    except (ValueError, TypeError, KeyError):
         holder = None
     return LockState(holder, max(0.0, now - beat))
 
 
 @dataclass
 class Lease:
-    """A held lock; `predecessor` is the dead holder whose stale lock was taken over."""
+    """A held lock; `predecessor` is the dead holder whose stale lock was taken over.
+
+    `lost` is set once somebody else took the lock away, as may happen to a run that was suspended
+    for longer than `STALE_AFTER`.
+    """
 
     holder: Holder
     predecessor: Holder | None = None
-    lost: str = ""
+    lost: threading.Event = field(default_factory=threading.Event)
 
 
 @contextlib.contextmanager
@@ -152,10 +165,11 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
 
     def renew() -> None:
         while not done.wait(HEARTBEAT):
-            try:
-                host.run(("sh", "-c", _BEAT, "lock", path(directory), holder.id), timeout=HEARTBEAT)
-            except DeployError as error:
-                lease.lost = error.message
+            # A host that does not answer may do so again; its lock is ours until then.
+            with contextlib.suppress(HostUnreachable):
+                argv = ("sh", "-c", _BEAT, "lock", path(directory), _mark(holder))
+                if host.run(argv, timeout=HEARTBEAT, check=False).status == _NOT_OURS:
+                    lease.lost.set()
 
     beating = threading.Thread(target=renew, name="heartbeat", daemon=True)
     beating.start()
@@ -165,18 +179,19 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
         done.set()
         # A host that is gone keeps its lock; it goes stale by itself.
         with contextlib.suppress(DeployError):
-            host.run(("sh", "-c", _DROP, "lock", path(directory), holder.id), timeout=10)
+            host.run(("sh", "-c", _DROP, "lock", path(directory), _mark(holder)), timeout=10)
 
 
 def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
     predecessor = None
     for _ in range(3):
+        text = json.dumps(asdict(holder)).encode()
+        argv = ("sh", "-c", _TAKE, "lock", path(directory), holder.id, str(len(text)))
         try:
-            argv = ("sh", "-c", _TAKE, "lock", path(directory), holder.id)
-            host.run(argv, stdin=json.dumps(asdict(holder)).encode())
+            host.run(argv, stdin=text)
             return predecessor
         except CommandFailed as error:
-            if error.status != 17:
+            if error.status != _NOT_OURS:
                 raise
         state = read(host, directory)
         if state is None:
@@ -188,14 +203,19 @@ def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
                 f"stale after {STALE_AFTER:.0f} s and is then taken over",
             )
         predecessor = state.holder
-        break_(host, directory, state, holder.id)
+        break_(host, directory, state)
     raise Locked(f"{host.name}: the lock changes hands too quickly; try again")
 
 
-def break_(host: Host, directory: str, state: LockState, by: str) -> None:
-    """Remove the lock that was seen as `state`, and no other: the move aside is atomic."""
-    seen = state.holder.id if state.holder else ""
-    host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, by))
+def break_(host: Host, directory: str, state: LockState) -> None:
+    """Remove the lock that was seen as `state`, and no other."""
+    seen = _mark(state.holder) if state.holder else ""
+    host.run(("sh", "-c", _BREAK, "lock", path(directory), seen))
+
+
+def _mark(holder: Holder) -> str:
+    """What the file of this holder, and no other's, has in it."""
+    return f'"id": {json.dumps(holder.id)}'
 
 
 def _alive(process: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy import containers
-from deploy.facts import HostFacts
+from deploy.facts import ContainerFacts, HostFacts
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -34,7 +34,8 @@ def prunable(
     leftovers = tuple(
         found
         for found in facts.containers
-        if found.role == "one-off" or (found.slot is not None and found.digest not in lived)
+        if (found.role == "one-off" and not _at_work(found))
+        or (found.slot is not None and found.digest not in lived)
     )
     keep |= {found.digest for found in facts.containers if found not in leftovers}
     images = tuple(
@@ -47,6 +48,11 @@ def prunable(
         )
     )
     return images, tuple(sorted(found.id for found in leftovers))
+
+
+def _at_work(found: ContainerFacts) -> bool:
+    """Whether somebody's `invoke exec` is under way in it."""
+    return found.running and found.labels.get(containers.ONE_OFF) == "exec"
 
 
 def _ours(environment: Environment, digests: tuple[str, ...], tags: tuple[str, ...]) -> bool:

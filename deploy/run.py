@@ -56,10 +56,12 @@ class Run:
     started: float = field(default_factory=time.time)
     progress: Progress = field(default_factory=Progress)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set where the lock is somebody else's now: nothing may be touched any more."""
 
     def check_cancelled(self) -> None:
         """Raise `Interrupted` where the run is to stop."""
-        if self.cancelled.is_set():
+        if self.cancelled.is_set() or self.lost.is_set():
             raise Interrupted("interrupted")
 
     def pause(self, seconds: float, deadline: float) -> bool:

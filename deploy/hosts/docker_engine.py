@@ -209,6 +209,8 @@ class DockerEngine:
                 words = f"{argv[0]} in {container} has not ended within {timeout:g} s"
                 raise self._refused(words) from error
             status = client.exec_inspect(made)["ExitCode"]
+            if status is None:
+                raise self._refused(f"{argv[0]} in {container}: its output ended before it did")
             return ExecResult(int(status), output.decode(errors="replace"))
 
         return self._call(ask)

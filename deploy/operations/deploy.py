@@ -105,6 +105,7 @@ def converge(
             requested_by=holder.who,
             previous=live[-1] if live else None,
             generations={name: found.secrets or "" for name, found in facts.hosts.items()},
+            lost=lease.lost,
         )
         _execute(plan, run)
     return plan, True

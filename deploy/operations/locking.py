@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets as entropy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ def release(name: str, events: Events, *, confirm: Callable[[str], None]) -> loc
                 f"{state.describe()} seems to be at work: two runs at once can harm each other. "
                 "Take the lock away all the same?"
             )
-        lock.break_(host, environment.folder, state, entropy.token_hex(4))
+        lock.break_(host, environment.folder, state)
         return state
     finally:
         host.close()

@@ -45,7 +45,7 @@ SPECIFICATION = "amani.specification"
 
 _CANDIDATE = "candidate.cfg"
 _CHECK_TIMEOUT = 20.0
-_START_TIMEOUT = 15.0
+_START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 5
 
 
@@ -103,17 +103,25 @@ def wanted(settings: ProxySettings) -> str:
 def facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
     """The proxy of a host as it is, and whether it runs with the wanted configuration.
 
-    Of one that does not run only what its file says is known.
+    Of one that does not run, or not answer, only what its file says is known.
     """
     settings = settings_of(environment)
     found = host.engine.inspect(settings.name)
-    if found is None or not found["State"]["Running"]:
+    seen = _read(host, settings) if found is not None and found["State"]["Running"] else None
+    if found is None or seen is None:
         text = (host.read_file(settings.path(CONFIGURATION)) or b"").decode(errors="replace")
         recorded = read_live(text)
         return ProxyFacts(running=False, present=found is not None, recorded=recorded), False
-    seen = runtime.read(host.engine, settings.name)
     config = f"{_labels(found).get(CONFIG, '')}.{seen.config}"
     return dataclasses.replace(seen, config=config), config == wanted(settings)
+
+
+def _read(host: Host, settings: ProxySettings) -> ProxyFacts | None:
+    """What HAProxy does; None where it does not answer, as while the engine restarts it."""
+    try:
+        return runtime.read(host.engine, settings.name)
+    except (runtime.ProxyError, EngineError):
+        return None
 
 
 def ensure(host: Host, environment: Environment, live: Slot | None) -> Change:

@@ -13,6 +13,7 @@ use POSIX ();
 
 my $TICKS = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 my $PAUSE = 0.02;
+my $SILENCE = 5;
 my $MAINTENANCE = 0x01 | 0x02 | 0x20 | 0x40;    # SRV_ADMF_MAINT of HAProxy's server.h
 my $DRAIN       = 0x08 | 0x10;                  # SRV_ADMF_DRAIN
 my $STATE       = 'show servers state app;show stat app 4 -1';
@@ -23,7 +24,12 @@ sub now { return (POSIX::times())[0] / $TICKS }
 # the one before it still listens.
 sub ask {
     my ($commands) = @_;
-    return master(join ';', map {"\@1 $_"} split /;/, $commands);
+    # While it starts, HAProxy may accept a connection and never answer on it.
+    local $SIG{ALRM} = sub { die "HAProxy does not answer\n" };
+    alarm $SILENCE;
+    my $answer = master(join ';', map {"\@1 $_"} split /;/, $commands);
+    alarm 0;
+    return $answer;
 }
 
 sub master {

@@ -64,6 +64,7 @@ class Migrate(Step):
 
     def apply(self, run: Run) -> None:
         config = run.environment.migrations
+        self._let_others_end(run)
         self._run(run, "migrate", config.command)
         revision = self._run(run, "revision", config.current_command)
         # An exit status of 0 proves nothing: only the revision read back does.
@@ -74,6 +75,15 @@ class Migrate(Step):
                 hint="run `flask db current` with the release's image and look at its migrations",
                 host=self.host,
             )
+
+    def _let_others_end(self, run: Run) -> None:
+        """Wait for the migration of a run that was killed: two at once would collide."""
+        engine = run.hosts[self.host].engine
+        labels = {containers.ENVIRONMENT: run.environment.name, containers.ONE_OFF: "migrate"}
+        for left in engine.containers(labels):
+            if left["State"] == "running":
+                self._wait(run, left["Id"])
+            engine.remove(left["Id"])
 
     def _run(self, run: Run, purpose: str, command: tuple[str, ...]) -> str:
         engine = run.hosts[self.host].engine

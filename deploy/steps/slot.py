@@ -54,9 +54,27 @@ class Boot(Step):
         engine.start(spec.name)
 
     def revert(self, run: Run) -> None:
-        run.hosts[self.host].engine.remove(
-            containers.slot_name(run.environment, self.role, self.slot)
-        )
+        name = containers.slot_name(run.environment, self.role, self.slot)
+        if self.role == "web" and _gets_traffic(run, self.host, self.slot):
+            raise DeployError(
+                f"{self.host}: {name} still gets the traffic, so it was left running",
+                host=self.host,
+            )
+        run.hosts[self.host].engine.remove(name)
+
+
+def _proxy_runs(run: Run, host: str) -> bool:
+    found = run.hosts[host].engine.inspect(proxy.container_name(run.environment))
+    return found is not None and bool(found["State"]["Running"])
+
+
+def _gets_traffic(run: Run, host: str, slot: Slot) -> bool:
+    """Whether the proxy sends requests to a slot: where the way back to the other one failed."""
+    if not _proxy_runs(run, host):
+        return False
+    engine, name = run.hosts[host].engine, proxy.container_name(run.environment)
+    server = proxy.read_servers(engine, name).get(slot)
+    return server is not None and server.up and server.state == "ready"
 
 
 def _container_tail(run: Run, host: str, role: Role, slot: Slot) -> str:
@@ -118,8 +136,9 @@ class Verify(Step):
         )
 
     def revert(self, run: Run) -> None:
-        engine = run.hosts[self.host].engine
-        proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
+        if _proxy_runs(run, self.host):
+            engine = run.hosts[self.host].engine
+            proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
 
 
 @dataclass(frozen=True)
@@ -184,6 +203,9 @@ class Shift(Step):
 
     def revert(self, run: Run) -> None:
         host = run.hosts[self.host]
+        if not _proxy_runs(run, self.host):
+            proxy.record_live(host, run.environment, self.old)
+            return
         if self.old is None:
             proxy.close(host, run.environment)
             return

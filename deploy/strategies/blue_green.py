@@ -187,7 +187,9 @@ class _HostPlan:
         ]
         wanted = [slot for slot in running if self._wanted("worker", slot)]
         if wanted:
-            return _RolePlan(wanted[0], wanted[0], True)
+            # Where the one before runs too, a kill came before anybody saw whether this one is
+            # steady.
+            return _RolePlan(wanted[0], wanted[0], len(running) == 1)
         live = running[0] if running else None
         return _RolePlan(live, other(live) if live else SLOTS[0], False)
 

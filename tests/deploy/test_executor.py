@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
+from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
 from deploy.events import Events
 from deploy.executor import execute
 from deploy.plan import Plan, Stage, Step
@@ -172,3 +172,33 @@ def test_an_interrupt_takes_everything_back(run, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         execute(plan(stage([Note("h", "a"), WaitForCancel("h", "b"), Note("h", "c")])), run)
     assert run.log == ["+a", "+b", "-b", "-a"]
+
+
+def test_an_interrupt_of_a_finishing_stage_comes_too_late(run, monkeypatch):
+    import deploy.executor as executor
+
+    real, fired = executor.wait, threading.Event()
+
+    def wait(pending, return_when):
+        if not fired.is_set():
+            fired.set()
+            raise KeyboardInterrupt
+        return real(pending, return_when=return_when)
+
+    monkeypatch.setattr(executor, "wait", wait)
+    execute(plan(stage([Note("h", "a"), Note("h", "b")], on_failure="report")), run)
+    assert run.log == ["+a", "+b"]
+    assert any("interrupted too late" in event.text for event in run.seen)
+
+
+def test_a_run_whose_lock_was_taken_over_stops_and_touches_nothing_more(run):
+    @dataclass(frozen=True)
+    class LoseTheLock(Note):
+        def apply(self, run):
+            run.log.append(f"+{self.name}")
+            run.lost.set()
+
+    with pytest.raises(Locked) as caught:
+        execute(plan(stage([LoseTheLock("h", "a"), Note("h", "b")]), stage([Note("h", "c")])), run)
+    assert caught.value.exit_code == 4
+    assert run.log == ["+a"]

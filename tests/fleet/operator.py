@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,12 @@ from deploy.facts import Facts
 from deploy.fleet.fleet import Fleet
 from deploy.images import build as images
 from deploy.operations.session import open_session
+from deploy.operations.source import find
+from deploy.operations.status import drift
+from deploy.plan import Plan
 from deploy.release import BuildInfo
 from deploy.secrets import load_secrets
+from deploy.strategies import blue_green
 
 PATIENCE = 240.0
 """Seconds that a command may take on a busy machine."""
@@ -43,7 +48,8 @@ class Outcome:
     @property
     def plan(self) -> Mapping[str, Any]:
         """The plan that it made."""
-        return next(said for said in self.events if said["kind"] == "plan")["data"]["plan"]
+        said = next(said for said in self.events if said["kind"] == "plan")
+        return dict(said["data"]["plan"])
 
     @property
     def steps(self) -> list[tuple[str, str]]:
@@ -72,13 +78,13 @@ class Command:
         )
         self._said: list[Said] = []
 
-    def until(self, reached: Callable[[Said], bool]) -> bool:
-        """Read on until an event makes `reached` true; False where the command ended before."""
+    def until(self, reached: Callable[[Said], bool]) -> Said | None:
+        """Read on to the event that makes `reached` true; None where the command ended before."""
         for line in self._process.stdout or ():
             self._said.append(json.loads(line))
             if reached(self._said[-1]):
-                return True
-        return False
+                return self._said[-1]
+        return None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process of the command."""
@@ -176,3 +182,43 @@ class Operator:
         """Path, size and time of change of every file that the deployer keeps on each host."""
         argv = ["find", self.environment.folder, "-type", "f", "-printf", "%p %s %T@\\n"]
         return {host.name: sorted(host.run(argv).splitlines()) for host in self.fleet.hosts}
+
+    def plan(self, version: str) -> Plan:
+        """What the deployer would do now to bring a version."""
+        secrets = load_secrets(self.environment)
+        with open_session(self.environment, SILENT) as session:
+            session.require_all()
+            release = find(session, secrets, version).release
+            return blue_green.plan(self.environment, release, session.facts(secrets))
+
+    def leftovers(self) -> list[str]:
+        """What a run that was cut short left on the hosts besides what belongs there."""
+        own = {"haproxy.cfg", "maintenance.acl", "journal.jsonl", "secrets.json", "proxy"}
+        lists = {
+            "container": ["docker", "ps", "-a", "--format", "{{.Names}}"],
+            "file": ["find", self.environment.folder, "-mindepth", "1", "-printf", "%f\\n"],
+        }
+        return [
+            f"{host.name}: {kind} {name}"
+            for host in self.fleet.hosts
+            if host.name in {config.name for config in self.environment.hosts}
+            for kind, argv in lists.items()
+            for name in host.run(argv).split()
+            if name not in own and not re.search(r"-(proxy|(web|worker)-(blue|green))$", name)
+        ]
+
+    def unsettled(self, version: str) -> list[str]:
+        """In words, all that keeps the environment from being wholly on a version, and tidy."""
+        plan, facts = self.plan(version), self.facts()
+        steps = [f"{step.host}: {step.describe()}" for step in plan.steps()]
+        wrong = {h: v for h, v in self.versions().items() if v != version}
+        strays = [
+            f"{host.name}: {found.name} of {found.version} is {found.state}"
+            for host in facts.hosts.values()
+            for found in host.containers
+            if found.slot and found.running and found.version != version
+        ]
+        record = [r for r in facts.history if r.live][-1]
+        unrecorded = [] if record.version == version else [f"recorded is {record.version}"]
+        answers = [f"{host} answers as {found}" for host, found in wrong.items()]
+        return [*steps, *drift(facts), *answers, *strays, *unrecorded, *self.leftovers()]

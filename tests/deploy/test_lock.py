@@ -1,0 +1,198 @@
+"""The lock: one holder however many try, and nobody waits for the dead."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deploy import lock
+from deploy.errors import CommandFailed, Locked
+from deploy.hosts.local import LocalHost
+from deploy.lock import Holder, LockState
+from tests.waiting import eventually
+
+HOST = LocalHost("first")
+ELSEWHERE = Holder("far", "bea@far", "deploy 3.0.0", 1_790_000_000.0, "far", 1, "another-kernel")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "environment")
+
+
+def holder(id: str) -> Holder:
+    return Holder.here(id, f"deploy {id}")
+
+
+def put(folder: str, content: str | None, age: float = 0.0) -> Path:
+    """A lock whose last heartbeat was `age` seconds ago; None: without a holder's file."""
+    place = Path(lock.path(folder))
+    place.mkdir(parents=True)
+    if content is not None:
+        (place / "holder").write_text(content)
+    beat = place.stat().st_mtime - age
+    os.utime(place, (beat, beat))
+    return place
+
+
+def of(made: Holder) -> str:
+    return json.dumps(dataclasses.asdict(made))
+
+
+def dead() -> Holder:
+    """A holder on this machine whose process has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return dataclasses.replace(holder("dead"), process=ended.pid)
+
+
+def remains(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_a_held_lock_says_who_holds_it_and_is_gone_after_the_block(folder):
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        found = lock.read(HOST, folder)
+        assert found is not None and found.holder == lease.holder
+        assert not found.stale
+    assert lock.read(HOST, folder) is None
+    assert remains(folder) == []
+
+
+def test_the_second_is_told_who_holds_it_and_since_when(folder):
+    with lock.hold(HOST, folder, dataclasses.replace(holder("a"), since=1_790_000_000.0)):
+        with pytest.raises(Locked) as caught, lock.hold(HOST, folder, holder("b")):
+            pass
+        assert caught.value.exit_code == 4
+        for part in (lock.operator(), "deploy a", "2026-09-21 14:13:20 UTC"):
+            assert part in caught.value.message
+        assert remains(folder) == ["lock"]
+
+
+def test_of_many_who_try_at_once_one_gets_it(folder):
+    together, inside, ended = threading.Barrier(12), [], threading.Event()
+
+    def attempt(number: int) -> bool:
+        together.wait(30)
+        try:
+            with lock.hold(HOST, folder, holder(f"run-{number}")):
+                inside.append(number)
+                ended.wait(30)
+                return True
+        except Locked:
+            return False
+
+    with ThreadPoolExecutor(12) as pool:
+        futures = [pool.submit(attempt, number) for number in range(12)]
+        eventually(lambda: sum(future.done() for future in futures) == 11, 30)
+        assert len(inside) == 1
+        ended.set()
+    assert sum(future.result() for future in futures) == 1
+    assert remains(folder) == []
+
+
+@pytest.mark.parametrize("left", ["dead", "torn", "missing", "silent"])
+def test_of_many_who_find_a_stale_lock_one_takes_it_over(folder, left):
+    content = {"dead": of(dead()), "torn": '{"id": "x', "missing": None, "silent": of(ELSEWHERE)}
+    put(folder, content[left], age=0.0 if left == "dead" else 3600.0)
+    together, inside, ended = threading.Barrier(12), [], threading.Event()
+
+    def attempt(number: int) -> None:
+        together.wait(30)
+        with lock.hold(HOST, folder, holder(f"run-{number}")) as lease:
+            inside.append(lease.predecessor)
+            ended.wait(30)
+
+    with ThreadPoolExecutor(12) as pool:
+        futures = [pool.submit(attempt, number) for number in range(12)]
+        eventually(lambda: sum(future.done() for future in futures) == 11, 30)
+        ended.set()
+    errors = [future.exception() for future in futures]
+    assert sum(isinstance(error, Locked) for error in errors) == 11
+    assert len(inside) == 1
+    assert remains(folder) == []
+
+
+def test_a_lock_of_another_machine_goes_stale_when_its_heartbeat_stops(folder):
+    place = put(folder, of(ELSEWHERE), age=lock.STALE_AFTER - 10)
+    found = lock.read(HOST, folder)
+    assert found is not None and not found.stale
+    with pytest.raises(Locked, match="bea@far on far .deploy 3.0.0. since 2026-"):
+        lock.hold(HOST, folder, holder("b")).__enter__()
+    beat = place.stat().st_mtime - 15
+    os.utime(place, (beat, beat))
+    with lock.hold(HOST, folder, holder("b")) as lease:
+        assert lease.predecessor == ELSEWHERE
+
+
+def test_a_dead_process_of_this_machine_holds_nothing_however_fresh_its_heartbeat(folder):
+    put(folder, of(dead()))
+    found = lock.read(HOST, folder)
+    assert found is not None and found.stale
+
+
+def test_a_process_of_another_machine_is_not_looked_for_here():
+    assert not LockState(dataclasses.replace(dead(), boot="another-kernel"), 1.0).stale
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"id": "x"}', None])
+def test_a_holder_that_cannot_be_read_is_someone_unknown(folder, content):
+    put(folder, content, age=3.0)
+    found = lock.read(HOST, folder)
+    assert found is not None and found.holder is None
+    assert "someone unknown, last heard of" in found.describe()
+    assert not found.stale
+
+
+def test_a_holder_of_a_newer_deployer_is_read(folder):
+    put(folder, json.dumps({**dataclasses.asdict(ELSEWHERE), "mood": "calm"}))
+    found = lock.read(HOST, folder)
+    assert found is not None and found.holder == ELSEWHERE
+
+
+def test_the_end_of_a_run_releases_no_other_runs_lock(folder):
+    with lock.hold(HOST, folder, holder("a")):
+        other = of(holder("other"))
+        Path(lock.path(folder), "holder").write_text(other)
+    assert Path(lock.path(folder), "holder").read_text() == other
+
+
+def test_breaking_takes_away_only_the_lock_that_was_seen(folder):
+    put(folder, of(ELSEWHERE))
+    for seen in (LockState(holder("gone"), 99.0), LockState(None, 99.0)):
+        lock.break_(HOST, folder, seen)
+        assert lock.read(HOST, folder) is not None
+    lock.break_(HOST, folder, LockState(ELSEWHERE, 99.0))
+    assert remains(folder) == []
+
+
+def test_a_run_learns_that_its_lock_was_taken_away(folder, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.05)
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        assert not lease.lost.is_set()
+        Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
+        assert lease.lost.wait(30)
+
+
+def test_the_heartbeat_is_renewed(folder, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.05)
+    with lock.hold(HOST, folder, holder("a")):
+        place = Path(lock.path(folder))
+        os.utime(place, (1.0, 1.0))
+        eventually(lambda: place.stat().st_mtime > 1.0)
+
+
+def test_a_deployer_that_dies_while_it_takes_the_lock_leaves_none(folder):
+    text = of(holder("a")).encode()
+    argv = ("sh", "-c", lock._TAKE, "lock", lock.path(folder), "a", str(len(text)))
+    with pytest.raises(CommandFailed):
+        HOST.run(argv, stdin=text[:20])
+    assert remains(folder) == []

@@ -62,7 +62,7 @@ def practice_fleet(name: str, hosts: int) -> Iterator[Environment]:
     """A fleet of web hosts whose service may be asked to be slow; it stays up afterwards."""
     with Fleet(name, announce=_tell) as fleet:
         fleet.up(hosts, web=range(1, hosts + 1), workers=())
-        _allow_practice(fleet.environment_file)
+        _adjust(fleet.environment_file)
     yield environment.load(name)
 
 
@@ -114,12 +114,14 @@ def _invoke(*words: str) -> Outcome:
     return Outcome(started, seconds, tuple(lines))
 
 
-def _allow_practice(path: Path) -> None:
-    """Let the service honour `delay_ms`; `fleet.up` makes the file anew each time."""
+def _adjust(path: Path) -> None:
+    """Let the service honour `delay_ms` and use all processors, for the load's sake; `fleet.up`
+    makes the file anew each time."""
     import yaml
 
     content = yaml.safe_load(path.read_text())
     content["settings"]["PRACTICE"] = "true"
+    content["roles"]["web"]["resources"]["cpus"] = 0.0
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 

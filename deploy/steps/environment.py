@@ -147,6 +147,8 @@ class Smoke(Step):
             if answer.status != 200:
                 raise self._error(run, path, answer)
         answer = self._get(run, run.environment.smoke.version_path)
+        if answer.status != 200:
+            raise self._error(run, run.environment.smoke.version_path, answer)
         body = answer.json()
         field = run.environment.smoke.version_field
         found = body.get(field) if isinstance(body, dict) else None

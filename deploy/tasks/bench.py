@@ -20,13 +20,14 @@ def swap(context: Context, swaps: int = 20, rate: float = 2000.0, env: str = "be
     """Swap releases under load; fails where any request failed."""
     import json
 
+    from invoke.exceptions import Exit
+
     from deploy.bench.swaps import run
-    from deploy.errors import GateRefused
 
     result = run(env, swaps, rate)
     print(json.dumps(result, indent=2))
     if result["failures"]:
-        raise GateRefused(f"{result['failures']} of {result['requests']} requests failed")
+        raise Exit(f"{result['failures']} of {result['requests']} requests failed", code=1)
 
 
 @task(name="deploy", help=ENV | {"hosts": "fleet sizes", "rounds": "runs of each"})

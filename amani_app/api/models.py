@@ -34,7 +34,10 @@ Amount = t.Annotated[
 class Body(BaseModel):
     """A request's body."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    # Built at the first use, not at the boot.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class SignUp(Body):
@@ -91,7 +94,7 @@ class Empty(Body):
 class Answer(BaseModel):
     """A response's body."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class MoneyOut(Answer):

@@ -16,11 +16,19 @@ from flask_migrate import Migrate
 
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
+from amani_app.application.acting import Actor, NotFound
+from amani_app.application.jobs import ExpireSilence, ForgetAnswers
+from amani_app.application.people import SHORTEST_PASSWORD
 from amani_app.application.worker import Worker
 from amani_app.build_info import ROOT
 from amani_app.container import container
+from amani_app.domain.errors import DomainError
+from amani_app.domain.money import Money
+from amani_app.domain.users import Role
 from amani_app.healthcheck import HEARTBEAT
+from amani_app.ports.store import UnitOfWork
 
+OPERATOR = Actor("operator")
 amani = AppGroup("amani", help="The service's own commands.")
 
 
@@ -34,6 +42,54 @@ def install_commands(app: Flask) -> None:
 def schema_head() -> None:
     """Print the schema revision that this code needs."""
     click.echo(container().schema.expected)
+
+
+@amani.command("reconcile")
+def reconcile() -> None:
+    """Compute every balance again from the entries; exit 1 and a line for each difference."""
+    found = container().store.read(lambda work: work.ledger.differences())
+    for line in found:
+        click.echo(line)
+    if found:
+        raise SystemExit(1)
+
+
+@amani.command("user-create")
+@click.argument("email")
+@click.option("--name", required=True)
+@click.option("--role", type=click.Choice([role.value for role in Role]), default="member")
+@click.password_option(envvar="AMANI_PASSWORD", help="Asked for unless AMANI_PASSWORD has it.")
+def user_create(email: str, name: str, role: str, password: str) -> None:
+    """Create a person, an arbiter or an administrator; prints the id."""
+    if len(password) < SHORTEST_PASSWORD:
+        raise click.UsageError(f"a password has {SHORTEST_PASSWORD} characters at least")
+    try:
+        user = container().people.sign_up(OPERATOR, email, name, password, Role(role))
+    except DomainError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(user.id)
+
+
+@amani.command("deposit")
+@click.argument("email")
+@click.argument("amount")
+@click.option("--currency", default="NGN", show_default=True)
+@click.option("--reference", required=True, help="The bank's; the same one is booked once.")
+def deposit(email: str, amount: str, currency: str, reference: str) -> None:
+    """Book a bank transfer of AMOUNT (major units) that arrived for EMAIL."""
+    parts = container()
+
+    def work(unit: UnitOfWork) -> Money:
+        user = unit.users.by_email(email.lower())
+        if user is None:
+            raise NotFound(f"nobody has signed up as {email}")
+        money = Money.parse(amount, currency)
+        return parts.deposits.collected(unit, OPERATOR, user.id, reference, money, money)
+
+    try:
+        click.echo(str(parts.store.run(work)))
+    except DomainError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @amani.command("worker")
@@ -58,7 +114,10 @@ def worker() -> None:
             version=parts.build.version,
             register=DatabaseWorkerRegister(parts.engine),
             readiness=parts.readiness,
-            jobs=(),
+            jobs=(
+                ExpireSilence(parts.store, parts.escrows, parts.around.now),
+                ForgetAnswers(parts.store, parts.around.now),
+            ),
             log=structlog.get_logger(),
         ).run(rest)
     finally:

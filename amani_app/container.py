@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from flask import Flask, current_app
 from sqlalchemy import Engine
 
 from amani_app.adapters.database.revisions import DatabaseSchema
+from amani_app.adapters.database.store import DatabaseStore
+from amani_app.adapters.identity import LocalIdentity
+from amani_app.application.acting import Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.application.escrows import EscrowUseCases
 from amani_app.application.lifecycle import Lifecycle
+from amani_app.application.people import PeopleUseCases
 from amani_app.application.readiness import CheckHealth, CheckReadiness
 from amani_app.build_info import BuildInfo
+from amani_app.domain.escrow import FeePolicy
+from amani_app.ports.identity import Identity
 from amani_app.ports.schema import SchemaSource
+from amani_app.ports.store import Store
 from amani_app.settings import Settings
 
 
@@ -26,12 +38,31 @@ class Container:
     schema: SchemaSource
     readiness: CheckReadiness
     health: CheckHealth
+    around: Surroundings
+    store: Store
+    identity: Identity
+    people: PeopleUseCases
+    escrows: EscrowUseCases
+    deposits: DepositUseCases
 
 
-def build_container(settings: Settings, build: BuildInfo, engine: Engine) -> Container:
-    """Wire the use cases to their adapters."""
+def utc_now() -> datetime:
+    """The moment."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """Unguessable, and ordered by the millisecond it was made in: 32 hexadecimal digits."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: str) -> Container:
+    """Wire the use cases to their adapters; *key* signs the tokens."""
     lifecycle = Lifecycle()
     schema = DatabaseSchema(engine)
+    around = Surroundings(utc_now, new_id)
+    store = DatabaseStore(engine, utc_now)
+    identity = LocalIdentity([key])
     return Container(
         settings=settings,
         build=build,
@@ -40,6 +71,12 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine) -> Con
         schema=schema,
         readiness=CheckReadiness(lifecycle, schema, settings.readiness_cache),
         health=CheckHealth(schema),
+        around=around,
+        store=store,
+        identity=identity,
+        people=PeopleUseCases(around, store, identity),
+        escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
+        deposits=DepositUseCases(around),
     )
 
 

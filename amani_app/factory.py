@@ -13,7 +13,7 @@ from amani_app.build_info import load_build_info
 from amani_app.container import build_container
 from amani_app.logs import configure_logging
 from amani_app.practice import install_practice
-from amani_app.settings import Settings, load_settings
+from amani_app.settings import Settings, load_settings, signing_key
 
 LARGEST_BODY = 64 * 1024
 """Bytes a request may carry; every document of this API is far smaller."""
@@ -23,15 +23,16 @@ def build_app(settings: Settings | None = None) -> Flask:
     """See ``amani_app.create_app``."""
     settings = settings or load_settings()
     configure_logging(settings.log_level, settings.log_format)
+    key = signing_key(settings)
     app = Flask("amani_app", static_folder=None)
     app.config.update(
-        SECRET_KEY=settings.secret_key.get_secret_value() or None,
+        SECRET_KEY=key,
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         MAX_FORM_PARTS=10,
     )
     install_engine(app, settings)
     with app.app_context():
-        app.extensions["amani"] = build_container(settings, load_build_info(), db.engine)
+        app.extensions["amani"] = build_container(settings, load_build_info(), db.engine, key)
     register_api(app)
     install_practice(app, settings)
     if os.environ.get("FLASK_RUN_FROM_CLI") == "true":

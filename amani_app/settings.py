@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -42,6 +45,8 @@ class Settings(BaseSettings):
     """Seconds a positive readiness answer is believed before the database is asked again."""
     proxy_hops: int = Field(default=0, ge=0, le=5)
     """How many proxies in front add to ``X-Forwarded-*``; 0 believes no such header."""
+    fee_basis_points: int = Field(default=500, ge=0, le=10_000)
+    """Amani's part of what a freelancer receives, for escrows made from now on."""
     worker_interval: float = Field(default=1.0, gt=0, le=60)
     """Seconds the worker rests between two rounds."""
     practice: bool = False
@@ -107,3 +112,34 @@ def _line(error: t.Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
     name = "_".join(map(str, error["loc"])).upper()
     return f"{name}: {text}" if name else text
+
+
+def signing_key(settings: Settings) -> str:
+    """The key that signs tokens and cursors.
+
+    In ``local``, where none need be told, it is made once and kept beside the database, so that
+    the next release knows the tokens of this one.
+    """
+    if told := settings.secret_key.get_secret_value():
+        return told
+    file = settings.data_dir / "secret-key"
+    try:
+        if not file.exists():
+            _write_key(file)
+        return file.read_text()
+    except OSError:
+        return secrets.token_hex(32)
+
+
+def _write_key(file: Path) -> None:
+    """Write *file* whole and once, however many processes start together."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent)  # mode 0600
+    try:
+        with open(handle, "w") as out:
+            out.write(secrets.token_hex(32))
+        os.link(name, file)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from amani_app.api import system
+from amani_app.api.operations import register_operation
 from amani_app.api.problems import register_problems
+from amani_app.api.routes import OPERATIONS
 from amani_app.api.telemetry import register_telemetry
 from amani_app.container import container
 
@@ -19,5 +21,9 @@ def register_api(app: Flask) -> None:
         )
     register_telemetry(app)
     register_problems(app)
+    escrow = Blueprint("amani", __name__)
+    for operation, handler in OPERATIONS:
+        register_operation(escrow, operation, handler)
+    app.register_blueprint(escrow, url_prefix="/api/v1")
     app.register_blueprint(system.blueprint, url_prefix="/api/v1")
     app.add_url_rule("/metrics", "metrics", system.metrics)

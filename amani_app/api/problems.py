@@ -14,7 +14,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import RequestRedirect
 
+from amani_app.application.acting import Forbidden, NotFound
+from amani_app.application.people import BadCredentials
+from amani_app.domain.errors import (
+    DomainError,
+    IllegalTransition,
+    InvalidEscrow,
+    LedgerError,
+    MoneyError,
+    NotYourPart,
+)
 from amani_app.ports.schema import DatabaseUnavailable
+from amani_app.ports.store import KeyInUse, KeyReused, StaleVersion
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
@@ -29,6 +40,7 @@ class Problem:
     code: str
     detail: str = ""
     errors: tuple[t.Mapping[str, t.Any], ...] = ()
+    allowed: tuple[str, ...] = ()
     headers: t.Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
@@ -43,9 +55,33 @@ class Problem:
         }
         if self.errors:
             body["errors"] = self.errors
+        if self.allowed:
+            body["allowed"] = self.allowed
         kept = {k: v for k, v in self.headers.items() if k.lower() not in _OWN_HEADERS}
         return Response(json.dumps(body), self.status, kept, content_type=MEDIA_TYPE)
 
+
+class Refused(Exception):
+    """The request is answered with a problem before anything was done."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.code)
+
+
+STATUS: t.Mapping[type[DomainError], int] = {
+    DomainError: 409,
+    MoneyError: 422,
+    InvalidEscrow: 422,
+    NotYourPart: 403,
+    Forbidden: 403,
+    NotFound: 404,
+    BadCredentials: 401,
+    StaleVersion: 412,
+    KeyReused: 422,
+    LedgerError: 500,
+}
+"""What a refusal of the rules is over HTTP; the nearest base counts."""
 
 _OWN_HEADERS = frozenset({"content-type", "content-length"})
 UNAVAILABLE = Problem(
@@ -60,6 +96,8 @@ def register_problems(app: Flask) -> None:
     """Answer every error of *app* as a problem, those of routing included."""
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_bug)
+    app.register_error_handler(Refused, lambda error: error.problem.response())
+    app.register_error_handler(DomainError, _from_rules)
     for away in (DatabaseUnavailable, OperationalError, PoolTimeout):
         app.register_error_handler(away, _from_database)
 
@@ -75,6 +113,17 @@ def _from_http(error: HTTPException) -> Response | HTTPException:
     code = HTTPStatus(status).phrase.lower().replace(" ", "-").replace("'", "")
     detail = "" if isinstance(error, InternalServerError) else error.description or ""
     return Problem(status, code, detail, headers=headers).response()
+
+
+def _from_rules(error: DomainError) -> Response:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status >= 500:
+        return _from_bug(error)
+    headers = {"WWW-Authenticate": 'Bearer realm="amani"'} if status == 401 else {}
+    if isinstance(error, KeyInUse):
+        headers["Retry-After"] = "1"
+    allowed = error.allowed if isinstance(error, IllegalTransition) else ()
+    return Problem(status, error.code, str(error), allowed=allowed, headers=headers).response()
 
 
 def _from_database(error: Exception) -> Response:

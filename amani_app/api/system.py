@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import typing as t
+from functools import cache
 
 from flask import Blueprint, Response
 
@@ -22,7 +23,7 @@ def answer(body: t.Mapping[str, t.Any], status: int = 200, media: str = "") -> R
 @blueprint.get("/")
 def root() -> Response:
     """Name, version, and where to go from here."""
-    names = ("ping", "version", "health", "readiness")
+    names = ("ping", "version", "health", "readiness", "openapi.json")
     links = {name: f"/api/v1/{name}" for name in names}
     return answer({"name": "amani", "version": container().build.version, "links": links})
 
@@ -81,6 +82,20 @@ def health() -> Response:
         },
     }
     return answer(body, 200 if state.passing else 503, "application/health+json")
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The OpenAPI document of this API."""
+    return answer(_document(container().build.version))
+
+
+@cache
+def _document(version: str) -> dict[str, t.Any]:
+    from amani_app.api.openapi import describe
+    from amani_app.api.routes import OPERATIONS
+
+    return describe([operation for operation, _ in OPERATIONS], version)
 
 
 def metrics() -> Response:

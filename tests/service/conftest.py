@@ -46,7 +46,7 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture
 def settings(sqlite_url: str) -> Settings:
     """Settings for a test of what does not depend on the kind of database."""
-    return Settings(database_url=sqlite_url, readiness_cache=0)
+    return Settings(database_url=sqlite_url, secret_key=SECRET_KEY, readiness_cache=0)
 
 
 @pytest.fixture

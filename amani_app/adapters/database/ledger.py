@@ -6,7 +6,6 @@ import typing as t
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.tables import accounts, entries, transfers
@@ -26,7 +25,7 @@ class DatabaseLedger:
     def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
         self._run = connection.execute
         self._scalar = connection.scalar
-        self._insert = _INSERTS[connection.dialect.name]
+        self._insert = _upsert(connection.dialect.name)
         self._now = now
 
     def book(self, transaction: Transaction) -> None:
@@ -191,7 +190,17 @@ class DatabaseLedger:
             raise
 
 
-_INSERTS: dict[str, t.Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+def _upsert(dialect: str) -> t.Any:
+    # Only the dialect in use is imported: each is a twentieth of the boot.
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
+
+
 _CHECKS = (
     """SELECT currency || ': the entries sum to ' || sum(amount) AS what
        FROM entries GROUP BY currency HAVING sum(amount) <> 0""",

@@ -1,0 +1,298 @@
+"""What goes in and out over HTTP. Unknown fields are refused; amounts are never floats."""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import date, datetime
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from amani_app.domain.escrow import MOST_MILESTONES, Escrow, Milestone, State, Work
+from amani_app.domain.ledger import Account, Balance
+from amani_app.domain.money import EXPONENTS, LARGEST, Money
+from amani_app.domain.users import Role, User
+from amani_app.ports.store import AuditLine, Line
+
+# No control characters: PostgreSQL holds no NUL, and no name needs a line feed.
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+Name = t.Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN)
+]
+Email = t.Annotated[
+    str,
+    StringConstraints(max_length=254, pattern=r"^[\w.+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),
+]
+Password = t.Annotated[str, StringConstraints(min_length=10, max_length=200)]
+Currency = t.Literal["NGN", "GHS", "KES", "ZAR", "USD", "EUR", "GBP", "UGX", "XOF"]
+Amount = t.Annotated[
+    t.Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}(\.[0-9]{1,4})?$")]
+    | t.Annotated[int, Field(ge=1, le=LARGEST)],
+    Field(description='A string in major units (`"1500.50"`) or an integer of minor units'),
+]
+
+
+class Body(BaseModel):
+    """A request's body."""
+
+    # Built at the first use, not at the boot.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True
+    )
+
+
+class SignUp(Body):
+    """A new person."""
+
+    email: Email
+    name: Name
+    password: Password
+
+
+class SignIn(Body):
+    """An address and its password."""
+
+    email: t.Annotated[str, StringConstraints(max_length=254)]
+    password: t.Annotated[str, StringConstraints(max_length=200)]
+
+
+class NewPassword(Body):
+    """The password of now, and the one from now on."""
+
+    current: t.Annotated[str, StringConstraints(max_length=200)]
+    new: Password
+
+
+class NewMilestone(Body):
+    """A piece of work and its price."""
+
+    title: Name
+    amount: Amount
+    # JSON has no dates: this one is read from its string.
+    due: t.Annotated[date | None, Field(strict=False)] = None
+
+
+class NewEscrow(Body):
+    """What a client proposes to a freelancer."""
+
+    title: Name
+    freelancer_email: Email
+    currency: Currency
+    silence_days: t.Annotated[int, Field(ge=1, le=60)] = 7
+    milestones: t.Annotated[list[NewMilestone], Field(min_length=1, max_length=MOST_MILESTONES)]
+
+
+class Ruling(Body):
+    """The client's part in basis points; the rest goes to the freelancer."""
+
+    to_client_basis_points: t.Annotated[int, Field(ge=0, le=10_000)]
+
+
+class Empty(Body):
+    """Nothing is to be said."""
+
+
+class Answer(BaseModel):
+    """A response's body."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class MoneyOut(Answer):
+    """An amount, in both spellings."""
+
+    currency: str
+    minor: int
+    amount: str
+
+    @classmethod
+    def of(cls, money: Money) -> MoneyOut:
+        """Of *money*."""
+        return cls(currency=money.currency, minor=money.minor, amount=money.major)
+
+
+class Person(Answer):
+    """A person, without what is only theirs to know."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+
+    @classmethod
+    def of(cls, user: User) -> Person:
+        """Of *user*."""
+        return cls(id=user.id, email=user.email, name=user.name, role=user.role)
+
+
+class Session(Answer):
+    """A bearer token and whose it is."""
+
+    token: str
+    token_type: t.Literal["Bearer"] = "Bearer"  # nosec B105
+    expires_in: int
+    user: Person
+
+
+class Wallet(Answer):
+    """What one person has in one currency."""
+
+    id: str
+    currency: str
+    posted: MoneyOut
+    reserved: MoneyOut
+    available: MoneyOut
+
+    @classmethod
+    def of(cls, account: Account, balance: Balance) -> Wallet:
+        """Of *account*."""
+        return cls(
+            id=account.id,
+            currency=account.currency,
+            posted=MoneyOut.of(balance.posted),
+            reserved=MoneyOut.of(balance.reserved),
+            available=MoneyOut.of(balance.available),
+        )
+
+
+class Wallets(Answer):
+    """All of a person's wallets."""
+
+    items: list[Wallet]
+
+
+class EntryOut(Answer):
+    """A line of a wallet."""
+
+    id: int
+    reason: str
+    reference: str
+    amount: MoneyOut
+    balance_after: MoneyOut
+    at: datetime
+
+    @classmethod
+    def of(cls, line: Line) -> EntryOut:
+        """Of *line*."""
+        return cls(
+            id=line.id,
+            reason=line.reason,
+            reference=line.reference,
+            amount=MoneyOut.of(line.amount),
+            balance_after=MoneyOut.of(line.balance_after),
+            at=line.at,
+        )
+
+
+class Entries(Answer):
+    """A page of lines; without ``next_cursor`` it is the last one."""
+
+    items: list[EntryOut]
+    next_cursor: str | None = None
+
+
+class MilestoneOut(Answer):
+    """A milestone; ``dispute_id`` is there while it is disputed."""
+
+    id: str
+    title: str
+    amount: MoneyOut
+    due: date | None
+    state: Work
+    submitted_at: datetime | None
+    dispute_id: str | None
+
+    @classmethod
+    def of(cls, milestone: Milestone, escrow: str) -> MilestoneOut:
+        """Of *milestone*."""
+        disputed = milestone.state is Work.DISPUTED
+        return cls(
+            id=milestone.id,
+            title=milestone.title,
+            amount=MoneyOut.of(milestone.amount),
+            due=milestone.due,
+            state=milestone.state,
+            submitted_at=milestone.submitted_at,
+            dispute_id=f"{escrow}.{milestone.id}" if disputed else None,
+        )
+
+
+class EscrowOut(Answer):
+    """An agreement; ``version`` is what ``If-Match`` must name to change it."""
+
+    id: str
+    title: str
+    client_id: str
+    freelancer_id: str
+    amount: MoneyOut
+    fee_basis_points: int
+    silence_days: int
+    state: State
+    cancel_asked_by: str | None
+    version: int
+    milestones: list[MilestoneOut]
+
+    @classmethod
+    def of(cls, escrow: Escrow) -> EscrowOut:
+        """Of *escrow*."""
+        return cls(
+            id=escrow.id,
+            title=escrow.title,
+            client_id=escrow.client,
+            freelancer_id=escrow.freelancer,
+            amount=MoneyOut.of(escrow.amount),
+            fee_basis_points=escrow.fee.basis_points,
+            silence_days=escrow.silence.days,
+            state=escrow.state,
+            cancel_asked_by=escrow.cancel_asked_by.value if escrow.cancel_asked_by else None,
+            version=escrow.version,
+            milestones=[MilestoneOut.of(m, escrow.id) for m in escrow.milestones],
+        )
+
+
+class Escrows(Answer):
+    """A page of agreements; without ``next_cursor`` it is the last one."""
+
+    items: list[EscrowOut]
+    next_cursor: str | None = None
+
+
+class AuditLineOut(Answer):
+    """Who did what to what, and from where."""
+
+    id: str
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    before: str
+    after: str
+    request_id: str
+    remote_addr: str
+
+    @classmethod
+    def of(cls, line: AuditLine) -> AuditLineOut:
+        """Of *line*."""
+        return cls(**vars(line))
+
+
+class AuditLog(Answer):
+    """A page of the audit log; without ``next_cursor`` it is the last one."""
+
+    items: list[AuditLineOut]
+    next_cursor: str | None = None
+
+
+class Reconciliation(Answer):
+    """What is wrong with the books: nothing, ever."""
+
+    consistent: bool
+    differences: list[str]
+
+
+def read_amount(amount: str | int, currency: str) -> Money:
+    """The money that a request names. Raises ``MoneyError``."""
+    return Money(amount, currency) if isinstance(amount, int) else Money.parse(amount, currency)
+
+
+if set(t.get_args(Currency)) != set(EXPONENTS):
+    raise RuntimeError("the API and the domain know different currencies")

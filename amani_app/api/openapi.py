@@ -1,0 +1,129 @@
+"""The OpenAPI 3.1 document, made from the operations."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from amani_app.api.operations import Operation
+
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+        "allowed": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+
+def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any]:
+    """The document of *operations*."""
+    models: list[tuple[type[BaseModel], t.Literal["validation", "serialization"]]] = []
+    for operation in operations:
+        models.append((operation.answer, "serialization"))
+        if operation.body:
+            models.append((operation.body, "validation"))
+    names, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    paths: dict[str, dict[str, t.Any]] = {}
+    for operation in operations:
+        paths.setdefault(f"/api/v1{operation.path}", {})[operation.method.lower()] = _operation(
+            operation, names
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Amani", "version": version, "description": "Escrow for freelancers."},
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas.get("$defs", {}), "Problem": PROBLEM},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(operation: Operation, names: t.Mapping[t.Any, t.Any]) -> dict[str, t.Any]:
+    found: dict[str, t.Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": _parameters(operation),
+        "responses": {
+            str(operation.status): _content(
+                operation.summary, names[(operation.answer, "serialization")]
+            ),
+            **{
+                str(status): _content("Problem", {"$ref": "#/components/schemas/Problem"}, True)
+                for status in sorted(statuses(operation))
+            },
+        },
+    }
+    if operation.versioned:
+        found["responses"][str(operation.status)]["headers"] = {
+            "ETag": {"schema": {"type": "string"}}
+        }
+    if operation.body:
+        schema = names[(operation.body, "validation")]
+        found["requestBody"] = {
+            "required": bool(operation.body.model_fields),
+            "content": {"application/json": {"schema": schema}},
+        }
+    if operation.roles is not None:
+        found["security"] = [{"bearer": []}]
+    return found
+
+
+def statuses(operation: Operation) -> set[int]:
+    """Every error that *operation* may be answered with."""
+    found = {503, *operation.problems}
+    if operation.roles is not None:
+        found |= {401}
+    if operation.roles is not None and len(operation.roles) < 3:
+        found |= {403}
+    if operation.body:
+        found |= {400, 413, 415, 422}
+    if "{" in operation.path:
+        found |= {404}
+    if operation.method == "POST" and operation.transactional:
+        found |= {400, 409, 422}
+    if operation.versioned:
+        found |= {403, 409, 412, 428}
+    if operation.paged:
+        found |= {422}
+    return found
+
+
+def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
+    def parameter(
+        name: str, where: str, schema: dict[str, t.Any], required: bool
+    ) -> dict[str, t.Any]:
+        return {"name": name, "in": where, "required": required, "schema": schema}
+
+    text = {"type": "string"}
+    found = [
+        parameter(name, "path", {**text, "pattern": "^[A-Za-z0-9:._-]{1,200}$"}, True)
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    if operation.method == "POST" and operation.transactional:
+        key = {**text, "pattern": "^[!-~]{8,255}$"}
+        found.append(parameter("Idempotency-Key", "header", key, operation.money))
+    if operation.versioned:
+        found.append(parameter("If-Match", "header", {**text, "pattern": '^"[0-9]+"$'}, True))
+    if operation.paged:
+        found.append(
+            parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, False)
+        )
+        found.append(parameter("cursor", "query", text, False))
+    return found
+
+
+def _content(words: str, schema: t.Any, problem: bool = False) -> dict[str, t.Any]:
+    media = "application/problem+json" if problem else "application/json"
+    return {"description": words, "content": {media: {"schema": schema}}}

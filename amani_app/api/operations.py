@@ -1,0 +1,250 @@
+"""Operations: what a route is told once, and what is done for every one of them.
+
+An ``Operation`` names its bodies, who may call it, and whether it moves money. From that come the
+routing, the checks of headers, token and body, the idempotency, and the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import typing as t
+from dataclasses import dataclass, field
+
+import pydantic
+import structlog
+from flask import Blueprint, Response, current_app, g, request
+from itsdangerous import BadSignature, URLSafeSerializer
+from pydantic import BaseModel
+
+from amani_app.api.problems import Problem, Refused
+from amani_app.application.acting import Actor, Forbidden
+from amani_app.container import Container, container
+from amani_app.domain.users import Role
+from amani_app.ports import store as stores
+from amani_app.ports.identity import InvalidToken
+
+IDS = re.compile(r"[A-Za-z0-9:._-]{1,200}")
+KEYS = re.compile(r"[\x21-\x7e]{8,255}")
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One route of the API; *handler* gets a ``Call`` and returns its answer's body."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: type[BaseModel]
+    body: type[BaseModel] | None = None
+    status: int = 200
+    roles: frozenset[Role] | None = frozenset(Role)
+    """Who may; ``None`` is anyone, without a token."""
+    money: bool = False
+    """An Idempotency-Key is required; elsewhere it is honoured when a POST has one."""
+    versioned: bool = False
+    """If-Match is required, and the answer is an escrow with an ETag."""
+    paged: bool = False
+    problems: tuple[int, ...] = ()
+    transactional: bool = True
+    """False for what must do slow work outside the database's transaction."""
+
+
+@dataclass
+class Call:
+    """One request, checked."""
+
+    parts: Container
+    actor: Actor
+    path: t.Mapping[str, str]
+    body: t.Any = None
+    version: int | None = None
+    limit: int = DEFAULT_PAGE
+    cursor: str | None = None
+    operation: str = ""
+    unit: stores.UnitOfWork = field(default=t.cast(stores.UnitOfWork, None))
+
+    def next_cursor(self, last: str | int | None) -> str | None:
+        """The signed cursor of the page after *last*, for this caller and this operation."""
+        if last is None:
+            return None
+        return _cursors().dumps([self.operation, self.actor.user, self.path_key(), str(last)])
+
+    def path_key(self) -> str:
+        """What the pages are of."""
+        return "/".join(self.path.values())
+
+
+Handler = t.Callable[[Call], BaseModel]
+
+
+def register_operation(blueprint: Blueprint, operation: Operation, handler: Handler) -> None:
+    """Route *operation* to *handler*."""
+
+    def view(**path: str) -> Response:
+        return _answer(operation, handler, path)
+
+    rule = re.sub(r"{(\w+)}", r"<\1>", operation.path)
+    blueprint.add_url_rule(rule, operation.name, view, methods=[operation.method])
+
+
+def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -> Response:
+    if not all(IDS.fullmatch(value) for value in path.values()):
+        raise Refused(Problem(404, "not-found"))
+    parts = container()
+    call = Call(parts, _actor(operation, parts), path, operation=operation.name)
+    if operation.paged:
+        _read_page(call)
+    if operation.body is not None:
+        call.body = _read_body(operation.body)
+    if operation.versioned:
+        call.version = _read_version()
+    if not operation.transactional:
+        return _rendered(operation, handler(call))
+    if operation.method == "GET":
+        return _not_modified(_rendered(operation, parts.store.read(_with(call, handler))))
+    return _write(operation, handler, call)
+
+
+def _with(call: Call, handler: Handler) -> t.Callable[[stores.UnitOfWork], BaseModel]:
+    def work(unit: stores.UnitOfWork) -> BaseModel:
+        call.unit = unit
+        return handler(call)
+
+    return work
+
+
+def _write(operation: Operation, handler: Handler, call: Call) -> Response:
+    key = _read_key(operation)
+    whole = b"\n".join(
+        (request.method.encode(), request.path.encode(), request.get_data(cache=True))
+    )
+    fingerprint = hashlib.sha256(whole).hexdigest()
+
+    def work(unit: stores.UnitOfWork) -> tuple[BaseModel | None, str]:
+        if key:
+            found = unit.idempotency.claim(call.actor.user, key, fingerprint)
+            if found:
+                return None, found.body
+        model = _with(call, handler)(unit)
+        body = model.model_dump_json()
+        if key:
+            kept = stores.Answer(operation.status, body)
+            unit.idempotency.keep(call.actor.user, key, fingerprint, kept, call.parts.around.now())
+        return model, body
+
+    model, body = call.parts.store.run(work)
+    response = _json(operation, body)
+    if model is None:
+        response.headers["Idempotent-Replayed"] = "true"
+        model = operation.answer.model_validate_json(body)
+    return _tagged(response, model)
+
+
+def _actor(operation: Operation, parts: Container) -> Actor:
+    where = (str(g.request_id), request.remote_addr or "")
+    if operation.roles is None:
+        return Actor("anonymous", Role.MEMBER, *where)
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    try:
+        if scheme.lower() != "bearer" or not token:
+            raise InvalidToken
+        user = parts.people.who_is(token)
+    except InvalidToken:
+        headers = {"WWW-Authenticate": 'Bearer realm="amani"'}
+        words = "A valid bearer token is needed."
+        raise Refused(Problem(401, "unauthenticated", words, headers=headers)) from None
+    structlog.contextvars.bind_contextvars(actor=user.id)
+    if user.role not in operation.roles:
+        raise Forbidden("your role does not allow this")
+    return Actor(user.id, user.role, *where)
+
+
+def _read_body(model: type[BaseModel]) -> BaseModel:
+    raw = request.get_data(cache=True)
+    if not model.model_fields and not raw:
+        return model()
+    if request.mimetype != "application/json":
+        words = "The body must be application/json."
+        raise Refused(Problem(415, "unsupported-media-type", words))
+    try:
+        return model.model_validate_json(raw)
+    except pydantic.ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        if any(each["type"] == "json_invalid" for each in found):
+            raise Refused(Problem(400, "invalid-json", "The body is no valid JSON.")) from None
+        fields = tuple(
+            {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "code": e["type"]}
+            for e in found
+        )
+        words = "Some fields are not valid."
+        raise Refused(Problem(422, "invalid-request", words, errors=fields)) from None
+
+
+def _read_version() -> int:
+    given = request.headers.get("If-Match", "")
+    if not given:
+        words = "If-Match must name the version that was read."
+        raise Refused(Problem(428, "precondition-required", words))
+    found = re.fullmatch(r'"([0-9]{1,9})"', given)
+    if not found:
+        raise Refused(Problem(412, "stale-version", "If-Match names no version of this."))
+    return int(found[1])
+
+
+def _read_key(operation: Operation) -> str:
+    given = request.headers.get("Idempotency-Key", "")
+    if len(given) > 2 and given[0] == given[-1] == '"':
+        given = given[1:-1]
+    if not given and not operation.money:
+        return ""
+    if not KEYS.fullmatch(given):
+        words = "An Idempotency-Key of 8 to 255 printable characters is needed."
+        raise Refused(Problem(400, "idempotency-key-missing", words))
+    return given
+
+
+def _read_page(call: Call) -> None:
+    given = request.args.get("limit", str(DEFAULT_PAGE))
+    cursor = request.args.get("cursor")
+    if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) < 1:
+        fields = ({"field": "limit", "message": "a whole number from 1 on", "code": "int"},)
+        raise Refused(Problem(422, "invalid-request", "The page is not valid.", errors=fields))
+    call.limit = min(int(given), LARGEST_PAGE)
+    if cursor is None:
+        return
+    try:
+        *owner, last = _cursors().loads(cursor)
+    except (BadSignature, ValueError, TypeError):
+        owner, last = [], ""
+    if owner != [call.operation, call.actor.user, call.path_key()]:
+        fields = ({"field": "cursor", "message": "not one of this list", "code": "cursor"},)
+        raise Refused(Problem(422, "invalid-request", "The page is not valid.", errors=fields))
+    call.cursor = last
+
+
+def _cursors() -> URLSafeSerializer:
+    return URLSafeSerializer(str(current_app.secret_key), salt="cursor")
+
+
+def _rendered(operation: Operation, model: BaseModel) -> Response:
+    return _tagged(_json(operation, model.model_dump_json()), model)
+
+
+def _json(operation: Operation, body: str) -> Response:
+    return Response(body, operation.status, content_type="application/json")
+
+
+def _tagged(response: Response, model: BaseModel) -> Response:
+    if (version := getattr(model, "version", None)) is not None:
+        response.set_etag(str(version))
+    return response
+
+
+def _not_modified(response: Response) -> Response:
+    if response.headers.get("ETag"):
+        response.make_conditional(request)
+    return response

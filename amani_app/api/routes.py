@@ -1,0 +1,210 @@
+"""The operations of the API, and what answers each."""
+
+from __future__ import annotations
+
+import typing as t
+
+from amani_app.api import models as m
+from amani_app.api.operations import Call, Handler, Operation
+from amani_app.application.acting import NotFound
+from amani_app.application.escrows import Plan
+from amani_app.domain.escrow import Escrow
+from amani_app.domain.ledger import Account
+from amani_app.domain.users import Role, User
+
+ARBITERS = frozenset({Role.ARBITER})
+ADMINS = frozenset({Role.ADMIN})
+OPERATIONS: list[tuple[Operation, Handler]] = []
+
+
+def operation(
+    method: str, path: str, answer: type[t.Any], **rest: t.Any
+) -> t.Callable[[Handler], Handler]:
+    """Register the decorated handler; its docstring is the summary."""
+
+    def register(handler: Handler) -> Handler:
+        summary = (handler.__doc__ or "").strip().partition("\n")[0]
+        made = Operation(method, path, handler.__name__, summary, answer, **rest)
+        OPERATIONS.append((made, handler))
+        return handler
+
+    return register
+
+
+def _session(call: Call, user: User) -> m.Session:
+    identity = call.parts.identity
+    token = identity.issue(user)
+    return m.Session(token=token, expires_in=identity.lifetime, user=m.Person.of(user))
+
+
+@operation(
+    "POST",
+    "/auth/signup",
+    m.Session,
+    body=m.SignUp,
+    status=201,
+    roles=None,
+    transactional=False,
+    problems=(409,),
+)
+def sign_up(call: Call) -> m.Session:
+    """Sign up, and be signed in."""
+    asked: m.SignUp = call.body
+    user = call.parts.people.sign_up(call.actor, asked.email, asked.name, asked.password)
+    return _session(call, user)
+
+
+@operation(
+    "POST",
+    "/auth/login",
+    m.Session,
+    body=m.SignIn,
+    roles=None,
+    transactional=False,
+    problems=(401,),
+)
+def sign_in(call: Call) -> m.Session:
+    """Sign in."""
+    return _session(call, call.parts.people.sign_in(call.body.email, call.body.password))
+
+
+@operation("POST", "/auth/change-password", m.Session, body=m.NewPassword, transactional=False)
+def change_password(call: Call) -> m.Session:
+    """Change the password; every older token is void."""
+    changed = call.parts.people.change_password(call.actor, call.body.current, call.body.new)
+    return _session(call, changed)
+
+
+@operation("GET", "/auth/me", m.Person)
+def who_am_i(call: Call) -> m.Person:
+    """Whose token this is."""
+    return m.Person.of(call.unit.users.get(call.actor.user))
+
+
+@operation("GET", "/wallets", m.Wallets)
+def list_wallets(call: Call) -> m.Wallets:
+    """One's own wallets, one for each currency."""
+    found = call.unit.ledger.wallets(call.actor.user)
+    return m.Wallets(items=[m.Wallet.of(account, balance) for account, balance in found])
+
+
+def _wallet(call: Call) -> Account:
+    for account, _ in call.unit.ledger.wallets(call.actor.user):
+        if account.id == call.path["wallet"]:
+            return account
+    raise NotFound("no such wallet")
+
+
+@operation("GET", "/wallets/{wallet}", m.Wallet)
+def read_wallet(call: Call) -> m.Wallet:
+    """One of one's wallets."""
+    account = _wallet(call)
+    return m.Wallet.of(account, call.unit.ledger.balance(account))
+
+
+@operation("GET", "/wallets/{wallet}/entries", m.Entries, paged=True)
+def list_entries(call: Call) -> m.Entries:
+    """What went in and out of a wallet, newest first."""
+    before = int(call.cursor) if call.cursor else None
+    lines = call.unit.ledger.lines(_wallet(call), before, call.limit + 1)
+    page = lines[: call.limit]
+    last = page[-1].id if len(lines) > call.limit else None
+    return m.Entries(items=list(map(m.EntryOut.of, page)), next_cursor=call.next_cursor(last))
+
+
+@operation("POST", "/escrows", m.EscrowOut, body=m.NewEscrow, status=201)
+def create_escrow(call: Call) -> m.EscrowOut:
+    """Propose an agreement to a freelancer."""
+    asked: m.NewEscrow = call.body
+    plan = Plan(
+        title=asked.title,
+        freelancer_email=asked.freelancer_email,
+        currency=asked.currency,
+        silence_days=asked.silence_days,
+        milestones=tuple(
+            (each.title, m.read_amount(each.amount, asked.currency), each.due)
+            for each in asked.milestones
+        ),
+    )
+    return m.EscrowOut.of(call.parts.escrows.create(call.unit, call.actor, plan))
+
+
+@operation("GET", "/escrows", m.Escrows, paged=True)
+def list_escrows(call: Call) -> m.Escrows:
+    """The agreements that one is party to, newest first."""
+    found = call.unit.escrows.of(call.actor.user, call.cursor, call.limit + 1)
+    page = found[: call.limit]
+    last = page[-1].id if len(found) > call.limit else None
+    return m.Escrows(items=list(map(m.EscrowOut.of, page)), next_cursor=call.next_cursor(last))
+
+
+@operation("GET", "/escrows/{escrow}", m.EscrowOut)
+def read_escrow(call: Call) -> m.EscrowOut:
+    """An agreement that one is party to."""
+    return m.EscrowOut.of(call.parts.escrows.read(call.unit, call.actor, call.path["escrow"]))
+
+
+def _agreement(verb: str, summary: str, money: bool) -> None:
+    def handler(call: Call) -> m.EscrowOut:
+        act = getattr(call.parts.escrows, verb)
+        done: Escrow = act(call.unit, call.actor, call.path["escrow"], call.version)
+        return m.EscrowOut.of(done)
+
+    handler.__name__, handler.__doc__ = f"{verb}_escrow", summary
+    path = f"/escrows/{{escrow}}/{verb}"
+    operation("POST", path, m.EscrowOut, body=m.Empty, versioned=True, money=money)(handler)
+
+
+def _milestone(verb: str, summary: str, money: bool) -> None:
+    def handler(call: Call) -> m.EscrowOut:
+        act = getattr(call.parts.escrows, verb)
+        escrow, milestone = call.path["escrow"], call.path["milestone"]
+        done: Escrow = act(call.unit, call.actor, escrow, milestone, call.version)
+        return m.EscrowOut.of(done)
+
+    handler.__name__, handler.__doc__ = f"{verb}_milestone", summary
+    path = f"/escrows/{{escrow}}/milestones/{{milestone}}/{verb}"
+    operation("POST", path, m.EscrowOut, body=m.Empty, versioned=True, money=money)(handler)
+
+
+_agreement("accept", "Agree, as the freelancer.", money=False)
+_agreement("fund", "Put the whole price into holds, as the client.", money=True)
+_agreement("cancel", "End it: alone before the funding, afterwards both must.", money=True)
+_milestone("submit", "Deliver, as the freelancer.", money=False)
+_milestone("approve", "Be content, as the client: the freelancer is paid.", money=True)
+_milestone("reject", "Ask for changes, as the client.", money=False)
+_milestone("dispute", "Call the arbiter.", money=False)
+
+
+@operation(
+    "POST",
+    "/disputes/{dispute}/resolve",
+    m.EscrowOut,
+    body=m.Ruling,
+    roles=ARBITERS,
+    versioned=True,
+    money=True,
+)
+def resolve_dispute(call: Call) -> m.EscrowOut:
+    """Rule on a disputed milestone, as an arbiter."""
+    escrow, _, milestone = call.path["dispute"].partition(".")
+    to_client = call.body.to_client_basis_points
+    use_case = call.parts.escrows.resolve
+    done = use_case(call.unit, call.actor, escrow, milestone, to_client, call.version)
+    return m.EscrowOut.of(done)
+
+
+@operation("GET", "/admin/reconciliation", m.Reconciliation, roles=ADMINS)
+def reconcile(call: Call) -> m.Reconciliation:
+    """Compute every balance again from the entries, and compare."""
+    found = call.unit.ledger.differences()
+    return m.Reconciliation(consistent=not found, differences=found)
+
+
+@operation("GET", "/admin/audit", m.AuditLog, roles=ADMINS, paged=True)
+def read_audit_log(call: Call) -> m.AuditLog:
+    """Who did what to what, newest first."""
+    lines = call.unit.audited(call.cursor, call.limit + 1)
+    page = lines[: call.limit]
+    last = page[-1].id if len(lines) > call.limit else None
+    return m.AuditLog(items=list(map(m.AuditLineOut.of, page)), next_cursor=call.next_cursor(last))

@@ -1,0 +1,58 @@
+"""What the worker does, again and again; safe in many workers at once."""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import UTC, datetime, timedelta
+
+from amani_app.application.acting import NotFound
+from amani_app.application.escrows import EXPIRE_AT_ONCE, EscrowUseCases
+from amani_app.domain.errors import IllegalTransition
+from amani_app.ports.store import Store
+
+KEEP_ANSWERS = timedelta(days=2)
+"""Longer than the day for which a repeated request is promised its first answer."""
+FORGET_EVERY = timedelta(minutes=10)
+
+
+class ExpireSilence:
+    """Releases what the client left without an answer for the agreed days."""
+
+    name = "expire-silence"
+
+    def __init__(
+        self, store: Store, escrows: EscrowUseCases, now: t.Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._escrows = escrows
+        self._now = now
+
+    def __call__(self) -> int:
+        """A transaction for each, so that one that fails holds up no other."""
+        due = self._store.read(lambda work: work.escrows.silent_since(self._now(), EXPIRE_AT_ONCE))
+        return sum(self._expire(escrow, milestone) for escrow, milestone in due)
+
+    def _expire(self, escrow: str, milestone: str) -> int:
+        try:
+            self._store.run(lambda work: self._escrows.expire(work, escrow, milestone))
+        except (IllegalTransition, NotFound):
+            return 0  # The client, or another worker, was quicker.
+        return 1
+
+
+class ForgetAnswers:
+    """Drops the stored answers that nobody may still ask for."""
+
+    name = "forget-answers"
+
+    def __init__(self, store: Store, now: t.Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> int:
+        """Now and then."""
+        if (now := self._now()) - self._last < FORGET_EVERY:
+            return 0
+        self._last = now
+        return self._store.run(lambda work: work.idempotency.forget(now - KEEP_ANSWERS))

@@ -1,0 +1,507 @@
+"""The escrow API over HTTP, on both databases."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event
+from werkzeug.test import TestResponse
+
+from amani_app import create_app
+from amani_app.api.routes import OPERATIONS
+from amani_app.application.acting import Actor
+from amani_app.application.jobs import ExpireSilence, ForgetAnswers
+from amani_app.container import Container
+from amani_app.domain.money import Money
+from amani_app.domain.users import Role
+from amani_app.settings import Settings
+from tests.service.conftest import SECRET_KEY
+
+PASSWORD = "correct horse battery"
+API = "/api/v1"
+
+
+class Person:
+    """A signed-in caller."""
+
+    def __init__(self, client: FlaskClient, session: dict[str, t.Any]) -> None:
+        self._client = client
+        self.id = session["user"]["id"]
+        self.email = session["user"]["email"]
+        self.token = session["token"]
+        self._keys = 0
+
+    def call(self, method: str, path: str, **rest: t.Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {self.token}", **rest.pop("headers", {})}
+        return self._client.open(f"{API}{path}", method=method, headers=headers, **rest)
+
+    def get(self, path: str, **rest: t.Any) -> TestResponse:
+        return self.call("GET", path, **rest)
+
+    def act(self, path: str, version: int, key: str = "", body: t.Any = None) -> TestResponse:
+        self._keys += 1
+        headers = {
+            "Idempotency-Key": key or f"key-{self.id}-{self._keys}",
+            "If-Match": f'"{version}"',
+        }
+        return self.call("POST", path, headers=headers, json=body or {})
+
+
+class World:
+    """An application and its people."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.client = app.test_client()
+        self.parts: Container = app.extensions["amani"]
+        self._deposits = 0
+
+    def person(self, name: str, role: Role = Role.MEMBER) -> Person:
+        email = f"{name}@example.org"
+        self.parts.people.sign_up(Actor("test"), email, name, PASSWORD, role)
+        found = self.client.post(f"{API}/auth/login", json={"email": email, "password": PASSWORD})
+        assert found.status_code == 200, found.text
+        return Person(self.client, found.json)
+
+    def deposit(self, person: Person, minor: int) -> None:
+        self._deposits += 1
+        money = Money(minor, "NGN")
+        self.parts.store.run(
+            lambda work: self.parts.deposits.collected(
+                work, Actor("test"), person.id, f"d{self._deposits}", money, money
+            )
+        )
+
+    def available(self, person: Person) -> int:
+        items = person.get("/wallets").json["items"]
+        return items[0]["available"]["minor"] if items else 0
+
+    def proposal(self, freelancer: Person, *amounts: t.Any) -> dict[str, t.Any]:
+        return {
+            "title": "A shop",
+            "freelancer_email": freelancer.email,
+            "currency": "NGN",
+            "milestones": [
+                {"title": f"Part {i}", "amount": amount} for i, amount in enumerate(amounts, 1)
+            ],
+        }
+
+
+@pytest.fixture(
+    params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
+)
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[World]:
+    import argon2
+
+    # The real algorithm at its cheapest: hashing is not what these tests are about.
+    cheap = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
+    hasher = argon2.PasswordHasher
+    monkeypatch.setattr(argon2, "PasswordHasher", lambda: hasher(**cheap))
+    engine: Engine = request.getfixturevalue(request.param)
+    url = engine.url.render_as_string(hide_password=False)
+    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
+    yield World(app)
+    app.extensions["amani"].engine.dispose()
+
+
+@pytest.fixture
+def client_(world: World) -> Person:
+    return world.person("ada")
+
+
+@pytest.fixture
+def freelancer(world: World) -> Person:
+    return world.person("ben")
+
+
+@pytest.fixture
+def funded(world: World, client_: Person, freelancer: Person) -> dict[str, t.Any]:
+    """An escrow of 60 and 40 naira, funded."""
+    world.deposit(client_, 10_000)
+    made = client_.call("POST", "/escrows", json=world.proposal(freelancer, "60.00", 4_000))
+    assert made.status_code == 201, made.text
+    accepted = freelancer.act(f"/escrows/{made.json['id']}/accept", 1)
+    assert accepted.status_code == 200, accepted.text
+    found = client_.act(f"/escrows/{made.json['id']}/fund", 2)
+    assert found.status_code == 200, found.text
+    escrow: dict[str, t.Any] = found.json
+    return escrow
+
+
+def milestone_path(escrow: dict[str, t.Any], verb: str, index: int = 0) -> str:
+    return f"/escrows/{escrow['id']}/milestones/{escrow['milestones'][index]['id']}/{verb}"
+
+
+class TestPeople:
+    def test_sign_up_sign_in_and_who_am_i(self, world: World) -> None:
+        body = {"email": "Ada@Example.org", "name": "Ada", "password": PASSWORD}
+        made = world.client.post(f"{API}/auth/signup", json=body)
+        assert made.status_code == 201
+        assert made.json["user"]["email"] == "ada@example.org"
+        me = Person(world.client, made.json).get("/auth/me")
+        assert me.json == made.json["user"]
+        again = world.client.post(f"{API}/auth/signup", json=body)
+        assert (again.status_code, again.json["code"]) == (409, "email-taken")
+
+    @pytest.mark.parametrize("email", ["ada@example.org", "nobody@example.org"])
+    def test_a_wrong_password_and_an_unknown_address_look_alike(
+        self, world: World, client_: Person, email: str
+    ) -> None:
+        body = {"email": email, "password": "wrong password"}
+        found = world.client.post(f"{API}/auth/login", json=body)
+        assert (found.status_code, found.json["code"]) == (401, "bad-credentials")
+        assert "WWW-Authenticate" in found.headers
+
+    def test_a_new_password_makes_older_tokens_void(self, world: World, client_: Person) -> None:
+        body = {"current": PASSWORD, "new": "another long password"}
+        changed = client_.call("POST", "/auth/change-password", json=body)
+        assert changed.status_code == 200
+        assert client_.get("/auth/me").status_code == 401
+        assert Person(world.client, changed.json).get("/auth/me").status_code == 200
+
+    def test_no_password_is_ever_logged(
+        self, capfd: pytest.CaptureFixture[str], world: World, client_: Person
+    ) -> None:
+        assert PASSWORD not in capfd.readouterr().err
+
+
+class TestEscrow:
+    def test_from_proposal_to_payment(
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+    ) -> None:
+        assert (funded["state"], funded["amount"]["amount"]) == ("funded", "100.00")
+        assert world.available(client_) == 0
+        done = freelancer.act(milestone_path(funded, "submit"), 3).json
+        done = client_.act(milestone_path(done, "approve"), 4).json
+        assert done["milestones"][0]["state"] == "released"
+        assert world.available(freelancer) == 5_700
+        done = freelancer.act(milestone_path(done, "submit", 1), 5).json
+        done = client_.act(milestone_path(done, "reject", 1), 6).json
+        done = client_.act(milestone_path(done, "dispute", 1), 7).json
+        arbiter = world.person("cleo", Role.ARBITER)
+        dispute = done["milestones"][1]["dispute_id"]
+        ruling = {"to_client_basis_points": 2_500}
+        done = arbiter.act(f"/disputes/{dispute}/resolve", 8, body=ruling).json
+        assert (done["state"], done["milestones"][1]["state"]) == ("completed", "split")
+        assert world.available(client_) == 1_000
+        assert world.available(freelancer) == 5_700 + 2_850
+        admin = world.person("root", Role.ADMIN)
+        assert admin.get("/admin/reconciliation").json == {"consistent": True, "differences": []}
+        actions = [x["action"] for x in admin.get("/admin/audit?limit=100").json["items"]]
+        for action in ("escrow.created", "escrow.funded", "milestone.released"):
+            assert action in actions
+
+    def test_too_little_money_holds_nothing(
+        self, world: World, client_: Person, freelancer: Person
+    ) -> None:
+        world.deposit(client_, 99)
+        made = client_.call("POST", "/escrows", json=world.proposal(freelancer, 100)).json
+        freelancer.act(f"/escrows/{made['id']}/accept", 1)
+        found = client_.act(f"/escrows/{made['id']}/fund", 2)
+        assert (found.status_code, found.json["code"]) == (409, "insufficient-funds")
+        assert client_.get(f"/escrows/{made['id']}").json["state"] == "accepted"
+        assert world.available(client_) == 99
+
+    def test_an_illegal_step_says_what_is_allowed(
+        self, client_: Person, funded: dict[str, t.Any]
+    ) -> None:
+        found = client_.act(milestone_path(funded, "approve"), 3)
+        assert (found.status_code, found.json["code"]) == (409, "illegal-transition")
+        assert found.json["allowed"] == ["dispute", "submit"]
+
+    def test_the_other_s_step_is_forbidden(self, client_: Person, funded: dict[str, t.Any]) -> None:
+        found = client_.act(milestone_path(funded, "submit"), 3)
+        assert (found.status_code, found.json["code"]) == (403, "not-your-part")
+
+    def test_both_must_cancel_what_is_funded(
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+    ) -> None:
+        path = f"/escrows/{funded['id']}/cancel"
+        assert client_.act(path, 3).json["cancel_asked_by"] == "client"
+        assert freelancer.act(path, 4).json["state"] == "cancelled"
+        assert world.available(client_) == 10_000
+
+    def test_a_stale_version_is_412_and_none_is_428(
+        self, client_: Person, funded: dict[str, t.Any]
+    ) -> None:
+        path = milestone_path(funded, "dispute")
+        for given in ("2", "999"):
+            assert client_.act(path, int(given)).json["code"] == "stale-version"
+        bare = client_.call("POST", path, json={})
+        assert (bare.status_code, bare.json["code"]) == (428, "precondition-required")
+        weak = client_.call("POST", path, json={}, headers={"If-Match": 'W/"3"'})
+        assert weak.status_code == 412
+
+    def test_an_etag_saves_the_reader_the_body(
+        self, client_: Person, funded: dict[str, t.Any]
+    ) -> None:
+        first = client_.get(f"/escrows/{funded['id']}")
+        assert first.headers["ETag"] == '"3"'
+        again = client_.get(f"/escrows/{funded['id']}", headers={"If-None-Match": '"3"'})
+        assert (again.status_code, again.data) == (304, b"")
+
+    def test_silence_is_released_by_the_worker_once(
+        self, world: World, freelancer: Person, funded: dict[str, t.Any]
+    ) -> None:
+        freelancer.act(milestone_path(funded, "submit"), 3)
+        now = world.parts.around.now
+        early = ExpireSilence(world.parts.store, world.parts.escrows, now)
+        assert early() == 0
+        world.parts.escrows._around = world.parts.around.__class__(
+            lambda: now() + timedelta(days=8), world.parts.around.new_id
+        )
+        job = ExpireSilence(
+            world.parts.store, world.parts.escrows, lambda: now() + timedelta(days=8)
+        )
+        assert (job(), job()) == (1, 0)
+        assert world.available(freelancer) == 5_700
+
+    def test_lists_come_in_signed_pages(
+        self, world: World, client_: Person, freelancer: Person
+    ) -> None:
+        for i in range(5):
+            client_.call("POST", "/escrows", json=world.proposal(freelancer, i + 1))
+            world.deposit(client_, i + 1)
+        wallet = client_.get("/wallets").json["items"][0]["id"]
+        for path, count in ((f"/wallets/{wallet}/entries", 5), ("/escrows", 5)):
+            seen, cursor = [], ""
+            while True:
+                page = client_.get(f"{path}?limit=2{cursor}").json
+                seen += [item["id"] for item in page["items"]]
+                if page["next_cursor"] is None:
+                    break
+                cursor = f"&cursor={page['next_cursor']}"
+            assert len(seen) == len(set(seen)) == count
+            assert seen == sorted(seen, reverse=True)
+        forged = client_.get(f"/escrows?cursor={page['next_cursor']}x")
+        assert forged.status_code == 422
+        stolen = client_.get(f"{path}?limit=2").json["next_cursor"]
+        assert freelancer.get(f"{path}?cursor={stolen}").status_code == 422
+
+    def test_a_list_of_fifty_is_few_questions(self, world: World, client_: Person) -> None:
+        for i in range(1, 60):
+            world.deposit(client_, i)
+        wallet = client_.get("/wallets").json["items"][0]["id"]
+        seen: list[str] = []
+        event.listen(world.parts.engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
+        assert len(client_.get(f"/wallets/{wallet}/entries").json["items"]) == 50
+        asked = [s for s in seen if not s.startswith("BEGIN")]
+        assert len(asked) <= 3
+
+
+class TestIdempotency:
+    def test_a_repeat_is_given_the_first_answer_and_moves_nothing(
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+    ) -> None:
+        freelancer.act(milestone_path(funded, "submit"), 3)
+        path = milestone_path(funded, "approve")
+        first = client_.act(path, 4, key="the-same-key")
+        again = client_.act(path, 4, key='"the-same-key"')
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert first.json == again.json
+        assert "Idempotent-Replayed" not in first.headers
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert again.headers["ETag"] == first.headers["ETag"]
+        assert world.available(freelancer) == 5_700
+
+    def test_another_request_may_not_use_the_key(
+        self, world: World, client_: Person, freelancer: Person
+    ) -> None:
+        headers = {"Idempotency-Key": "the-same-key"}
+        path = "/escrows"
+        body = world.proposal(freelancer, 1)
+        assert client_.call("POST", path, json=body, headers=headers).status_code == 201
+        other = client_.call("POST", path, json=world.proposal(freelancer, 2), headers=headers)
+        assert (other.status_code, other.json["code"]) == (422, "idempotency-key-reused")
+        assert len(client_.get("/escrows").json["items"]) == 1
+
+    def test_keys_belong_to_their_caller(
+        self, world: World, client_: Person, freelancer: Person
+    ) -> None:
+        headers = {"Idempotency-Key": "the-same-key"}
+        for caller, other in ((client_, freelancer), (freelancer, client_)):
+            made = caller.call("POST", "/escrows", json=world.proposal(other, 1), headers=headers)
+            assert made.status_code == 201
+            assert "Idempotent-Replayed" not in made.headers
+
+    @pytest.mark.parametrize("key", ["", "short", "x" * 256, "with space in it"])
+    def test_money_does_not_move_without_a_key(
+        self, client_: Person, funded: dict[str, t.Any], key: str
+    ) -> None:
+        headers = {"If-Match": '"3"', **({"Idempotency-Key": key} if key else {})}
+        found = client_.call("POST", f"/escrows/{funded['id']}/cancel", json={}, headers=headers)
+        assert (found.status_code, found.json["code"]) == (400, "idempotency-key-missing")
+
+    def test_a_refusal_leaves_the_key_free(
+        self, world: World, client_: Person, freelancer: Person
+    ) -> None:
+        made = client_.call("POST", "/escrows", json=world.proposal(freelancer, 100)).json
+        freelancer.act(f"/escrows/{made['id']}/accept", 1)
+        path = f"/escrows/{made['id']}/fund"
+        assert client_.act(path, 2, key="the-same-key").status_code == 409
+        world.deposit(client_, 100)
+        assert client_.act(path, 2, key="the-same-key").status_code == 200
+
+    def test_old_answers_are_forgotten_by_the_worker(
+        self, world: World, client_: Person, freelancer: Person
+    ) -> None:
+        headers = {"Idempotency-Key": "the-same-key"}
+        client_.call("POST", "/escrows", json=world.proposal(freelancer, 1), headers=headers)
+        now = world.parts.around.now
+        assert ForgetAnswers(world.parts.store, now)() == 0
+        later = ForgetAnswers(world.parts.store, lambda: now() + timedelta(days=3))
+        assert (later(), later()) == (1, 0)
+
+
+class TestEveryRoute:
+    """Over the route map, so that a new route cannot forget it."""
+
+    def test_without_a_token_nothing_is_answered(self, world: World) -> None:
+        for operation, _ in OPERATIONS:
+            if operation.roles is not None:
+                path = operation.path.replace("{", "").replace("}", "")
+                for header in ({}, {"Authorization": "Basic eA=="}, {"Authorization": "Bearer x"}):
+                    found = world.client.open(
+                        f"{API}{path}", method=operation.method, headers=header
+                    )
+                    assert found.status_code == 401, operation.name
+                    assert found.content_type == "application/problem+json"
+
+    def test_what_is_not_yours_is_not_there(
+        self, world: World, client_: Person, funded: dict[str, t.Any]
+    ) -> None:
+        eve = world.person("eve")
+        wallet = client_.get("/wallets").json["items"][0]["id"]
+        names = {
+            "escrow": funded["id"],
+            "milestone": funded["milestones"][0]["id"],
+            "wallet": wallet,
+            "dispute": f"{funded['id']}.{funded['milestones'][0]['id']}",
+        }
+        asked = 0
+        for operation, _ in OPERATIONS:
+            if "{" not in operation.path:
+                continue
+            asked += 1
+            path = operation.path.format(**names)
+            if operation.method == "GET":
+                found = eve.get(path)
+            else:
+                body = {"to_client_basis_points": 0} if "dispute" in path else {}
+                found = eve.act(path, 3, body=body if "resolve" in path else {})
+            forbidden = operation.roles is not None and Role.MEMBER not in operation.roles
+            assert found.status_code == (403 if forbidden else 404), operation.name
+            assert "A shop" not in found.text
+        assert asked >= 10
+        assert client_.get(f"/escrows/{funded['id']}").json == funded
+
+    def test_members_reach_nothing_of_the_administration(
+        self, world: World, client_: Person
+    ) -> None:
+        paths = [o.path for o, _ in OPERATIONS if o.path.startswith("/admin")]
+        assert paths
+        for path in paths:
+            assert client_.get(path).status_code == 403
+
+    def test_hostile_bodies_are_refused(self, world: World, client_: Person) -> None:
+        bodies = [
+            (b"", 400),
+            (b"{", 400),
+            (b"\xff\xfe", 400),
+            (b"[" * 50_000, 400),
+            (b"null", 422),
+            (b"[]", 422),
+            (b'{"surprise": 1}', 422),
+            (b'{"title": "a\\u0000b"}', 422),
+            (b'{"title": "\\ud800"}', 400),
+        ]
+        for operation, _ in OPERATIONS:
+            if operation.body is None or not operation.body.model_fields:
+                continue
+            if operation.roles is not None and Role.MEMBER not in operation.roles:
+                continue
+            path = operation.path.replace("{", "").replace("}", "")
+            for body, status in bodies:
+                found = client_.call(
+                    operation.method, path, data=body, content_type="application/json"
+                )
+                assert found.status_code == status, (operation.name, body[:20], found.text)
+            text = client_.call(operation.method, path, data="x", content_type="text/plain")
+            assert text.status_code == 415
+
+    @pytest.mark.parametrize("amount", [0, -1, 1.5, "1.005", "1e5", "-1", True, None, 10**16, ""])
+    def test_no_amount_but_a_plain_one_is_taken(
+        self, world: World, client_: Person, freelancer: Person, amount: object
+    ) -> None:
+        found = client_.call("POST", "/escrows", json=world.proposal(freelancer, amount))
+        assert found.status_code == 422, found.text
+
+    @pytest.mark.parametrize(
+        "path", ["/escrows/%00", "/escrows/%F0%9F%92%A9", "/escrows/a%20b", "/escrows/" + "x" * 300]
+    )
+    def test_hostile_ids_are_not_found(self, client_: Person, path: str) -> None:
+        assert client_.get(path).status_code == 404
+
+    @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=-1", "cursor=", "cursor=x.y"])
+    def test_hostile_pages_are_refused(self, client_: Person, query: str) -> None:
+        assert client_.get(f"/escrows?{query}").status_code == 422
+
+
+def test_hostile_tokens_are_refused(world: World, client_: Person) -> None:
+    import jwt
+
+    good = jwt.decode(client_.token, options={"verify_signature": False})
+    wrong: list[str] = [
+        jwt.encode(good, None, algorithm="none"),
+        jwt.encode(good, "another project's key, long enough it is", algorithm="HS256"),
+        jwt.encode(good, SECRET_KEY * 2, algorithm="HS512"),
+        *(
+            jwt.encode({**good, **change}, SECRET_KEY, algorithm="HS256")
+            for change in (
+                {"aud": "another"},
+                {"iss": "another"},
+                {"exp": 1},
+                {"exp": "soon"},
+                {"ver": 2},
+                {"ver": "1"},
+                {"sub": "nobody"},
+            )
+        ),
+        *(
+            jwt.encode({k: v for k, v in good.items() if k != claim}, SECRET_KEY, "HS256")
+            for claim in good
+        ),
+    ]
+    for token in wrong:
+        client_.token = token
+        assert client_.get("/auth/me").status_code == 401, jwt.get_unverified_header(token)
+
+
+def test_the_document_describes_every_operation(world: World) -> None:
+    document = world.client.get(f"{API}/openapi.json").json
+    described = {
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    }
+    assert described == {(o.method, f"{API}{o.path}") for o, _ in OPERATIONS}
+    names = set(document["components"]["schemas"])
+    used = set(json.dumps(document).split("#/components/schemas/"))
+    assert {u.partition('"')[0] for u in used if not u.startswith("{")} <= names
+
+
+def test_the_signing_key_of_local_is_made_once_and_kept_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from amani_app.settings import signing_key
+
+    settings = Settings(data_dir=tmp_path / "data")
+    key = signing_key(settings)
+    assert len(key) == 64
+    assert signing_key(settings) == key
+    (file,) = (tmp_path / "data").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600

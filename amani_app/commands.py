@@ -92,6 +92,39 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
         raise click.ClickException(str(error)) from None
 
 
+@amani.command("sandbox")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8090, show_default=True)
+@click.option("--webhook-url", default="http://127.0.0.1:8000/api/v1/webhooks/fincra",
+              show_default=True, help="Where the notices go.")  # fmt: skip
+@click.option("--switch", "turned", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
+def sandbox(host: str, port: int, webhook_url: str, turned: tuple[str, ...]) -> None:
+    """Serve a stand-in for Fincra, with the keys that the FINCRA_ settings name."""
+    from werkzeug.serving import run_simple
+
+    from amani_app.sandbox import create_sandbox
+    from amani_app.sandbox.webhooks import read_switches
+
+    settings = container().settings
+    secret, key = settings.fincra_webhook_secret, settings.fincra_secret_key
+    if not secret.get_secret_value() or not key.get_secret_value():
+        raise click.UsageError("FINCRA_SECRET_KEY and FINCRA_WEBHOOK_SECRET must be set")
+    if settings.environment == "production":
+        raise click.UsageError("there is no sandbox in production")
+    try:
+        switches = read_switches(turned)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--switch") from None
+    app = create_sandbox(
+        webhook_url,
+        secret.get_secret_value(),
+        key.get_secret_value(),
+        f"http://{host}:{port}",
+        switches,
+    )
+    run_simple(host, port, app, threaded=True)
+
+
 @amani.command("worker")
 def worker() -> None:
     """Run background jobs until SIGTERM or SIGINT; the round in hand is finished first."""

@@ -49,6 +49,13 @@ class Settings(BaseSettings):
     """Amani's part of what a freelancer receives, for escrows made from now on."""
     worker_interval: float = Field(default=1.0, gt=0, le=60)
     """Seconds the worker rests between two rounds."""
+    fincra_url: str = ""
+    """The payment provider's API; without it nobody can deposit or withdraw."""
+    fincra_secret_key: SecretStr = SecretStr("")
+    fincra_public_key: str = ""
+    fincra_business_id: str = ""
+    fincra_webhook_secret: SecretStr = SecretStr("")
+    """Signs the provider's notices."""
     practice: bool = False
     """Rehearsal switches on: ``practice_fault`` and ``ping?delay_ms=``; refused in production."""
     practice_fault: Fault | None = None
@@ -79,8 +86,26 @@ class Settings(BaseSettings):
         schemes = ("postgresql://", "postgresql+psycopg://", "sqlite:///")
         if url and not url.startswith(schemes):
             yield f"DATABASE_URL: must start with one of {', '.join(schemes)}"
+        yield from self._fincra_wrongs()
         if self.practice and self.environment == "production":
             yield "PRACTICE: refused when ENVIRONMENT=production; unset it"
+
+    def _fincra_wrongs(self) -> t.Iterator[str]:
+        needed = {
+            "FINCRA_SECRET_KEY": self.fincra_secret_key.get_secret_value(),
+            "FINCRA_PUBLIC_KEY": self.fincra_public_key,
+            "FINCRA_BUSINESS_ID": self.fincra_business_id,
+            "FINCRA_WEBHOOK_SECRET": self.fincra_webhook_secret.get_secret_value(),
+        }
+        for name, value in needed.items():
+            if self.fincra_url and not value:
+                yield f"{name}: needed when FINCRA_URL is set; set it, or unset FINCRA_URL"
+            if value and not (value.isascii() and value.isprintable()):
+                yield f"{name}: has characters that no such value has"
+        plain = self.practice or self.environment == "local"
+        schemes = ("https://", "http://") if plain else ("https://",)
+        if self.fincra_url and not self.fincra_url.startswith(schemes):
+            yield f"FINCRA_URL: must start with {' or '.join(schemes)}"
 
     @property
     def fault(self) -> Fault | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import typing as t
@@ -61,6 +62,14 @@ def app(settings: Settings) -> t.Iterator[Flask]:
 def client(app: Flask) -> FlaskClient:
     """A client of ``app``."""
     return app.test_client()
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Shell:

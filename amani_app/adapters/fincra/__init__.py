@@ -1,0 +1,1 @@
+"""Fincra: collections by checkout, pay-outs to bank accounts, signed notices."""

@@ -1,0 +1,52 @@
+"""Fincra's notices (webhooks): the signature over the raw bytes, and what they are about.
+
+The vendor's sample signs re-dumped JSON, which differs from what was sent for names that are not
+ASCII and for whole amounts: the bytes as they came are the only thing that both sides share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import typing as t
+
+from amani_app.ports.payments import ForgedNotice, Notice, NoticeKind
+
+KINDS: t.Mapping[str, NoticeKind] = {
+    "charge": NoticeKind.COLLECTION,
+    "collection": NoticeKind.COLLECTION,
+    "payout": NoticeKind.PAYOUT,
+}
+REFERENCES = ("customerReference", "merchantReference", "reference", "chargeReference")
+"""Where ours may stand, the surest first."""
+REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def sign(secret: str, raw: bytes) -> str:
+    """The value of the ``signature`` header: hexadecimal HMAC-SHA512."""
+    return hmac.new(secret.encode(), raw, hashlib.sha512).hexdigest()
+
+
+def read(secret: str, raw: bytes, signature: str) -> Notice:
+    """See ``Payments.read_notice``."""
+    if not hmac.compare_digest(sign(secret, raw).encode(), signature.encode("utf-8", "replace")):
+        raise ForgedNotice
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ValueError("the notice is no JSON") from None
+    match body:
+        case {"event": str(event), "data": dict(data)} if 0 < len(event) <= 64:
+            return _notice(event, data)
+    raise ValueError("a notice has an event and its data")
+
+
+def _notice(event: str, data: t.Mapping[str, t.Any]) -> Notice:
+    kind = KINDS.get(event.partition(".")[0], NoticeKind.OTHER)
+    named = (str(data.get(name) or "") for name in REFERENCES)
+    reference = next((name for name in named if REFERENCE.fullmatch(name)), "")
+    if kind is not NoticeKind.OTHER and not reference:
+        raise ValueError(f"a notice of {event} names what it is about")
+    return Notice(kind, event, reference, str(data.get("status", ""))[:32])

@@ -1,0 +1,181 @@
+"""The ``Payments`` of Fincra."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from decimal import ROUND_DOWN, Decimal, InvalidOperation
+
+from amani_app.adapters.fincra import notices
+from amani_app.adapters.fincra.client import DUPLICATE, Credentials, FincraClient, Refusal
+from amani_app.domain.errors import MoneyError
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
+from amani_app.ports.payments import (
+    AnswerUnknown,
+    Collection,
+    Notice,
+    Outcome,
+    Payout,
+    UnknownPayee,
+)
+
+OUTCOMES: t.Mapping[str, Outcome] = {
+    "success": Outcome.SUCCESSFUL,
+    "successful": Outcome.SUCCESSFUL,
+    "failed": Outcome.FAILED,
+    "expired": Outcome.FAILED,
+}
+"""The word for success differs between the checkout and everything else; any other is waiting."""
+SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class FincraPayments:
+    """See ``ports.payments.Payments``."""
+
+    def __init__(self, credentials: Credentials, client: FincraClient | None = None) -> None:
+        self._credentials = credentials
+        self._client = client or FincraClient(credentials)
+
+    def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
+        """The payer bears Fincra's fee, or we would receive less than was asked for."""
+        body = {
+            # A float of 15 digits at most is written as exactly the digits that it was read from.
+            "amount": float(amount.major),
+            "currency": amount.currency,
+            "reference": reference,
+            "customer": {"name": name, "email": email},
+            "feeBearer": "customer",
+            "settlementDestination": "wallet",
+        }
+        match self._client.post("/checkout/payments", body):
+            case {"link": str(link)} if link.startswith(("https://", "http://")):
+                return link
+        raise AnswerUnknown("a checkout without a link")
+
+    def collection(self, reference: str) -> Collection | None:
+        """By our reference; only what was received counts, not what was asked for."""
+        path = f"/checkout/payments/merchant-reference/{_safe(reference)}"
+        try:
+            data = self._client.get(path)
+        except KeyError:
+            return None
+        match data:
+            case {"reference": str(named), "status": str(word), "currency": str(currency)} if (
+                named == reference
+            ):
+                received = _money(data.get("amountReceived") or 0, currency)
+                link = data.get("link")
+                outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+                return Collection(reference, outcome, received, link if link else "")
+        raise AnswerUnknown("a collection in an unknown shape")
+
+    def payee(self, bank_code: str, account_number: str, currency: str) -> str:
+        """The name is the bank's."""
+        body = {
+            "type": "nuban",
+            "currency": currency,
+            "bankCode": bank_code,
+            "accountNumber": account_number,
+        }
+        try:
+            data = self._client.post("/core/accounts/resolve", body)
+        except Refusal as refusal:
+            words = f"the bank {bank_code} has no account with this number"
+            raise UnknownPayee(words) from refusal
+        match data:
+            case {"accountName": str(name)} if name.strip():
+                return name.strip()[:200]
+        raise AnswerUnknown("an account without a name")
+
+    def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
+        """A reference that was used is refused by Fincra: then the first one is looked up."""
+        body = {
+            "business": self._credentials.business_id,
+            "sourceCurrency": amount.currency,
+            "destinationCurrency": amount.currency,
+            "amount": amount.major,
+            "description": f"Amani {reference}",
+            "paymentDestination": "bank_account",
+            "customerReference": reference,
+            "beneficiary": {
+                "firstName": to.account_name,
+                "accountHolderName": to.account_name,
+                "accountNumber": to.account_number,
+                "bankCode": to.bank_code,
+                "type": "individual",
+            },
+        }
+        try:
+            data = self._client.post("/disbursements/payouts", body)
+        except Refusal as refusal:
+            if refusal.kind != DUPLICATE:
+                raise
+            if (known := self.payout(reference)) is None:
+                raise AnswerUnknown("a pay-out that is there and is not") from None
+            return known
+        match data:
+            case {"status": str(word)}:
+                outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+                return Payout(reference, outcome, amount, _reason(data))
+        raise AnswerUnknown("a pay-out without a status")
+
+    def payout(self, reference: str) -> Payout | None:
+        """By our reference."""
+        path = f"/disbursements/payouts/customer-reference/{_safe(reference)}"
+        try:
+            data = self._client.get(path)
+        except KeyError:
+            return None
+        match data:
+            case {
+                "customerReference": str(named),
+                "status": str(word),
+                "amount": amount,
+                "currency": str(currency),
+            } if (
+                named == reference
+            ):
+                outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+                return Payout(reference, outcome, _money(amount, currency), _reason(data))
+        raise AnswerUnknown("a pay-out in an unknown shape")
+
+    def balance(self, currency: str) -> Money:
+        """The ledger balance of our wallet in *currency*; nothing where there is none."""
+        try:
+            data = self._client.get("/wallets", businessID=self._credentials.business_id)
+        except KeyError:
+            data = []
+        if not isinstance(data, list):
+            raise AnswerUnknown("wallets in an unknown shape")
+        for wallet in data:
+            match wallet:
+                case {"currency": named, "ledgerBalance": amount} if named == currency:
+                    return _money(amount, currency)
+        return Money.zero(currency)
+
+    def read_notice(self, raw: bytes, signature: str) -> Notice:
+        """In constant time, over the bytes as they came."""
+        return notices.read(self._credentials.webhook_secret, raw, signature)
+
+
+def _safe(reference: str) -> str:
+    if not SAFE.fullmatch(reference):
+        raise ValueError(f"{reference!r} is no reference")
+    return reference
+
+
+def _money(value: t.Any, currency: str) -> Money:
+    """A JSON number or string of major units; what is smaller than a minor unit is not there."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
+            raise InvalidOperation
+        exponent = Money.zero(currency).exponent
+        minor = Decimal(value).scaleb(exponent).to_integral_value(ROUND_DOWN)
+        return Money(int(minor), currency)
+    except (InvalidOperation, MoneyError, OverflowError, ValueError):
+        raise AnswerUnknown("an amount in an unknown shape") from None
+
+
+def _reason(data: t.Mapping[str, t.Any]) -> str:
+    return str(data.get("reason") or data.get("failureReason") or "")[:200]

@@ -1,0 +1,89 @@
+"""Money that comes in from outside and goes out again: deposits and withdrawals."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from amani_app.domain.money import Money
+
+
+class DepositState(enum.Enum):
+    """Where a deposit stands."""
+
+    OPENING = "opening"
+    """The provider has not given the link yet."""
+    PENDING = "pending"
+    """The payer has the link."""
+    CREDITED = "credited"
+    """The wallet has what was asked for; what came on top of it is in suspense."""
+    SUSPENDED = "suspended"
+    """Less came than was asked for, or another currency: all of it is in suspense."""
+    FAILED = "failed"
+    """Nothing came, and the link is dead. A payment that arrives all the same is credited."""
+
+    @property
+    def booked(self) -> bool:
+        """Whether money came in for it; that happens once."""
+        return self in (DepositState.CREDITED, DepositState.SUSPENDED)
+
+
+class WithdrawalState(enum.Enum):
+    """Where a withdrawal stands. Its amount is reserved until it is paid or failed."""
+
+    REQUESTED = "requested"
+    """The provider has not heard of it."""
+    SENDING = "sending"
+    """The provider may have heard of it."""
+    PROCESSING = "processing"
+    """The provider has taken it on."""
+    PAID = "paid"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        """Whether the reservation is settled."""
+        return self in (WithdrawalState.PAID, WithdrawalState.FAILED)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A bank account, and the name that its bank has for it."""
+
+    bank_code: str
+    account_number: str
+    account_name: str
+
+    def __repr__(self) -> str:
+        # Account numbers stay out of logs and traces.
+        return f"Destination({self.bank_code}, ...{self.account_number[-4:]})"
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """Money that *owner* wants to bring in; its id is our reference at the provider."""
+
+    id: str
+    owner: str
+    asked: Money
+    created_at: datetime
+    state: DepositState = DepositState.OPENING
+    link: str = ""
+    received: Money | None = None
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Money that *owner* wants to have at *to*; its id is our reference at the provider."""
+
+    id: str
+    owner: str
+    amount: Money
+    to: Destination
+    created_at: datetime
+    state: WithdrawalState = WithdrawalState.REQUESTED
+    attempts: int = 0
+    doubted_at: datetime | None = None
+    """When it was last sent without a definite answer."""
+    failure: str = ""

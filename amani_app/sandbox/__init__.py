@@ -1,0 +1,8 @@
+"""A stand-in for Fincra that speaks its HTTP, for development, tests and practice hosts.
+
+It keeps everything in memory, moves no money, and can be told to misbehave.
+"""
+
+from amani_app.sandbox.server import create_sandbox
+
+__all__ = ["create_sandbox"]

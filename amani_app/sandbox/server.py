@@ -1,0 +1,276 @@
+"""The sandbox's HTTP: Fincra's routes, and under ``/sandbox`` what the world does to them."""
+
+from __future__ import annotations
+
+import hmac
+import typing as t
+from dataclasses import asdict
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.domain.errors import DomainError, MoneyError
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
+from amani_app.ports.payments import Collection, Outcome, PaymentRefused, Payout
+from amani_app.sandbox.webhooks import Switches, Webhooks
+
+DUPLICATE = "DUPLICATE_CUSTOMER_REFERENCE"
+WORDS = {Outcome.WAITING: "processing", Outcome.SUCCESSFUL: "successful", Outcome.FAILED: "failed"}
+CHECKOUT_WORDS = {
+    Outcome.WAITING: "pending",
+    Outcome.SUCCESSFUL: "success",
+    Outcome.FAILED: "expired",
+}
+
+
+class Refused(Exception):
+    """One of Fincra's error answers."""
+
+    def __init__(self, status: int, body: dict[str, t.Any]) -> None:
+        self.status, self.body = status, body
+        super().__init__(body)
+
+
+def create_sandbox(
+    webhook_url: str,
+    webhook_secret: str,
+    secret_key: str,
+    public_url: str = "",
+    switches: Switches | None = None,
+) -> Flask:
+    """A WSGI application that answers as Fincra does and notifies *webhook_url*.
+
+    *secret_key* is the API key that it demands; *public_url* is where payers reach it.
+    """
+    books = MemoryPayments(base=public_url)
+    switches = switches or Switches()
+    webhooks = Webhooks(webhook_url, webhook_secret, switches)
+    app = Flask("sandbox", static_folder=None)
+    app.extensions["sandbox"] = (books, switches, webhooks)
+    _install_gate(app, secret_key, switches)
+    _install_errors(app)
+    _install_checkout(app, books, webhooks)
+    _install_accounts(app, books)
+    _install_payouts(app, books, switches, webhooks)
+    _install_controls(app, books, switches, webhooks)
+    return app
+
+
+def _install_gate(app: Flask, secret_key: str, switches: Switches) -> None:
+    @app.before_request
+    def _gate() -> None:
+        if request.path.startswith(("/sandbox", "/pay/")):
+            return
+        given = request.headers.get("api-key", "")
+        if not hmac.compare_digest(given.encode(), secret_key.encode()):
+            words = {"message": "Invalid API key", "error": "Unauthorized", "statusCode": 401}
+            raise Refused(401, words)
+        if switches.answers == "away":
+            raise _refusal(503, "SERVICE_UNAVAILABLE", "try again")
+        if switches.answers == "limit":
+            raise Refused(429, {"message": "API rate limit exceeded", "request_id": "0"})
+
+    @app.after_request
+    def _lose(answer: Response) -> Response:
+        lost = switches.answers == "lost" and request.method == "POST"
+        if lost and not request.path.startswith(("/sandbox", "/pay/")):
+            return Response("Internal Server Error", 500)
+        return answer
+
+
+def _install_errors(app: Flask) -> None:
+    @app.errorhandler(Refused)
+    def _refused(error: Refused) -> Response:
+        answer = jsonify(error.body)
+        answer.status_code = error.status
+        return answer
+
+    @app.errorhandler(KeyError)
+    def _unknown(_error: KeyError) -> Response:
+        return _refused(_refusal(404, "RESOURCE_NOT_FOUND", "not found"))
+
+    @app.errorhandler(MoneyError)
+    @app.errorhandler(ValueError)
+    def _invalid(error: Exception) -> Response:
+        return _refused(_refusal(422, "VALIDATION_FAILED", str(error)))
+
+    @app.errorhandler(HTTPException)
+    def _framework(error: HTTPException) -> Response:
+        status = error.code or 500
+        words = {"message": error.description, "error": error.name, "statusCode": status}
+        return _refused(Refused(status, words))
+
+
+def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
+    @app.post("/checkout/payments")
+    def _open() -> Response:
+        body = request.get_json()
+        amount = Money.parse(_major(body["amount"]), body["currency"])
+        customer = body["customer"]
+        try:
+            link = books.checkout(body["reference"], amount, customer["email"], customer["name"])
+        except PaymentRefused as error:
+            raise _refusal(409, "DUPLICATE_REFERENCE", str(error)) from None
+        return jsonify(status=True, message="Payment created", data={"link": link})
+
+    @app.get("/checkout/payments/merchant-reference/<reference>")
+    def _verify(reference: str) -> Response:
+        found = books.collection(reference)
+        if found is None:
+            raise KeyError(reference)
+        return jsonify(status=True, message="Payment fetched", data=_collection(books, found))
+
+    @app.route("/pay/<reference>", methods=["GET", "POST"])
+    def _pay(reference: str) -> Response | str:
+        asked = books.asked(reference)
+        if request.method == "GET":
+            button = f'<form method="post"><button>Pay {asked}</button></form>'
+            return f"<!doctype html><title>Sandbox checkout</title>{button}"
+        _paid(books, webhooks, reference, asked)
+        return "<!doctype html><title>Paid</title>Paid."
+
+    @app.post("/sandbox/pay")
+    def _pay_any() -> Response:
+        body = request.get_json()
+        reference = body["reference"]
+        amount = books.asked(reference) if "amount" not in body else Money.parse(
+            _major(body["amount"]), body["currency"])  # fmt: skip
+        _paid(books, webhooks, reference, amount)
+        return jsonify(_collection(books, t.cast(Collection, books.collection(reference))))
+
+
+def _paid(books: MemoryPayments, webhooks: Webhooks, reference: str, amount: Money) -> None:
+    books.pay(reference, amount)
+    found = t.cast(Collection, books.collection(reference))
+    data = {**_collection(books, found), "chargeReference": f"fcr-{reference}"}
+    webhooks.notify("charge.successful", data)
+
+
+def _collection(books: MemoryPayments, found: Collection) -> dict[str, t.Any]:
+    asked = books.asked(found.reference)
+    variance = ""
+    if found.outcome is Outcome.SUCCESSFUL and found.received != asked:
+        variance = "underpaid" if found.received.minor < asked.minor else "overpaid"
+    return {
+        "reference": found.reference,
+        "status": CHECKOUT_WORDS[found.outcome],
+        "amount": float(asked.major),
+        "amountReceived": float(found.received.major),
+        "currency": found.received.currency,
+        "varianceType": variance or None,
+        "link": found.link,
+    }
+
+
+def _install_accounts(app: Flask, books: MemoryPayments) -> None:
+    @app.post("/core/accounts/resolve")
+    def _resolve() -> Response:
+        body = request.get_json()
+        try:
+            name = books.payee(body["bankCode"], body["accountNumber"], body["currency"])
+        except DomainError as error:
+            raise _refusal(422, "UNPROCESSABLE_ENTITY", str(error)) from None
+        number = body["accountNumber"]
+        return jsonify(success=True, message="Account resolved",
+                       data={"accountName": name, "accountNumber": number})  # fmt: skip
+
+    @app.get("/wallets")
+    def _wallets() -> Response:
+        found = [books.balance(currency) for currency in ("NGN", "USD", "GHS", "KES")]
+        names = ("ledgerBalance", "availableBalance")
+        data = [{"currency": m.currency, **dict.fromkeys(names, float(m.major))} for m in found]
+        return jsonify(success=True, message="Wallets fetched", data=data)
+
+
+def _install_payouts(
+    app: Flask, books: MemoryPayments, switches: Switches, webhooks: Webhooks
+) -> None:
+    @app.post("/disbursements/payouts")
+    def _pay_out() -> Response:
+        body = request.get_json()
+        reference, to = body["customerReference"], body["beneficiary"]
+        if books.payout(reference):
+            raise _refusal(422, DUPLICATE, "Duplicate customer reference")
+        amount = Money.parse(_major(body["amount"]), body["sourceCurrency"])
+        account = Destination(to["bankCode"], to["accountNumber"], to["accountHolderName"])
+        try:
+            made = books.pay_out(reference, amount, account)
+        except PaymentRefused as error:
+            raise _refusal(422, "NO_ENOUGH_MONEY_IN_WALLET", str(error)) from None
+        if switches.payouts != "waiting":
+            _finished(books, webhooks, reference, Outcome(switches.payouts), "")
+        return jsonify(success=True, message="Payout initiated", data=_payout(made))
+
+    @app.get("/disbursements/payouts/customer-reference/<reference>")
+    def _read(reference: str) -> Response:
+        found = books.payout(reference)
+        if found is None:
+            raise KeyError(reference)
+        return jsonify(success=True, message="Payout fetched", data=_payout(found))
+
+
+def _finished(
+    books: MemoryPayments, webhooks: Webhooks, reference: str, outcome: Outcome, reason: str
+) -> None:
+    books.finish(reference, outcome, reason)
+    found = t.cast(Payout, books.payout(reference))
+    webhooks.notify(f"payout.{WORDS[outcome]}", _payout(found))
+
+
+def _payout(found: Payout) -> dict[str, t.Any]:
+    return {
+        "id": f"po-{found.reference}",
+        "reference": f"fcr-{found.reference}",
+        "customerReference": found.reference,
+        "status": WORDS[found.outcome],
+        "amount": float(found.amount.major),
+        "currency": found.amount.currency,
+        "reason": found.reason or None,
+    }
+
+
+def _install_controls(
+    app: Flask, books: MemoryPayments, switches: Switches, webhooks: Webhooks
+) -> None:
+    @app.get("/sandbox")
+    def _state() -> Response:
+        return jsonify(switches=asdict(switches), held=len(webhooks.held), sent=webhooks.sent)
+
+    @app.post("/sandbox/switches")
+    def _turn() -> Response:
+        switches.turn(request.get_json())
+        return jsonify(asdict(switches))
+
+    @app.post("/sandbox/fund")
+    def _fund() -> Response:
+        body = request.get_json()
+        books.fund(Money.parse(_major(body["amount"]), body.get("currency", "NGN")))
+        return jsonify(success=True)
+
+    @app.post("/sandbox/expire")
+    def _expire() -> Response:
+        books.expire(request.get_json()["reference"])
+        return jsonify(success=True)
+
+    @app.post("/sandbox/finish")
+    def _finish() -> Response:
+        body = request.get_json()
+        outcome = Outcome(body["status"])
+        _finished(books, webhooks, body["reference"], outcome, body.get("reason", ""))
+        return jsonify(success=True)
+
+    @app.post("/sandbox/deliver")
+    def _deliver() -> Response:
+        backwards = bool(request.get_json(silent=True) or {}) and request.get_json()["backwards"]
+        return jsonify(webhooks.deliver(backwards is True))
+
+
+def _major(amount: t.Any) -> str:
+    """A JSON number or string as plain digits."""
+    return f"{amount:.2f}" if isinstance(amount, float) else str(amount)
+
+
+def _refusal(status: int, kind: str, text: str) -> Refused:
+    return Refused(status, {"success": False, "error": text, "errorType": kind})

@@ -1,0 +1,53 @@
+"""The sandbox as a running server."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+import requests
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from amani_app.adapters.fincra.client import Credentials, FincraClient
+from amani_app.adapters.fincra.payments import FincraPayments
+from amani_app.sandbox import create_sandbox
+
+API_KEY = "the api key of the tests"
+WEBHOOK_SECRET = "the webhook secret of the tests"
+
+
+class Running:
+    """A WSGI application on a port of its own, until ``stop``."""
+
+    def __init__(self, app: t.Any, port: int = 0) -> None:
+        self.server: BaseWSGIServer = make_server("127.0.0.1", port, app, threaded=True)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+class Sandbox(Running):
+    """The sandbox, and what the world does to it."""
+
+    def __init__(self, webhook_url: str = "") -> None:
+        self.app = create_sandbox(webhook_url, WEBHOOK_SECRET, API_KEY)
+        super().__init__(self.app)
+        self.books, self.switches, self.webhooks = self.app.extensions["sandbox"]
+        self.books.base = self.url
+
+    def credentials(self, api_key: str = API_KEY) -> Credentials:
+        return Credentials(self.url, api_key, "public", "business", WEBHOOK_SECRET)
+
+    def payments(self, **rest: t.Any) -> FincraPayments:
+        credentials = self.credentials()
+        return FincraPayments(credentials, FincraClient(credentials, **rest))
+
+    def tell(self, path: str, **body: t.Any) -> t.Any:
+        answer = requests.post(f"{self.url}/sandbox/{path}", json=body, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()

@@ -1,0 +1,409 @@
+"""The contract of the payment provider: its twin in memory, and Fincra's adapter over HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from amani_app.adapters.breaker import CircuitBreaker
+from amani_app.adapters.fincra.client import Credentials, FincraClient
+from amani_app.adapters.fincra.notices import sign
+from amani_app.adapters.fincra.payments import FincraPayments
+from amani_app.adapters.memory.payments import NOBODY, MemoryPayments
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
+from amani_app.ports.payments import (
+    AnswerUnknown,
+    ForgedNotice,
+    NoticeKind,
+    Outcome,
+    PaymentRefused,
+    Payments,
+    ProviderUnavailable,
+    UnknownPayee,
+)
+from amani_app.sandbox.webhooks import Switches, read_switches
+from tests.service.conftest import Shell, free_port
+from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
+from tests.waiting import eventually
+
+BANK = Destination("044", "0123456789", "Ada Obi")
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+class World(t.NamedTuple):
+    payments: Payments
+    books: MemoryPayments
+    secret: str
+
+
+@pytest.fixture
+def sandbox() -> t.Iterator[Sandbox]:
+    sandbox = Sandbox()
+    yield sandbox
+    sandbox.stop()
+
+
+@pytest.fixture(params=["memory", "fincra"])
+def world(request: pytest.FixtureRequest) -> World:
+    if request.param == "memory":
+        twin = MemoryPayments()
+        return World(twin, twin, twin.secret)
+    sandbox: Sandbox = request.getfixturevalue("sandbox")
+    return World(sandbox.payments(), sandbox.books, WEBHOOK_SECRET)
+
+
+class TestContract:
+    def test_a_checkout_has_a_link_and_waits(self, world: World) -> None:
+        link = world.payments.checkout("d1", ngn(150_050), "ada@example.org", "Ada")
+        assert link.endswith("/pay/d1")
+        found = world.payments.collection("d1")
+        assert found is not None
+        assert (found.outcome, found.received, found.link) == (Outcome.WAITING, ngn(0), link)
+
+    def test_a_reference_opens_one_checkout(self, world: World) -> None:
+        world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
+        with pytest.raises(PaymentRefused):
+            world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
+
+    @pytest.mark.parametrize("minor", [1, 99, 150_050, 150_051, 999_999_999_999_99])
+    def test_what_was_received_is_told_to_the_kobo(self, world: World, minor: int) -> None:
+        world.payments.checkout("d1", ngn(150_050), "ada@example.org", "Ada")
+        world.books.pay("d1", ngn(minor))
+        found = world.payments.collection("d1")
+        assert found is not None
+        assert (found.outcome, found.received) == (Outcome.SUCCESSFUL, ngn(minor))
+        assert world.payments.balance("NGN") == ngn(minor)
+
+    def test_a_checkout_that_nobody_paid_failed(self, world: World) -> None:
+        world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
+        world.books.expire("d1")
+        found = world.payments.collection("d1")
+        assert found is not None
+        assert (found.outcome, found.received) == (Outcome.FAILED, ngn(0))
+
+    def test_what_nobody_heard_of_is_none(self, world: World) -> None:
+        assert world.payments.collection("nothing") is None
+        assert world.payments.payout("nothing") is None
+        assert world.payments.balance("GHS") == Money.zero("GHS")
+
+    def test_a_payee_has_the_name_of_the_bank(self, world: World) -> None:
+        assert world.payments.payee("044", "0123456789", "NGN") == "Holder of 0123456789"
+        with pytest.raises(UnknownPayee):
+            world.payments.payee("044", NOBODY, "NGN")
+
+    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
+    def test_a_pay_out_waits_and_ends(self, world: World, outcome: Outcome) -> None:
+        world.books.fund(ngn(1_000))
+        made = world.payments.pay_out("w1", ngn(600), BANK)
+        assert (made.outcome, made.amount) == (Outcome.WAITING, ngn(600))
+        assert world.payments.balance("NGN") == ngn(400)
+        world.books.finish("w1", outcome, "because")
+        found = world.payments.payout("w1")
+        assert found is not None
+        assert (found.outcome, found.amount, found.reason) == (outcome, ngn(600), "because")
+        left = 400 if outcome is Outcome.SUCCESSFUL else 1_000
+        assert world.payments.balance("NGN") == ngn(left)
+
+    def test_a_repeated_reference_sends_nothing_and_is_answered_again(self, world: World) -> None:
+        world.books.fund(ngn(1_000))
+        world.payments.pay_out("w1", ngn(600), BANK)
+        world.books.finish("w1", Outcome.SUCCESSFUL)
+        again = world.payments.pay_out("w1", ngn(300), BANK)
+        assert (again.outcome, again.amount) == (Outcome.SUCCESSFUL, ngn(600))
+        assert world.payments.balance("NGN") == ngn(400)
+
+    def test_an_empty_wallet_pays_nothing_out(self, world: World) -> None:
+        with pytest.raises(PaymentRefused):
+            world.payments.pay_out("w1", ngn(1), BANK)
+        assert world.payments.payout("w1") is None
+
+    @pytest.mark.parametrize(
+        ("event", "field", "kind"),
+        [
+            ("charge.successful", "reference", NoticeKind.COLLECTION),
+            ("collection.successful", "merchantReference", NoticeKind.COLLECTION),
+            ("payout.failed", "customerReference", NoticeKind.PAYOUT),
+        ],
+    )
+    def test_a_notice_is_read_from_its_raw_bytes(
+        self, world: World, event: str, field: str, kind: NoticeKind
+    ) -> None:
+        # Neither the letter nor the whole float survives being parsed and dumped again.
+        text = '{"event": "%s", "data": {"%s": "r1", "status": "x", "n": "Ọlá", "a": 100.0}}'
+        raw = (text % (event, field)).encode()
+        notice = world.payments.read_notice(raw, sign(world.secret, raw))
+        assert (notice.kind, notice.event, notice.reference) == (kind, event, "r1")
+
+    def test_what_is_not_about_money_is_read_as_other(self, world: World) -> None:
+        raw = b'{"event": "approved", "data": {}}'
+        assert world.payments.read_notice(raw, sign(world.secret, raw)).kind is NoticeKind.OTHER
+
+    @pytest.mark.parametrize("signature", ["", "0" * 128, "ẞ" * 64])
+    def test_a_forged_notice_is_refused(self, world: World, signature: str) -> None:
+        with pytest.raises(ForgedNotice):
+            world.payments.read_notice(b'{"event": "x", "data": {}}', signature)
+        raw = b'{"event": "charge.successful", "data": {"reference": "r1"}}'
+        good = sign(world.secret, raw)
+        for changed in (raw.replace(b"r1", b"r2"), raw + b" "):
+            with pytest.raises(ForgedNotice):
+                world.payments.read_notice(changed, good)
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"{",
+            b"[]",
+            b"\xff",
+            b"[" * 20_000,
+            b'{"event": 1, "data": {}}',
+            b'{"event": "payout.failed", "data": {"customerReference": "a b"}}',
+            b'{"event": "payout.failed", "data": {}}',
+        ],
+    )
+    def test_a_signed_body_that_is_no_notice_is_a_value_error(
+        self, world: World, raw: bytes
+    ) -> None:
+        with pytest.raises(ValueError, match="notice"):
+            world.payments.read_notice(raw, sign(world.secret, raw))
+
+
+class TestFincra:
+    def test_an_answer_that_was_lost_is_unknown_and_the_effect_is_found(
+        self, sandbox: Sandbox
+    ) -> None:
+        payments = sandbox.payments()
+        sandbox.books.fund(ngn(1_000))
+        sandbox.switches.answers = "lost"
+        with pytest.raises(AnswerUnknown):
+            payments.pay_out("w1", ngn(600), BANK)
+        sandbox.switches.answers = "good"
+        found = payments.payout("w1")
+        assert found is not None
+        assert found.amount == ngn(600)
+
+    def test_a_pace_that_is_too_fast_has_no_effect(self, sandbox: Sandbox) -> None:
+        sandbox.books.fund(ngn(1_000))
+        sandbox.switches.answers = "limit"
+        with pytest.raises(ProviderUnavailable) as caught:
+            sandbox.payments().pay_out("w1", ngn(600), BANK)
+        assert not isinstance(caught.value, AnswerUnknown)
+        assert sandbox.books.payout("w1") is None
+
+    def test_a_wrong_key_is_no_refusal_of_the_payment(self, sandbox: Sandbox) -> None:
+        payments = FincraPayments(sandbox.credentials("another key"))
+        with pytest.raises(ProviderUnavailable, match="401"):
+            payments.pay_out("w1", ngn(600), BANK)
+
+    def test_nobody_listening_is_no_effect(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+            payments = FincraPayments(Credentials(url, "k", "p", "b", "s"))
+            with pytest.raises(ProviderUnavailable) as caught:
+                payments.pay_out("w1", ngn(600), BANK)
+        assert not isinstance(caught.value, AnswerUnknown)
+
+    def test_silence_is_given_up_and_its_effect_unknown(self) -> None:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            credentials = Credentials(url, "k", "p", "b", "s")
+            client = FincraClient(credentials, timeouts=(1.0, 0.1))
+            with pytest.raises(AnswerUnknown):
+                FincraPayments(credentials, client).pay_out("w1", ngn(600), BANK)
+
+    def test_after_failures_in_a_row_nobody_is_asked_for_a_while(self, sandbox: Sandbox) -> None:
+        time = [0.0]
+        breaker = CircuitBreaker(3, 20.0, monotonic=lambda: time[0])
+        payments = sandbox.payments(breaker=breaker)
+        sandbox.switches.answers = "away"
+        for _ in range(3):
+            with pytest.raises(AnswerUnknown):
+                payments.payee("044", "0123456789", "NGN")
+        sandbox.switches.answers = "good"
+        with pytest.raises(ProviderUnavailable, match="circuit is open"):
+            payments.payee("044", "0123456789", "NGN")
+        time[0] = 20.0
+        assert payments.payee("044", "0123456789", "NGN")
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (200, b""),
+            (200, b"[" * 50_000),
+            (200, b'{"success": true}'),
+            (200, b'{"success": true, "data": {"status": 1}}'),
+            (200, b'{"success": false, "data": {"status": "successful"}}'),
+            (302, b"{}"),
+            (500, b'{"success": true, "data": {"status": "successful"}}'),
+            (503, b'{"success": false, "error": "x", "errorType": "SERVICE_UNAVAILABLE"}'),
+            (404, b'{"success": false, "error": "x", "errorType": "RESOURCE_NOT_FOUND"}'),
+            (404, b"<html>"),
+        ],
+    )
+    def test_whatever_is_no_definite_answer_is_unknown(self, status: int, body: bytes) -> None:
+        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+            start(f"{status} X", [("Content-Type", "application/json")])
+            return [body]
+
+        server = Running(answer)
+        try:
+            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            with pytest.raises(AnswerUnknown):
+                payments.pay_out("w1", ngn(600), BANK)
+        finally:
+            server.stop()
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"message": "no", "request_id": "1"},
+            {"success": False, "error": "no", "errorType": "VALIDATION_FAILED"},
+            {"message": "no", "error": "Bad Request", "statusCode": 400},
+        ],
+    )
+    def test_each_shape_of_error_is_a_refusal(self, body: t.Any) -> None:
+        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+            start("400 Bad Request", [("Content-Type", "application/json")])
+            return [json.dumps(body).encode()]
+
+        server = Running(answer)
+        try:
+            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            with pytest.raises(PaymentRefused, match="no"):
+                payments.pay_out("w1", ngn(600), BANK)
+        finally:
+            server.stop()
+
+    @pytest.mark.parametrize("amount", ['"many"', "true", "[]", "1e400", "NaN", "null"])
+    def test_an_amount_that_is_none_is_unknown(self, amount: str) -> None:
+        text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
+        text += f'"currency": "NGN", "amount": {amount}}}}}'
+
+        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+            start("200 OK", [("Content-Type", "application/json")])
+            return [text.encode()]
+
+        server = Running(answer)
+        try:
+            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            with pytest.raises(AnswerUnknown):
+                payments.payout("w1")
+        finally:
+            server.stop()
+
+    def test_no_secret_and_no_account_is_logged_or_shown(
+        self, sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        payments = sandbox.payments()
+        sandbox.books.fund(ngn(1_000))
+        payments.pay_out("w1", ngn(600), BANK)
+        sandbox.switches.answers = "away"
+        with pytest.raises(AnswerUnknown) as caught:
+            payments.payee("044", BANK.account_number, "NGN")
+        seen = capfd.readouterr().err + repr((sandbox.credentials(), BANK, caught.value))
+        for secret in (API_KEY, WEBHOOK_SECRET, BANK.account_number):
+            assert secret not in seen
+
+    def test_many_threads_may_ask_at_once(self, sandbox: Sandbox) -> None:
+        payments = sandbox.payments()
+        sandbox.books.fund(ngn(1_000))
+        threads = [
+            threading.Thread(target=payments.pay_out, args=("w1", ngn(600), BANK)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sandbox.books.balance("NGN") == ngn(400)
+
+
+class TestBreaker:
+    def test_one_probe_decides(self) -> None:
+        time = [0.0]
+        breaker = CircuitBreaker(2, 10.0, monotonic=lambda: time[0])
+        breaker.note(False)
+        assert breaker.allows()
+        breaker.note(False)
+        assert not breaker.allows()
+        time[0] = 10.0
+        assert [breaker.allows() for _ in range(3)] == [True, False, False]
+        breaker.note(False)
+        assert not breaker.allows()
+        time[0] = 20.0
+        assert breaker.allows()
+        breaker.note(True)
+        assert all(breaker.allows() for _ in range(3))
+
+
+class TestSandbox:
+    @pytest.mark.parametrize("change", [{"nothing": 1}, {"copies": "2"}, {"webhooks": "maybe"}])
+    def test_a_switch_that_is_none_is_refused(self, sandbox: Sandbox, change: t.Any) -> None:
+        answer = sandbox.app.test_client().post("/sandbox/switches", json=change)
+        assert answer.status_code == 422
+
+    def test_a_person_can_pay_in_the_browser(self, sandbox: Sandbox) -> None:
+        sandbox.payments().checkout("d1", ngn(100), "ada@example.org", "Ada")
+        browser = sandbox.app.test_client()
+        assert "Pay NGN 1.00" in browser.get("/pay/d1").text
+        assert browser.post("/pay/d1").status_code == 200
+        assert sandbox.books.balance("NGN") == ngn(100)
+
+    def test_switches_are_read_from_words(self) -> None:
+        found = read_switches(["webhooks=hold", "copies=2", "delay=0.5", "forge=true"])
+        assert found == Switches(webhooks="hold", copies=2, delay=0.5, forge=True)
+        for wrong in ("nothing=1", "copies=many", "forge=maybe", "payouts", "webhooks=x"):
+            with pytest.raises(ValueError):
+                read_switches([wrong])
+
+
+class TestSandboxCommand:
+    def test_it_serves_until_it_is_stopped(self, tmp_path: Path) -> None:
+        port = str(free_port())
+        shell = Shell(
+            DATABASE_URL=f"sqlite:///{tmp_path}/none.sqlite3",
+            FINCRA_SECRET_KEY="key",
+            FINCRA_WEBHOOK_SECRET="secret",
+        )
+        words = ("flask", "amani", "sandbox", "--port", port, "--switch", "answers=limit")
+        process = shell.start(*words, log=tmp_path / "log")
+        try:
+            credentials = Credentials(f"http://127.0.0.1:{port}", "key", "p", "b", "s")
+            patient = FincraClient(credentials, breaker=CircuitBreaker(10**6, 0))
+            payments = FincraPayments(credentials, patient)
+
+            def limited() -> bool:
+                with pytest.raises(ProviderUnavailable) as caught:
+                    payments.balance("NGN")
+                return "429" in str(caught.value)
+
+            eventually(limited)
+        finally:
+            process.kill()
+            process.wait()
+
+    @pytest.mark.parametrize(
+        ("environ", "words", "said"),
+        [
+            ({}, [], "FINCRA_SECRET_KEY"),
+            ({"FINCRA_SECRET_KEY": "k", "FINCRA_WEBHOOK_SECRET": "s"}, ["--switch", "x=1"], "'x'"),
+        ],
+    )
+    def test_wrong_usage_is_told(
+        self, tmp_path: Path, environ: dict[str, str], words: list[str], said: str
+    ) -> None:
+        shell = Shell(DATABASE_URL=f"sqlite:///{tmp_path}/none.sqlite3", **environ)
+        done = shell.run("flask", "amani", "sandbox", *words)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr

@@ -38,6 +38,9 @@ def execute(plan: Plan, run: Run) -> None:
             lanes, interrupt = _run_stage(stage, run, pool)
             begun.append(lanes)
             failures = [lane.error for lane in lanes if lane.error]
+            if failures or interrupt:
+                # What failed may have failed because a successor is at work: never revert its work.
+                run.renew()
             if run.lost.is_set():
                 raise Locked(
                     "another run has taken the lock over, as this one gave no sign of life for too "

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +152,8 @@ class Lease:
     holder: Holder
     predecessor: Holder | None = None
     lost: threading.Event = field(default_factory=threading.Event)
+    renew: Callable[[], None] = lambda: None
+    """Gives a sign of life now, besides the regular ones, and sets `lost` where that is so."""
 
 
 @contextlib.contextmanager
@@ -164,14 +166,18 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
     done = threading.Event()
 
     def renew() -> None:
-        while not done.wait(HEARTBEAT):
-            # A host that does not answer may do so again; its lock is ours until then.
-            with contextlib.suppress(HostUnreachable):
-                argv = ("sh", "-c", _BEAT, "lock", path(directory), _mark(holder))
-                if host.run(argv, timeout=HEARTBEAT, check=False).status == _NOT_OURS:
-                    lease.lost.set()
+        # A host that does not answer may do so again; its lock is ours until then.
+        with contextlib.suppress(HostUnreachable):
+            argv = ("sh", "-c", _BEAT, "lock", path(directory), _mark(holder))
+            if host.run(argv, timeout=HEARTBEAT, check=False).status == _NOT_OURS:
+                lease.lost.set()
 
-    beating = threading.Thread(target=renew, name="heartbeat", daemon=True)
+    def beat() -> None:
+        while not done.wait(HEARTBEAT):
+            renew()
+
+    lease.renew = renew
+    beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
     beating.start()
     try:
         yield lease

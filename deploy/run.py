@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +58,8 @@ class Run:
     cancelled: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
     """Set where the lock is somebody else's now: nothing may be touched any more."""
+    renew: Callable[[], None] = lambda: None
+    """Renews the lock, and sets `lost` where that cannot be done."""
 
     def check_cancelled(self) -> None:
         """Raise `Interrupted` where the run is to stop."""

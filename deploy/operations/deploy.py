@@ -106,6 +106,7 @@ def converge(
             previous=live[-1] if live else None,
             generations={name: found.secrets or "" for name, found in facts.hosts.items()},
             lost=lease.lost,
+            renew=lease.renew,
         )
         _execute(plan, run)
     return plan, True

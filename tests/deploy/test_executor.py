@@ -202,3 +202,11 @@ def test_a_run_whose_lock_was_taken_over_stops_and_touches_nothing_more(run):
         execute(plan(stage([LoseTheLock("h", "a"), Note("h", "b")]), stage([Note("h", "c")])), run)
     assert caught.value.exit_code == 4
     assert run.log == ["+a"]
+
+
+def test_a_failure_under_a_lost_lock_takes_nothing_back(run):
+    """The successor may be what made it fail; the heartbeat need not have told of it yet."""
+    run.renew = run.lost.set
+    with pytest.raises(Locked):
+        execute(plan(stage([Note("h", "a"), Note("h", "b", fails=True)])), run)
+    assert run.log == ["+a", "+b"]

@@ -182,6 +182,15 @@ def test_a_run_learns_that_its_lock_was_taken_away(folder, monkeypatch):
         assert lease.lost.wait(30)
 
 
+def test_a_run_can_ask_at_once_whether_the_lock_is_still_its_own(folder):
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        lease.renew()
+        assert not lease.lost.is_set()
+        Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
+        lease.renew()
+        assert lease.lost.is_set()
+
+
 def test_the_heartbeat_is_renewed(folder, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT", 0.05)
     with lock.hold(HOST, folder, holder("a")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 import requests
@@ -105,15 +106,16 @@ def test_logs_come_from_the_role_and_host_asked_for(trial: Trial) -> None:
 
 
 def test_a_bare_host_is_made_ready_and_stays_so(trial: Trial) -> None:
-    hosts = [dict(trial.content["hosts"][0], user="shipper", roles=["web"])]
-    changes = {"hosts": hosts, "directory": "/var/lib/amani-elsewhere/deep"}
+    new = f"s{uuid4().hex[:8]}"  # a kept fleet knows the user of an earlier run
+    hosts = [dict(trial.content["hosts"][0], user=new, roles=["web"])]
+    changes = {"hosts": hosts, "directory": f"/var/lib/{new}/deep"}
     assert ask(trial, "host.check", **changes).status == 7
     for _ in range(2):
         outcome = ask(trial, "host.bootstrap", **changes)
         assert outcome.status == 0, outcome.errors
         assert "host1: ready: Docker" in outcome.text
     listed = trial.hosts[0].run(["stat", "-c", "%U %a", changes["directory"]])
-    assert listed.strip() == "shipper 700"
+    assert listed.strip() == f"{new} 700"
 
 
 def test_nobody_to_ask_means_no_rollback_and_no_removal(trial: Trial) -> None:
@@ -125,10 +127,13 @@ def test_nobody_to_ask_means_no_rollback_and_no_removal(trial: Trial) -> None:
 
 def test_remove_leaves_the_data_and_nothing_else(trial: Trial) -> None:
     outcome = ask(trial, "remove", "--auto-confirm")
-    assert outcome.status == 0, outcome.errors
-    for host in trial.hosts:
-        assert host.run(["docker", "ps", "-aq"]) == ""
-        names = host.run(["docker", "network", "ls", "--format", "{{.Name}}"]).split()
-        assert set(names) <= {"bridge", "host", "none"}
-        assert host.run(["docker", "volume", "ls", "-q"]) == ""
-        assert host.run(["ls", "-A", f"/var/lib/amani/{trial.fleet.name}"]) == ""
+    try:
+        assert outcome.status == 0, outcome.errors
+        for host in trial.hosts:
+            assert host.run(["docker", "ps", "-aq"]) == ""
+            names = host.run(["docker", "network", "ls", "--format", "{{.Name}}"]).split()
+            assert set(names) <= {"bridge", "host", "none"}
+            assert host.run(["docker", "volume", "ls", "-q"]) == ""
+            assert host.run(["ls", "-A", f"/var/lib/amani/{trial.fleet.name}"]) == ""
+    finally:  # the others want it back, whichever comes next
+        assert ask(trial, "deploy", f"--version={VERSION}").status == 0

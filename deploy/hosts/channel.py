@@ -126,6 +126,11 @@ class ChannelSocket:
         channel = self._channel
         return not (channel.closed or channel.eof_received or channel.recv_ready())
 
+    @property
+    def closed(self) -> bool:
+        """Whether either side has closed it."""
+        return self._channel.closed
+
     def close(self) -> None:
         """Close the channel; safe to call twice, and from another thread than the reader's."""
         with self._closing:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, cast
+from weakref import WeakSet
 
 import fabric
 import paramiko
@@ -93,6 +94,7 @@ class SSHHost:
         self._timeout = timeout
         self._gateway = gateway
         self._sessions = threading.BoundedSemaphore(SESSIONS)
+        self._streams: WeakSet[ChannelSocket] = WeakSet()
         self._closed = threading.Event()
         self._users, self._counting = 1, threading.Lock()
         self._why = "the connection was lost"
@@ -248,8 +250,7 @@ class SSHHost:
     @contextlib.contextmanager
     def _session(self, timeout: float) -> Iterator[paramiko.Channel]:
         with self._transport_errors():
-            if not self._sessions.acquire(timeout=timeout + self._timeout):
-                raise self._lost("all of its sessions are taken")
+            self._take_session(timeout + self._timeout)
             try:
                 channel = self._transport.open_session(timeout=self._timeout)
                 try:
@@ -258,6 +259,14 @@ class SSHHost:
                     channel.close()
             finally:
                 self._sessions.release()
+
+    def _take_session(self, timeout: float) -> None:
+        # Whoever keeps a stream notices only at its next use that the other side has ended it.
+        for stream in list(self._streams):
+            if stream.closed:
+                stream.close()
+        if not self._sessions.acquire(timeout=timeout):
+            raise self._lost("all of its sessions are taken")
 
     def open_tcp(self, address: str, port: int) -> paramiko.Channel:
         """A connection from this host to another one's port; `HostUnreachable` where it fails."""
@@ -392,8 +401,7 @@ class SSHHost:
 
     def _dial_stdio(self, timeout: float) -> ChannelSocket:
         with self._transport_errors():
-            if not self._sessions.acquire(timeout=self._timeout):
-                raise self._lost("all of its sessions are taken")
+            self._take_session(self._timeout)
             try:
                 channel = self._transport.open_session(timeout=self._timeout)
                 channel.exec_command("docker system dial-stdio")  # nosec B601 - constant
@@ -401,7 +409,9 @@ class SSHHost:
                 self._sessions.release()
                 raise
             channel.settimeout(timeout)
-            return ChannelSocket(channel, self._sessions.release)
+            stream = ChannelSocket(channel, self._sessions.release)
+            self._streams.add(stream)
+            return stream
 
 
 def _collect(channel: paramiko.Channel, timeout: float) -> tuple[bytes, bytes, bool]:

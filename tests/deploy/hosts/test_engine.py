@@ -361,6 +361,12 @@ def test_a_command_that_has_ended_is_started_again(engine: Engine, running: str)
     assert again[1] == "two" and again[0] != pid
 
 
+def test_commands_that_have_ended_take_no_connections(engine: Engine, running: str) -> None:
+    for number in range(12):
+        pid = engine.ask(running, [*ECHO, str(number)], b"one\n", end=b"END", timeout=30).split()[0]
+        assert engine.run_in(running, ["sh", "-c", f"kill -9 {pid}"]).status == 0
+
+
 def test_a_command_that_does_not_answer_is_told(engine: Engine, running: str) -> None:
     with pytest.raises(EngineError, match="has not answered within 0.3 s"):
         engine.ask(running, ["cat"], b"question\n", end=b"END", timeout=0.3)

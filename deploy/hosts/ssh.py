@@ -262,7 +262,9 @@ class SSHHost:
 
     def _take_session(self, timeout: float) -> None:
         # Whoever keeps a stream notices only at its next use that the other side has ended it.
-        for stream in list(self._streams):
+        with self._counting:
+            streams = list(self._streams)
+        for stream in streams:
             if stream.closed:
                 stream.close()
         if not self._sessions.acquire(timeout=timeout):
@@ -410,7 +412,8 @@ class SSHHost:
                 raise
             channel.settimeout(timeout)
             stream = ChannelSocket(channel, self._sessions.release)
-            self._streams.add(stream)
+            with self._counting:
+                self._streams.add(stream)
             return stream
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 
+from deploy import interrupts
 from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
 from deploy.plan import Plan, Stage, Step
 from deploy.run import Interrupted, Run
@@ -20,6 +23,50 @@ class _Lane:
     error: DeployError | None = None
 
 
+class _Crew:
+    """Works on lanes side by side, while the main thread listens for the operator.
+
+    An interrupt is only noted down when it comes, so that it can neither cut a revert short nor
+    get lost between two stages. Of all queues only `SimpleQueue` bears that a signal comes in the
+    middle of its own use.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.pool = ThreadPoolExecutor(max_workers=width, thread_name_prefix="lane")
+        self._happenings: SimpleQueue[Future[None] | None] = SimpleQueue()
+
+    def interrupt(self) -> None:
+        """Note an interrupt down."""
+        self._happenings.put(None)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether an interrupt came while nothing was at work."""
+        return not self._happenings.empty()
+
+    def work(
+        self,
+        tasks: Sequence[Callable[[], None]],
+        *,
+        ended: Callable[[], None] = lambda: None,
+        interrupted: Callable[[], None],
+    ) -> bool:
+        """Do all tasks, whatever the operator types; returns whether they interrupted."""
+        for task in tasks:
+            self.pool.submit(task).add_done_callback(self._happenings.put)
+        pending, interrupt = len(tasks), False
+        while pending:
+            happening = self._happenings.get()
+            if happening is None:
+                interrupt = True
+                interrupted()
+            else:
+                pending -= 1
+                happening.result()
+                ended()
+        return interrupt
+
+
 def execute(plan: Plan, run: Run) -> None:
     """Apply every step of `plan`; `run.progress` tells how it goes.
 
@@ -30,13 +77,14 @@ def execute(plan: Plan, run: Run) -> None:
     interrupt comes too late: what is left to tidy is done all the same.
     """
     begun: list[list[_Lane]] = []
-    width = max((len(stage.lanes) for stage in plan.stages), default=1)
-    with ThreadPoolExecutor(max_workers=width, thread_name_prefix="lane") as pool:
+    crew = _Crew(max((len(stage.lanes) for stage in plan.stages), default=1))
+    with interrupts.answered(by=crew.interrupt), crew.pool:
         for stage in plan.stages:
             run.events.emit("stage-started", stage.name)
             started = time.monotonic()
-            lanes, interrupt = _run_stage(stage, run, pool)
+            lanes = [_Lane() for _ in stage.lanes]
             begun.append(lanes)
+            interrupt = _run_stage(stage, lanes, run, crew)
             failures = [lane.error for lane in lanes if lane.error]
             if failures or interrupt:
                 # What failed may have failed because a successor is at work: never revert its work.
@@ -51,54 +99,34 @@ def execute(plan: Plan, run: Run) -> None:
             if stage.on_failure == "report":
                 run.progress.leftovers.extend(failures)
             elif failures or interrupt:
-                _take_back(begun, run, pool, failures, interrupt)
+                _take_back(begun, run, crew, failures, interrupt)
             run.events.emit(
                 "stage-finished", stage.name, data={"seconds": time.monotonic() - started}
             )
 
 
-def _run_stage(
-    stage: Stage, run: Run, pool: ThreadPoolExecutor
-) -> tuple[list[_Lane], KeyboardInterrupt | None]:
-    lanes = [_Lane() for _ in stage.lanes]
-    futures = [
-        pool.submit(_run_lane, steps, lane, run)
-        for steps, lane in zip(stage.lanes, lanes, strict=True)
-    ]
+def _run_stage(stage: Stage, lanes: Sequence[_Lane], run: Run, crew: _Crew) -> bool:
+    """Run a stage's lanes; returns whether the operator interrupted it, or before it."""
+    taken_back = stage.on_failure == "revert"
+    if taken_back and crew.interrupted:
+        run.cancelled.set()
 
     def stop_others() -> None:
-        if stage.on_failure == "revert" and any(lane.error for lane in lanes):
+        if taken_back and any(lane.error for lane in lanes):
             run.cancelled.set()
 
     def stop_all() -> None:
-        if stage.on_failure == "report":
+        if not taken_back:
             words = "interrupted too late: the release is live and verified; tidying up, then done"
             run.events.emit("warning", words)
             return
         run.cancelled.set()
         run.events.emit("warning", "interrupted: stopping the running steps, then going back")
 
-    return lanes, _await(futures, stop_others, stop_all)
-
-
-def _await(
-    futures: Sequence[Future[None]],
-    ended: Callable[[], None],
-    interrupted: Callable[[], None],
-) -> KeyboardInterrupt | None:
-    """Wait for all futures, whatever the operator types; say when one ended and when they typed."""
-    pending = set(futures)
-    interrupt = None
-    while pending:
-        try:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            ended()
-        except KeyboardInterrupt as error:
-            interrupt = error
-            interrupted()
-    return interrupt
+    tasks = [
+        partial(_run_lane, steps, lane, run) for steps, lane in zip(stage.lanes, lanes, strict=True)
+    ]
+    return crew.work(tasks, ended=stop_others, interrupted=stop_all)
 
 
 def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run) -> None:
@@ -134,9 +162,9 @@ def _run_step(step: Step, lane: _Lane, run: Run) -> None:
 def _take_back(
     begun: list[list[_Lane]],
     run: Run,
-    pool: ThreadPoolExecutor,
+    crew: _Crew,
     failures: list[DeployError],
-    interrupt: KeyboardInterrupt | None,
+    interrupt: bool,
 ) -> None:
     """Revert stage by stage, newest first, then raise what describes the end of the run."""
     run.cancelled.clear()
@@ -147,8 +175,8 @@ def _take_back(
         run.events.emit("warning", "still going back: traffic is safe only when this has ended")
 
     for lanes in reversed(begun):
-        futures = [pool.submit(_revert_lane, lane, run, broken) for lane in lanes if lane.begun]
-        interrupt = _await(futures, lambda: None, insist) or interrupt
+        tasks = [partial(_revert_lane, lane, run, broken) for lane in lanes if lane.begun]
+        interrupt = crew.work(tasks, interrupted=insist) or interrupt
     causes = [error for error in failures if not isinstance(error, Interrupted)]
     lost = [error for error in broken if not isinstance(error, HostUnreachable)]
     if lost:
@@ -168,7 +196,7 @@ def _take_back(
             host=gone[0].host,
         )
     if interrupt:
-        raise interrupt
+        raise KeyboardInterrupt
     first = causes[0] if causes else DeployError("stopped")
     before = "the release before serves" if run.previous else "nothing served before"
     raise ReleaseFailed(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from deploy import interrupts
 from deploy.errors import DeployError, HostUnreachable
 from deploy.events import Events
 from deploy.hosts.connect import connect_all
@@ -69,7 +68,7 @@ def open_session(environment: Environment, events: Events) -> Iterator[Session]:
     hosts = {name: host for name, host in opened.items() if not isinstance(host, DeployError)}
     selected = [config.name for config in environment.hosts]
     try:
-        with _terminated_as_interrupt():
+        with interrupts.answered(by=interrupts.stop):
             yield Session(
                 environment,
                 {name: hosts[name] for name in selected if name in hosts},
@@ -85,19 +84,3 @@ def _close(hosts: Sequence[Host]) -> None:
     for host in hosts:
         with contextlib.suppress(DeployError, OSError):
             host.close()
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever runs us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

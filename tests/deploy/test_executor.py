@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import signal
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar
@@ -51,11 +52,18 @@ class WaitForCancel(Note):
         run.check_cancelled()
 
 
+@dataclass(frozen=True)
+class Interrupt(Note):
+    """Types Ctrl-C."""
+
+    def apply(self, run):
+        run.log.append(f"+{self.name}")
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def fail(how, host):
     if how == "unreachable":
         raise HostUnreachable(f"{host}: gone", host=host)
-    if how == "interrupt":
-        raise KeyboardInterrupt
     if how == "defect":
         raise ZeroDivisionError("a defect")
     if how:
@@ -155,40 +163,50 @@ def test_a_failure_in_a_finishing_stage_reverts_nothing_and_is_reported(run):
     assert [error.message for error in run.progress.leftovers] == ["untidy"]
 
 
-def test_an_interrupt_takes_everything_back(run, monkeypatch):
-    import deploy.executor as executor
-
-    real, fired = executor.wait, threading.Event()
-
-    def wait(pending, return_when):
-        if not fired.is_set():
-            while "+b" not in run.log:
-                real(pending, timeout=0.01, return_when=return_when)
-            fired.set()
-            raise KeyboardInterrupt
-        return real(pending, return_when=return_when)
-
-    monkeypatch.setattr(executor, "wait", wait)
+def test_an_interrupt_takes_everything_back(run):
+    steps = Note("h", "a"), Interrupt("h", "b"), WaitForCancel("h", "c"), Note("h", "d")
     with pytest.raises(KeyboardInterrupt):
-        execute(plan(stage([Note("h", "a"), WaitForCancel("h", "b"), Note("h", "c")])), run)
+        execute(plan(stage(steps)), run)
+    assert run.log == ["+a", "+b", "+c", "-c", "-b", "-a"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_between_two_stages_takes_everything_back(run, number):
+    def interrupt(event):
+        if event.kind == "stage-finished":
+            signal.raise_signal(number)
+
+    run.events.listen(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan(stage([Note("h", "a")]), stage([Note("h", "b")])), run)
+    assert run.log == ["+a", "-a"]
+
+
+def test_an_interrupt_while_going_back_does_not_cut_it_short(run):
+    def interrupt(event):
+        if event.kind == "revert-started":
+            signal.raise_signal(signal.SIGINT)
+
+    run.events.listen(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan(stage([Note("h", "a")]), stage([Note("h", "b", fails="broken")])), run)
     assert run.log == ["+a", "+b", "-b", "-a"]
+    assert any("still going back" in event.text for event in run.seen)
 
 
-def test_an_interrupt_of_a_finishing_stage_comes_too_late(run, monkeypatch):
-    import deploy.executor as executor
-
-    real, fired = executor.wait, threading.Event()
-
-    def wait(pending, return_when):
-        if not fired.is_set():
-            fired.set()
-            raise KeyboardInterrupt
-        return real(pending, return_when=return_when)
-
-    monkeypatch.setattr(executor, "wait", wait)
-    execute(plan(stage([Note("h", "a"), Note("h", "b")], on_failure="report")), run)
-    assert run.log == ["+a", "+b"]
+def test_an_interrupt_of_a_finishing_stage_comes_too_late(run):
+    steps = Interrupt("h", "a"), Note("h", "b")
+    execute(
+        plan(stage(steps, on_failure="report"), stage([Note("h", "c")], on_failure="report")), run
+    )
+    assert run.log == ["+a", "+b", "+c"]
     assert any("interrupted too late" in event.text for event in run.seen)
+
+
+def test_interrupts_mean_what_they_meant_before_once_the_plan_is_applied(run):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    execute(plan(stage([Note("h", "a")])), run)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_run_whose_lock_was_taken_over_stops_and_touches_nothing_more(run):

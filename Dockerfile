@@ -13,8 +13,8 @@ RUN --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \
         export PIP_CERT=/run/secrets/ca_bundle SSL_CERT_FILE=/run/secrets/ca_bundle; \
     fi \
  && python -m venv --without-pip /venv \
- && python -m pip --python /venv/bin/python install --require-hashes --only-binary :all: \
-        --requirement /tmp/requirements.txt \
+ && python -m pip --python /venv/bin/python install --no-deps --require-hashes \
+        --only-binary :all: --requirement /tmp/requirements.txt \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib
 WORKDIR /app
 COPY . .

@@ -8,7 +8,7 @@ import typing as t
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from amani_app.api.operations import Operation
+from amani_app.api.operations import LARGEST_PAGE, Operation
 
 PROBLEM = {
     "type": "object",
@@ -118,9 +118,15 @@ def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
         found.append(parameter("If-Match", "header", {**text, "pattern": '^"[0-9]+"$'}, True))
     if operation.paged:
         found.append(
-            parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, False)
+            parameter("limit", "query", {"type": "integer", "minimum": 1, "default": 50}, False)
+            | {"description": f"Entries a page; more than {LARGEST_PAGE} count as that."}
         )
-        found.append(parameter("cursor", "query", text, False))
+        found.append(
+            parameter("cursor", "query", text, False)
+            | {"description": "The `next_cursor` of the page before, as it is."}
+        )
+    for name, values in operation.filters.items():
+        found.append(parameter(name, "query", {"type": "string", "enum": list(values)}, False))
     return found
 
 

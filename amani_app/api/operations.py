@@ -48,6 +48,8 @@ class Operation:
     versioned: bool = False
     """If-Match is required, and the answer is an escrow with an ETag."""
     paged: bool = False
+    filters: t.Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a list can be narrowed by: the query's parameters and their values."""
     problems: tuple[int, ...] = ()
     transactional: bool = True
     """False for what must do slow work outside the database's transaction."""
@@ -64,6 +66,7 @@ class Call:
     version: int | None = None
     limit: int = DEFAULT_PAGE
     cursor: str | None = None
+    filters: t.Mapping[str, str] = field(default_factory=dict)
     operation: str = ""
     unit: stores.UnitOfWork = field(default=t.cast(stores.UnitOfWork, None))
 
@@ -75,7 +78,7 @@ class Call:
 
     def path_key(self) -> str:
         """What the pages are of."""
-        return "/".join(self.path.values())
+        return "/".join([*self.path.values(), *(f"{k}={v}" for k, v in self.filters.items())])
 
 
 Handler = t.Callable[[Call], BaseModel]
@@ -97,7 +100,7 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
     parts = container()
     call = Call(parts, _actor(operation, parts), path, operation=operation.name)
     if operation.paged:
-        _read_page(call)
+        _read_page(call, operation)
     if operation.body is not None:
         call.body = _read_body(operation.body)
     if operation.versioned:
@@ -207,13 +210,17 @@ def _read_key(operation: Operation) -> str:
     return given
 
 
-def _read_page(call: Call) -> None:
-    given = request.args.get("limit", str(DEFAULT_PAGE))
+def _read_page(call: Call, operation: Operation) -> None:
+    given = request.args.get("limit", str(DEFAULT_PAGE)).lstrip("0")
     cursor = request.args.get("cursor")
-    if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) < 1:
-        fields = ({"field": "limit", "message": "a whole number from 1 on", "code": "int"},)
-        raise Refused(Problem(422, "invalid-request", "The page is not valid.", errors=fields))
-    call.limit = min(int(given), LARGEST_PAGE)
+    if not re.fullmatch(r"[0-9]+", given):
+        raise _invalid_query("limit", "a whole number from 1 on", "int")
+    call.limit = min(int(given[:9]), LARGEST_PAGE)
+    call.filters = {name: request.args[name] for name in operation.filters if name in request.args}
+    for name, value in call.filters.items():
+        if value not in operation.filters[name]:
+            words = f"one of {', '.join(operation.filters[name])}"
+            raise _invalid_query(name, words, "enum")
     if cursor is None:
         return
     try:
@@ -221,9 +228,13 @@ def _read_page(call: Call) -> None:
     except (BadSignature, ValueError, TypeError):
         owner, last = [], ""
     if owner != [call.operation, call.actor.user, call.path_key()]:
-        fields = ({"field": "cursor", "message": "not one of this list", "code": "cursor"},)
-        raise Refused(Problem(422, "invalid-request", "The page is not valid.", errors=fields))
+        raise _invalid_query("cursor", "not one of this list", "cursor")
     call.cursor = last
+
+
+def _invalid_query(name: str, message: str, code: str) -> Refused:
+    fields = ({"field": name, "message": message, "code": code},)
+    return Refused(Problem(422, "invalid-request", "The page is not valid.", errors=fields))
 
 
 def _cursors() -> URLSafeSerializer:

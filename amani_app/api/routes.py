@@ -8,7 +8,7 @@ from amani_app.api import models as m
 from amani_app.api.operations import Call, Handler, Operation
 from amani_app.application.acting import NotFound
 from amani_app.application.escrows import Plan
-from amani_app.domain.escrow import Escrow
+from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account
 from amani_app.domain.users import Role, User
 
@@ -129,10 +129,26 @@ def create_escrow(call: Call) -> m.EscrowOut:
     return m.EscrowOut.of(call.parts.escrows.create(call.unit, call.actor, plan))
 
 
-@operation("GET", "/escrows", m.Escrows, paged=True)
+@operation(
+    "GET",
+    "/escrows",
+    m.Escrows,
+    paged=True,
+    filters={
+        "state": tuple(state.value for state in State),
+        "party": (Party.CLIENT.value, Party.FREELANCER.value),
+    },
+)
 def list_escrows(call: Call) -> m.Escrows:
     """The agreements that one is party to, newest first."""
-    found = call.unit.escrows.of(call.actor.user, call.cursor, call.limit + 1)
+    state, party = call.filters.get("state"), call.filters.get("party")
+    found = call.unit.escrows.of(
+        call.actor.user,
+        call.cursor,
+        call.limit + 1,
+        State(state) if state else None,
+        Party(party) if party else None,
+    )
     page = found[: call.limit]
     last = page[-1].id if len(found) > call.limit else None
     return m.Escrows(items=list(map(m.EscrowOut.of, page)), next_cursor=call.next_cursor(last))

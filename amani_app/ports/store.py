@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from amani_app.domain.errors import DomainError
-from amani_app.domain.escrow import Escrow
+from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account, Balance, Pending, Transaction
 from amani_app.domain.money import Money
 from amani_app.domain.users import User
@@ -144,8 +144,18 @@ class Escrows(t.Protocol):
     def save(self, escrow: Escrow) -> None:
         """Keep the next version of one. Raises ``StaleVersion`` when it is not the next."""
 
-    def of(self, user: str, before: str | None, limit: int) -> list[Escrow]:
-        """Those that *user* is party to, newest first, with ids below *before*."""
+    def of(
+        self,
+        user: str,
+        before: str | None,
+        limit: int,
+        state: State | None = None,
+        party: Party | None = None,
+    ) -> list[Escrow]:
+        """Those that *user* is party to, newest first, with ids below *before*.
+
+        Only those in *state*, and those that *user* has the part of *party* in, where given.
+        """
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
         """(escrow, milestone) submitted so long before *now* that silence means consent."""

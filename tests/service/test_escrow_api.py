@@ -8,101 +8,22 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
-from werkzeug.test import TestResponse
 
 from amani_app import create_app
 from amani_app.api.routes import OPERATIONS
-from amani_app.application.acting import Actor
 from amani_app.application.jobs import ExpireSilence, ForgetAnswers
-from amani_app.container import Container
-from amani_app.domain.money import Money
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY
-
-PASSWORD = "correct horse battery"
-API = "/api/v1"
-
-
-class Person:
-    """A signed-in caller."""
-
-    def __init__(self, client: FlaskClient, session: dict[str, t.Any]) -> None:
-        self._client = client
-        self.id = session["user"]["id"]
-        self.email = session["user"]["email"]
-        self.token = session["token"]
-        self._keys = 0
-
-    def call(self, method: str, path: str, **rest: t.Any) -> TestResponse:
-        headers = {"Authorization": f"Bearer {self.token}", **rest.pop("headers", {})}
-        return self._client.open(f"{API}{path}", method=method, headers=headers, **rest)
-
-    def get(self, path: str, **rest: t.Any) -> TestResponse:
-        return self.call("GET", path, **rest)
-
-    def act(self, path: str, version: int, key: str = "", body: t.Any = None) -> TestResponse:
-        self._keys += 1
-        headers = {
-            "Idempotency-Key": key or f"key-{self.id}-{self._keys}",
-            "If-Match": f'"{version}"',
-        }
-        return self.call("POST", path, headers=headers, json=body or {})
-
-
-class World:
-    """An application and its people."""
-
-    def __init__(self, app: Flask) -> None:
-        self.app = app
-        self.client = app.test_client()
-        self.parts: Container = app.extensions["amani"]
-        self._deposits = 0
-
-    def person(self, name: str, role: Role = Role.MEMBER) -> Person:
-        email = f"{name}@example.org"
-        self.parts.people.sign_up(Actor("test"), email, name, PASSWORD, role)
-        found = self.client.post(f"{API}/auth/login", json={"email": email, "password": PASSWORD})
-        assert found.status_code == 200, found.text
-        return Person(self.client, found.json)
-
-    def deposit(self, person: Person, minor: int) -> None:
-        self._deposits += 1
-        money = Money(minor, "NGN")
-        self.parts.store.run(
-            lambda work: self.parts.deposits.collected(
-                work, Actor("test"), person.id, f"d{self._deposits}", money, money
-            )
-        )
-
-    def available(self, person: Person) -> int:
-        items = person.get("/wallets").json["items"]
-        return items[0]["available"]["minor"] if items else 0
-
-    def proposal(self, freelancer: Person, *amounts: t.Any) -> dict[str, t.Any]:
-        return {
-            "title": "A shop",
-            "freelancer_email": freelancer.email,
-            "currency": "NGN",
-            "milestones": [
-                {"title": f"Part {i}", "amount": amount} for i, amount in enumerate(amounts, 1)
-            ],
-        }
+from tests.service.people import API, PASSWORD, Person, World, cheapen_hashing
 
 
 @pytest.fixture(
     params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
 )
 def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[World]:
-    import argon2
-
-    # The real algorithm at its cheapest: hashing is not what these tests are about.
-    cheap = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
-    hasher = argon2.PasswordHasher
-    monkeypatch.setattr(argon2, "PasswordHasher", lambda: hasher(**cheap))
+    cheapen_hashing(monkeypatch)
     engine: Engine = request.getfixturevalue(request.param)
     url = engine.url.render_as_string(hide_password=False)
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
@@ -279,10 +200,27 @@ class TestEscrow:
                 cursor = f"&cursor={page['next_cursor']}"
             assert len(seen) == len(set(seen)) == count
             assert seen == sorted(seen, reverse=True)
+        narrowed = client_.get(f"{path}?limit=2").json["next_cursor"]
+        assert client_.get(f"{path}?state=draft&cursor={narrowed}").status_code == 422
         forged = client_.get(f"/escrows?cursor={page['next_cursor']}x")
         assert forged.status_code == 422
         stolen = client_.get(f"{path}?limit=2").json["next_cursor"]
         assert freelancer.get(f"{path}?cursor={stolen}").status_code == 422
+
+    def test_agreements_are_listed_by_state_and_by_part(
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+    ) -> None:
+        draft = freelancer.call("POST", "/escrows", json=world.proposal(client_, 1)).json
+
+        def ids(query: str) -> list[str]:
+            return [each["id"] for each in client_.get(f"/escrows?{query}").json["items"]]
+
+        assert ids("") == [draft["id"], funded["id"]]
+        assert ids("state=funded") == ids("party=client") == [funded["id"]]
+        assert ids("state=draft") == ids("party=freelancer") == [draft["id"]]
+        assert ids("state=funded&party=freelancer") == []
+        for query in ("state=nonsense", "party=arbiter", "state="):
+            assert client_.get(f"/escrows?{query}").status_code == 422
 
     def test_a_list_of_fifty_is_few_questions(self, world: World, client_: Person) -> None:
         for i in range(1, 60):
@@ -400,6 +338,46 @@ class TestEveryRoute:
             assert "A shop" not in found.text
         assert asked >= 10
         assert client_.get(f"/escrows/{funded['id']}").json == funded
+
+    def test_the_part_of_another_s_agreement_is_not_found_in_one_s_own(
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+    ) -> None:
+        eve = world.person("eve")
+        mine = eve.call("POST", "/escrows", json=world.proposal(freelancer, 1)).json
+        for operation, _ in OPERATIONS:
+            if "{escrow}" in operation.path and "{milestone}" in operation.path:
+                path = operation.path.format(
+                    escrow=mine["id"], milestone=funded["milestones"][0]["id"]
+                )
+                assert eve.act(path, 1).status_code == 404, operation.name
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Idempotency-Key": "clé-éééééééé", "If-Match": '"1"'},
+            {"Idempotency-Key": "x" * 60_000, "If-Match": '"1"'},
+            {"Idempotency-Key": "good-enough", "If-Match": '"' + "9" * 5_000 + '"'},
+            {"Idempotency-Key": "good-enough", "If-Match": '"-1", *'},
+            {"Idempotency-Key": '""""""""""', "If-Match": "*"},
+            {"Authorization": "Bearer " + "a" * 60_000},
+            {"Authorization": "Bearer a.b.c é"},
+            {"Authorization": "Bearer"},
+            {"Content-Type": "application/json; charset=ebcdic; charset=\x01"},
+            {"Content-Encoding": "gzip", "Content-Type": "application/json"},
+            {"Content-Length": "-1"},
+            {"Content-Length": "nonsense"},
+            {"X-Forwarded-For": "';--", "X-Request-ID": "é" * 20, "Host": "evil example"},
+            {"Accept": "image/png", "Range": "bytes=-1"},
+        ],
+        ids=lambda headers: "+".join(headers),
+    )
+    def test_hostile_headers_break_nothing(self, client_: Person, headers: dict[str, str]) -> None:
+        for operation, _ in OPERATIONS:
+            path = operation.path.replace("{", "").replace("}", "")
+            found = client_.call(operation.method, path, data=b"{}", headers=headers)
+            assert found.status_code < 500, (operation.name, found.text)
+            if found.status_code >= 400:
+                assert found.content_type == "application/problem+json", operation.name
 
     def test_members_reach_nothing_of_the_administration(
         self, world: World, client_: Person

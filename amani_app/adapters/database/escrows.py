@@ -73,11 +73,22 @@ class DatabaseEscrows:
                 self._run(update(milestones).where(wanted).values(**_work(milestone, escrow)))
         self._read[escrow.id] = escrow
 
-    def of(self, user: str, before: str | None, limit: int) -> list[Escrow]:
+    def of(
+        self,
+        user: str,
+        before: str | None,
+        limit: int,
+        state: State | None = None,
+        party: Party | None = None,
+    ) -> list[Escrow]:
         """One statement for all agreements and their milestones."""
-        ids = select(escrows.c.id).where(
-            or_(escrows.c.client_id == user, escrows.c.freelancer_id == user)
-        )
+        columns = {
+            Party.CLIENT: escrows.c.client_id == user,
+            Party.FREELANCER: escrows.c.freelancer_id == user,
+        }
+        ids = select(escrows.c.id).where(columns[party] if party else or_(*columns.values()))
+        if state is not None:
+            ids = ids.where(escrows.c.state == state.value)
         if before is not None:
             ids = ids.where(escrows.c.id < before)
         ids = ids.order_by(escrows.c.id.desc()).limit(limit)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
-from amani_app.domain.escrow import Escrow, State, Work
+from amani_app.domain.escrow import Escrow, Party, State, Work
 from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, Transaction
 from amani_app.domain.money import Money, total
 from amani_app.domain.users import User
@@ -172,9 +172,19 @@ class MemoryEscrows:
             raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
         self._escrows[escrow.id] = escrow
 
-    def of(self, user: str, before: str | None, limit: int) -> list[Escrow]:
+    def of(
+        self,
+        user: str,
+        before: str | None,
+        limit: int,
+        state: State | None = None,
+        party: Party | None = None,
+    ) -> list[Escrow]:
         """By id, which grows with time."""
-        mine = (e for e in self._escrows.values() if user in (e.client, e.freelancer))
+        parts = (party,) if party else (Party.CLIENT, Party.FREELANCER)
+        mine = (
+            e for e in self._escrows.values() if e.party(user) in parts and state in (None, e.state)
+        )
         found = (e for e in mine if before is None or e.id < before)
         return sorted(found, key=lambda e: e.id, reverse=True)[:limit]
 

@@ -1,0 +1,93 @@
+"""The people of the API's tests, as callers of a real application."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from amani_app.application.acting import Actor
+from amani_app.container import Container
+from amani_app.domain.money import Money
+from amani_app.domain.users import Role
+
+PASSWORD = "correct horse battery"
+API = "/api/v1"
+
+
+def cheapen_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real algorithm at its cheapest, where hashing is not what a test is about."""
+    import argon2
+
+    cheap = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
+    hasher = argon2.PasswordHasher
+    monkeypatch.setattr(argon2, "PasswordHasher", lambda: hasher(**cheap))
+
+
+class Person:
+    """A signed-in caller."""
+
+    def __init__(self, client: FlaskClient, session: dict[str, t.Any]) -> None:
+        self._client = client
+        self.id = session["user"]["id"]
+        self.email = session["user"]["email"]
+        self.token = session["token"]
+        self._keys = 0
+
+    def call(self, method: str, path: str, **rest: t.Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {self.token}", **rest.pop("headers", {})}
+        return self._client.open(f"{API}{path}", method=method, headers=headers, **rest)
+
+    def get(self, path: str, **rest: t.Any) -> TestResponse:
+        return self.call("GET", path, **rest)
+
+    def act(self, path: str, version: int, key: str = "", body: t.Any = None) -> TestResponse:
+        self._keys += 1
+        headers = {
+            "Idempotency-Key": key or f"key-{self.id}-{self._keys}",
+            "If-Match": f'"{version}"',
+        }
+        return self.call("POST", path, headers=headers, json=body or {})
+
+
+class World:
+    """An application and its people."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.client = app.test_client()
+        self.parts: Container = app.extensions["amani"]
+        self._deposits = 0
+
+    def person(self, name: str, role: Role = Role.MEMBER) -> Person:
+        email = f"{name}@example.org"
+        self.parts.people.sign_up(Actor("test"), email, name, PASSWORD, role)
+        found = self.client.post(f"{API}/auth/login", json={"email": email, "password": PASSWORD})
+        assert found.status_code == 200, found.text
+        return Person(self.client, found.json)
+
+    def deposit(self, person: Person, minor: int) -> None:
+        self._deposits += 1
+        money = Money(minor, "NGN")
+        self.parts.store.run(
+            lambda work: self.parts.deposits.collected(
+                work, Actor("test"), person.id, f"d{self._deposits}", money, money
+            )
+        )
+
+    def available(self, person: Person) -> int:
+        items = person.get("/wallets").json["items"]
+        return items[0]["available"]["minor"] if items else 0
+
+    def proposal(self, freelancer: Person, *amounts: t.Any) -> dict[str, t.Any]:
+        return {
+            "title": "A shop",
+            "freelancer_email": freelancer.email,
+            "currency": "NGN",
+            "milestones": [
+                {"title": f"Part {i}", "amount": amount} for i, amount in enumerate(amounts, 1)
+            ],
+        }

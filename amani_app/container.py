@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.adapters.identity import LocalIdentity
+from amani_app.adapters.identity import LocalAccounts
 from amani_app.application.acting import Surroundings
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases
@@ -21,7 +21,7 @@ from amani_app.application.people import PeopleUseCases
 from amani_app.application.readiness import CheckHealth, CheckReadiness
 from amani_app.build_info import BuildInfo
 from amani_app.domain.escrow import FeePolicy
-from amani_app.ports.identity import Identity
+from amani_app.ports.identity import Accounts, Identity
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
 from amani_app.settings import Settings
@@ -62,7 +62,7 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
     schema = DatabaseSchema(engine)
     around = Surroundings(utc_now, new_id)
     store = DatabaseStore(engine, utc_now)
-    identity = LocalIdentity([key])
+    identity, accounts = _identity(settings, key)
     return Container(
         settings=settings,
         build=build,
@@ -74,10 +74,22 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         around=around,
         store=store,
         identity=identity,
-        people=PeopleUseCases(around, store, identity),
+        people=PeopleUseCases(around, store, identity, accounts),
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
         deposits=DepositUseCases(around),
     )
+
+
+def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
+    """Whose tokens count, and who keeps the accounts when that is us."""
+    if settings.identity == "supabase":
+        # PyJWT is a part of the boot that most installations need at the first request only.
+        from amani_app.adapters.supabase import SupabaseIdentity
+
+        secret = settings.supabase_jwt_secret.get_secret_value()
+        return SupabaseIdentity(settings.supabase_url, secret), None
+    local = LocalAccounts([key, *settings.previous_keys])
+    return local, local
 
 
 def container(app: Flask | None = None) -> Container:

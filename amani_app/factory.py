@@ -27,6 +27,7 @@ def build_app(settings: Settings | None = None) -> Flask:
     app = Flask("amani_app", static_folder=None)
     app.config.update(
         SECRET_KEY=key,
+        SECRET_KEY_FALLBACKS=list(settings.previous_keys),
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         MAX_FORM_PARTS=10,
     )

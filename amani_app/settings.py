@@ -37,6 +37,14 @@ class Settings(BaseSettings):
     """PostgreSQL or SQLite URL; needed outside ``local``, where SQLite in ``data_dir`` is meant."""
     secret_key: SecretStr = SecretStr("")
     """At least 32 characters; signs tokens and cursors; needed outside ``local``."""
+    previous_secret_keys: SecretStr = SecretStr("")
+    """Retired values of ``secret_key``, with commas between: what they signed is still believed."""
+    identity: t.Literal["local", "supabase"] = "local"
+    """Who keeps the accounts: this service, or a Supabase project."""
+    supabase_url: str = ""
+    """The project's, ``https://<ref>.supabase.co``; needed when ``identity`` is ``supabase``."""
+    supabase_jwt_secret: SecretStr = SecretStr("")
+    """The project's legacy secret, for as long as it signs tokens with one (HS256)."""
     database_pool_size: int = Field(default=4, ge=1, le=64)
     """Connections a process may hold: the number of its threads."""
     database_connect_timeout: int = Field(default=3, ge=1, le=60)
@@ -83,6 +91,7 @@ class Settings(BaseSettings):
                 )
         if 0 < len(key) < 32:
             yield "SECRET_KEY: shorter than 32 characters; `openssl rand -hex 32` makes one"
+        yield from self._identity_wrongs()
         schemes = ("postgresql://", "postgresql+psycopg://", "sqlite:///")
         if url and not url.startswith(schemes):
             yield f"DATABASE_URL: must start with one of {', '.join(schemes)}"
@@ -106,6 +115,26 @@ class Settings(BaseSettings):
         schemes = ("https://", "http://") if plain else ("https://",)
         if self.fincra_url and not self.fincra_url.startswith(schemes):
             yield f"FINCRA_URL: must start with {' or '.join(schemes)}"
+
+    def _identity_wrongs(self) -> t.Iterator[str]:
+        if any(len(key) < 32 for key in self.previous_keys):
+            yield "PREVIOUS_SECRET_KEYS: one of them is shorter than 32 characters"
+        if self.identity != "supabase":
+            return
+        allowed = ("https://", "http://") if self.environment == "local" else ("https://",)
+        if not self.supabase_url.startswith(allowed):
+            yield (
+                "SUPABASE_URL: needed when IDENTITY=supabase, and https outside local; "
+                "https://<ref>.supabase.co"
+            )
+        if 0 < len(self.supabase_jwt_secret.get_secret_value()) < 32:
+            yield "SUPABASE_JWT_SECRET: shorter than 32 characters; it is in the project's settings"
+
+    @property
+    def previous_keys(self) -> tuple[str, ...]:
+        """The retired signing keys, newest first."""
+        told = self.previous_secret_keys.get_secret_value().split(",")
+        return tuple(key.strip() for key in told if key.strip())
 
     @property
     def fault(self) -> Fault | None:

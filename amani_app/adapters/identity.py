@@ -15,8 +15,8 @@ LIFETIME = 3600
 REQUIRED = ("exp", "iat", "iss", "aud", "sub", "ver")
 
 
-class LocalIdentity:
-    """See ``ports.identity.Identity``.
+class LocalAccounts:
+    """See ``ports.identity.Accounts``.
 
     *keys* are tried in turn and the first one signs: a key is rotated by putting the new one in
     front and dropping the old one when its last token is over. argon2 and PyJWT are imported at

@@ -238,7 +238,8 @@ def _invalid_query(name: str, message: str, code: str) -> Refused:
 
 
 def _cursors() -> URLSafeSerializer:
-    return URLSafeSerializer(str(current_app.secret_key), salt="cursor")
+    keys = [*current_app.config["SECRET_KEY_FALLBACKS"][::-1], current_app.secret_key]
+    return URLSafeSerializer(keys, salt="cursor")  # the last one signs
 
 
 def _rendered(operation: Operation, model: BaseModel) -> Response:

@@ -24,6 +24,7 @@ from amani_app.domain.errors import (
     MoneyError,
     NotYourPart,
 )
+from amani_app.ports.identity import IdentityUnavailable
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import KeyInUse, KeyReused, StaleVersion
 
@@ -92,12 +93,21 @@ UNAVAILABLE = Problem(
 )
 
 
+UNKNOWN = Problem(
+    503,
+    "identity-unavailable",
+    "Nobody can say now whose this token is; try again shortly.",
+    headers={"Retry-After": "5"},
+)
+
+
 def register_problems(app: Flask) -> None:
     """Answer every error of *app* as a problem, those of routing included."""
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_bug)
     app.register_error_handler(Refused, lambda error: error.problem.response())
     app.register_error_handler(DomainError, _from_rules)
+    app.register_error_handler(IdentityUnavailable, lambda error: UNKNOWN.response())
     for away in (DatabaseUnavailable, OperationalError, PoolTimeout):
         app.register_error_handler(away, _from_database)
 

@@ -32,9 +32,8 @@ def operation(
 
 
 def _session(call: Call, user: User) -> m.Session:
-    identity = call.parts.identity
-    token = identity.issue(user)
-    return m.Session(token=token, expires_in=identity.lifetime, user=m.Person.of(user))
+    token, lifetime = call.parts.people.session(user)
+    return m.Session(token=token, expires_in=lifetime, user=m.Person.of(user))
 
 
 @operation(
@@ -61,14 +60,21 @@ def sign_up(call: Call) -> m.Session:
     body=m.SignIn,
     roles=None,
     transactional=False,
-    problems=(401,),
+    problems=(401, 409),
 )
 def sign_in(call: Call) -> m.Session:
     """Sign in."""
     return _session(call, call.parts.people.sign_in(call.body.email, call.body.password))
 
 
-@operation("POST", "/auth/change-password", m.Session, body=m.NewPassword, transactional=False)
+@operation(
+    "POST",
+    "/auth/change-password",
+    m.Session,
+    body=m.NewPassword,
+    transactional=False,
+    problems=(409,),
+)
 def change_password(call: Call) -> m.Session:
     """Change the password; every older token is void."""
     changed = call.parts.people.change_password(call.actor, call.body.current, call.body.new)

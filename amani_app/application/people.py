@@ -7,10 +7,12 @@ from dataclasses import replace
 from amani_app.application.acting import Actor, Surroundings
 from amani_app.domain.errors import DomainError
 from amani_app.domain.users import Role, User
-from amani_app.ports.identity import Identity, InvalidToken
-from amani_app.ports.store import Store, UnitOfWork
+from amani_app.ports.identity import Accounts, Claims, Identity, InvalidToken
+from amani_app.ports.store import EmailTaken, Store, UnitOfWork
 
 SHORTEST_PASSWORD = 10
+NO_PASSWORD = ""  # nosec B105
+"""The hash of somebody whose account is kept elsewhere: no password matches it."""
 
 
 class BadCredentials(DomainError):
@@ -19,13 +21,26 @@ class BadCredentials(DomainError):
     code = "bad-credentials"
 
 
-class PeopleUseCases:
-    """Hashing takes long on purpose, so it happens outside the units of work."""
+class AccountsElsewhere(DomainError):
+    """People sign up, sign in and change their passwords at another service."""
 
-    def __init__(self, around: Surroundings, store: Store, identity: Identity) -> None:
+    code = "accounts-elsewhere"
+
+
+class PeopleUseCases:
+    """Hashing takes long on purpose, so it happens outside the units of work.
+
+    Without *accounts* the people are another service's: they are known here from their first
+    request on, and what concerns passwords raises ``AccountsElsewhere``.
+    """
+
+    def __init__(
+        self, around: Surroundings, store: Store, identity: Identity, accounts: Accounts | None
+    ) -> None:
         self._around = around
         self._store = store
         self._identity = identity
+        self._kept_here = accounts
         self._nobody = ""
 
     def sign_up(
@@ -37,7 +52,7 @@ class PeopleUseCases:
             email=email.lower(),
             name=name,
             role=role,
-            password_hash=self._identity.hash(password),
+            password_hash=self._accounts.hash(password),
             created_at=self._around.now(),
         )
 
@@ -54,18 +69,18 @@ class PeopleUseCases:
         """The person. Raises ``BadCredentials``; takes as long for an unknown address."""
         user = self._store.read(lambda work: work.users.by_email(email.lower()))
         if user is None:
-            self._nobody = self._nobody or self._identity.hash("the password of nobody")
+            self._nobody = self._nobody or self._accounts.hash("the password of nobody")
         hashed = user.password_hash if user else self._nobody
-        if not self._identity.matches(password, hashed) or user is None:
+        if not self._accounts.matches(password, hashed) or user is None:
             raise BadCredentials("the address and the password do not belong together")
         return user
 
     def change_password(self, actor: Actor, current: str, new: str) -> User:
         """The person, whose older tokens are void from now on. Raises ``BadCredentials``."""
         user = self._store.read(lambda work: work.users.get(actor.user))
-        if not self._identity.matches(current, user.password_hash):
+        if not self._accounts.matches(current, user.password_hash):
             raise BadCredentials("the current password is another one")
-        hashed = self._identity.hash(new)
+        hashed = self._accounts.hash(new)
 
         def work(unit: UnitOfWork) -> User:
             found = unit.users.get(actor.user)
@@ -76,13 +91,70 @@ class PeopleUseCases:
 
         return self._store.run(work)
 
+    def session(self, user: User) -> tuple[str, int]:
+        """A token for *user*, and the seconds it is good for."""
+        return self._accounts.issue(user), self._accounts.lifetime
+
+    @property
+    def _accounts(self) -> Accounts:
+        if self._kept_here is None:
+            raise AccountsElsewhere("accounts are kept by another service; sign in there")
+        return self._kept_here
+
     def who_is(self, token: str) -> User:
-        """The person that *token* was given to. Raises ``InvalidToken``."""
+        """The person that *token* was given to.
+
+        Raises ``InvalidToken`` and ``IdentityUnavailable``.
+        """
         claims = self._identity.verify(token)
+        if claims.token_version is None:
+            return self._guest(claims)
         try:
             user = self._store.read(lambda work: work.users.get(claims.user))
         except KeyError:
             raise InvalidToken from None
         if user.token_version != claims.token_version:
+            raise InvalidToken
+        return user
+
+    def _guest(self, claims: Claims) -> User:
+        """Somebody whose account another service keeps: as that service describes them now."""
+        try:
+            known = self._store.read(lambda work: work.users.get(claims.user))
+        except KeyError:
+            known = None
+        now = (claims.email, claims.name, claims.role)
+        if known and (known.email, known.name, known.role) == now:
+            return known
+        user = User(
+            id=claims.user,
+            email=claims.email,
+            name=claims.name,
+            role=claims.role,
+            password_hash=NO_PASSWORD,
+            created_at=known.created_at if known else self._around.now(),
+        )
+
+        def work(unit: UnitOfWork) -> None:
+            (unit.users.save if known else unit.users.add)(user)
+            self._around.record(
+                unit,
+                Actor(user.id, user.role),
+                "user.changed" if known else "user.signed-up",
+                user.id,
+                known.role.value if known else "",
+                user.role.value,
+            )
+
+        try:
+            self._store.run(work)
+        except EmailTaken:
+            # Two first requests at once, or an address that is somebody else's here.
+            return self._same(claims)
+        return user
+
+    def _same(self, claims: Claims) -> User:
+        user = self._store.read(lambda work: work.users.by_email(claims.email))
+        if user is None or user.id != claims.user:
             raise InvalidToken
         return user

@@ -1,0 +1,41 @@
+"""The local identity's twin: tokens are looked up, passwords are compared."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from amani_app.domain.users import User
+from amani_app.ports.identity import Claims, InvalidToken
+
+
+class MemoryAccounts:
+    """See ``ports.identity.Accounts``; for tests only, since a hash here hides nothing."""
+
+    lifetime = 3600
+
+    def __init__(self, clock: t.Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._issued: dict[str, tuple[Claims, float]] = {}
+
+    def hash(self, password: str) -> str:
+        """Reversible."""
+        return f"plain:{password}"
+
+    def matches(self, password: str, hashed: str) -> bool:
+        """By comparison."""
+        return hashed == self.hash(password)
+
+    def issue(self, user: User) -> str:
+        """A number that is looked up later."""
+        token = f"token-{len(self._issued) + 1}"
+        end = self._clock() + self.lifetime
+        self._issued[token] = (Claims(user.id, user.token_version), end)
+        return token
+
+    def verify(self, token: str) -> Claims:
+        """By look-up."""
+        claims, end = self._issued.get(token, (None, 0.0))
+        if claims is None or end <= self._clock():
+            raise InvalidToken
+        return claims

@@ -1,0 +1,417 @@
+"""Whose a token is: one contract for all identities, and what each adds to it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import typing as t
+from dataclasses import dataclass, field
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from flask import Flask
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from sqlalchemy import Engine
+
+from amani_app import create_app
+from amani_app.adapters.identity import LocalAccounts
+from amani_app.adapters.memory.identity import MemoryAccounts
+from amani_app.adapters.supabase import SupabaseIdentity
+from amani_app.domain.users import Role, User
+from amani_app.ports.identity import Claims, Identity, IdentityUnavailable, InvalidToken
+from amani_app.settings import Settings
+from tests.service.conftest import SECRET_KEY
+from tests.service.people import API, PASSWORD, cheapen_hashing
+from tests.service.test_store import NOW, person
+
+LEGACY = "the legacy secret of a project of the tests"
+ID = "6c2d1b5e-7f0a-4a53-9a1c-0d3f8a1f2b11"
+
+
+class Clock:
+    """Stands still unless it is put forward."""
+
+    def __init__(self) -> None:
+        self.now = NOW.timestamp()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Project:
+    """A Supabase project's keys, served over HTTP on this machine."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, tuple[t.Any, str]] = {}
+        self.fetches = 0
+        project = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                assert self.path == "/auth/v1/.well-known/jwks.json"
+                project.fetches += 1
+                body = json.dumps(project.public()).encode()
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *words: object) -> None:
+                """Quiet."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,)).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self) -> None:
+        """Nothing answers any more."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, kid: str, algorithm: str) -> None:
+        """Sign with a new key from now on."""
+        made = {
+            "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+            "RS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        }
+        self.keys[kid] = (made[algorithm](), algorithm)
+
+    def public(self) -> dict[str, t.Any]:
+        """The document of the public halves."""
+        found = []
+        for kid, (key, algorithm) in self.keys.items():
+            kind = ECAlgorithm if algorithm == "ES256" else RSAAlgorithm
+            each = kind.to_jwk(key.public_key(), as_dict=True)
+            found.append({**each, "kid": kid, "alg": algorithm, "use": "sig"})
+        return {"keys": found}
+
+    def claims(self, clock: Clock, **changes: t.Any) -> dict[str, t.Any]:
+        """Those of a signed-in person; ``None`` leaves one out."""
+        claims = {
+            "iss": f"{self.url}/auth/v1",
+            "aud": "authenticated",
+            "sub": ID,
+            "role": "authenticated",
+            "email": "Ada@Example.org",
+            "iat": int(clock()),
+            "exp": int(clock()) + 3600,
+            "is_anonymous": False,
+            "app_metadata": {"provider": "email"},
+            "user_metadata": {"full_name": "Ada Obi", "amani_role": "admin"},
+            **changes,
+        }
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, clock: Clock, kid: str = "", **changes: t.Any) -> str:
+        """Signed with the key *kid*, by default the newest; with none, by the legacy secret."""
+        claims = self.claims(clock, **changes)
+        if not self.keys:
+            return jwt.encode(claims, LEGACY, "HS256")
+        kid = kid or list(self.keys)[-1]
+        key, algorithm = self.keys[kid]
+        return jwt.encode(claims, key, algorithm, headers={"kid": kid})
+
+
+@pytest.fixture
+def project() -> t.Iterator[Project]:
+    project = Project()
+    yield project
+    if project.server.fileno() >= 0:
+        project.close()
+
+
+@dataclass
+class Trial:
+    """An identity, and how its tokens are come by."""
+
+    identity: Identity
+    issue: t.Callable[[], str]
+    clock: Clock
+    whose: str
+    foreign: list[str] = field(default_factory=list)
+    """Tokens that would be good somewhere else."""
+
+
+def local_trial(clock: Clock) -> Trial:
+    accounts = LocalAccounts([SECRET_KEY], clock)
+    other = LocalAccounts(["the key of another project, that is long"], clock)
+    return Trial(
+        accounts, lambda: accounts.issue(ada()), clock, "ada", [other.issue(person("ada"))]
+    )
+
+
+def memory_trial(clock: Clock) -> Trial:
+    accounts = MemoryAccounts(clock)
+    return Trial(accounts, lambda: accounts.issue(ada()), clock, "ada")
+
+
+def ada() -> User:
+    return person("ada")
+
+
+@pytest.fixture(params=["memory", "local", "ES256", "RS256", "HS256"])
+def trial(request: pytest.FixtureRequest) -> Trial:
+    clock = Clock()
+    if request.param in ("memory", "local"):
+        return {"memory": memory_trial, "local": local_trial}[request.param](clock)
+    project: Project = request.getfixturevalue("project")
+    if request.param != "HS256":
+        project.add("key-1", request.param)
+    identity = SupabaseIdentity(project.url, LEGACY if request.param == "HS256" else "", clock)
+    stranger = Project()
+    stranger.close()
+    stranger.add("key-1", "ES256")
+    foreign = [
+        stranger.token(clock, iss=f"{project.url}/auth/v1"),
+        jwt.encode(project.claims(clock), "another secret that is long enough", "HS256"),
+    ]
+    return Trial(identity, lambda: project.token(clock), clock, ID, foreign)
+
+
+class TestContract:
+    def test_a_good_token_names_its_owner(self, trial: Trial) -> None:
+        assert trial.identity.verify(trial.issue()).user == trial.whose
+
+    def test_a_token_ends(self, trial: Trial) -> None:
+        token = trial.issue()
+        trial.clock.now += 3599
+        trial.identity.verify(token)
+        trial.clock.now += 12
+        with pytest.raises(InvalidToken):
+            trial.identity.verify(token)
+
+    @pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "e30.e30.", "\x00", "a" * 100_000])
+    def test_nonsense_is_nobody_s(self, trial: Trial, token: str) -> None:
+        with pytest.raises(InvalidToken):
+            trial.identity.verify(token)
+
+    def test_nothing_of_a_token_can_be_changed(self, trial: Trial) -> None:
+        token = trial.issue()
+        with pytest.raises(InvalidToken):
+            trial.identity.verify(token[:-6] + ("A" if token[-6] != "A" else "B") + token[-5:])
+
+    def test_tokens_of_other_projects_are_nobody_s(self, trial: Trial) -> None:
+        for token in trial.foreign:
+            with pytest.raises(InvalidToken):
+                trial.identity.verify(token)
+
+
+@pytest.mark.parametrize("kind", [MemoryAccounts, lambda: LocalAccounts([SECRET_KEY])])
+def test_a_password_matches_its_own_hash_only(
+    kind: t.Callable[[], t.Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheapen_hashing(monkeypatch)
+    accounts = kind()
+    hashed = accounts.hash(PASSWORD)
+    assert accounts.matches(PASSWORD, hashed)
+    assert not accounts.matches("another one", hashed)
+    assert not accounts.matches(PASSWORD, "")
+
+
+class TestSupabase:
+    def test_claims_are_read_and_what_the_person_may_write_gives_no_role(
+        self, project: Project
+    ) -> None:
+        clock = Clock()
+        project.add("key-1", "ES256")
+        identity = SupabaseIdentity(project.url, None, clock)
+        found = identity.verify(project.token(clock))
+        assert found == Claims(ID, None, "ada@example.org", "Ada Obi", Role.MEMBER)
+        named = identity.verify(project.token(clock, app_metadata={"amani_role": "arbiter"}))
+        assert named.role is Role.ARBITER
+        for metadata in (None, {}, {"full_name": " \x00 "}, {"name": 7}, "x"):
+            assert identity.verify(project.token(clock, user_metadata=metadata)).name == "Ada"
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"aud": "another"},
+            {"aud": None},
+            {"iss": "https://another.example/auth/v1"},
+            {"iss": None},
+            {"exp": 1},
+            {"exp": None},
+            {"exp": "soon"},
+            {"sub": None},
+            {"sub": ""},
+            {"role": "service_role"},
+            {"role": "anon"},
+            {"role": None},
+            {"email": ""},
+            {"email": None},
+            {"is_anonymous": True},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
+    def test_a_token_with_a_wrong_claim_is_refused(
+        self, project: Project, changes: dict[str, t.Any], algorithm: str
+    ) -> None:
+        clock = Clock()
+        if algorithm == "ES256":
+            project.add("key-1", algorithm)
+        identity = SupabaseIdentity(project.url, LEGACY, clock)
+        identity.verify(project.token(clock))
+        with pytest.raises(InvalidToken):
+            identity.verify(project.token(clock, **changes))
+
+    def test_no_token_chooses_its_algorithm(self, project: Project) -> None:
+        clock = Clock()
+        project.add("key-1", "RS256")
+        claims = project.claims(clock)
+        key = project.keys["key-1"][0]
+        headers = {"kid": "key-1"}
+        wrong = [
+            jwt.encode(claims, None, "none", headers=headers),
+            jwt.encode(claims, LEGACY, "HS256", headers=headers),
+            jwt.encode(claims, key, "RS512", headers=headers),
+            jwt.encode(claims, key, "RS256"),
+        ]
+        identity = SupabaseIdentity(project.url, None, clock)
+        for token in wrong:
+            with pytest.raises(InvalidToken):
+                identity.verify(token)
+
+    def test_keys_are_fetched_once_and_again_for_an_unknown_one(self, project: Project) -> None:
+        clock = Clock()
+        project.add("key-1", "ES256")
+        identity = SupabaseIdentity(project.url, None, clock, cooldown=0)
+        for _ in range(5):
+            identity.verify(project.token(clock))
+        assert project.fetches == 1
+        project.add("key-2", "RS256")
+        for kid in ("key-2", "key-1", "key-2"):
+            identity.verify(project.token(clock, kid))
+        assert project.fetches == 2
+
+    def test_unknown_keys_cause_no_flood_of_fetches(self, project: Project) -> None:
+        clock = Clock()
+        project.add("key-1", "ES256")
+        identity = SupabaseIdentity(project.url, None, clock)
+        identity.verify(project.token(clock))
+        stranger = Project()
+        stranger.close()
+        for number in range(20):
+            stranger.add(f"unknown-{number}", "ES256")
+            with pytest.raises(InvalidToken):
+                identity.verify(stranger.token(clock, iss=f"{project.url}/auth/v1"))
+        assert project.fetches == 1
+
+    def test_an_outage_is_felt_only_where_the_keys_are_not_known(self, project: Project) -> None:
+        clock = Clock()
+        project.add("key-1", "ES256")
+        known = SupabaseIdentity(project.url, None, clock)
+        token = project.token(clock)
+        known.verify(token)
+        project.close()
+        assert known.verify(token).user == ID
+        new = SupabaseIdentity(project.url, None, clock)
+        for _ in range(2):
+            with pytest.raises(IdentityUnavailable):
+                new.verify(token)
+
+
+class TestOverHttp:
+    @pytest.fixture
+    def app(self, sqlite_engine: Engine, project: Project) -> t.Iterator[Flask]:
+        project.add("key-1", "ES256")
+        app = create_app(
+            Settings(
+                database_url=sqlite_engine.url.render_as_string(hide_password=False),
+                secret_key=SECRET_KEY,
+                identity="supabase",
+                supabase_url=project.url,
+            )
+        )
+        yield app
+        app.extensions["amani"].engine.dispose()
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        import time
+
+        clock = Clock()
+        clock.now = time.time()
+        return clock
+
+    def ask(self, app: Flask, token: str, path: str = "/auth/me") -> t.Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        return app.test_client().get(f"{API}{path}", headers=headers)
+
+    def test_somebody_is_known_from_the_first_request_on(
+        self, app: Flask, project: Project, clock: Clock
+    ) -> None:
+        for _ in range(2):
+            me = self.ask(app, project.token(clock))
+            assert (me.status_code, me.json["id"]) == (200, ID)
+            assert (me.json["email"], me.json["role"]) == ("ada@example.org", "member")
+        role = {"amani_role": "admin"}
+        admin = project.token(clock, email="ada@new.example", app_metadata=role)
+        assert self.ask(app, admin).json["email"] == "ada@new.example"
+        log = self.ask(app, admin, "/admin/audit").json["items"]
+        assert [line["action"] for line in log] == ["user.changed", "user.signed-up"]
+
+    def test_an_address_belongs_to_one_person(
+        self, app: Flask, project: Project, clock: Clock
+    ) -> None:
+        self.ask(app, project.token(clock))
+        assert self.ask(app, project.token(clock, sub="somebody-else")).status_code == 401
+
+    def test_passwords_are_none_of_this_service_s(
+        self, app: Flask, project: Project, clock: Clock
+    ) -> None:
+        client = app.test_client()
+        body = {"email": "eve@example.org", "name": "Eve", "password": PASSWORD}
+        for path, asked in (
+            ("signup", body),
+            ("login", {"email": "ada@example.org", "password": PASSWORD}),
+            ("change-password", {"current": PASSWORD, "new": PASSWORD}),
+        ):
+            headers = {"Authorization": f"Bearer {project.token(clock)}"}
+            found = client.post(f"{API}/auth/{path}", json=asked, headers=headers)
+            assert (found.status_code, found.json["code"]) == (409, "accounts-elsewhere")
+
+    def test_an_issuer_that_is_away_is_503(
+        self, app: Flask, project: Project, clock: Clock
+    ) -> None:
+        token = project.token(clock)
+        project.close()
+        found = self.ask(app, token)
+        assert (found.status_code, found.json["code"]) == (503, "identity-unavailable")
+        assert found.headers["Retry-After"] == "5"
+
+
+def test_a_rotated_key_still_proves_what_it_signed(
+    sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheapen_hashing(monkeypatch)
+    url = sqlite_engine.url.render_as_string(hide_password=False)
+    old = "the old key that was used for many a year"
+    new = "the new key made by a careful operator"
+
+    def client(**keys: str) -> t.Any:
+        return create_app(Settings(database_url=url, **keys)).test_client()
+
+    body = {"email": "ada@example.org", "name": "Ada", "password": PASSWORD}
+    session = client(secret_key=old).post(f"{API}/auth/signup", json=body).json
+    headers = {"Authorization": f"Bearer {session['token']}"}
+    rotated = client(secret_key=new, previous_secret_keys=f"{'x' * 32}, {old}")
+    assert rotated.get(f"{API}/auth/me", headers=headers).status_code == 200
+    dropped = client(secret_key=new)
+    assert dropped.get(f"{API}/auth/me", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "SUPABASE_URL"),
+        ({"supabase_url": "http://x.example", "environment": "staging"}, "SUPABASE_URL"),
+        ({"supabase_url": "https://x.example", "supabase_jwt_secret": "short"}, "SUPABASE_JWT"),
+        ({"supabase_url": "https://x.example", "previous_secret_keys": "a,b"}, "PREVIOUS_SECRET"),
+    ],
+)
+def test_a_half_told_identity_is_refused_at_the_start(changes: t.Any, words: str) -> None:
+    told = {"identity": "supabase", "secret_key": SECRET_KEY, "database_url": "sqlite:///x"}
+    with pytest.raises(ValueError, match=words):
+        Settings(**{**told, **changes})

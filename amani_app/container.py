@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.identity import LocalAccounts
+from amani_app.adapters.memory.limits import MemoryLimiter
 from amani_app.application.acting import Surroundings
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases
@@ -22,6 +23,7 @@ from amani_app.application.readiness import CheckHealth, CheckReadiness
 from amani_app.build_info import BuildInfo
 from amani_app.domain.escrow import FeePolicy
 from amani_app.ports.identity import Accounts, Identity
+from amani_app.ports.limits import Limiter
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
 from amani_app.settings import Settings
@@ -41,6 +43,7 @@ class Container:
     around: Surroundings
     store: Store
     identity: Identity
+    limiter: Limiter
     people: PeopleUseCases
     escrows: EscrowUseCases
     deposits: DepositUseCases
@@ -74,10 +77,20 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         around=around,
         store=store,
         identity=identity,
+        limiter=_limiter(settings),
         people=PeopleUseCases(around, store, identity, accounts),
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
         deposits=DepositUseCases(around),
     )
+
+
+def _limiter(settings: Settings) -> Limiter:
+    if url := settings.redis_url.get_secret_value():
+        # Not at every boot: without Redis nobody needs its client.
+        from amani_app.adapters.redis import RedisLimiter
+
+        return RedisLimiter(url)
+    return MemoryLimiter()
 
 
 def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
 import typing as t
@@ -45,6 +46,18 @@ class Settings(BaseSettings):
     """The project's, ``https://<ref>.supabase.co``; needed when ``identity`` is ``supabase``."""
     supabase_jwt_secret: SecretStr = SecretStr("")
     """The project's legacy secret, for as long as it signs tokens with one (HS256)."""
+    redis_url: SecretStr = SecretStr("")
+    """Where rate limits are counted by all processes together; without, each counts for itself."""
+    limit_read: int = Field(default=600, ge=0)
+    """Reading requests a person may make in a minute; 0 is any number, here and below."""
+    limit_write: int = Field(default=120, ge=0)
+    """Writing requests a person may make in a minute."""
+    limit_sign_in: int = Field(default=20, ge=0)
+    """Requests with a password that may come from one address in a minute."""
+    limit_pay_out: int = Field(default=10, ge=0)
+    """Withdrawals a person may ask for in a minute; refused while ``redis_url`` is away."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API from a browser, with commas between; no wildcard."""
     database_pool_size: int = Field(default=4, ge=1, le=64)
     """Connections a process may hold: the number of its threads."""
     database_connect_timeout: int = Field(default=3, ge=1, le=60)
@@ -82,6 +95,7 @@ class Settings(BaseSettings):
         return self
 
     def _wrongs(self) -> t.Iterator[str]:
+        redis = self.redis_url.get_secret_value()
         url, key = self.database_url.get_secret_value(), self.secret_key.get_secret_value()
         for name, value in (("DATABASE_URL", url), ("SECRET_KEY", key)):
             if not value and self.environment != "local":
@@ -96,6 +110,11 @@ class Settings(BaseSettings):
         if url and not url.startswith(schemes):
             yield f"DATABASE_URL: must start with one of {', '.join(schemes)}"
         yield from self._fincra_wrongs()
+        if redis and not redis.startswith(("redis://", "rediss://", "unix://")):
+            yield "REDIS_URL: must start with one of redis://, rediss://, unix://"
+        for origin in self.origins:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
+                yield f"CORS_ORIGINS: {origin!r} is no origin like https://app.example.org"
         if self.practice and self.environment == "production":
             yield "PRACTICE: refused when ENVIRONMENT=production; unset it"
 
@@ -129,6 +148,11 @@ class Settings(BaseSettings):
             )
         if 0 < len(self.supabase_jwt_secret.get_secret_value()) < 32:
             yield "SUPABASE_JWT_SECRET: shorter than 32 characters; it is in the project's settings"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of ``cors_origins``."""
+        return tuple(each.strip() for each in self.cors_origins.split(",") if each.strip())
 
     @property
     def previous_keys(self) -> tuple[str, ...]:

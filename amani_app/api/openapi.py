@@ -82,7 +82,7 @@ def _operation(operation: Operation, names: t.Mapping[t.Any, t.Any]) -> dict[str
 
 def statuses(operation: Operation) -> set[int]:
     """Every error that *operation* may be answered with."""
-    found = {503, *operation.problems}
+    found = {429, 503, *operation.problems}
     if operation.roles is not None:
         found |= {401}
     if operation.roles is not None and len(operation.roles) < 3:

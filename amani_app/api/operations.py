@@ -17,6 +17,7 @@ from flask import Blueprint, Response, current_app, g, request
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 
+from amani_app.api.limits import Kind, Limits
 from amani_app.api.problems import Problem, Refused
 from amani_app.application.acting import Actor, Forbidden
 from amani_app.container import Container, container
@@ -50,6 +51,8 @@ class Operation:
     paged: bool = False
     filters: t.Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a list can be narrowed by: the query's parameters and their values."""
+    quota: Kind | None = None
+    """What it is counted as; else a GET is a read, and a POST a write."""
     problems: tuple[int, ...] = ()
     transactional: bool = True
     """False for what must do slow work outside the database's transaction."""
@@ -99,6 +102,7 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
         raise Refused(Problem(404, "not-found"))
     parts = container()
     call = Call(parts, _actor(operation, parts), path, operation=operation.name)
+    _count(operation, call.actor)
     if operation.paged:
         _read_page(call, operation)
     if operation.body is not None:
@@ -110,6 +114,14 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
     if operation.method == "GET":
         return _not_modified(_rendered(operation, parts.store.read(_with(call, handler))))
     return _write(operation, handler, call)
+
+
+def _count(operation: Operation, actor: Actor) -> None:
+    limits: Limits = current_app.extensions["amani-limits"]
+    kind = operation.quota or ("read" if operation.method == "GET" else "write")
+    # Guessing passwords is counted by where it comes from, whoever is asked for.
+    here = operation.roles is None or kind == "sign-in"
+    limits.count(kind, actor.remote_addr if here else actor.user)
 
 
 def _with(call: Call, handler: Handler) -> t.Callable[[stores.UnitOfWork], BaseModel]:

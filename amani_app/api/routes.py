@@ -43,6 +43,7 @@ def _session(call: Call, user: User) -> m.Session:
     body=m.SignUp,
     status=201,
     roles=None,
+    quota="sign-in",
     transactional=False,
     problems=(409,),
 )
@@ -59,6 +60,7 @@ def sign_up(call: Call) -> m.Session:
     m.Session,
     body=m.SignIn,
     roles=None,
+    quota="sign-in",
     transactional=False,
     problems=(401, 409),
 )
@@ -72,6 +74,7 @@ def sign_in(call: Call) -> m.Session:
     "/auth/change-password",
     m.Session,
     body=m.NewPassword,
+    quota="sign-in",
     transactional=False,
     problems=(409,),
 )

@@ -30,10 +30,20 @@ RUNNING = Gauge("amani_http_running", "Requests being answered.", multiprocess_m
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def register_telemetry(app: Flask) -> None:
-    """Observe every request of *app*."""
+HSTS = "max-age=31536000"
+"""Seconds in which a browser comes by TLS only: a year."""
+
+
+def register_telemetry(app: Flask, hsts: bool) -> None:
+    """Observe every request of *app*; *hsts* where nobody may come without TLS."""
     app.before_request(_begin)
     app.after_request(_end)
+    if hsts:
+
+        @app.after_request
+        def _strict(response: Response) -> Response:
+            response.headers["Strict-Transport-Security"] = HSTS
+            return response
 
 
 def _begin() -> None:

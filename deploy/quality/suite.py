@@ -10,7 +10,14 @@ from deploy import engine_bootstrap, system_packages
 from deploy.checkout import ROOT
 from deploy.images.bases import ensure_bases
 
-PACKAGES = ("busybox-static", "git", "openssh-client", "openssh-server", "postgresql")
+PACKAGES = (
+    "busybox-static",
+    "git",
+    "openssh-client",
+    "openssh-server",
+    "postgresql",
+    "redis-server",
+)
 QUICK = "not engine and not fleet"
 
 

@@ -16,6 +16,8 @@ from amani_app.domain.users import Role
 
 PASSWORD = "correct horse battery"
 API = "/api/v1"
+UNLIMITED = {"limit_read": 0, "limit_write": 0, "limit_sign_in": 0, "limit_pay_out": 0}
+"""Settings for tests that ask more often than people do."""
 
 
 def cheapen_hashing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from amani_app import create_app
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY
-from tests.service.people import Person, World, cheapen_hashing
+from tests.service.people import UNLIMITED, Person, World, cheapen_hashing
 
 EXAMPLES = 10
 """A mode, an operation and a caller; each has other values."""
@@ -28,7 +28,9 @@ CALLERS = ("anonymous", "client", "freelancer", "arbiter", "admin")
 def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[World]:
     cheapen_hashing(monkeypatch)
     url = sqlite_engine.url.render_as_string(hide_password=False)
-    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY, log_level="ERROR"))
+    app = create_app(
+        Settings(database_url=url, secret_key=SECRET_KEY, log_level="ERROR", **UNLIMITED)
+    )
     yield World(app)
     app.extensions["amani"].engine.dispose()
 

@@ -16,7 +16,7 @@ from amani_app.application.jobs import ExpireSilence, ForgetAnswers
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY
-from tests.service.people import API, PASSWORD, Person, World, cheapen_hashing
+from tests.service.people import API, PASSWORD, UNLIMITED, Person, World, cheapen_hashing
 
 
 @pytest.fixture(
@@ -26,7 +26,7 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t.
     cheapen_hashing(monkeypatch)
     engine: Engine = request.getfixturevalue(request.param)
     url = engine.url.render_as_string(hide_password=False)
-    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
+    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY, **UNLIMITED))
     yield World(app)
     app.extensions["amani"].engine.dispose()
 

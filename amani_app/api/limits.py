@@ -1,0 +1,68 @@
+"""Rate limits over HTTP (draft-ietf-httpapi-ratelimit-headers), and what holds without Redis."""
+
+from __future__ import annotations
+
+import typing as t
+
+import structlog
+from flask import Flask, Response, g
+
+from amani_app.adapters.memory.limits import MemoryLimiter
+from amani_app.api.problems import Problem, Refused
+from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota, Standing
+
+AWAY = Problem(
+    503,
+    "limits-unavailable",
+    "No money leaves while nobody can count how often; try again shortly.",
+    headers={"Retry-After": "2"},
+)
+
+Kind = t.Literal["read", "write", "sign-in", "pay-out"]
+
+
+class Limits:
+    """Counts the requests of each kind, *amounts* a minute; 0 is no limit.
+
+    While *limiter* is away, each process counts for itself, so reading, writing and signing in go
+    on, under a laxer limit. Pay-outs wait: what has left cannot be fetched back.
+    """
+
+    def __init__(self, limiter: Limiter, amounts: t.Mapping[Kind, int]) -> None:
+        self._limiter = limiter
+        self._fallback = MemoryLimiter()
+        self._quotas = {kind: Quota(kind, amount) for kind, amount in amounts.items()}
+
+    def count(self, kind: Kind, whose: str) -> None:
+        """Count one request of *whose*. Raises ``Refused`` (429, or 503 for a pay-out)."""
+        quota = self._quotas[kind]
+        if not quota.amount:
+            return
+        g.standing = standing = self._hit(quota, whose)
+        if standing.exceeded:
+            words = f"At most {quota.amount} in {quota.seconds} s."
+            headers = {"Retry-After": str(standing.reset)}
+            raise Refused(Problem(429, "quota-exceeded", words, headers=headers))
+
+    def _hit(self, quota: Quota, whose: str) -> Standing:
+        try:
+            return self._limiter.hit(quota, whose)
+        except LimiterUnavailable:
+            structlog.get_logger().warning("limits.unavailable", quota=quota.name)
+            if quota.name == "pay-out":
+                raise Refused(AWAY) from None
+            return self._fallback.hit(quota, whose)
+
+
+def register_limits(app: Flask) -> None:
+    """Tell each caller how they stand."""
+    app.after_request(_tell)
+
+
+def _tell(response: Response) -> Response:
+    standing: Standing | None = g.get("standing")
+    if standing is not None:
+        name, quota = f'"{standing.quota.name}"', standing.quota
+        response.headers["RateLimit-Policy"] = f"{name};q={quota.amount};w={quota.seconds}"
+        response.headers["RateLimit"] = f"{name};r={standing.remaining};t={standing.reset}"
+    return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.errors import EngineError, UsageError
 from deploy.fleet.layout import LABEL, Layout, candidates, network_name
 from deploy.fleet.members import CONFIG, MEMBER, Member, container_body
+from deploy.hosts.local import LocalHost
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from docker.models.networks import Network
 
 FOLDER = f"{LABEL}.folder"
+_PATIENCE = 300.0
+"""Seconds that a command in a member may take."""
 
 
 def connect() -> DockerClient:
@@ -127,8 +130,10 @@ class OuterEngine:
 
     def run_in(self, container: Container, argv: Sequence[str]) -> tuple[int, str]:
         """Run a command as root in a running container; its status and what it printed."""
-        result: Any = container.exec_run(list(argv))
-        return result.exit_code, result.output.decode(errors="replace")
+        # Not docker-py's: it loses what comes in one piece with the answer's head.
+        with closing(LocalHost()) as machine:
+            result = machine.engine.run_in(str(container.id), argv, timeout=_PATIENCE)
+        return result.status, result.output
 
     def last_words(self, container: Container) -> str:
         """The last lines that a container printed."""

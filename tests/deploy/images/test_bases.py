@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from docker import APIClient
 from docker.errors import NotFound
 
 from deploy.errors import UsageError
+from deploy.hosts.local import LocalHost
 from deploy.images import bases
 from deploy.images.debian import File, Mirrors, make_image, read_mirrors
 
@@ -116,12 +117,10 @@ def test_postgres_starts_from_a_password_file_and_stops_cleanly(engine: APIClien
         environment={"POSTGRES_USER": "amani", "POSTGRES_DB": "ledger", "POSTGRES_PASSWORD": "pw"},
     ) as started:
         query = ["psql", "-h", "127.0.0.1", "-U", "amani", "-d", "ledger", "-Atc", "select 40 + 2"]
-        answer = until(
-            lambda: run_in(engine, started, query, PGPASSWORD="pw"), lambda out: out == "42"
-        )
+        answer = until(lambda: run_in(started, query, PGPASSWORD="pw"), lambda out: out == "42")
         assert answer == "42"
-        assert run_in(engine, started, ["stat", "-c", "%U", "/proc/1"]) == "postgres"
-        wrong = run_in(engine, started, query, PGPASSWORD="guessed")
+        assert run_in(started, ["stat", "-c", "%U", "/proc/1"]) == "postgres"
+        wrong = run_in(started, query, PGPASSWORD="guessed")
         assert "password authentication failed" in wrong
         engine.stop(started, timeout=30)
         assert engine.inspect_container(started)["State"]["ExitCode"] == 0
@@ -133,8 +132,8 @@ def test_redis_answers_its_network_and_runs_as_its_own_user(engine: APIClient):
     with container(engine, "redis:8-trixie") as started:
         address = engine.inspect_container(started)["NetworkSettings"]["IPAddress"]
         ping = ["redis-cli", "-h", address, "ping"]
-        assert until(lambda: run_in(engine, started, ping), lambda out: out == "PONG") == "PONG"
-        assert run_in(engine, started, ["stat", "-c", "%U", "/proc/1"]) == "redis"
+        assert until(lambda: run_in(started, ping), lambda out: out == "PONG") == "PONG"
+        assert run_in(started, ["stat", "-c", "%U", "/proc/1"]) == "redis"
 
 
 @pytest.mark.engine
@@ -172,9 +171,10 @@ def container(engine: APIClient, image: str, command=None, environment=None) -> 
         engine.remove_container(made, force=True, v=True)
 
 
-def run_in(engine: APIClient, container: str, command: list[str], **environment: str) -> str:
-    created = engine.exec_create(container, command, environment=environment)
-    return engine.exec_start(created).decode().strip()
+def run_in(container: str, command: list[str], **environment: str) -> str:
+    assignments = [f"{name}={value}" for name, value in environment.items()]
+    with closing(LocalHost()) as machine:
+        return machine.engine.run_in(container, ["env", *assignments, *command]).output.strip()
 
 
 def until(ask: Callable[[], str], wanted: Callable[[str], bool]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from amani_app.api import system
+from amani_app.api import reference, system
 from amani_app.api.limits import Kind, Limits, register_limits
 from amani_app.api.operations import register_operation
 from amani_app.api.origins import register_origins
@@ -33,6 +33,7 @@ def register_api(app: Flask) -> None:
         register_operation(escrow, operation, handler)
     app.register_blueprint(escrow, url_prefix="/api/v1")
     app.register_blueprint(system.blueprint, url_prefix="/api/v1")
+    app.register_blueprint(reference.blueprint, url_prefix="/api/v1")
     app.add_url_rule("/metrics", "metrics", system.metrics)
 
 

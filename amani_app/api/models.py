@@ -16,18 +16,29 @@ from amani_app.ports.store import AuditLine, Line
 # No control characters: PostgreSQL holds no NUL, and no name needs a line feed.
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Name = t.Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN),
+    Field(examples=["Ada Obi"]),
 ]
+Title = t.Annotated[Name, Field(examples=["A web shop"])]
 Email = t.Annotated[
     str,
     StringConstraints(max_length=254, pattern=r"^[\w.+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),
+    Field(examples=["ada@example.org"]),
 ]
-Password = t.Annotated[str, StringConstraints(min_length=10, max_length=200)]
+Password = t.Annotated[
+    str,
+    StringConstraints(min_length=10, max_length=200),
+    Field(examples=["correct horse battery"]),
+]
 Currency = t.Literal["NGN", "GHS", "KES", "ZAR", "USD", "EUR", "GBP", "UGX", "XOF"]
 Amount = t.Annotated[
     t.Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}(\.[0-9]{1,4})?$")]
     | t.Annotated[int, Field(ge=1, le=LARGEST)],
-    Field(description='A string in major units (`"1500.50"`) or an integer of minor units'),
+    Field(
+        examples=["1500.50"],
+        description='A string in major units (`"1500.50"`) or an integer of minor units',
+    ),
 ]
 
 
@@ -51,8 +62,10 @@ class SignUp(Body):
 class SignIn(Body):
     """An address and its password."""
 
-    email: t.Annotated[str, StringConstraints(max_length=254)]
-    password: t.Annotated[str, StringConstraints(max_length=200)]
+    email: t.Annotated[str, StringConstraints(max_length=254), Field(examples=["ada@example.org"])]
+    password: t.Annotated[
+        str, StringConstraints(max_length=200), Field(examples=["correct horse battery"])
+    ]
 
 
 class NewPassword(Body):
@@ -65,7 +78,7 @@ class NewPassword(Body):
 class NewMilestone(Body):
     """A piece of work and its price."""
 
-    title: Name
+    title: Title
     amount: Amount
     # JSON has no dates: this one is read from its string.
     due: t.Annotated[date | None, Field(strict=False)] = None
@@ -74,8 +87,8 @@ class NewMilestone(Body):
 class NewEscrow(Body):
     """What a client proposes to a freelancer."""
 
-    title: Name
-    freelancer_email: Email
+    title: Title
+    freelancer_email: t.Annotated[Email, Field(examples=["ben@example.org"])]
     currency: Currency
     silence_days: t.Annotated[int, Field(ge=1, le=60)] = 7
     milestones: t.Annotated[list[NewMilestone], Field(min_length=1, max_length=MOST_MILESTONES)]

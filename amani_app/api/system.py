@@ -23,7 +23,7 @@ def answer(body: t.Mapping[str, t.Any], status: int = 200, media: str = "") -> R
 @blueprint.get("/")
 def root() -> Response:
     """Name, version, and where to go from here."""
-    names = ("ping", "version", "health", "readiness", "openapi.json")
+    names = ("ping", "version", "health", "readiness", "openapi.json", "docs")
     links = {name: f"/api/v1/{name}" for name in names}
     return answer({"name": "amani", "version": container().build.version, "links": links})
 

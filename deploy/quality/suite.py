@@ -12,6 +12,8 @@ from deploy.images.bases import ensure_bases
 
 PACKAGES = (
     "busybox-static",
+    "chromium",
+    "chromium-driver",
     "git",
     "openssh-client",
     "openssh-server",

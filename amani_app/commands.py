@@ -18,10 +18,12 @@ from amani_app.adapters.database.engine import db
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.application.acting import Actor, NotFound
 from amani_app.application.jobs import ExpireSilence, ForgetAnswers
+from amani_app.application.outbox import DeliverEvents
 from amani_app.application.people import SHORTEST_PASSWORD
-from amani_app.application.worker import Worker
+from amani_app.application.withdrawals import REQUESTED
+from amani_app.application.worker import Job, Worker
 from amani_app.build_info import ROOT
-from amani_app.container import container
+from amani_app.container import Container, container
 from amani_app.domain.errors import DomainError
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role
@@ -127,7 +129,7 @@ def sandbox(host: str, port: int, webhook_url: str, turned: tuple[str, ...]) -> 
 
 @amani.command("worker")
 def worker() -> None:
-    """Run background jobs until SIGTERM or SIGINT; the round in hand is finished first."""
+    """Run background jobs until SIGTERM or SIGINT; what is in hand is finished first."""
     parts = container()
     stop = threading.Event()
 
@@ -136,6 +138,10 @@ def worker() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
+
+    def going() -> bool:
+        HEARTBEAT.touch()
+        return not stop.is_set()
 
     def rest() -> bool:
         HEARTBEAT.touch()
@@ -147,11 +153,22 @@ def worker() -> None:
             version=parts.build.version,
             register=DatabaseWorkerRegister(parts.engine),
             readiness=parts.readiness,
-            jobs=(
-                ExpireSilence(parts.store, parts.escrows, parts.around.now),
-                ForgetAnswers(parts.store, parts.around.now),
-            ),
+            jobs=_jobs(parts),
             log=structlog.get_logger(),
+            going=going,
         ).run(rest)
     finally:
         HEARTBEAT.unlink(missing_ok=True)
+
+
+def _jobs(parts: Container) -> list[Job]:
+    around, store, provider = parts.around, parts.store, parts.provider
+    listeners = {REQUESTED: provider.payouts.send} if provider else {}
+    jobs: list[Job] = [
+        ExpireSilence(store, parts.escrows, around.now),
+        ForgetAnswers(store, around.now),
+        DeliverEvents(around, store, listeners, kept=[REQUESTED]),
+    ]
+    if provider:
+        jobs += [provider.notices, provider.payouts, provider.checkouts]
+    return jobs

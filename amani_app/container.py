@@ -12,21 +12,38 @@ from sqlalchemy import Engine
 
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
+from amani_app.adapters.fincra.client import Credentials
+from amani_app.adapters.fincra.payments import FincraPayments
 from amani_app.adapters.identity import LocalAccounts
 from amani_app.adapters.memory.limits import MemoryLimiter
 from amani_app.application.acting import Surroundings
+from amani_app.application.checkouts import Checkouts
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases
 from amani_app.application.lifecycle import Lifecycle
+from amani_app.application.notices import Notices
+from amani_app.application.payouts import Payouts
 from amani_app.application.people import PeopleUseCases
 from amani_app.application.readiness import CheckHealth, CheckReadiness
+from amani_app.application.withdrawals import WithdrawalUseCases
 from amani_app.build_info import BuildInfo
 from amani_app.domain.escrow import FeePolicy
 from amani_app.ports.identity import Accounts, Identity
 from amani_app.ports.limits import Limiter
+from amani_app.ports.payments import Payments
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
 from amani_app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The payment provider, and what speaks to it."""
+
+    payments: Payments
+    checkouts: Checkouts
+    payouts: Payouts
+    notices: Notices
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,9 @@ class Container:
     people: PeopleUseCases
     escrows: EscrowUseCases
     deposits: DepositUseCases
+    withdrawals: WithdrawalUseCases
+    provider: Provider | None
+    """``None`` where none is configured: nobody can deposit or withdraw."""
 
 
 def utc_now() -> datetime:
@@ -66,6 +86,8 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
     around = Surroundings(utc_now, new_id)
     store = DatabaseStore(engine, utc_now)
     identity, accounts = _identity(settings, key)
+    deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
+    payments = fincra(settings)
     return Container(
         settings=settings,
         build=build,
@@ -80,7 +102,11 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         limiter=_limiter(settings),
         people=PeopleUseCases(around, store, identity, accounts),
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
-        deposits=DepositUseCases(around),
+        deposits=deposits,
+        withdrawals=withdrawals,
+        provider=(
+            build_provider(around, store, payments, deposits, withdrawals) if payments else None
+        ),
     )
 
 
@@ -103,6 +129,35 @@ def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
         return SupabaseIdentity(settings.supabase_url, secret), None
     local = LocalAccounts([key, *settings.previous_keys])
     return local, local
+
+
+def fincra(settings: Settings) -> Payments | None:
+    """The payment provider that *settings* name, if any; nothing is connected to yet."""
+    if not settings.fincra_url:
+        return None
+    return FincraPayments(
+        Credentials(
+            url=settings.fincra_url,
+            secret_key=settings.fincra_secret_key.get_secret_value(),
+            public_key=settings.fincra_public_key,
+            business_id=settings.fincra_business_id,
+            webhook_secret=settings.fincra_webhook_secret.get_secret_value(),
+        )
+    )
+
+
+def build_provider(
+    around: Surroundings,
+    store: Store,
+    payments: Payments,
+    deposits: DepositUseCases,
+    withdrawals: WithdrawalUseCases,
+) -> Provider:
+    """Wire what speaks to *payments*."""
+    checkouts = Checkouts(around, store, payments, deposits)
+    payouts = Payouts(around, store, payments, withdrawals)
+    notices = Notices(around, store, payments, checkouts, payouts)
+    return Provider(payments, checkouts, payouts, notices)
 
 
 def container(app: Flask | None = None) -> Container:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from amani_app.domain.escrow import MOST_MILESTONES, Escrow, Milestone, State, Work
 from amani_app.domain.ledger import Account, Balance
 from amani_app.domain.money import EXPONENTS, LARGEST, Money
+from amani_app.domain.payments import Deposit, DepositState, Withdrawal, WithdrawalState
 from amani_app.domain.users import Role, User
 from amani_app.ports.store import AuditLine, Line
 
@@ -98,6 +99,31 @@ class Ruling(Body):
     """The client's part in basis points; the rest goes to the freelancer."""
 
     to_client_basis_points: t.Annotated[int, Field(ge=0, le=10_000)]
+
+
+class NewDeposit(Body):
+    """Money that one wants to bring in."""
+
+    amount: Amount
+    currency: Currency
+
+
+class NewWithdrawal(Body):
+    """Money that one wants to have in a bank account."""
+
+    amount: Amount
+    currency: Currency
+    bank_code: t.Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{3,11}$")]
+    account_number: t.Annotated[str, StringConstraints(pattern=r"^[0-9]{6,20}$")]
+
+
+class Notice(BaseModel):
+    """What the payment provider notifies; ``signature`` is over the bytes of all of it."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+    event: str
+    data: dict[str, t.Any]
 
 
 class Empty(Body):
@@ -267,6 +293,80 @@ class Escrows(Answer):
 
     items: list[EscrowOut]
     next_cursor: str | None = None
+
+
+class DepositOut(Answer):
+    """Money on its way in; ``checkout_url`` is where it is paid, once the provider has opened it.
+
+    ``received`` is what came in: what is over the amount, or all of it when it is less, waits for
+    a person to look at.
+    """
+
+    id: str
+    state: DepositState
+    amount: MoneyOut
+    received: MoneyOut | None
+    checkout_url: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, deposit: Deposit) -> DepositOut:
+        """Of *deposit*."""
+        return cls(
+            id=deposit.id,
+            state=deposit.state,
+            amount=MoneyOut.of(deposit.asked),
+            received=MoneyOut.of(deposit.received) if deposit.received else None,
+            checkout_url=deposit.link or None,
+            created_at=deposit.created_at,
+        )
+
+
+class Deposits(Answer):
+    """A page of deposits; without ``next_cursor`` it is the last one."""
+
+    items: list[DepositOut]
+    next_cursor: str | None = None
+
+
+class WithdrawalOut(Answer):
+    """Money on its way out; reserved in the wallet until it is paid or failed."""
+
+    id: str
+    state: WithdrawalState
+    amount: MoneyOut
+    bank_code: str
+    account_number: str
+    account_name: str
+    failure: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, withdrawal: Withdrawal) -> WithdrawalOut:
+        """Of *withdrawal*; of the account's number the last four digits."""
+        return cls(
+            id=withdrawal.id,
+            state=withdrawal.state,
+            amount=MoneyOut.of(withdrawal.amount),
+            bank_code=withdrawal.to.bank_code,
+            account_number=withdrawal.to.masked,
+            account_name=withdrawal.to.account_name,
+            failure=withdrawal.failure or None,
+            created_at=withdrawal.created_at,
+        )
+
+
+class Withdrawals(Answer):
+    """A page of withdrawals; without ``next_cursor`` it is the last one."""
+
+    items: list[WithdrawalOut]
+    next_cursor: str | None = None
+
+
+class Received(Answer):
+    """The notice is kept, and will be worked off."""
+
+    received: t.Literal[True] = True
 
 
 class AuditLineOut(Answer):

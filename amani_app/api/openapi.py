@@ -114,6 +114,7 @@ def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
     if operation.method == "POST" and operation.transactional:
         key = {**text, "pattern": "^[!-~]{8,255}$"}
         found.append(parameter("Idempotency-Key", "header", key, operation.money))
+    found += [parameter(name, "header", text, True) for name in operation.headers]
     if operation.versioned:
         found.append(parameter("If-Match", "header", {**text, "pattern": '^"[0-9]+"$'}, True))
     if operation.paged:

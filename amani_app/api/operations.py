@@ -56,6 +56,14 @@ class Operation:
     problems: tuple[int, ...] = ()
     transactional: bool = True
     """False for what must do slow work outside the database's transaction."""
+    prepare: t.Callable[[Call], t.Any] | None = None
+    """Slow work before the transaction; what it returns is the call's ``prepared``."""
+    complete: t.Callable[[Call, t.Any], BaseModel] | None = None
+    """Slow work after the commit, which may better the answer; it must not fail."""
+    raw: bool = False
+    """The handler reads the body itself; ``body`` only describes it."""
+    headers: tuple[str, ...] = ()
+    """Further headers that a request must have."""
 
 
 @dataclass
@@ -71,6 +79,7 @@ class Call:
     cursor: str | None = None
     filters: t.Mapping[str, str] = field(default_factory=dict)
     operation: str = ""
+    prepared: t.Any = None
     unit: stores.UnitOfWork = field(default=t.cast(stores.UnitOfWork, None))
 
     def next_cursor(self, last: str | int | None) -> str | None:
@@ -102,10 +111,12 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
         raise Refused(Problem(404, "not-found"))
     parts = container()
     call = Call(parts, _actor(operation, parts), path, operation=operation.name)
-    _count(operation, call.actor)
+    if not operation.raw:
+        # Notices come from one address, all of them: one refused would be money come late.
+        _count(operation, call.actor)
     if operation.paged:
         _read_page(call, operation)
-    if operation.body is not None:
+    if operation.body is not None and not operation.raw:
         call.body = _read_body(operation.body)
     if operation.versioned:
         call.version = _read_version()
@@ -139,6 +150,9 @@ def _write(operation: Operation, handler: Handler, call: Call) -> Response:
     )
     fingerprint = hashlib.sha256(whole).hexdigest()
 
+    if operation.prepare and not (key and _was_answered(call, key, fingerprint)):
+        call.prepared = operation.prepare(call)
+
     def work(unit: stores.UnitOfWork) -> tuple[BaseModel | None, str]:
         if key:
             found = unit.idempotency.claim(call.actor.user, key, fingerprint)
@@ -152,11 +166,31 @@ def _write(operation: Operation, handler: Handler, call: Call) -> Response:
         return model, body
 
     model, body = call.parts.store.run(work)
+    if model is not None and operation.complete:
+        model, body = _complete(operation.complete, call, model, key)
     response = _json(operation, body)
     if model is None:
         response.headers["Idempotent-Replayed"] = "true"
         model = operation.answer.model_validate_json(body)
     return _tagged(response, model)
+
+
+def _was_answered(call: Call, key: str, fingerprint: str) -> bool:
+    """Whether the transaction will find the answer: then nothing need be prepared for it."""
+    claim = call.parts.store.read
+    found = claim(lambda unit: unit.idempotency.claim(call.actor.user, key, fingerprint))
+    return found is not None
+
+
+def _complete(
+    complete: t.Callable[[Call, t.Any], BaseModel], call: Call, model: BaseModel, key: str
+) -> tuple[BaseModel, str]:
+    """The bettered answer; a repeat of the request is given the same."""
+    model = complete(call, model)
+    body = model.model_dump_json()
+    if key:
+        call.parts.store.run(lambda unit: unit.idempotency.amend(call.actor.user, key, body))
+    return model, body
 
 
 def _actor(operation: Operation, parts: Container) -> Actor:
@@ -223,6 +257,8 @@ def _read_key(operation: Operation) -> str:
 
 
 def _read_page(call: Call, operation: Operation) -> None:
+    if unknown := set(request.args) - {"limit", "cursor", *operation.filters}:
+        raise _invalid_query(min(unknown), "no parameter of this list", "extra_forbidden")
     given = request.args.get("limit", str(DEFAULT_PAGE)).lstrip("0")
     cursor = request.args.get("cursor")
     if not re.fullmatch(r"[0-9]+", given):

@@ -25,12 +25,16 @@ from amani_app.domain.errors import (
     NotYourPart,
 )
 from amani_app.ports.identity import IdentityUnavailable
+from amani_app.ports.payments import PaymentRefused, ProviderUnavailable, UnknownPayee
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import KeyInUse, KeyReused, StaleVersion
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
 """Seconds a client should wait while the database is away."""
+
+PROVIDER_RETRY_AFTER = "15"
+"""Seconds a client should wait while the payment provider is away."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ STATUS: t.Mapping[type[DomainError], int] = {
     BadCredentials: 401,
     StaleVersion: 412,
     KeyReused: 422,
+    PaymentRefused: 422,
+    UnknownPayee: 422,
     LedgerError: 500,
 }
 """What a refusal of the rules is over HTTP; the nearest base counts."""
@@ -108,6 +114,7 @@ def register_problems(app: Flask) -> None:
     app.register_error_handler(Refused, lambda error: error.problem.response())
     app.register_error_handler(DomainError, _from_rules)
     app.register_error_handler(IdentityUnavailable, lambda error: UNKNOWN.response())
+    app.register_error_handler(ProviderUnavailable, _from_provider)
     for away in (DatabaseUnavailable, OperationalError, PoolTimeout):
         app.register_error_handler(away, _from_database)
 
@@ -139,6 +146,13 @@ def _from_rules(error: DomainError) -> Response:
 def _from_database(error: Exception) -> Response:
     structlog.get_logger().warning("database.unavailable", error=type(error).__name__)
     return UNAVAILABLE.response()
+
+
+def _from_provider(error: Exception) -> Response:
+    structlog.get_logger().warning("payments.unavailable", error=type(error).__name__)
+    words = "The payment provider is not reachable; nothing was done. Try again shortly."
+    headers = {"Retry-After": PROVIDER_RETRY_AFTER}
+    return Problem(503, "payments-unavailable", words, headers=headers).response()
 
 
 def _from_bug(error: Exception) -> Response:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import typing as t
 
+from flask import request
+
 from amani_app.api import models as m
 from amani_app.api.operations import Call, Handler, Operation
+from amani_app.api.problems import Problem, Refused
 from amani_app.application.acting import NotFound
 from amani_app.application.escrows import Plan
+from amani_app.container import Provider
 from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account
+from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role, User
+from amani_app.ports.payments import ForgedNotice, ProviderUnavailable
+from amani_app.ports.schema import DatabaseUnavailable
 
 ARBITERS = frozenset({Role.ARBITER})
 ADMINS = frozenset({Role.ADMIN})
@@ -217,6 +224,115 @@ def resolve_dispute(call: Call) -> m.EscrowOut:
     use_case = call.parts.escrows.resolve
     done = use_case(call.unit, call.actor, escrow, milestone, to_client, call.version)
     return m.EscrowOut.of(done)
+
+
+def _provider(call: Call) -> Provider:
+    if call.parts.provider is None:
+        raise ProviderUnavailable("no payment provider is configured")
+    return call.parts.provider
+
+
+def _open_checkout(call: Call, made: m.DepositOut) -> m.DepositOut:
+    try:
+        return m.DepositOut.of(_provider(call).checkouts.open(made.id, call.actor))
+    except (ProviderUnavailable, DatabaseUnavailable):
+        return made  # The deposit stands; the worker asks for its link.
+
+
+@operation(
+    "POST",
+    "/deposits",
+    m.DepositOut,
+    body=m.NewDeposit,
+    status=201,
+    money=True,
+    prepare=_provider,
+    complete=_open_checkout,
+)
+def create_deposit(call: Call) -> m.DepositOut:
+    """Bring money in: the answer has the link where it is paid."""
+    asked = m.read_amount(call.body.amount, call.body.currency)
+    return m.DepositOut.of(call.parts.deposits.request(call.unit, call.actor, asked))
+
+
+@operation("GET", "/deposits", m.Deposits, paged=True)
+def list_deposits(call: Call) -> m.Deposits:
+    """One's own deposits, newest first."""
+    found = call.unit.deposits.of(call.actor.user, call.cursor, call.limit + 1)
+    page = found[: call.limit]
+    last = page[-1].id if len(found) > call.limit else None
+    return m.Deposits(items=list(map(m.DepositOut.of, page)), next_cursor=call.next_cursor(last))
+
+
+@operation("GET", "/deposits/{deposit}", m.DepositOut)
+def read_deposit(call: Call) -> m.DepositOut:
+    """One of one's deposits."""
+    return m.DepositOut.of(call.parts.deposits.read(call.unit, call.actor, call.path["deposit"]))
+
+
+def _payee(call: Call) -> Destination:
+    asked: m.NewWithdrawal = call.body
+    resolve = _provider(call).payments.payee
+    name = resolve(asked.bank_code, asked.account_number, asked.currency)
+    return Destination(asked.bank_code, asked.account_number, name)
+
+
+@operation(
+    "POST",
+    "/withdrawals",
+    m.WithdrawalOut,
+    body=m.NewWithdrawal,
+    status=201,
+    money=True,
+    quota="pay-out",
+    prepare=_payee,
+)
+def create_withdrawal(call: Call) -> m.WithdrawalOut:
+    """Take money out, to a bank account that its bank knows; it is reserved at once."""
+    amount = m.read_amount(call.body.amount, call.body.currency)
+    reserve = call.parts.withdrawals.request
+    return m.WithdrawalOut.of(reserve(call.unit, call.actor, amount, call.prepared))
+
+
+@operation("GET", "/withdrawals", m.Withdrawals, paged=True)
+def list_withdrawals(call: Call) -> m.Withdrawals:
+    """One's own withdrawals, newest first."""
+    found = call.unit.withdrawals.of(call.actor.user, call.cursor, call.limit + 1)
+    page = found[: call.limit]
+    last = page[-1].id if len(found) > call.limit else None
+    items = list(map(m.WithdrawalOut.of, page))
+    return m.Withdrawals(items=items, next_cursor=call.next_cursor(last))
+
+
+@operation("GET", "/withdrawals/{withdrawal}", m.WithdrawalOut)
+def read_withdrawal(call: Call) -> m.WithdrawalOut:
+    """One of one's withdrawals."""
+    read = call.parts.withdrawals.read
+    return m.WithdrawalOut.of(read(call.unit, call.actor, call.path["withdrawal"]))
+
+
+@operation(
+    "POST",
+    "/webhooks/fincra",
+    m.Received,
+    body=m.Notice,
+    raw=True,
+    roles=None,
+    transactional=False,
+    headers=("signature",),
+    problems=(401,),
+)
+def receive_notice(call: Call) -> m.Received:
+    """Take a notice of the payment provider: a reason to ask it, never to move money."""
+    raw, signature = request.get_data(), request.headers.get("signature", "")
+    try:
+        _provider(call).notices.receive(raw, signature)
+    except ForgedNotice:
+        words = "The signature is not the provider's."
+        raise Refused(Problem(401, "forged-notice", words)) from None
+    except ValueError as error:
+        raise Refused(Problem(422, "invalid-request", str(error))) from None
+    return m.Received()
 
 
 @operation("GET", "/admin/reconciliation", m.Reconciliation, roles=ADMINS)

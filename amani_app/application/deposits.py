@@ -1,18 +1,80 @@
-"""Money that came in at the payment provider."""
+"""Money that comes in at the payment provider."""
 
 from __future__ import annotations
 
-from amani_app.application.acting import Actor, Surroundings
+from dataclasses import replace
+
+from amani_app.application.acting import Actor, NotFound, Surroundings
+from amani_app.application.queues import POLL_AFTER
+from amani_app.domain.errors import MoneyError
 from amani_app.domain.ledger import Account, AccountKind, move
 from amani_app.domain.money import Money
+from amani_app.domain.payments import Deposit, DepositState
+from amani_app.ports.payments import Collection, Outcome
 from amani_app.ports.store import UnitOfWork
 
 
 class DepositUseCases:
-    """To be called inside a unit of work."""
+    """To be called inside a unit of work; nothing here speaks to the provider."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+
+    def request(self, work: UnitOfWork, actor: Actor, asked: Money) -> Deposit:
+        """The actor wants to bring *asked* in. Raises ``MoneyError`` for less than something."""
+        if asked.minor <= 0:
+            raise MoneyError(f"{asked} cannot be deposited")
+        now = self._around.now()
+        deposit = Deposit(self._around.new_id(), actor.user, asked, now)
+        work.deposits.add(deposit, now + POLL_AFTER)
+        self._around.record(
+            work, actor, "deposit.requested", deposit.id, "", deposit.state.value, asked=str(asked)
+        )
+        return deposit
+
+    def read(self, work: UnitOfWork, actor: Actor, id: str) -> Deposit:
+        """One of the actor's own. Raises ``NotFound``."""
+        try:
+            found = work.deposits.get(id)
+        except KeyError:
+            raise NotFound(f"no deposit {id}") from None
+        if found.owner != actor.user:
+            raise NotFound(f"no deposit {id}")
+        return found
+
+    def opened(self, work: UnitOfWork, actor: Actor, id: str, link: str) -> Deposit:
+        """The provider gave *link*, or none and never will; what has gone on stays as it is."""
+        deposit = work.deposits.get(id, lock=True)
+        if deposit.state is not DepositState.OPENING:
+            return deposit
+        state = DepositState.PENDING if link else DepositState.FAILED
+        after = replace(deposit, state=state, link=link)
+        work.deposits.save(after, self._around.now() + POLL_AFTER if link else None)
+        topic = "deposit.opened" if link else "deposit.failed"
+        self._around.record(work, actor, topic, id, deposit.state.value, state.value)
+        return after
+
+    def settle(self, work: UnitOfWork, actor: Actor, found: Collection) -> None:
+        """Do as the provider's word on a checkout demands; the second time it demands nothing.
+
+        What came in for no deposit of ours, or in another currency than was asked for, goes to
+        suspense. Raises ``AlreadyBooked`` when it stands there.
+        """
+        try:
+            deposit = work.deposits.get(found.reference, lock=True)
+        except KeyError:
+            if _arrived(found):
+                self._unattributed(work, actor, found)
+            return
+        if deposit.state.booked:
+            return
+        if _arrived(found):
+            work.deposits.save(self._book(work, actor, deposit, found), None)
+        elif found.outcome is Outcome.FAILED and deposit.state is not DepositState.FAILED:
+            work.deposits.save(replace(deposit, state=DepositState.FAILED), None)
+            self._around.record(
+                work, actor, "deposit.failed", deposit.id, deposit.state.value, "failed"
+            )
 
     def collected(
         self, work: UnitOfWork, actor: Actor, owner: str, reference: str, asked: Money, got: Money
@@ -38,3 +100,26 @@ class DepositUseCases:
             work, actor, "deposit.collected", reference, str(asked), str(got), owner=owner
         )
         return credited
+
+    def _book(self, work: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection) -> Deposit:
+        got, asked = found.received, deposit.asked
+        if got.currency != asked.currency:
+            self._unattributed(work, actor, found)
+            return replace(deposit, state=DepositState.SUSPENDED)
+        credited = self.collected(work, actor, deposit.owner, deposit.id, asked, got)
+        state = DepositState.CREDITED if credited else DepositState.SUSPENDED
+        return replace(deposit, state=state, received=got)
+
+    def _unattributed(self, work: UnitOfWork, actor: Actor, found: Collection) -> None:
+        currency = found.received.currency
+        provider = Account(AccountKind.PROVIDER, currency)
+        suspense = (Account(AccountKind.SUSPENSE, currency), found.received)
+        id = self._around.new_id()
+        work.ledger.book(move(id, "unattributed", found.reference, provider, suspense))
+        self._around.record(
+            work, actor, "deposit.unattributed", found.reference, "", str(found.received)
+        )
+
+
+def _arrived(found: Collection) -> bool:
+    return found.outcome is Outcome.SUCCESSFUL and found.received.minor > 0

@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from amani_app.application.acting import NotFound
 from amani_app.application.escrows import EXPIRE_AT_ONCE, EscrowUseCases
+from amani_app.application.queues import Going, always
 from amani_app.domain.errors import IllegalTransition
 from amani_app.ports.store import Store
 
 KEEP_ANSWERS = timedelta(days=2)
 """Longer than the day for which a repeated request is promised its first answer."""
+KEEP_EVENTS = timedelta(days=30)
+"""After their delivery."""
 FORGET_EVERY = timedelta(minutes=10)
 
 
@@ -27,10 +30,10 @@ class ExpireSilence:
         self._escrows = escrows
         self._now = now
 
-    def __call__(self) -> int:
+    def __call__(self, going: Going = always) -> int:
         """A transaction for each, so that one that fails holds up no other."""
         due = self._store.read(lambda work: work.escrows.silent_since(self._now(), EXPIRE_AT_ONCE))
-        return sum(self._expire(escrow, milestone) for escrow, milestone in due)
+        return sum(self._expire(escrow, milestone) for escrow, milestone in due if going())
 
     def _expire(self, escrow: str, milestone: str) -> int:
         try:
@@ -41,7 +44,7 @@ class ExpireSilence:
 
 
 class ForgetAnswers:
-    """Drops the stored answers that nobody may still ask for."""
+    """Drops the stored answers that nobody may still ask for, and events long delivered."""
 
     name = "forget-answers"
 
@@ -50,9 +53,12 @@ class ForgetAnswers:
         self._now = now
         self._last = datetime.min.replace(tzinfo=UTC)
 
-    def __call__(self) -> int:
+    def __call__(self, going: Going = always) -> int:
         """Now and then."""
         if (now := self._now()) - self._last < FORGET_EVERY:
             return 0
         self._last = now
-        return self._store.run(lambda work: work.idempotency.forget(now - KEEP_ANSWERS))
+        return self._store.run(
+            lambda work: work.idempotency.forget(now - KEEP_ANSWERS)
+            + work.outbox.forget(now - KEEP_EVENTS)
+        )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from amani_app.application.acting import Actor, Surroundings
-from amani_app.domain.errors import MoneyError
+import typing as t
+from dataclasses import replace
+from datetime import datetime
+
+from amani_app.application.acting import Actor, NotFound, Surroundings
+from amani_app.domain.errors import AlreadySettled, MoneyError
 from amani_app.domain.ledger import Account, AccountKind, Entry, Pending
 from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination, Withdrawal, WithdrawalState
 from amani_app.ports.store import UnitOfWork
+
+REQUESTED = "withdrawal.requested"
+"""The event that makes the worker send it."""
 
 
 class WithdrawalUseCases:
@@ -15,32 +23,92 @@ class WithdrawalUseCases:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
 
-    def request(self, work: UnitOfWork, actor: Actor, amount: Money) -> str:
-        """Reserve *amount* of the actor's wallet and ask for the pay-out; the withdrawal's id.
+    def request(self, work: UnitOfWork, actor: Actor, amount: Money, to: Destination) -> Withdrawal:
+        """Reserve *amount* of the actor's wallet and ask for the pay-out.
 
         Raises ``InsufficientFunds``, and ``MoneyError`` for less than something.
         """
         if amount.minor <= 0:
             raise MoneyError(f"{amount} cannot be withdrawn")
-        id = self._around.new_id()
+        made = Withdrawal(self._around.new_id(), actor.user, amount, to, self._around.now())
         wallet = Account(AccountKind.WALLET, amount.currency, actor.user)
-        work.ledger.reserve(Pending(id, "withdraw", id, wallet, amount))
-        self._around.record(
-            work, actor, "withdrawal.requested", id, "", "pending", amount=str(amount)
-        )
-        return id
+        work.ledger.reserve(Pending(made.id, "withdraw", made.id, wallet, amount))
+        work.withdrawals.add(made)
+        self._record(work, actor, made, None, amount=str(amount))
+        return made
 
-    def settle(self, work: UnitOfWork, actor: Actor, id: str, paid: bool) -> None:
+    def read(self, work: UnitOfWork, actor: Actor, id: str) -> Withdrawal:
+        """One of the actor's own. Raises ``NotFound``."""
+        try:
+            found = work.withdrawals.get(id)
+        except KeyError:
+            raise NotFound(f"no withdrawal {id}") from None
+        if found.owner != actor.user:
+            raise NotFound(f"no withdrawal {id}")
+        return found
+
+    def take(self, work: UnitOfWork, actor: Actor, id: str, until: datetime) -> Withdrawal | None:
+        """It is about to be sent; ``None`` when it was taken before.
+
+        From now on the provider may have heard of it, and at *until* another worker looks.
+        """
+        found = work.withdrawals.get(id, lock=True)
+        if found.state is not WithdrawalState.REQUESTED:
+            return None
+        # Whoever finds it so after a kill cannot know whether it was sent.
+        after = replace(found, state=WithdrawalState.SENDING, doubted_at=self._around.now())
+        work.withdrawals.save(after, until)
+        self._record(work, actor, after, found)
+        return after
+
+    def put_off(
+        self, work: UnitOfWork, id: str, due: datetime, doubted: datetime | None = None
+    ) -> None:
+        """Nothing definite is known: look again when it is *due*."""
+        found = work.withdrawals.get(id, lock=True)
+        if not found.state.final:
+            work.withdrawals.save(replace(found, doubted_at=doubted or found.doubted_at), due)
+
+    def accepted(self, work: UnitOfWork, actor: Actor, id: str, due: datetime) -> None:
+        """The provider has taken it on: ask for its last word when it is *due*."""
+        found = work.withdrawals.get(id, lock=True)
+        if found.state.final:
+            return
+        after = replace(found, state=WithdrawalState.PROCESSING)
+        work.withdrawals.save(after, due)
+        if found.state is not after.state:
+            self._record(work, actor, after, found)
+
+    def settle(
+        self, work: UnitOfWork, actor: Actor, id: str, paid: bool, failure: str = ""
+    ) -> None:
         """The provider's word is final: book the pay-out, or give the reservation back.
 
         Raises ``AlreadySettled`` the second time, and ``KeyError`` for an unknown id.
         """
-        pending = work.ledger.pending(id)
+        found = work.withdrawals.get(id, lock=True)
+        if found.state.final:
+            raise AlreadySettled(f"the withdrawal {id} was {found.state.value} before")
         if paid:
+            pending = work.ledger.pending(id)
             provider = Account(AccountKind.PROVIDER, pending.amount.currency)
             out = pending.post(self._around.new_id(), [Entry(provider, pending.amount)])
             work.ledger.book(out)
+            after = replace(found, state=WithdrawalState.PAID)
         else:
             work.ledger.void(self._around.new_id(), id)
-        after = "paid" if paid else "failed"
-        self._around.record(work, actor, f"withdrawal.{after}", id, "pending", after)
+            after = replace(found, state=WithdrawalState.FAILED, failure=failure[:200])
+        work.withdrawals.save(after, None)
+        self._record(work, actor, after, found)
+
+    def _record(
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        after: Withdrawal,
+        before: Withdrawal | None,
+        **payload: t.Any,
+    ) -> None:
+        topic = f"withdrawal.{after.state.value}"
+        was = before.state.value if before else ""
+        self._around.record(work, actor, topic, after.id, was, after.state.value, **payload)

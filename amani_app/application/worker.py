@@ -6,6 +6,7 @@ import typing as t
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from amani_app.application.queues import Going, always
 from amani_app.application.readiness import CheckReadiness
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.workers import WorkerRegister
@@ -29,8 +30,8 @@ class Job(t.Protocol):
 
     name: str
 
-    def __call__(self) -> int:
-        """Do what is due; how many things were done."""
+    def __call__(self, going: Going) -> int:
+        """Do what is due while *going*; how many things were done."""
 
 
 @dataclass
@@ -44,12 +45,13 @@ class Worker:
     jobs: t.Sequence[Job]
     log: Log
     now: t.Callable[[], datetime] = lambda: datetime.now(UTC)
+    going: Going = always
     _beaten: datetime = datetime.min.replace(tzinfo=UTC)
 
     def run(self, rest: t.Callable[[], bool]) -> None:
         """Do a round, then *rest*, until that returns true.
 
-        A round in hand is finished first. A database that is away or behind is waited for.
+        What is in hand is finished first. A database that is away or behind is waited for.
         """
         self.log.info("worker.started", worker=self.name)
         while True:
@@ -71,10 +73,20 @@ class Worker:
         try:
             self._beat()
             for job in self.jobs:
-                if done := job():
-                    self.log.info("worker.job", job=job.name, done=done)
+                self._do(job)
         except DatabaseUnavailable:
             self.log.warning("worker.waiting", reason="the database is not reachable")
+
+    def _do(self, job: Job) -> None:
+        try:
+            if done := job(self.going):
+                self.log.info("worker.job", job=job.name, done=done)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # What a job stumbled over is leased, and comes again later: it must not hold up the
+            # other jobs, nor the rest of its own.
+            self.log.warning("worker.job_failed", job=job.name, exc_info=error)
 
     def _beat(self) -> None:
         if (now := self.now()) - self._beaten >= BEAT_EVERY:

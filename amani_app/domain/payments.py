@@ -55,9 +55,14 @@ class Destination:
     account_number: str
     account_name: str
 
+    @property
+    def masked(self) -> str:
+        """The account's number, of which only the last four digits are shown."""
+        return self.account_number[-4:].rjust(len(self.account_number), "*")
+
     def __repr__(self) -> str:
         # Account numbers stay out of logs and traces.
-        return f"Destination({self.bank_code}, ...{self.account_number[-4:]})"
+        return f"Destination({self.bank_code}, {self.masked})"
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,6 @@ class Withdrawal:
     to: Destination
     created_at: datetime
     state: WithdrawalState = WithdrawalState.REQUESTED
-    attempts: int = 0
     doubted_at: datetime | None = None
     """When it was last sent without a definite answer."""
     failure: str = ""

@@ -7,6 +7,7 @@ takes a reference once: that, and asking before anything is repeated, makes a pa
 from __future__ import annotations
 
 import enum
+import hashlib
 import typing as t
 from dataclasses import dataclass
 
@@ -84,6 +85,12 @@ class Notice:
     event: str
     reference: str
     status: str
+
+    def fingerprint(self, raw: bytes) -> str:
+        """The same for each copy of it, however it is spaced or ordered inside: it has no id."""
+        said = (self.kind.value, self.event, self.reference, self.status)
+        words = "\n".join(said).encode() if self.reference else raw
+        return hashlib.sha256(words).hexdigest()
 
 
 class Payments(t.Protocol):

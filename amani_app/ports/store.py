@@ -15,7 +15,9 @@ from amani_app.domain.errors import DomainError
 from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account, Balance, Pending, Transaction
 from amani_app.domain.money import Money
+from amani_app.domain.payments import Deposit, Withdrawal
 from amani_app.domain.users import User
+from amani_app.ports.payments import Notice
 
 T = t.TypeVar("T")
 
@@ -189,8 +191,87 @@ class Idempotency(t.Protocol):
     def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
         """Keep the answer to a claimed key."""
 
+    def amend(self, caller: str, key: str, body: str) -> None:
+        """Keep *body* instead: what happened after the commit bettered the answer."""
+
     def forget(self, before: datetime) -> int:
         """Drop the answers older than *before*; how many."""
+
+
+class Deposits(t.Protocol):
+    """Money that people bring in. One with a due time waits for a worker to look at it."""
+
+    def add(self, deposit: Deposit, due: datetime | None) -> None:
+        """Keep a new one."""
+
+    def get(self, id: str, lock: bool = False) -> Deposit:
+        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+
+    def save(self, deposit: Deposit, due: datetime | None) -> None:
+        """Keep its change, and when to look at it again, if ever."""
+
+    def of(self, owner: str, before: str | None, limit: int) -> list[Deposit]:
+        """Those of *owner*, newest first, with ids below *before*."""
+
+    def claim(self, now: datetime, until: datetime) -> tuple[Deposit, int] | None:
+        """One that is due, and how often it was claimed; no other worker has it before *until*."""
+
+    def waiting(self) -> list[Deposit]:
+        """Those that a payer has the link of."""
+
+
+class Withdrawals(t.Protocol):
+    """Money that people take out. One with a due time waits for a worker to look at it."""
+
+    def add(self, withdrawal: Withdrawal) -> None:
+        """Keep a new one, whose reservation stands in the ledger under the same id."""
+
+    def get(self, id: str, lock: bool = False) -> Withdrawal:
+        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+
+    def save(self, withdrawal: Withdrawal, due: datetime | None) -> None:
+        """Keep its change, and when to look at it again, if ever."""
+
+    def of(self, owner: str, before: str | None, limit: int) -> list[Withdrawal]:
+        """Those of *owner*, newest first, with ids below *before*."""
+
+    def claim(self, now: datetime, until: datetime) -> tuple[Withdrawal, int] | None:
+        """One that is due, and how often it was claimed; no other worker has it before *until*."""
+
+    def waiting(self) -> list[Withdrawal]:
+        """Those that the provider may have heard of and has not ended."""
+
+
+class Inbox(t.Protocol):
+    """The provider's notices, each kept once and worked off by the worker."""
+
+    def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
+        """Keep *notice*; false for one that is there. One that was given up is due again."""
+
+    def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
+        """One that is due with its id, and how often it was claimed; nobody else's till *until*."""
+
+    def finish(self, id: str, outcome: str) -> None:
+        """It was worked off; *outcome* is ``done``, ``ignored`` or ``given-up``."""
+
+    def put_off(self, id: str, due: datetime) -> None:
+        """Look at it again when it is *due*."""
+
+
+class Outbox(t.Protocol):
+    """The events of committed units of work, on their way to who listens."""
+
+    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
+        """The oldest undelivered one of *topics*; no other worker has it before *until*."""
+
+    def delivered(self, id: str, at: datetime) -> None:
+        """It has reached who listens."""
+
+    def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
+        """Count those of all other topics as delivered, *limit* at most; how many they were."""
+
+    def forget(self, before: datetime) -> int:
+        """Drop those delivered before *before*; how many."""
 
 
 class UnitOfWork(t.Protocol):
@@ -203,6 +284,22 @@ class UnitOfWork(t.Protocol):
     @property
     def escrows(self) -> Escrows:
         """The agreements."""
+
+    @property
+    def deposits(self) -> Deposits:
+        """Money on its way in."""
+
+    @property
+    def withdrawals(self) -> Withdrawals:
+        """Money on its way out."""
+
+    @property
+    def inbox(self) -> Inbox:
+        """The provider's notices."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Events on their way."""
 
     @property
     def users(self) -> Users:

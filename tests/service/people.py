@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 import pytest
 from flask import Flask
@@ -10,9 +11,12 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from amani_app.application.acting import Actor
-from amani_app.container import Container
+from amani_app.container import Container, build_provider
 from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role
+from amani_app.ports.payments import Payments
+from amani_app.ports.store import UnitOfWork
 
 PASSWORD = "correct horse battery"
 API = "/api/v1"
@@ -64,6 +68,14 @@ class World:
         self.parts: Container = app.extensions["amani"]
         self._deposits = 0
 
+    def connect(self, payments: Payments) -> None:
+        """Let *payments* be the payment provider."""
+        parts = self.parts
+        provider = build_provider(
+            parts.around, parts.store, payments, parts.deposits, parts.withdrawals
+        )
+        self.parts = self.app.extensions["amani"] = replace(parts, provider=provider)
+
     def person(self, name: str, role: Role = Role.MEMBER) -> Person:
         email = f"{name}@example.org"
         self.parts.people.sign_up(Actor("test"), email, name, PASSWORD, role)
@@ -79,6 +91,18 @@ class World:
                 work, Actor("test"), person.id, f"d{self._deposits}", money, money
             )
         )
+
+    def payments_of(self, person: Person) -> dict[str, str]:
+        """A deposit and a withdrawal of *person*, both under way."""
+        self.deposit(person, 100)
+        actor, to = Actor(person.id), Destination("044", "0123456789", "A shop")
+
+        def work(unit: UnitOfWork) -> dict[str, str]:
+            deposit = self.parts.deposits.request(unit, actor, Money(100, "NGN"))
+            withdrawal = self.parts.withdrawals.request(unit, actor, Money(100, "NGN"), to)
+            return {"deposit": deposit.id, "withdrawal": withdrawal.id}
+
+        return self.parts.store.run(work)
 
     def available(self, person: Person) -> int:
         items = person.get("/wallets").json["items"]

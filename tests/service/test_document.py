@@ -14,6 +14,7 @@ from schemathesis import GenerationMode
 from sqlalchemy import Engine
 
 from amani_app import create_app
+from amani_app.adapters.memory.payments import MemoryPayments
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY
@@ -31,7 +32,9 @@ def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[
     app = create_app(
         Settings(database_url=url, secret_key=SECRET_KEY, log_level="ERROR", **UNLIMITED)
     )
-    yield World(app)
+    world = World(app)
+    world.connect(MemoryPayments())
+    yield world
     app.extensions["amani"].engine.dispose()
 
 
@@ -56,6 +59,7 @@ class Scene:
         self.ids = {
             "escrow": made.json["id"],
             "milestone": first,
+            **world.payments_of(client),
             "wallet": client.get("/wallets").json["items"][0]["id"],
             "dispute": f"{made.json['id']}.{second}",
         }

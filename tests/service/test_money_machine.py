@@ -22,10 +22,12 @@ from amani_app.domain.errors import DomainError
 from amani_app.domain.escrow import Escrow, FeePolicy
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role, User
 from amani_app.ports.store import Store, UnitOfWork
 
 IDS = itertools.count(1)
+BANK = Destination("044", "0123456789", "Ada Obi")
 PEOPLE = 3
 people = st.integers(0, PEOPLE - 1)
 small = st.integers(0, 20_000)
@@ -111,9 +113,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=people, minor=small)
     def withdraw(self, who: int, minor: int) -> None:
-        id = self._try(lambda work: self.withdrawals.request(work, self._actor(who), ngn(minor)))
-        if id:
-            self.asked.append(id)
+        ask = self.withdrawals.request
+        made = self._try(lambda work: ask(work, self._actor(who), ngn(minor), BANK))
+        if made:
+            self.asked.append(made.id)
 
     @rule(pick=pick, paid=st.booleans())
     def settle(self, pick: int, paid: bool) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from amani_app.adapters.database.queues import insert_for
 from amani_app.adapters.database.tables import accounts, entries, transfers
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
 from amani_app.domain.ledger import Account, AccountKind, Balance, Pending, Transaction
@@ -25,7 +26,7 @@ class DatabaseLedger:
     def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
         self._run = connection.execute
         self._scalar = connection.scalar
-        self._insert = _upsert(connection.dialect.name)
+        self._insert = insert_for(connection)
         self._now = now
 
     def book(self, transaction: Transaction) -> None:
@@ -190,17 +191,6 @@ class DatabaseLedger:
             raise
 
 
-def _upsert(dialect: str) -> t.Any:
-    # Only the dialect in use is imported: each is a twentieth of the boot.
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert
-
-
 _CHECKS = (
     """SELECT currency || ': the entries sum to ' || sum(amount) AS what
        FROM entries GROUP BY currency HAVING sum(amount) <> 0""",
@@ -225,4 +215,15 @@ _CHECKS = (
        WHERE coalesce(a.posted, 0) <> CASE
            WHEN m.state IN ('funded', 'submitted', 'changes-requested', 'disputed')
            THEN m.amount ELSE 0 END""",
+    """SELECT 'withdrawal ' || w.id || ' is ' || w.state || ', its reservation is '
+              || coalesce(s.kind, 'open') AS what
+       FROM withdrawals w LEFT JOIN transfers s ON s.pending_id = w.id
+       WHERE coalesce(s.kind, 'open') <> CASE w.state
+           WHEN 'paid' THEN 'post' WHEN 'failed' THEN 'void' ELSE 'open' END""",
+    """SELECT 'deposit ' || d.id || ' is ' || d.state || ', and has '
+              || count(t.id) || ' transfers' AS what
+       FROM deposits d LEFT JOIN transfers t
+            ON t.reference = d.id AND t.reason IN ('deposit', 'unattributed')
+       GROUP BY d.id, d.state
+       HAVING count(t.id) <> CASE WHEN d.state IN ('credited', 'suspended') THEN 1 ELSE 0 END""",
 )

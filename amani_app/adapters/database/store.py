@@ -15,6 +15,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from amani_app.adapters.database.escrows import DatabaseEscrows
 from amani_app.adapters.database.ledger import DatabaseLedger
+from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithdrawals
+from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
 from amani_app.domain.users import Role, User
 from amani_app.ports.schema import DatabaseUnavailable
@@ -95,6 +97,12 @@ class DatabaseIdempotency:
             )
         )
 
+    def amend(self, caller: str, key: str, body: str) -> None:
+        """By primary key."""
+        c = idempotency_keys.c
+        mine = update(idempotency_keys).where(c.caller == caller, c.key == key)
+        self._connection.execute(mine.values(body=body))
+
     def forget(self, before: datetime) -> int:
         """Along the index of the times."""
         old = idempotency_keys.c.created_at < before
@@ -108,6 +116,10 @@ class DatabaseUnitOfWork:
         self._connection = connection
         self.ledger = DatabaseLedger(connection, now)
         self.escrows = DatabaseEscrows(connection)
+        self.deposits = DatabaseDeposits(connection)
+        self.withdrawals = DatabaseWithdrawals(connection)
+        self.inbox = DatabaseInbox(connection)
+        self.outbox = DatabaseOutbox(connection)
         self.users = DatabaseUsers(connection)
         self.idempotency = DatabaseIdempotency(connection)
 

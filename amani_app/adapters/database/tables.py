@@ -22,6 +22,7 @@ from amani_app.adapters.database.columns import UtcDateTime
 from amani_app.adapters.database.engine import db
 from amani_app.domain.escrow import Party, State, Work
 from amani_app.domain.ledger import AccountKind
+from amani_app.domain.payments import DepositState, WithdrawalState
 from amani_app.domain.users import Role
 
 ID = String(64)
@@ -33,6 +34,14 @@ def one_of(column: str, kinds: t.Iterable[t.Any]) -> CheckConstraint:
     """A constraint that *column* holds one of the enumeration's values."""
     values = ", ".join(f"'{kind.value}'" for kind in kinds)
     return CheckConstraint(f"{column} IN ({values})", name=column)
+
+
+def queue() -> tuple[Column[t.Any], ...]:
+    """Of rows that workers claim: when one is due, if ever, and how often it was claimed."""
+    return (
+        Column("attempts", Integer(), nullable=False, server_default="0"),
+        Column("due_at", UtcDateTime()),
+    )
 
 
 worker_heartbeats = Table(
@@ -164,6 +173,66 @@ milestones = Table(
     Index("ix_milestones_state_expires_at", "state", "expires_at"),
 )
 
+deposits = Table(
+    "deposits",
+    db.metadata,
+    Column("id", ID, primary_key=True),
+    Column("owner_id", ID, ForeignKey("users.id"), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("asked", BigInteger(), nullable=False),
+    Column("received", BigInteger()),
+    Column("state", String(16), nullable=False),
+    Column("link", Text(), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    *queue(),
+    one_of("state", DepositState),
+    CheckConstraint("asked > 0", name="asked"),
+    CheckConstraint(
+        "state <> 'credited' OR (received IS NOT NULL AND received >= asked)", name="received"
+    ),
+    Index("ix_deposits_owner_id_id", "owner_id", "id"),
+    Index("ix_deposits_due_at_id", "due_at", "id"),
+)
+
+withdrawals = Table(
+    "withdrawals",
+    db.metadata,
+    # Also the id of the pending transfer that reserves the amount.
+    Column("id", ID, ForeignKey("transfers.id"), primary_key=True),
+    Column("owner_id", ID, ForeignKey("users.id"), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("amount", BigInteger(), nullable=False),
+    Column("bank_code", String(16), nullable=False),
+    Column("account_number", String(32), nullable=False),
+    Column("account_name", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("doubted_at", UtcDateTime()),
+    Column("failure", String(200), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    *queue(),
+    one_of("state", WithdrawalState),
+    CheckConstraint("amount > 0", name="amount"),
+    Index("ix_withdrawals_owner_id_id", "owner_id", "id"),
+    Index("ix_withdrawals_due_at_id", "due_at", "id"),
+)
+
+inbox = Table(
+    "inbox",
+    db.metadata,
+    # Of what the notice says: the provider numbers none.
+    Column("id", ID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("body", Text(), nullable=False),
+    Column("received_at", UtcDateTime(), nullable=False),
+    Column("outcome", String(16)),
+    *queue(),
+    CheckConstraint("(outcome IS NULL) = (due_at IS NOT NULL)", name="due"),
+    Index("ix_inbox_due_at_id", "due_at", "id"),
+)
+
 outbox = Table(
     "outbox",
     db.metadata,
@@ -173,7 +242,7 @@ outbox = Table(
     Column("payload", Text(), nullable=False),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("delivered_at", UtcDateTime()),
-    Column("attempts", Integer(), nullable=False, server_default="0"),
+    *queue(),
     Index("ix_outbox_delivered_at_id", "delivered_at", "id"),
 )
 

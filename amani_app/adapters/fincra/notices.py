@@ -21,6 +21,7 @@ KINDS: t.Mapping[str, NoticeKind] = {
 }
 REFERENCES = ("customerReference", "merchantReference", "reference", "chargeReference")
 """Where ours may stand, the surest first."""
+WORD = re.compile(r"[A-Za-z0-9._-]{1,32}")
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -38,7 +39,7 @@ def read(secret: str, raw: bytes, signature: str) -> Notice:
     except (ValueError, RecursionError):
         raise ValueError("the notice is no JSON") from None
     match body:
-        case {"event": str(event), "data": dict(data)} if 0 < len(event) <= 64:
+        case {"event": str(event), "data": dict(data)} if WORD.fullmatch(event):
             return _notice(event, data)
     raise ValueError("a notice has an event and its data")
 
@@ -49,4 +50,5 @@ def _notice(event: str, data: t.Mapping[str, t.Any]) -> Notice:
     reference = next((name for name in named if REFERENCE.fullmatch(name)), "")
     if kind is not NoticeKind.OTHER and not reference:
         raise ValueError(f"a notice of {event} names what it is about")
-    return Notice(kind, event, reference, str(data.get("status", ""))[:32])
+    status = str(data.get("status", ""))
+    return Notice(kind, event, reference, status if WORD.fullmatch(status) else "")

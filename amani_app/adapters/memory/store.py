@@ -8,11 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
+from amani_app.adapters.memory.queues import MemoryInbox, MemoryOutbox, Shelf, Ticket
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
 from amani_app.domain.escrow import Escrow, Party, State, Work
 from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, Transaction
 from amani_app.domain.money import Money, total
+from amani_app.domain.payments import Deposit, Withdrawal
 from amani_app.domain.users import User
+from amani_app.ports.payments import Notice
 from amani_app.ports.store import (
     AlreadyBooked,
     Answer,
@@ -36,6 +39,13 @@ class Contents:
     pendings: dict[str, Pending] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     escrows: dict[str, Escrow] = field(default_factory=dict)
+    deposits: Shelf[Deposit] = field(default_factory=Shelf)
+    withdrawals: Shelf[Withdrawal] = field(default_factory=Shelf)
+    notices: dict[str, Notice] = field(default_factory=dict)
+    tickets: dict[str, Ticket] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
+    leases: dict[str, datetime] = field(default_factory=dict)
+    delivered: dict[str, datetime] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
     answers: dict[tuple[str, str], tuple[str, Answer, datetime]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -244,6 +254,11 @@ class MemoryIdempotency:
         """By caller and key."""
         self._state.answers[(caller, key)] = (fingerprint, answer, at)
 
+    def amend(self, caller: str, key: str, body: str) -> None:
+        """By caller and key."""
+        fingerprint, answer, at = self._state.answers[(caller, key)]
+        self._state.answers[(caller, key)] = (fingerprint, replace(answer, body=body), at)
+
     def forget(self, before: datetime) -> int:
         """All of them looked at."""
         old = [key for key, (_, _, at) in self._state.answers.items() if at < before]
@@ -259,6 +274,10 @@ class MemoryUnitOfWork:
         self._state = state
         self.ledger = MemoryLedger(state, now)
         self.escrows = MemoryEscrows(state)
+        self.deposits = state.deposits
+        self.withdrawals = state.withdrawals
+        self.inbox = MemoryInbox(state.notices, state.tickets, state.outcomes)
+        self.outbox = MemoryOutbox(state.events, state.leases, state.delivered)
         self.users = MemoryUsers(state)
         self.idempotency = MemoryIdempotency(state)
 

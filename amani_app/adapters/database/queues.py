@@ -1,0 +1,127 @@
+"""Rows that workers claim, and the two queues: notices that came in, events that go out."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, or_, select, update
+
+from amani_app.adapters.database.tables import inbox, outbox
+from amani_app.ports.payments import Notice, NoticeKind
+from amani_app.ports.store import Event
+
+
+def claim_row(
+    connection: Connection, table: Table, until: datetime, *due: ColumnElement[bool]
+) -> Row[t.Any] | None:
+    """The first row of *table* that is *due*, claimed *until* then; rows being claimed are passed.
+
+    The due time is the lease: a worker that dies gives its row back when the time has come.
+    """
+    first = select(table.c.id).where(*due).order_by(table.c.due_at, table.c.id).limit(1)
+    chosen = first.with_for_update(skip_locked=True).scalar_subquery()
+    return connection.execute(
+        update(table)
+        .where(table.c.id == chosen)
+        .values(due_at=until, attempts=table.c.attempts + 1)
+        .returning(*table.c)
+    ).first()
+
+
+class DatabaseInbox:
+    """See ``ports.store.Inbox``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._run = connection.execute
+
+    def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
+        """The primary key decides; a notice has no id, so it is made of what it says."""
+        id = notice.fingerprint(raw)
+        known = self._run(select(inbox.c.outcome).where(inbox.c.id == id)).first()
+        if known is not None:
+            again = (inbox.c.id == id) & (inbox.c.outcome == "given-up")
+            self._run(update(inbox).where(again).values(outcome=None, due_at=at, attempts=0))
+            return False
+        row = {
+            "id": id,
+            "kind": notice.kind.value,
+            "event": notice.event,
+            "reference": notice.reference,
+            "status": notice.status,
+            # JSON holds no bare NUL, and what is no UTF-8 was no JSON.
+            "body": raw.decode("utf-8", "backslashreplace"),
+            "received_at": at,
+            "due_at": at,
+        }
+        upsert = insert_for(self._connection)
+        done = self._run(upsert(inbox).values(row).on_conflict_do_nothing())
+        return bool(done.rowcount)
+
+    def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
+        """Along the index of the due times."""
+        row = claim_row(self._connection, inbox, until, inbox.c.due_at <= now)
+        if row is None:
+            return None
+        notice = Notice(NoticeKind(row.kind), row.event, row.reference, row.status)
+        return row.id, notice, row.attempts
+
+    def finish(self, id: str, outcome: str) -> None:
+        """Never due again."""
+        self._run(update(inbox).where(inbox.c.id == id).values(outcome=outcome, due_at=None))
+
+    def put_off(self, id: str, due: datetime) -> None:
+        """Later."""
+        self._run(update(inbox).where(inbox.c.id == id).values(due_at=due))
+
+
+class DatabaseOutbox:
+    """See ``ports.store.Outbox``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._run = connection.execute
+
+    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
+        """Events are due from the start: one is written without a due time."""
+        c = outbox.c
+        due = or_(c.due_at.is_(None), c.due_at <= now)
+        wanted = c.delivered_at.is_(None)
+        row = claim_row(self._connection, outbox, until, wanted, c.topic.in_(topics), due)
+        if row is None:
+            return None
+        return Event(row.id, row.topic, row.subject, json.loads(row.payload), row.created_at)
+
+    def delivered(self, id: str, at: datetime) -> None:
+        """Never due again."""
+        self._run(update(outbox).where(outbox.c.id == id).values(delivered_at=at))
+
+    def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
+        """One statement along the index of what is undelivered."""
+        c = outbox.c
+        others = (
+            select(c.id)
+            .where(c.delivered_at.is_(None), c.topic.not_in(topics))
+            .order_by(c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return self._run(update(outbox).where(c.id.in_(others)).values(delivered_at=at)).rowcount
+
+    def forget(self, before: datetime) -> int:
+        """Along the same index."""
+        return self._run(delete(outbox).where(outbox.c.delivered_at < before)).rowcount
+
+
+def insert_for(connection: Connection) -> t.Any:
+    """The ``insert`` of the dialect in use, which knows ON CONFLICT."""
+    # Only the dialect in use is imported: each is a twentieth of the boot.
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert

@@ -1,0 +1,156 @@
+"""Deposits, withdrawals, and the queues of notices and events, in memory."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from amani_app.domain.payments import Deposit, DepositState, Withdrawal
+from amani_app.ports.payments import Notice
+from amani_app.ports.store import Event
+
+Item = t.TypeVar("Item", Deposit, Withdrawal)
+ALWAYS = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """When something is due, if ever, and how often it was claimed."""
+
+    due: datetime | None
+    attempts: int = 0
+
+
+@dataclass
+class Shelf(t.Generic[Item]):
+    """Items by id, each with its ticket."""
+
+    items: dict[str, Item] = field(default_factory=dict)
+    tickets: dict[str, Ticket] = field(default_factory=dict)
+
+    def copy(self) -> Shelf[Item]:
+        """A snapshot."""
+        return Shelf(self.items.copy(), self.tickets.copy())
+
+    def add(self, item: Item, due: datetime | None = None) -> None:
+        """By id."""
+        self.items[item.id] = item
+        self.tickets[item.id] = Ticket(due)
+
+    def get(self, id: str, lock: bool = False) -> Item:
+        """Locked by the one writer's lock."""
+        return self.items[id]
+
+    def save(self, item: Item, due: datetime | None) -> None:
+        """By id."""
+        self.items[item.id] = item
+        self.tickets[item.id] = replace(self.tickets[item.id], due=due)
+
+    def of(self, owner: str, before: str | None, limit: int) -> list[Item]:
+        """By id, which grows with time."""
+        mine = (x for x in self.items.values() if x.owner == owner)
+        found = (x for x in mine if before is None or x.id < before)
+        return sorted(found, key=lambda x: x.id, reverse=True)[:limit]
+
+    def claim(self, now: datetime, until: datetime) -> tuple[Item, int] | None:
+        """The one that has been due for longest."""
+        id = claim_ticket(self.tickets, now, until)
+        return (self.items[id], self.tickets[id].attempts) if id else None
+
+    def waiting(self) -> list[Item]:
+        """All that are looked at again; of deposits those that a payer has the link of."""
+        return [
+            item
+            for id, item in self.items.items()
+            if self.tickets[id].due is not None and item.state is not DepositState.OPENING
+        ]
+
+
+class MemoryInbox:
+    """See ``ports.store.Inbox``."""
+
+    def __init__(
+        self,
+        notices: dict[str, Notice],
+        tickets: dict[str, Ticket],
+        outcomes: dict[str, str],
+    ) -> None:
+        self._notices = notices
+        self._tickets = tickets
+        self._outcomes = outcomes
+
+    def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
+        """By what it says."""
+        id = notice.fingerprint(raw)
+        known = id in self._notices
+        if not known or self._outcomes.get(id) == "given-up":
+            self._notices[id], self._tickets[id] = notice, Ticket(at)
+            self._outcomes.pop(id, None)
+        return not known
+
+    def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
+        """The one that has been due for longest."""
+        id = claim_ticket(self._tickets, now, until)
+        return (id, self._notices[id], self._tickets[id].attempts) if id else None
+
+    def finish(self, id: str, outcome: str) -> None:
+        """Never due again."""
+        self._outcomes[id] = outcome
+        self._tickets[id] = replace(self._tickets[id], due=None)
+
+    def put_off(self, id: str, due: datetime) -> None:
+        """Later."""
+        self._tickets[id] = replace(self._tickets[id], due=due)
+
+
+class MemoryOutbox:
+    """See ``ports.store.Outbox``."""
+
+    def __init__(
+        self, events: list[Event], leases: dict[str, datetime], delivered: dict[str, datetime]
+    ) -> None:
+        self._events = events
+        self._leases = leases
+        self._delivered = delivered
+
+    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
+        """The first in the list."""
+        for event in self._events:
+            due = self._leases.get(event.id, ALWAYS)
+            if event.id not in self._delivered and event.topic in topics and due <= now:
+                self._leases[event.id] = until
+                return event
+        return None
+
+    def delivered(self, id: str, at: datetime) -> None:
+        """Never due again."""
+        self._delivered[id] = at
+
+    def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
+        """From the front of the list."""
+        others = [
+            event.id
+            for event in self._events
+            if event.id not in self._delivered and event.topic not in topics
+        ][:limit]
+        self._delivered.update(dict.fromkeys(others, at))
+        return len(others)
+
+    def forget(self, before: datetime) -> int:
+        """All of them looked at."""
+        old = {id for id, at in self._delivered.items() if at < before}
+        self._events[:] = [event for event in self._events if event.id not in old]
+        for id in old:
+            del self._delivered[id]
+        return len(old)
+
+
+def claim_ticket(tickets: dict[str, Ticket], now: datetime, until: datetime) -> str | None:
+    """The id of the ticket that has been due for longest, claimed *until* then."""
+    due = [(ticket.due, id) for id, ticket in tickets.items() if ticket.due and ticket.due <= now]
+    if not due:
+        return None
+    id = min(due)[1]
+    tickets[id] = Ticket(until, tickets[id].attempts + 1)
+    return id

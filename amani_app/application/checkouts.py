@@ -1,0 +1,93 @@
+"""Deposits at the provider: opening checkouts, and asking what became of them."""
+
+from __future__ import annotations
+
+
+from amani_app.application.acting import CLOCK, Actor, Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.application.queues import LEASE, Going, always, drain, wait
+from amani_app.domain.payments import Deposit, DepositState
+from amani_app.ports.payments import Outcome, PaymentRefused, Payments, ProviderUnavailable
+from amani_app.ports.store import AlreadyBooked, Store, UnitOfWork
+
+
+class Checkouts:
+    """Every call to the provider is outside the units of work; also a job of the worker."""
+
+    name = "check-deposits"
+
+    def __init__(
+        self,
+        around: Surroundings,
+        store: Store,
+        payments: Payments,
+        deposits: DepositUseCases,
+    ) -> None:
+        self._around = around
+        self._store = store
+        self._payments = payments
+        self._deposits = deposits
+
+    def open(self, id: str, actor: Actor = CLOCK, tried: bool = False) -> Deposit:
+        """Ask the provider for the link of a deposit, and keep it.
+
+        A link is good for a payer who has it: a checkout whose link was lost with its answer can
+        be paid by nobody, and its deposit fails. Raises ``ProviderUnavailable``.
+        """
+        deposit = self._store.read(lambda work: work.deposits.get(id))
+        if deposit.state is not DepositState.OPENING:
+            return deposit
+        user = self._store.read(lambda work: work.users.get(deposit.owner))
+        known = self._payments.collection(id) if tried else None
+        try:
+            if known is None:
+                link = self._payments.checkout(id, deposit.asked, user.email, user.name)
+            else:
+                link = known.link
+        except PaymentRefused:
+            link = ""
+        return self._store.run(lambda work: self._deposits.opened(work, actor, id, link))
+
+    def check(self, reference: str, actor: Actor = CLOCK) -> bool:
+        """Ask the provider and do as it says; whether that was its last word.
+
+        Raises ``ProviderUnavailable``.
+        """
+        if (found := self._payments.collection(reference)) is None:
+            return False
+        try:
+            self._store.run(lambda work: self._deposits.settle(work, actor, found))
+        except AlreadyBooked:
+            pass  # By another worker, or for another notice of the same payment.
+        return found.outcome is not Outcome.WAITING
+
+    def __call__(self, going: Going = always) -> int:
+        """Open and check what is due; a notice that got lost is made up for here."""
+        return drain(self._claim, self._do, going)
+
+    def _claim(self) -> tuple[Deposit, int] | None:
+        now = self._around.now()
+        return self._store.run(lambda work: work.deposits.claim(now, now + LEASE))
+
+    def _do(self, claimed: tuple[Deposit, int]) -> None:
+        deposit, attempts = claimed
+        try:
+            if deposit.state is DepositState.OPENING:
+                self.open(deposit.id, tried=True)
+                return
+            last = self.check(deposit.id)
+        except ProviderUnavailable:
+            last = False
+        if not last:
+            self._put_off(deposit.id, attempts)
+
+    def _put_off(self, id: str, attempts: int) -> None:
+        due = self._around.now() + wait(attempts + 5)
+        unsettled = (DepositState.OPENING, DepositState.PENDING)
+
+        def work(work: UnitOfWork) -> None:
+            found = work.deposits.get(id, lock=True)
+            if found.state in unsettled:
+                work.deposits.save(found, due)
+
+        self._store.run(work)

@@ -1,0 +1,72 @@
+"""The provider's notices: kept once, then worked off by asking the provider itself."""
+
+from __future__ import annotations
+
+import typing as t
+
+from amani_app.application.acting import Surroundings
+from amani_app.application.checkouts import Checkouts
+from amani_app.application.payouts import Payouts
+from amani_app.application.queues import LEASE, Going, always, drain, wait
+from amani_app.ports.payments import Notice, NoticeKind, Payments, ProviderUnavailable
+from amani_app.ports.store import Store
+
+GIVE_UP_AFTER = 10
+"""Attempts, a quarter of an hour in all. The same notice, sent again, is worked off again."""
+
+
+class Notices:
+    """A notice moves no money: it only makes us ask. Also a job of the worker."""
+
+    name = "work-off-notices"
+
+    def __init__(
+        self,
+        around: Surroundings,
+        store: Store,
+        payments: Payments,
+        checkouts: Checkouts,
+        payouts: Payouts,
+    ) -> None:
+        self._around = around
+        self._store = store
+        self._payments = payments
+        self._ask: t.Mapping[NoticeKind, t.Callable[[str], bool]] = {
+            NoticeKind.COLLECTION: checkouts.check,
+            NoticeKind.PAYOUT: payouts.check,
+        }
+
+    def receive(self, raw: bytes, signature: str) -> bool:
+        """Keep what was notified; false for a copy of what is there.
+
+        Raises ``ForgedNotice``, and ``ValueError`` for a signed body that is no notice.
+        """
+        notice = self._payments.read_notice(raw, signature)
+        now = self._around.now()
+        return self._store.run(lambda work: work.inbox.add(notice, raw, now))
+
+    def __call__(self, going: Going = always) -> int:
+        """Work off what is due."""
+        return drain(self._claim, self._do, going)
+
+    def _claim(self) -> tuple[str, Notice, int] | None:
+        now = self._around.now()
+        return self._store.run(lambda work: work.inbox.claim(now, now + LEASE))
+
+    def _do(self, claimed: tuple[str, Notice, int]) -> None:
+        id, notice, attempts = claimed
+        ask = self._ask.get(notice.kind)
+        if ask is None:
+            self._store.run(lambda work: work.inbox.finish(id, "ignored"))
+            return
+        try:
+            last, away = ask(notice.reference), False
+        except ProviderUnavailable:
+            last, away = False, True
+        if last:
+            self._store.run(lambda work: work.inbox.finish(id, "done"))
+        elif attempts < GIVE_UP_AFTER or away:
+            due = self._around.now() + wait(attempts)
+            self._store.run(lambda work: work.inbox.put_off(id, due))
+        else:
+            self._store.run(lambda work: work.inbox.finish(id, "given-up"))

@@ -1,0 +1,51 @@
+"""The outbox: what committed units of work left to be done outside."""
+
+from __future__ import annotations
+
+import typing as t
+
+from amani_app.application.acting import Surroundings
+from amani_app.application.queues import LEASE, Going, always, drain
+from amani_app.ports.store import Event, Store
+
+SKIP_AT_ONCE = 1_000
+
+
+class DeliverEvents:
+    """Hands each event to who listens to its topic, at least once: listeners tell repeats.
+
+    Events that nobody listens to count as delivered, but those of the topics *kept* wait. A
+    listener that raises gets the event again when the lease is over.
+    """
+
+    name = "deliver-events"
+
+    def __init__(
+        self,
+        around: Surroundings,
+        store: Store,
+        listeners: t.Mapping[str, t.Callable[[str], None]],
+        kept: t.Sequence[str] = (),
+    ) -> None:
+        self._around = around
+        self._store = store
+        self._listeners = listeners
+        self._wanted = (*listeners, *kept)
+
+    def __call__(self, going: Going = always) -> int:
+        """Everything undelivered, oldest first."""
+        now = self._around.now()
+        while going() and SKIP_AT_ONCE == self._store.run(
+            lambda work: work.outbox.skip(self._wanted, now, SKIP_AT_ONCE)
+        ):
+            pass
+        return drain(self._claim, self._do, going) if self._listeners else 0
+
+    def _claim(self) -> Event | None:
+        now, topics = self._around.now(), tuple(self._listeners)
+        return self._store.run(lambda work: work.outbox.claim(topics, now, now + LEASE))
+
+    def _do(self, event: Event) -> None:
+        self._listeners[event.topic](event.subject)
+        now = self._around.now()
+        self._store.run(lambda work: work.outbox.delivered(event.id, now))

@@ -1,0 +1,131 @@
+"""Withdrawals at the provider: sent once in effect, whatever happens to the answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from amani_app.application.acting import CLOCK, Actor, Surroundings
+from amani_app.application.queues import LEASE, POLL_AFTER, Going, always, drain, wait
+from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.domain.errors import AlreadySettled
+from amani_app.domain.payments import Withdrawal, WithdrawalState
+from amani_app.ports.payments import (
+    AnswerUnknown,
+    Outcome,
+    PaymentRefused,
+    Payments,
+    Payout,
+    ProviderUnavailable,
+)
+from amani_app.ports.store import Store
+
+QUIET = timedelta(minutes=15)
+"""A pay-out that was sent without a definite answer may still appear within this time: a refusal
+that comes sooner may be of the repetition only, and gives nobody his money back."""
+
+
+class Payouts:
+    """Every call to the provider is outside the units of work; also a job of the worker.
+
+    Nothing is sent before the row says so, and nothing is sent again before the provider was
+    asked about its reference. The reservation is settled by the provider's last word only.
+    """
+
+    name = "check-withdrawals"
+
+    def __init__(
+        self,
+        around: Surroundings,
+        store: Store,
+        payments: Payments,
+        withdrawals: WithdrawalUseCases,
+    ) -> None:
+        self._around = around
+        self._store = store
+        self._payments = payments
+        self._withdrawals = withdrawals
+
+    def send(self, id: str, actor: Actor = CLOCK) -> None:
+        """Send a withdrawal that was never sent; one that was is left to the job."""
+        until = self._around.now() + LEASE
+        found = self._store.run(lambda work: self._withdrawals.take(work, actor, id, until))
+        if found is not None:
+            self._post(replace(found, doubted_at=None), until, 1)  # The first time ever.
+
+    def check(self, reference: str) -> bool:
+        """Ask the provider and do as it says; whether that was its last word.
+
+        Raises ``ProviderUnavailable``.
+        """
+        found = self._payments.payout(reference)
+        return found is not None and self._note(found)
+
+    def __call__(self, going: Going = always) -> int:
+        """Ask about what is due, and send again what the provider never got."""
+        return drain(self._claim, self._do, going)
+
+    def _claim(self) -> tuple[Withdrawal, int, datetime] | None:
+        now = self._around.now()
+        found = self._store.run(lambda work: work.withdrawals.claim(now, now + LEASE))
+        return (*found, now + LEASE) if found else None
+
+    def _do(self, claimed: tuple[Withdrawal, int, datetime]) -> None:
+        withdrawal, attempts, until = claimed
+        try:
+            found = self._payments.payout(withdrawal.id)
+        except ProviderUnavailable:
+            self._put_off(withdrawal.id, attempts)
+            return
+        if found is not None:
+            self._note(found, attempts)
+        elif withdrawal.state is WithdrawalState.SENDING:
+            self._post(withdrawal, until, attempts + 1)
+        else:
+            # It was taken on and now is not there: only the provider's people know.
+            self._put_off(withdrawal.id, attempts)
+
+    def _post(self, withdrawal: Withdrawal, until: datetime, attempts: int) -> None:
+        now = self._around.now()
+        if now >= until:
+            return  # Paused for so long that another worker may be at it.
+        try:
+            found = self._payments.pay_out(withdrawal.id, withdrawal.amount, withdrawal.to)
+        except PaymentRefused as refusal:
+            self._refused(withdrawal, attempts, str(refusal))
+        except AnswerUnknown:
+            self._put_off(withdrawal.id, attempts, doubted=now)
+        except ProviderUnavailable:
+            self._put_off(withdrawal.id, attempts)
+        else:
+            self._note(found)
+
+    def _refused(self, withdrawal: Withdrawal, attempts: int, why: str) -> None:
+        doubt = withdrawal.doubted_at
+        if doubt is not None and self._around.now() - doubt < QUIET:
+            self._put_off(withdrawal.id, attempts)
+        else:
+            self._settle(withdrawal.id, False, why)
+
+    def _note(self, found: Payout, attempts: int = 0) -> bool:
+        if found.outcome is not Outcome.WAITING:
+            self._settle(found.reference, found.outcome is Outcome.SUCCESSFUL, found.reason)
+            return True
+        due = self._around.now() + (wait(attempts + 5) if attempts else POLL_AFTER)
+        try:
+            self._store.run(
+                lambda work: self._withdrawals.accepted(work, CLOCK, found.reference, due)
+            )
+        except KeyError:
+            pass  # Not one of ours.
+        return False
+
+    def _settle(self, id: str, paid: bool, why: str) -> None:
+        try:
+            self._store.run(lambda work: self._withdrawals.settle(work, CLOCK, id, paid, why))
+        except (AlreadySettled, KeyError):
+            pass  # By another worker or another notice; or not one of ours.
+
+    def _put_off(self, id: str, attempts: int, doubted: datetime | None = None) -> None:
+        due = self._around.now() + wait(attempts)
+        self._store.run(lambda work: self._withdrawals.put_off(work, id, due, doubted))

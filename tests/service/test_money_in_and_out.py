@@ -1,0 +1,594 @@
+"""Deposits and withdrawals, over HTTP on both sides: the sandbox and the service are servers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import typing as t
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import requests
+from sqlalchemy import Engine, text
+from werkzeug.test import TestResponse
+
+from amani_app import create_app
+from amani_app.adapters.fincra.notices import sign
+from amani_app.adapters.memory.payments import NOBODY
+from amani_app.application.acting import Actor, Surroundings
+from amani_app.application.outbox import DeliverEvents
+from amani_app.application.payouts import QUIET
+from amani_app.application.withdrawals import REQUESTED
+from amani_app.container import Container, Provider, build_provider
+from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.money import Money
+from amani_app.domain.users import Role, User
+from amani_app.ports.payments import Outcome
+from amani_app.settings import Settings
+from tests.service.conftest import SECRET_KEY
+from tests.service.people import UNLIMITED
+from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
+from tests.waiting import eventually
+
+API = "/api/v1"
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+class Bank:
+    """The service and the sandbox, each on a port of its own, and a clock that can be moved."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.sandbox = Sandbox()
+        url = engine.url.render_as_string(hide_password=False)
+        settings = Settings(
+            database_url=url,
+            secret_key=SECRET_KEY,
+            **UNLIMITED,
+            fincra_url=self.sandbox.url,
+            fincra_secret_key=API_KEY,
+            fincra_public_key="public",
+            fincra_business_id="business",
+            fincra_webhook_secret=WEBHOOK_SECRET,
+        )
+        self.app = create_app(settings)
+        self.later = timedelta()
+        made: Container = self.app.extensions["amani"]
+        assert made.provider is not None
+        now = made.around.now
+        around = Surroundings(lambda: now() + self.later, made.around.new_id)
+        provider = build_provider(
+            around, made.store, made.provider.payments, made.deposits, made.withdrawals
+        )
+        made.deposits._around = made.withdrawals._around = around
+        self.parts = replace(made, around=around, provider=provider)
+        self.provider: Provider = provider
+        self.app.extensions["amani"] = self.parts
+        self.service = Running(self.app)
+        self.hook = f"{self.service.url}{API}/webhooks/fincra"
+        self.sandbox.webhooks.url = self.hook
+        self.sandbox.switches.webhooks = "hold"
+        self.deliver = DeliverEvents(around, made.store, {REQUESTED: provider.payouts.send})
+        self._keys = itertools.count(1)
+
+    def stop(self) -> None:
+        self.service.stop()
+        self.sandbox.stop()
+        self.parts.engine.dispose()
+
+    def person(self, name: str) -> Person:
+        now = self.parts.around.now()
+        user = User(f"u-{name}", f"{name}@example.org", name, Role.MEMBER, "hash", now)
+        self.parts.store.run(lambda work: work.users.add(user))
+        return Person(self, user)
+
+    def rounds(self, count: int = 1, **later: float) -> None:
+        """What workers do, some rounds of it, after some time."""
+        self.later += timedelta(**later)
+        for _ in range(count):
+            self.deliver()
+            self.provider.notices()
+            self.provider.payouts()
+            self.provider.checkouts()
+
+    def total(self, kind: AccountKind, currency: str = "NGN") -> int:
+        account = Account(kind, currency)
+        return self.parts.store.read(lambda work: work.ledger.total(account)).minor
+
+    def outcomes(self) -> list[str | None]:
+        with self.parts.engine.connect() as connection:
+            rows = connection.execute(text("SELECT outcome FROM inbox ORDER BY received_at"))
+            return [row.outcome for row in rows]
+
+    def notify(self, body: t.Any, secret: str = WEBHOOK_SECRET) -> int:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"signature": sign(secret, raw), "content-type": "application/json"}
+        return requests.post(self.hook, data=raw, headers=headers, timeout=10).status_code
+
+    def consistent(self) -> bool:
+        return self.parts.store.read(lambda work: work.ledger.differences()) == []
+
+
+class Person:
+    """Somebody with a token."""
+
+    def __init__(self, bank: Bank, user: User) -> None:
+        self.bank, self.id = bank, user.id
+        self._token = bank.parts.people.session(user)[0]
+        self._client = bank.app.test_client()
+
+    def get(self, path: str) -> t.Any:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        return self._client.get(f"{API}{path}", headers=headers).json
+
+    def post(self, path: str, key: str = "", **body: t.Any) -> TestResponse:
+        headers = {
+            "Authorization": f"Bearer {self._token}",
+            "Idempotency-Key": key or f"key-number-{next(self.bank._keys)}",
+        }
+        return self._client.post(f"{API}{path}", headers=headers, json=body)
+
+    def deposit(self, minor: int = 10_000) -> str:
+        made = self.post("/deposits", amount=minor, currency="NGN")
+        assert made.status_code == 201, made.text
+        id: str = made.json["id"]
+        return id
+
+    def withdraw(self, minor: int, number: str = "0123456789", **rest: t.Any) -> TestResponse:
+        body = {"amount": minor, "currency": "NGN", "bank_code": "044", "account_number": number}
+        return self.post("/withdrawals", **rest, **body)
+
+    def funded(self, minor: int) -> Person:
+        """With *minor* in the wallet, come in the ordinary way."""
+        id = self.deposit(minor)
+        self.bank.sandbox.tell("pay", reference=id)
+        self.bank.sandbox.tell("deliver")
+        self.bank.rounds()
+        assert self.wallet() == (minor, 0)
+        return self
+
+    def wallet(self) -> tuple[int, int]:
+        items = self.get("/wallets")["items"]
+        if not items:
+            return 0, 0
+        return items[0]["posted"]["minor"], items[0]["reserved"]["minor"]
+
+    def state(self, path: str) -> str:
+        found: str = self.get(path)["state"]
+        return found
+
+
+@pytest.fixture(
+    params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
+)
+def bank(request: pytest.FixtureRequest) -> t.Iterator[Bank]:
+    bank = Bank(request.getfixturevalue(request.param))
+    yield bank
+    bank.stop()
+
+
+@pytest.fixture
+def ada(bank: Bank) -> Person:
+    return bank.person("ada")
+
+
+class TestDeposits:
+    def test_a_deposit_is_paid_at_its_link_and_credited(self, bank: Bank, ada: Person) -> None:
+        made = ada.post("/deposits", amount="100.00", currency="NGN").json
+        assert (made["state"], made["received"]) == ("pending", None)
+        assert requests.post(made["checkout_url"], timeout=10).status_code == 200
+        assert ada.wallet() == (0, 0)
+        assert bank.sandbox.tell("deliver") == [200]
+        assert ada.wallet() == (0, 0)  # A notice moves nothing; the provider is asked first.
+        bank.rounds()
+        assert ada.wallet() == (10_000, 0)
+        found = ada.get(f"/deposits/{made['id']}")
+        assert (found["state"], found["received"]["amount"]) == ("credited", "100.00")
+        assert bank.total(AccountKind.PROVIDER) == -10_000
+        assert bank.consistent()
+
+    def test_a_repeat_is_given_the_same_link(self, bank: Bank, ada: Person) -> None:
+        body = {"amount": 100, "currency": "NGN"}
+        first = ada.post("/deposits", "the-same-key", **body)
+        again = ada.post("/deposits", "the-same-key", **body)
+        assert first.json == again.json
+        assert first.json["checkout_url"]
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert len(ada.get("/deposits")["items"]) == 1
+
+    @pytest.mark.parametrize("answers", ["away", "lost"])
+    def test_while_the_provider_is_away_the_deposit_waits_for_its_link(
+        self, bank: Bank, ada: Person, answers: str
+    ) -> None:
+        bank.sandbox.switches.answers = answers  # type: ignore[assignment]
+        made = ada.post("/deposits", amount=100, currency="NGN")
+        assert (made.status_code, made.json["state"]) == (201, "opening")
+        bank.rounds(minutes=3)
+        bank.sandbox.switches.answers = "good"
+        bank.rounds(minutes=3)
+        found = ada.get(f"/deposits/{made.json['id']}")
+        assert (found["state"], found["checkout_url"] is None) == ("pending", False)
+
+    def test_a_lost_notice_is_made_up_for(self, bank: Bank, ada: Person) -> None:
+        bank.sandbox.switches.webhooks = "lose"
+        id = ada.deposit()
+        bank.sandbox.tell("pay", reference=id)
+        bank.rounds()
+        assert ada.wallet() == (0, 0)
+        bank.rounds(minutes=3)
+        assert ada.wallet() == (10_000, 0)
+
+    def test_what_nobody_pays_fails_and_is_credited_when_somebody_does_all_the_same(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("expire", reference=id)
+        bank.rounds(minutes=3)
+        assert ada.state(f"/deposits/{id}") == "failed"
+        bank.sandbox.tell("pay", reference=id)
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        assert ada.state(f"/deposits/{id}") == "credited"
+        assert ada.wallet() == (10_000, 0)
+
+    def test_what_comes_on_top_goes_to_suspense(self, bank: Bank, ada: Person) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("pay", reference=id, amount="100.01", currency="NGN")
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        assert ada.wallet() == (10_000, 0)
+        assert bank.total(AccountKind.SUSPENSE) == 1
+        assert ada.get(f"/deposits/{id}")["received"]["minor"] == 10_001
+
+    @pytest.mark.parametrize(("amount", "currency"), [("99.99", "NGN"), ("100.00", "USD")])
+    def test_too_little_and_another_currency_go_to_suspense_whole(
+        self, bank: Bank, ada: Person, amount: str, currency: str
+    ) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("pay", reference=id, amount=amount, currency=currency)
+        bank.sandbox.tell("deliver")
+        bank.rounds(2)
+        assert ada.state(f"/deposits/{id}") == "suspended"
+        assert ada.wallet() == (0, 0)
+        assert bank.total(AccountKind.SUSPENSE, currency) == Money.parse(amount, currency).minor
+        assert bank.consistent()
+
+    @pytest.mark.parametrize("amount", ["0", "0.00", "-1", 0, "1.001"])
+    def test_nothing_cannot_be_deposited(self, bank: Bank, ada: Person, amount: t.Any) -> None:
+        assert ada.post("/deposits", amount=amount, currency="NGN").status_code == 422
+        assert ada.get("/deposits")["items"] == []
+
+    def test_lists_come_in_pages(self, ada: Person) -> None:
+        made = [ada.deposit(i) for i in range(1, 4)]
+        page = ada.get("/deposits?limit=2")
+        rest = ada.get(f"/deposits?limit=2&cursor={page['next_cursor']}")
+        seen = [x["id"] for x in page["items"] + rest["items"]]
+        assert seen == sorted(made, reverse=True)
+        assert rest["next_cursor"] is None
+
+
+class TestNotices:
+    def test_copies_credit_once(self, bank: Bank, ada: Person) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("pay", reference=id)
+        bank.sandbox.tell("switches", copies=5)
+        assert bank.sandbox.tell("deliver") == [200] * 5
+        bank.rounds(3)
+        assert ada.wallet() == (10_000, 0)
+        assert bank.outcomes() == ["done"]
+
+    def test_copies_at_the_same_time_credit_once(self, bank: Bank, ada: Person) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("pay", reference=id)
+        body = {"event": "charge.successful", "data": {"reference": id, "status": "success"}}
+        threads = [threading.Thread(target=bank.notify, args=(body,)) for _ in range(4)]
+        threads += [threading.Thread(target=bank.rounds, args=(3,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        bank.rounds(minutes=2)
+        assert ada.wallet() == (10_000, 0)
+        assert bank.consistent()
+
+    def test_a_replay_of_old_notices_in_any_shape_credits_nothing(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        ada.funded(10_000)
+        id = ada.get("/deposits")["items"][0]["id"]
+        for event in ("charge.successful", "collection.successful"):
+            for data in ({"reference": id, "status": "success"}, {"merchantReference": id}):
+                assert bank.notify({"event": event, "data": {**data, "amount": 10**6}}) == 200
+        bank.rounds(3)
+        assert ada.wallet() == (10_000, 0)
+        assert bank.total(AccountKind.SUSPENSE) == 0
+
+    def test_forged_notices_are_refused_and_not_even_kept(self, bank: Bank, ada: Person) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("pay", reference=id)
+        bank.sandbox.tell("switches", forge=True)
+        assert bank.sandbox.tell("deliver") == [401]
+        assert bank.notify({"event": "x", "data": {}}, secret="") == 401
+        assert requests.post(bank.hook, data=b"{}", timeout=10).status_code == 401
+        assert bank.outcomes() == []
+
+    def test_a_signed_lie_about_an_unpaid_deposit_credits_nothing(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        id = ada.deposit()
+        body = {"event": "charge.successful", "data": {"reference": id, "status": "success"}}
+        assert bank.notify(body) == 200
+        for _ in range(12):
+            bank.rounds(minutes=10)
+        assert ada.wallet() == (0, 0)
+        assert bank.outcomes() == ["given-up"]
+        # What was given up is asked about again when the notice comes again.
+        bank.sandbox.books.pay(id, ngn(10_000))
+        assert bank.notify(body) == 200
+        bank.rounds()
+        assert ada.wallet() == (10_000, 0)
+
+    def test_a_notice_before_its_time_is_worked_off_later(self, bank: Bank, ada: Person) -> None:
+        id = ada.deposit()
+        body = {"event": "charge.successful", "data": {"reference": id, "status": "success"}}
+        bank.notify(body)
+        bank.rounds()
+        assert (ada.wallet(), bank.outcomes()) == ((0, 0), [None])
+        bank.sandbox.books.pay(id, ngn(10_000))
+        bank.rounds(seconds=5)
+        assert (ada.wallet(), bank.outcomes()) == ((10_000, 0), ["done"])
+
+    def test_notices_in_any_order_end_the_same(self, bank: Bank, ada: Person) -> None:
+        ids = [ada.deposit(minor) for minor in (100, 200, 300)]
+        for id in ids:
+            bank.sandbox.tell("pay", reference=id)
+        assert bank.sandbox.tell("deliver", backwards=True) == [200] * 3
+        bank.rounds()
+        assert ada.wallet() == (600, 0)
+        lines = ada.get("/wallets/wallet:u-ada:NGN/entries")["items"]
+        assert sorted(line["amount"]["minor"] for line in lines) == [100, 200, 300]
+
+    def test_a_delayed_notice_comes_by_itself(self, bank: Bank, ada: Person) -> None:
+        id = ada.deposit()
+        bank.sandbox.tell("switches", webhooks="send", delay=0.05, copies=2)
+        bank.sandbox.tell("pay", reference=id)
+        eventually(lambda: bank.sandbox.webhooks.sent == [200, 200])
+        bank.rounds()
+        assert ada.wallet() == (10_000, 0)
+
+    def test_an_unknown_reference_that_the_provider_does_not_know_moves_nothing(
+        self, bank: Bank
+    ) -> None:
+        for kind in ("charge.successful", "payout.successful"):
+            bank.notify({"event": kind, "data": {"reference": "r-1", "status": "x"}})
+        for _ in range(12):
+            bank.rounds(minutes=10)
+        assert bank.outcomes() == ["given-up"] * 2
+        assert bank.total(AccountKind.PROVIDER) == 0
+
+    def test_money_under_an_unknown_reference_goes_to_suspense_once(self, bank: Bank) -> None:
+        for event in ("charge.successful", "collection.successful"):
+            bank.sandbox.books.pay("r-1", ngn(700))
+            bank.notify({"event": event, "data": {"reference": "r-1"}})
+            bank.rounds(2)
+        assert bank.total(AccountKind.SUSPENSE) == 700
+        assert bank.outcomes() == ["done"] * 2
+        assert bank.consistent()
+
+    def test_what_is_not_about_money_is_ignored(self, bank: Bank) -> None:
+        bank.notify({"event": "account.approved", "data": {"id": 1}})
+        bank.rounds()
+        assert bank.outcomes() == ["ignored"]
+
+    @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"event": "payout.failed", "data": {}}'])
+    def test_a_signed_body_that_is_no_notice_is_a_problem(self, bank: Bank, raw: bytes) -> None:
+        assert bank.notify(raw) == 422
+
+    def test_text_that_the_database_cannot_hold_is_kept_escaped(self, bank: Bank) -> None:
+        raw = '{"event": "x.y", "data": {"name": "\x7f Ọlá", "z": "\\u0000"}}'.encode()
+        assert bank.notify(raw) == 200
+        assert bank.notify(b'{"event": "a\\u0000b", "data": {}}') == 422
+
+
+class TestWithdrawals:
+    def test_a_withdrawal_is_reserved_sent_and_paid(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        made = ada.withdraw(6_000)
+        assert made.status_code == 201, made.text
+        assert (made.json["state"], made.json["account_number"]) == ("requested", "******6789")
+        assert made.json["account_name"] == "Holder of 0123456789"
+        path = f"/withdrawals/{made.json['id']}"
+        assert ada.wallet() == (10_000, 6_000)
+        bank.rounds()
+        assert (ada.state(path), ada.wallet()) == ("processing", (10_000, 6_000))
+        bank.sandbox.tell("finish", reference=made.json["id"], status="successful")
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        assert (ada.state(path), ada.wallet()) == ("paid", (4_000, 0))
+        assert bank.total(AccountKind.PROVIDER) == -4_000
+        assert bank.sandbox.books.balance("NGN") == ngn(4_000)
+        assert bank.consistent()
+
+    def test_one_that_fails_comes_back(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(6_000).json["id"]
+        bank.rounds()
+        bank.sandbox.tell("finish", reference=id, status="failed", reason="account closed")
+        bank.sandbox.tell("switches", copies=3)
+        bank.sandbox.tell("deliver")
+        bank.rounds(2)
+        found = ada.get(f"/withdrawals/{id}")
+        assert (found["state"], found["failure"]) == ("failed", "account closed")
+        assert ada.wallet() == (10_000, 0)
+        assert bank.consistent()
+
+    def test_without_any_notice_the_provider_is_asked(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(6_000).json["id"]
+        bank.rounds()
+        bank.sandbox.switches.webhooks = "lose"
+        bank.sandbox.tell("finish", reference=id, status="successful")
+        bank.rounds(minutes=3)
+        assert ada.state(f"/withdrawals/{id}") == "paid"
+
+    def test_a_refusal_gives_the_money_back(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        bank.sandbox.books._balances["NGN"] = 0
+        id = ada.withdraw(6_000).json["id"]
+        bank.rounds()
+        assert ada.state(f"/withdrawals/{id}") == "failed"
+        assert ada.wallet() == (10_000, 0)
+
+    def test_a_lost_answer_is_asked_for_and_never_paid_twice(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(4_000).json["id"]
+        bank.sandbox.switches.answers = "lost"
+        bank.rounds()
+        assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("sending", (10_000, 4_000))
+        assert bank.sandbox.books.balance("NGN") == ngn(6_000)
+        bank.sandbox.switches.answers = "good"
+        bank.rounds(3, minutes=1)
+        assert ada.state(f"/withdrawals/{id}") == "processing"
+        assert bank.sandbox.books.balance("NGN") == ngn(6_000)
+
+    @pytest.mark.parametrize("answers", ["away", "limit"])
+    def test_what_never_reached_the_provider_is_sent_when_it_is_back(
+        self, bank: Bank, ada: Person, answers: str
+    ) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(4_000).json["id"]
+        bank.sandbox.switches.answers = answers  # type: ignore[assignment]
+        bank.rounds()
+        bank.rounds(minutes=1)
+        assert ada.state(f"/withdrawals/{id}") == "sending"
+        bank.sandbox.switches.answers = "good"
+        bank.rounds(minutes=1)
+        assert ada.state(f"/withdrawals/{id}") == "processing"
+        assert bank.sandbox.books.balance("NGN") == ngn(6_000)
+
+    def test_a_refusal_of_the_repetition_is_not_believed_at_once(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        """The first one may still be under way: giving the money back could pay it twice."""
+        ada.funded(10_000)
+        id = ada.withdraw(4_000).json["id"]
+        bank.sandbox.switches.answers = "away"
+        bank.rounds()
+        bank.sandbox.switches.answers = "good"
+        bank.sandbox.books._balances["NGN"] = 0
+        bank.rounds(minutes=1)
+        assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("sending", (10_000, 4_000))
+        bank.rounds(seconds=QUIET.total_seconds())
+        assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("failed", (10_000, 0))
+
+    def test_a_worker_that_dies_between_the_row_and_the_call_is_made_up_for(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(4_000).json["id"]
+        until = bank.parts.around.now() + timedelta(seconds=60)
+        take = bank.parts.withdrawals.take
+        bank.parts.store.run(lambda work: take(work, Actor("dying"), id, until))
+        bank.rounds()
+        assert ada.state(f"/withdrawals/{id}") == "sending"
+        bank.rounds(minutes=2)
+        assert ada.state(f"/withdrawals/{id}") == "processing"
+        assert bank.sandbox.books.balance("NGN") == ngn(6_000)
+
+    def test_a_worker_that_dies_after_the_call_is_made_up_for(
+        self, bank: Bank, ada: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(4_000).json["id"]
+
+        def die(*_: t.Any) -> t.NoReturn:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bank.provider.payouts, "_note", die)
+            with pytest.raises(KeyboardInterrupt):
+                bank.rounds()
+        assert ada.state(f"/withdrawals/{id}") == "sending"
+        bank.rounds(minutes=2)
+        assert ada.state(f"/withdrawals/{id}") == "processing"
+        assert bank.sandbox.books.balance("NGN") == ngn(6_000)
+
+    def test_many_workers_pay_each_out_once(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        ids = [ada.withdraw(1_000).json["id"] for _ in range(6)]
+        bank.sandbox.switches.payouts = "successful"
+        threads = [threading.Thread(target=bank.rounds, args=(2,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        bank.rounds(minutes=3)
+        assert {ada.state(f"/withdrawals/{id}") for id in ids} == {"paid"}
+        assert ada.wallet() == (4_000, 0)
+        assert bank.sandbox.books.balance("NGN") == ngn(4_000)
+        assert bank.consistent()
+
+    def test_more_than_there_is_cannot_be_withdrawn(self, bank: Bank, ada: Person) -> None:
+        ada.funded(100)
+        found = ada.withdraw(101)
+        assert (found.status_code, found.json["code"]) == (409, "insufficient-funds")
+        assert ada.withdraw(0).status_code == 422
+        assert ada.get("/withdrawals")["items"] == []
+
+    def test_an_account_that_its_bank_does_not_know_is_refused(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        ada.funded(100)
+        found = ada.withdraw(100, NOBODY)
+        assert (found.status_code, found.json["code"]) == (422, "unknown-payee")
+        assert NOBODY not in found.text
+        assert ada.wallet() == (100, 0)
+
+    def test_while_the_provider_is_away_nothing_is_reserved_and_repeats_are_answered(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        ada.funded(100)
+        first = ada.withdraw(60, key="the-same-key")
+        bank.sandbox.switches.answers = "away"
+        found = ada.withdraw(40)
+        assert (found.status_code, found.json["code"]) == (503, "payments-unavailable")
+        assert int(found.headers["Retry-After"]) > 0
+        assert ada.wallet() == (100, 60)
+        again = ada.withdraw(60, key="the-same-key")
+        assert again.json == first.json
+
+    def test_contradicting_words_of_the_provider_move_nothing_more(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        ada.funded(10_000)
+        id = ada.withdraw(6_000).json["id"]
+        bank.rounds()
+        bank.sandbox.tell("finish", reference=id, status="successful")
+        bank.rounds(minutes=3)
+        bank.sandbox.books.finish(id, Outcome.FAILED)
+        bank.notify({"event": "payout.failed", "data": {"customerReference": id}})
+        bank.rounds(3)
+        assert ada.state(f"/withdrawals/{id}") == "paid"
+        assert ada.wallet() == (4_000, 0)
+
+
+def test_without_a_provider_money_neither_comes_nor_goes(sqlite_engine: Engine) -> None:
+    url = sqlite_engine.url.render_as_string(hide_password=False)
+    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
+    parts: Container = app.extensions["amani"]
+    user = User("u", "u@example.org", "U", Role.MEMBER, "hash", parts.around.now())
+    parts.store.run(lambda work: work.users.add(user))
+    headers = {
+        "Authorization": f"Bearer {parts.people.session(user)[0]}",
+        "Idempotency-Key": "some-key-or-other",
+    }
+    account = {"bank_code": "044", "account_number": "0123456789"}
+    for path, more in (("deposits", {}), ("withdrawals", account), ("webhooks/fincra", {})):
+        body = {"amount": 1, "currency": "NGN", **more}
+        found = app.test_client().post(f"{API}/{path}", headers=headers, json=body)
+        assert (found.status_code, found.json["code"]) == (503, "payments-unavailable")
+    parts.engine.dispose()

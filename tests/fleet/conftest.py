@@ -17,6 +17,7 @@ from deploy.fleet.fleet import Fleet
 from deploy.fleet.host import PracticeHost
 
 from .operator import Operator
+from .trial import Trial
 
 HOSTS = 3
 HERE = Path(__file__).parent
@@ -90,3 +91,27 @@ def operator(bare_fleet: Fleet, tmp_path: Path) -> Operator:
     made = Operator(bare_fleet, tmp_path)
     made.publish("1.0.0", "2.0.0")
     return made
+
+
+@pytest.fixture(scope="module")
+def trial_releases(
+    standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """The trial service as 1.0.0 and 2.0.0 in the fleet's registry: it boots in no time."""
+    trial = Trial(standing_fleet, tmp_path_factory.mktemp("trial"))
+    for version in ("1.0.0", "2.0.0"):
+        trial.publish(version)
+    yield
+    trial.close()
+
+
+@pytest.fixture
+def two_hosts(bare_fleet: Fleet, trial_releases: None, tmp_path: Path) -> Iterator[Operator]:
+    """Two web hosts of which the second is the worker too, with nothing on them, and the trial
+    service to deploy. Every host answers again at the end."""
+    bare_fleet.up(HOSTS, web=[1, 2], workers=[2])
+    made = Operator(bare_fleet, tmp_path)
+    made.change(timeouts={"drain": "10s", "connect": "5s"})
+    yield made
+    for host in bare_fleet.hosts:
+        host.heal()

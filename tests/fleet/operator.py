@@ -3,6 +3,7 @@ typed, and a look at what they left on the hosts."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -35,6 +36,12 @@ PATIENCE = 240.0
 """Seconds that a command may take on a busy machine."""
 Said = Mapping[str, Any]
 SILENT = Events()
+# Of volumes only those that no container needs.
+_LISTING = """
+docker ps -a --format 'container {{.Names}}'
+docker volume ls --filter dangling=true --format 'volume {{.Name}}'
+find "$1" -mindepth 1 -printf 'file %f\\n'
+"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,24 @@ class Outcome:
         return [(said["host"], said["step"]) for said in self.events if said["kind"] == kind]
 
 
+def at(moment: str, step: str, host: str = "") -> Callable[[Said], bool]:
+    """Picks the first start or end of a kind of step, on any host or on the one named."""
+    return lambda said: (
+        (said["kind"], said.get("step")) == (moment, step) and host in ("", said["host"])
+    )
+
+
+def finished(number: int) -> Callable[[Said], bool]:
+    """Picks the end of a run's step `number`, counted from 1 in the order of their ends."""
+    count = itertools.count(1)
+    return lambda said: said["kind"] == "step-finished" and next(count) == number
+
+
+def planned(said: Said) -> bool:
+    """Picks the moment at which the plan is made, under the lock, and nothing is done yet."""
+    return said["kind"] == "plan"
+
+
 class Command:
     """A command of the deployer under way, in a process group of its own."""
 
@@ -85,6 +110,18 @@ class Command:
             if reached(self._said[-1]):
                 return self._said[-1]
         return None
+
+    def suspend(self, reached: Callable[[Said], bool]) -> Self:
+        """Read on to the event that makes `reached` true, and stop the command in its tracks."""
+        found = self.until(reached)
+        assert found is not None, self.end().errors
+        self.signal(signal.SIGSTOP)
+        return self
+
+    def resume(self) -> Outcome:
+        """Let a suspended command go on to its end."""
+        self.signal(signal.SIGCONT)
+        return self.end()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process of the command."""
@@ -137,6 +174,15 @@ class Operator:
         """Run a task on the environment to its end."""
         return self.start(task, *arguments).end()
 
+    def kill(self, version: str, reached: Callable[[Said], bool]) -> str:
+        """Deploy, and kill the deployer at the event that `reached` picks; returns what it was."""
+        command = self.start("deploy", f"--version={version}")
+        found = command.until(reached)
+        command.signal(signal.SIGKILL)
+        outcome = command.end()
+        assert found is not None, outcome.errors
+        return f"{found['kind']} {found.get('step')} on {found.get('host')}"
+
     def deploy(self, version: str) -> Outcome:
         """Bring a version and see it succeed."""
         outcome = self.run("deploy", f"--version={version}")
@@ -150,22 +196,37 @@ class Operator:
             self.name, folder=Path(self._environ.get("AMANI_ENVIRONMENTS", self.fleet.folder))
         )
 
+    def look(self, version: str) -> tuple[Facts, Plan]:
+        """What the deployer sees on all hosts, and what it would do now to bring a version."""
+        secrets = load_secrets(self.environment)
+        with open_session(self.environment, SILENT) as session:
+            session.require_all()
+            facts = session.facts(secrets)
+            release = find(session, secrets, version).release
+            return facts, blue_green.plan(self.environment, release, facts)
+
     def facts(self) -> Facts:
         """What the deployer sees on all hosts."""
         with open_session(self.environment, SILENT) as session:
             session.require_all()
             return session.facts(load_secrets(self.environment))
 
-    def versions(self) -> dict[str, str]:
-        """The version that each web host names on its public route."""
+    def versions(self, *names: str) -> dict[str, str]:
+        """The version that each web host, or each of those named, tells on its public route."""
         config, hosts = self.environment.smoke, self.environment.hosts_with("web")
         answers = {
             host.name: probe.ask(
                 self.environment, host.name, config.version_path, timeout=10
             ).json()
             for host in hosts
+            if not names or host.name in names
         }
         return {host: (said or {}).get(config.version_field, "") for host, said in answers.items()}
+
+    def addresses(self, *but: str) -> dict[str, str]:
+        """The address of each host, without those named."""
+        hosts = self.environment.hosts
+        return {host.name: host.address for host in hosts if host.name not in but}
 
     def containers(self) -> dict[str, str]:
         """When each container on each host was started, as the engines tell it."""
@@ -183,33 +244,26 @@ class Operator:
         argv = ["find", self.environment.folder, "-type", "f", "-printf", "%p %s %T@\\n"]
         return {host.name: sorted(host.run(argv).splitlines()) for host in self.fleet.hosts}
 
-    def plan(self, version: str) -> Plan:
-        """What the deployer would do now to bring a version."""
-        secrets = load_secrets(self.environment)
-        with open_session(self.environment, SILENT) as session:
-            session.require_all()
-            release = find(session, secrets, version).release
-            return blue_green.plan(self.environment, release, session.facts(secrets))
-
     def leftovers(self) -> list[str]:
         """What a run that was cut short left on the hosts besides what belongs there."""
         own = {"haproxy.cfg", "maintenance.acl", "journal.jsonl", "secrets.json", "proxy"}
-        lists = {
-            "container": ["docker", "ps", "-a", "--format", "{{.Names}}"],
-            "file": ["find", self.environment.folder, "-mindepth", "1", "-printf", "%f\\n"],
-        }
-        return [
-            f"{host.name}: {kind} {name}"
+        names = {config.name for config in self.environment.hosts}
+        argv = ["sh", "-c", _LISTING, "list", self.environment.folder]
+        found = [
+            (host.name, *line.split())
             for host in self.fleet.hosts
-            if host.name in {config.name for config in self.environment.hosts}
-            for kind, argv in lists.items()
-            for name in host.run(argv).split()
+            if host.name in names
+            for line in host.run(argv).splitlines()
+        ]
+        return [
+            f"{host}: {kind} {name}"
+            for host, kind, name in found
             if name not in own and not re.search(r"-(proxy|(web|worker)-(blue|green))$", name)
         ]
 
     def unsettled(self, version: str) -> list[str]:
         """In words, all that keeps the environment from being wholly on a version, and tidy."""
-        plan, facts = self.plan(version), self.facts()
+        facts, plan = self.look(version)
         steps = [f"{step.host}: {step.describe()}" for step in plan.steps()]
         wrong = {h: v for h, v in self.versions().items() if v != version}
         strays = [

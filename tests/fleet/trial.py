@@ -32,7 +32,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 # One program plays them all: the server, the migrations and the worker.
 PROGRAM = """\
 #!/usr/bin/env python3
-import http.server, json, os, signal, sys, threading
+import http.server, json, os, signal, sys, threading, time, urllib.parse
 
 fault, version, head = (os.environ[name] for name in ("FAULT", "VERSION", "HEAD"))
 command = sys.argv[1:]
@@ -63,7 +63,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/api/v1/health": (200, schema),
             "/api/v1/version": (200, {"version": "0.0.0" if fault == "version" else version}),
         }
-        status, content = answers.get(self.path, (404, {}))
+        url = urllib.parse.urlsplit(self.path)
+        delay = dict(urllib.parse.parse_qsl(url.query)).get("delay_ms", "0")
+        time.sleep(int(delay) / 1000)
+        status, content = answers.get(url.path, (404, {}))
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -124,10 +127,10 @@ class Trial:
 
     def close(self) -> None:
         """Remove what was built from this machine's engine."""
-        for image in self._built:
-            # Another checkout's trial builds the very same images.
+        # By their tags: another worker's trial has the very same images under other names.
+        for tag in self._built:
             with contextlib.suppress(docker.errors.ImageNotFound):
-                self._engine.images.remove(image, force=True)
+                self._engine.images.remove(tag)
         self._engine.close()
 
     def publish(self, version: str, *, fault: str = "", head: str = "0001") -> None:
@@ -147,10 +150,8 @@ class Trial:
             """
         files = {"Dockerfile": textwrap.dedent(recipe).encode(), "flask": PROGRAM.encode()}
         tag = f"{self.repository}:{version}"
-        image, _ = self._engine.images.build(
-            fileobj=_tar(files), custom_context=True, tag=tag, rm=True
-        )
-        self._built.add(str(image.id))
+        self._engine.images.build(fileobj=_tar(files), custom_context=True, tag=tag, rm=True)
+        self._built.add(tag)
         for line in self._engine.images.push(self.repository, version, stream=True, decode=True):
             assert "error" not in line, line
 

@@ -1,0 +1,78 @@
+"""Operators who change their mind in the middle of a deploy, and two of them at once."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from deploy import lock
+
+from .operator import Operator, at, planned
+from .traffic import traffic
+
+
+@pytest.fixture
+def live(two_hosts: Operator) -> Operator:
+    """An operator whose hosts serve 1.0.0."""
+    two_hosts.deploy("1.0.0")
+    return two_hosts
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_takes_everything_back(live: Operator, number: signal.Signals) -> None:
+    before = live.containers()
+    with traffic(live.addresses(), live.environment.domain) as clients:
+        for step in ("boot", "verify", "drain", "verify-worker", "smoke"):
+            command = live.start("deploy", "--version=2.0.0")
+            command.suspend(at("step-started", step)).signal(number)
+            outcome = command.resume()
+            assert outcome.status == 5, (step, outcome.errors)
+            assert "interrupted: everything applied was taken back" in outcome.errors
+            assert "Traceback" not in outcome.errors
+            assert live.containers() == before
+            assert live.unsettled("1.0.0") == [], step
+            assert live.facts().history[-1].outcome == "interrupted"
+    assert clients.failures == {}, clients.requests
+
+
+def test_an_interrupt_after_the_smoke_comes_too_late_and_says_so(live: Operator) -> None:
+    command = live.start("deploy", "--version=2.0.0")
+    command.suspend(at("step-started", "retire")).signal(signal.SIGINT)
+    outcome = command.resume()
+    assert outcome.status == 0, outcome.errors
+    assert any("interrupted too late" in said.get("text", "") for said in outcome.events)
+    assert live.unsettled("2.0.0") == []
+
+
+def test_of_two_deploys_at_once_the_second_is_told_who_is_at_it_and_since_when(
+    live: Operator,
+) -> None:
+    first = live.start("deploy", "--version=2.0.0").suspend(planned)
+    second = live.run("deploy", "--version=2.0.0")
+    assert first.resume().status == 0
+    assert second.status == 4, second.errors
+    for part in (f"host1: locked by {lock.operator()}", "(deploy 2.0.0) since 20", "last heard of"):
+        assert part in second.errors
+    assert live.unsettled("2.0.0") == []
+
+
+def test_the_lock_of_a_killed_deployer_is_taken_over_at_once(live: Operator) -> None:
+    live.kill("2.0.0", at("step-started", "boot"))
+    outcome = live.deploy("2.0.0")
+    warnings = [said["text"] for said in outcome.events if said["kind"] == "warning"]
+    assert f"took over the lock of a dead run: {lock.operator()}" in warnings
+    assert live.unsettled("2.0.0") == []
+
+
+def test_a_deployer_that_slept_for_too_long_leaves_the_field_to_its_successor(
+    live: Operator,
+) -> None:
+    sleeper = live.start("deploy", "--version=2.0.0").suspend(at("step-started", "boot"))
+    place = lock.path(live.environment.folder)
+    live.fleet.host(1).run(["touch", "-d", "1 hour ago", place])
+    live.deploy("2.0.0")
+    outcome = sleeper.resume()
+    assert outcome.status == 4, outcome.errors
+    assert "another run has taken the lock over" in outcome.errors
+    assert live.unsettled("2.0.0") == []

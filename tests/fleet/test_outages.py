@@ -1,0 +1,72 @@
+"""Hosts that fall silent in the middle of a deploy, and an engine that restarts.
+
+The deployer is suspended at a chosen event while that happens, so each case is the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from deploy.fleet.host import PracticeHost
+
+from .operator import Operator, at
+from .traffic import traffic
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Befalls host number `host` when a step of its own starts or ends."""
+
+    host: int
+    befall: Callable[[PracticeHost], None]
+    moment: str
+    step: str
+
+
+OUTAGES = {
+    "paused while booting": Outage(2, PracticeHost.pause, "step-started", "boot"),
+    "cut after its shift": Outage(2, PracticeHost.cut, "step-finished", "shift"),
+    "out of power while verifying": Outage(2, PracticeHost.kill, "step-started", "verify"),
+    "cut with the lock": Outage(1, PracticeHost.cut, "step-finished", "boot"),
+}
+
+
+@pytest.mark.parametrize("case", OUTAGES)
+def test_a_host_that_falls_silent_takes_no_other_with_it(two_hosts: Operator, case: str) -> None:
+    operator, outage = two_hosts, OUTAGES[case]
+    operator.deploy("1.0.0")
+    host = operator.fleet.host(outage.host)
+    others = operator.addresses(host.name)
+    with traffic(others, operator.environment.domain) as clients:
+        command = operator.start("deploy", "--version=2.0.0")
+        command.suspend(at(outage.moment, outage.step, host.name))
+        outage.befall(host)
+        outcome = command.resume()
+        assert outcome.status == 7, outcome.errors
+        assert f"{host.name}: " in outcome.errors and "Traceback" not in outcome.errors
+        assert "the others are on the release before" in outcome.errors
+        assert operator.versions(*others) == dict.fromkeys(others, "1.0.0")
+        host.heal()
+        operator.deploy("2.0.0")
+    assert operator.unsettled("2.0.0") == []
+    assert clients.failures == {}, clients.requests
+
+
+def test_an_engine_that_restarts_under_a_deploy_costs_no_request(two_hosts: Operator) -> None:
+    operator = two_hosts
+    operator.deploy("1.0.0")
+    with traffic(operator.addresses(), operator.environment.domain) as clients:
+        command = operator.start("deploy", "--version=2.0.0")
+        command.suspend(at("step-started", "verify", "host2"))
+        operator.fleet.host(2).restart_engine()
+        outcome = command.resume()
+        print(outcome.status, outcome.errors)
+        assert outcome.status == 7, outcome.errors
+        assert "host2: " in outcome.errors and "Traceback" not in outcome.errors
+        assert operator.unsettled("1.0.0") == []
+        operator.deploy("2.0.0")
+    assert operator.unsettled("2.0.0") == []
+    assert clients.failures == {}, clients.requests

@@ -108,6 +108,8 @@ class HostFacts:
     """The generation that holds exactly the wanted secrets; empty where the host has none such,
     None where the environment needs none.
     """
+    generations: frozenset[str] = frozenset()
+    """All generations of secrets on the host, those that a kill left half-delivered too."""
     database: str = ""
     """Why the host cannot connect to the database; empty where it can, or nobody asked."""
     proxy_settled: bool = False

@@ -19,7 +19,8 @@ _APPEND = (
 class Record:
     """One run. Times are seconds since the epoch, UTC; `outcome` is one of `succeeded`,
     `incomplete` (live and verified, but a host could not be tidied), `reverted`, `failed`
-    (going back failed too), `interrupted`, `abandoned` (the deployer was killed).
+    (going back failed too), `interrupted`, `abandoned` (the deployer was killed, or another took
+    its lock over; written by whoever takes the lock away, on the lock's host only).
     """
 
     id: str
@@ -78,6 +79,11 @@ def merge(journals: Iterable[tuple[Record, ...]]) -> tuple[Record, ...]:
 def path(directory: str) -> str:
     """Where the journal lies under an environment's directory."""
     return f"{directory}/journal.jsonl"
+
+
+def mark(id: str) -> str:
+    """What the line of this run, and no other's, has in it."""
+    return f'"id":{json.dumps(id)}'
 
 
 def append(host: Host, directory: str, record: Record) -> None:

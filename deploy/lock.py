@@ -18,10 +18,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy import journal
 from deploy.errors import CommandFailed, DeployError, HostUnreachable, Locked
 
 if TYPE_CHECKING:
     from deploy.hosts.host import Host
+    from deploy.journal import Record
 
 STALE_AFTER = 30.0
 HEARTBEAT = 5.0
@@ -44,10 +46,17 @@ _READ = (
 )
 _BEAT = 'grep -qF "$2" "$1/holder" 2>/dev/null || exit 17; touch "$1"'
 _DROP = _ALONE + 'if grep -qF "$2" "$1/holder" 2>/dev/null; then rm -rf "$1"; fi'
-# Without a mark ($2) a holder that cannot be read was seen: a whole one is another.
+# Without a mark ($2) a holder that cannot be read was seen: a whole one is another. What the holder
+# entrusted goes into the journal ($3), unless its own last word ($4) is there already.
 _BREAK = (
     _ALONE + 'if [ -n "$2" ]; then grep -qF "$2" "$1/holder" 2>/dev/null; '
-    """else ! grep -q '}$' "$1/holder" 2>/dev/null; fi && rm -rf "$1"; exit 0"""
+    """else ! grep -q '}$' "$1/holder" 2>/dev/null; fi || exit 0; """
+    'umask 077; [ ! -f "$1/record" ] || grep -qsF "$4" "$3" '
+    '|| { echo; cat "$1/record"; echo; } >>"$3"; rm -rf "$1"'
+)
+_ENTRUST = (
+    _ALONE + 'grep -qF "$2" "$1/holder" 2>/dev/null || exit 17; '
+    'umask 077; cat >"$1/record.new" && mv "$1/record.new" "$1/record"'
 )
 _NOT_OURS = 17
 
@@ -154,6 +163,8 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
     renew: Callable[[], None] = lambda: None
     """Gives a sign of life now, besides the regular ones, and sets `lost` where that is so."""
+    entrust: Callable[[Record], None] = lambda record: None
+    """Leaves with the lock what the journal of its host shall say should nobody end this run."""
 
 
 @contextlib.contextmanager
@@ -172,11 +183,16 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
             if host.run(argv, timeout=HEARTBEAT, check=False).status == _NOT_OURS:
                 lease.lost.set()
 
+    def entrust(record: Record) -> None:
+        argv = ("sh", "-c", _ENTRUST, "lock", path(directory), _mark(holder))
+        if host.run(argv, stdin=record.line(), check=False).status == _NOT_OURS:
+            lease.lost.set()
+
     def beat() -> None:
         while not done.wait(HEARTBEAT):
             renew()
 
-    lease.renew = renew
+    lease.renew, lease.entrust = renew, entrust
     beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
     beating.start()
     try:
@@ -214,9 +230,12 @@ def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
 
 
 def break_(host: Host, directory: str, state: LockState) -> None:
-    """Remove the lock that was seen as `state`, and no other."""
+    """Remove the lock that was seen as `state`, and no other; what its holder entrusted to it is
+    in the host's journal then."""
     seen = _mark(state.holder) if state.holder else ""
-    host.run(("sh", "-c", _BREAK, "lock", path(directory), seen))
+    last_word = journal.mark(state.holder.id) if state.holder else ""
+    told = (journal.path(directory), last_word)
+    host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, *told))
 
 
 def _mark(holder: Holder) -> str:

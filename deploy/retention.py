@@ -1,7 +1,8 @@
-"""Which images and containers a host need not keep. Pure."""
+"""Which images, containers and secrets a host need not keep. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from deploy import containers
@@ -48,6 +49,15 @@ def prunable(
         )
     )
     return images, tuple(sorted(found.id for found in leftovers))
+
+
+def unneeded_secrets(facts: HostFacts, replaced: Collection[ContainerFacts]) -> tuple[str, ...]:
+    """Generations of secrets that nothing needs once the containers in `replaced` are gone: those
+    of earlier values, and what a kill left half-delivered.
+    """
+    stay = (found for found in facts.containers if found not in replaced)
+    needed = {found.labels.get(containers.SECRETS) for found in stay} | {facts.secrets}
+    return tuple(sorted(facts.generations - needed))
 
 
 def _at_work(found: ContainerFacts) -> bool:

@@ -91,12 +91,13 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
         listed = pool.submit(engine.containers, {containers.ENVIRONMENT: environment.name})
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
-        generation = pool.submit(_generation, environment, host, wanted)
+        delivered = pool.submit(_generations, environment, host, wanted)
         front = pool.submit(proxy.facts, host, environment)
         database = pool.submit(_database_refusal, host, wanted)
         sections, skew = script.result()
         release = version.result()
         proxied, settled = front.result()
+        generation, generations = delivered.result()
         return HostFacts(
             name=host.name,
             roles=tuple(config.roles),
@@ -111,14 +112,18 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
             proxy_settled=settled,
             images=tuple(map(_image, images.result())),
             records=journal.parse(sections["journal"]),
-            secrets=generation.result(),
+            secrets=generation,
+            generations=generations,
         )
 
 
-def _generation(environment: Environment, host: Host, wanted: Secrets | None) -> str | None:
+def _generations(
+    environment: Environment, host: Host, wanted: Secrets | None
+) -> tuple[str | None, frozenset[str]]:
     if wanted is None or not wanted:
-        return None
-    return secrets.current_generation(host, environment, wanted) or ""
+        return None, frozenset()
+    current, every = secrets.generations(host, environment, wanted)
+    return current or "", every
 
 
 def _database_refusal(host: Host, wanted: Secrets | None) -> str:

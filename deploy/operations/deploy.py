@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from deploy import environment as environments
 from deploy import journal, lock, preflight, survey
-from deploy.errors import DeployError, HostUnreachable, ReleaseFailed, RevertFailed
+from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
 from deploy.events import Events
 from deploy.executor import execute
 from deploy.operations.session import Session, open_session
@@ -108,6 +108,7 @@ def converge(
             lost=lease.lost,
             renew=lease.renew,
         )
+        lease.entrust(run.record("abandoned", "it ended without a word"))
         _execute(plan, run)
     return plan, True
 
@@ -139,8 +140,8 @@ def _execute(plan: Plan, run: Run) -> None:
             "interrupted: everything applied was taken back; the release before serves"
         ) from None
     except DeployError as error:
-        outcome = "failed" if isinstance(error, RevertFailed) else "reverted"
-        _record(run, outcome, error.message)
+        outcomes = {RevertFailed: "failed", Locked: "abandoned"}
+        _record(run, outcomes.get(type(error), "reverted"), error.message)
         raise
     if run.progress.leftovers:
         raise _incomplete(run)

@@ -1,6 +1,12 @@
 """Secrets: where they come from, how they reach a host, and how they stay out of sight."""
 
-from deploy.secrets.delivery import current_generation, deliver, prune, volume_name
+from deploy.secrets.delivery import (
+    current_generation,
+    deliver,
+    generations,
+    prune,
+    volume_name,
+)
 from deploy.secrets.secret import Secret, Secrets, redact
 from deploy.secrets.sources import load_secrets
 
@@ -9,6 +15,7 @@ __all__ = [
     "Secrets",
     "current_generation",
     "deliver",
+    "generations",
     "load_secrets",
     "prune",
     "redact",

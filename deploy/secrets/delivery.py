@@ -72,8 +72,15 @@ def volume_name(environment: Environment, generation: str) -> str:
 
 def current_generation(host: Host, environment: Environment, wanted: Secrets) -> str | None:
     """The newest generation on the host that holds exactly the wanted values, or None."""
+    return generations(host, environment, wanted)[0]
+
+
+def generations(
+    host: Host, environment: Environment, wanted: Secrets
+) -> tuple[str | None, frozenset[str]]:
+    """`current_generation`, and every generation that the host has, the half-delivered too."""
     register = _Register.read(host, environment)
-    return next(
+    current = next(
         (
             name
             for name in register.matching(wanted)
@@ -81,6 +88,7 @@ def current_generation(host: Host, environment: Environment, wanted: Secrets) ->
         ),
         None,
     )
+    return current, frozenset(register.generations)
 
 
 def deliver(

@@ -63,9 +63,14 @@ class Prune(Step):
     kind: ClassVar[str] = "prune"
     images: tuple[str, ...]
     containers: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
+    """Generations that nothing needs; any other that nothing needs by then goes too."""
 
     def describe(self) -> str:
-        return f"remove {len(self.images)} images, {len(self.containers)} containers"
+        return (
+            f"remove {len(self.images)} images, {len(self.containers)} containers, "
+            f"{len(self.secrets)} generations of secrets"
+        )
 
     def apply(self, run: Run) -> None:
         engine = run.hosts[self.host].engine

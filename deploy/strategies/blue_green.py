@@ -13,7 +13,7 @@ from deploy import containers
 from deploy.facts import SLOTS, Facts, HostFacts, Role, Slot, other
 from deploy.journal import Record
 from deploy.plan import Plan, Stage, Step, stage
-from deploy.retention import prunable
+from deploy.retention import prunable, unneeded_secrets
 from deploy.steps.environment import EnsureProxy, Migrate, RecordLive, Smoke
 from deploy.steps.environment import Record as RecordStep
 from deploy.steps.image import DeliverSecrets, Prune, Pull
@@ -282,4 +282,13 @@ class _HostPlan:
     def prune(self) -> list[Step]:
         """What is older than the retention, and what a kill left lying."""
         images, leftovers = prunable(self.environment, self.facts, self.release.image.digest)
-        return [Prune(self.name, images, leftovers)] if images or leftovers else []
+        booted = {(s.role, s.slot) for s in self.swap() + self.workers() if isinstance(s, Boot)}
+        replaced = [
+            found
+            for found in self.facts.containers
+            if found.id in leftovers or (found.role, found.slot) in booted
+        ]
+        generations = unneeded_secrets(self.facts, replaced)
+        if not (images or leftovers or generations):
+            return []
+        return [Prune(self.name, images, leftovers, generations)]

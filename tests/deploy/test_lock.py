@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy import lock
+from deploy import journal, lock
 from deploy.errors import CommandFailed, Locked
 from deploy.hosts.local import LocalHost
+from deploy.journal import Record
 from deploy.lock import Holder, LockState
 from tests.waiting import eventually
 
@@ -52,6 +53,37 @@ def dead() -> Holder:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     return dataclasses.replace(holder("dead"), process=ended.pid)
+
+
+def record(id: str, outcome: str = "abandoned") -> Record:
+    return Record(
+        id=id,
+        kind="deploy",
+        environment="test",
+        hosts=("first",),
+        version="1.0.0",
+        digest="sha256:0",
+        revision="abc",
+        outcome=outcome,
+        requested_by="ada",
+        started=1.0,
+        finished=2.0,
+    )
+
+
+def abandon(folder: str, entrusted: Record) -> None:
+    """Leave what a run leaves that is killed at work."""
+    with lock.hold(HOST, folder, holder(entrusted.id)) as lease:
+        lease.entrust(entrusted)
+        place = Path(lock.path(folder))
+        left = {path.name: path.read_text() for path in place.iterdir()}
+    place.mkdir()
+    for name, text in left.items():
+        (place / name).write_text(of(dead()) if name == "holder" else text)
+
+
+def history(folder: str) -> tuple[Record, ...]:
+    return journal.parse(Path(journal.path(folder)).read_text())
 
 
 def remains(folder: str) -> list[str]:
@@ -172,6 +204,44 @@ def test_breaking_takes_away_only_the_lock_that_was_seen(folder):
         assert lock.read(HOST, folder) is not None
     lock.break_(HOST, folder, LockState(ELSEWHERE, 99.0))
     assert remains(folder) == []
+
+
+@pytest.mark.parametrize("taken_away", ["by a successor", "by hand"])
+def test_what_a_dead_run_entrusted_to_its_lock_gets_into_the_journal(folder, taken_away):
+    abandon(folder, record("dead"))
+    if taken_away == "by hand":
+        lock.break_(HOST, folder, lock.read(HOST, folder))
+    else:
+        with lock.hold(HOST, folder, holder("b")):
+            pass
+    assert history(folder) == (record("dead"),)
+    assert remains(folder) == ["journal.jsonl"]
+    assert Path(journal.path(folder)).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_that_told_of_its_end_itself_is_not_told_of_again(folder):
+    ended = record("dead", outcome="succeeded")
+    journal.append(HOST, folder, ended)
+    abandon(folder, record("dead"))
+    with lock.hold(HOST, folder, holder("b")):
+        pass
+    assert history(folder) == (ended,)
+
+
+def test_a_run_that_ends_leaves_nothing_for_others_to_tell(folder):
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        lease.entrust(record("a"))
+    with lock.hold(HOST, folder, holder("b")):
+        pass
+    assert remains(folder) == []
+
+
+def test_who_has_lost_the_lock_entrusts_nothing_to_the_successors(folder):
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
+        lease.entrust(record("a"))
+        assert lease.lost.is_set()
+        assert [path.name for path in Path(lock.path(folder)).iterdir()] == ["holder"]
 
 
 def test_a_run_learns_that_its_lock_was_taken_away(folder, monkeypatch):

@@ -62,6 +62,8 @@ def test_the_lock_of_a_killed_deployer_is_taken_over_at_once(live: Operator) -> 
     outcome = live.deploy("2.0.0")
     warnings = [said["text"] for said in outcome.events if said["kind"] == "warning"]
     assert f"took over the lock of a dead run: {lock.operator()}" in warnings
+    told = [(record.version, record.outcome) for record in live.facts().history]
+    assert told == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
     assert live.unsettled("2.0.0") == []
 
 
@@ -75,4 +77,6 @@ def test_a_deployer_that_slept_for_too_long_leaves_the_field_to_its_successor(
     outcome = sleeper.resume()
     assert outcome.status == 4, outcome.errors
     assert "another run has taken the lock over" in outcome.errors
+    told = [record.outcome for record in live.facts().history]
+    assert told == ["succeeded", "abandoned", "succeeded"]
     assert live.unsettled("2.0.0") == []

@@ -256,6 +256,28 @@ def test_changed_secrets_make_new_containers(world):
     assert kinds(made, "two")[:2] == ["deliver-secrets", "boot"]
 
 
+def test_earlier_secrets_go_with_the_last_container_that_needs_them(world):
+    deploy(world, V1)
+    for _ in range(2):
+        hosts = {name: replace(host, secrets="") for name, host in world.facts.hosts.items()}
+        world.facts = replace(world.facts, hosts=hosts)
+        made = deploy(world, V1)
+        assert plan(world.environment, V1, world.facts).empty
+    assert kinds(made, "two")[-1] == "prune"
+    assert {host.generations for host in world.facts.hosts.values()} == {frozenset({"g2", "g3"})}
+
+
+def test_half_delivered_secrets_are_removed_by_the_next_deploy(world):
+    hosts = {
+        name: replace(host, generations=frozenset({"half"}))
+        for name, host in world.facts.hosts.items()
+    }
+    world.facts = replace(world.facts, hosts=hosts)
+    deploy(world, V1)
+    assert {host.secrets for host in world.facts.hosts.values()} == {"g2"}
+    assert {host.generations for host in world.facts.hosts.values()} == {frozenset({"g2"})}
+
+
 def test_a_failed_release_is_pruned_and_the_retention_is_kept(tmp_path):
     env = environment(tmp_path, {"one": "[web]"})
     world = World(env, bare(env))

@@ -108,7 +108,8 @@ class World:
                 pulled = image(wanted) if step.digest.startswith("sha256:") else front(step)
                 host = replace(host, images=(*host.images, pulled))
             case image_steps.DeliverSecrets():
-                host = replace(host, secrets="g1")
+                made = f"g{len(host.generations) + 1}"
+                host = replace(host, secrets=made, generations=host.generations | {made})
             case env_steps.Migrate():
                 self.facts = replace(self.facts, schema=step.head)
             case slot_steps.Boot():
@@ -131,6 +132,7 @@ class World:
                     host,
                     images=tuple(i for i in host.images if i.id not in step.images),
                     containers=tuple(c for c in host.containers if c.id not in step.containers),
+                    generations=host.generations - set(step.secrets),
                 )
             case slot_steps.Drain() | slot_steps.VerifyWorker() | env_steps.Smoke():
                 pass
@@ -156,6 +158,7 @@ class World:
                 digest=wanted.image.digest,
                 config=spec.labels[containers.CONFIG],
                 state="running",
+                labels=spec.labels,
             )
         others = tuple(c for c in host.containers if c.name != spec.name)
         return replace(host, containers=(*others, booted))

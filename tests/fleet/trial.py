@@ -44,6 +44,8 @@ if command == ["db", "current"]:
 if command == ["amani", "worker"]:
     if fault == "worker":
         sys.exit("cannot open the queue")
+    # The kernel drops what the first process of a container neither handles nor blocks.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.sigwait({signal.SIGTERM})
     sys.exit()
 if fault == "exit":

@@ -13,11 +13,12 @@ load it) before anything that serves is touched.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,12 +125,19 @@ def _read(host: Host, settings: ProxySettings) -> ProxyFacts | None:
         return None
 
 
-def ensure(host: Host, environment: Environment, live: Slot | None) -> Change:
+def ensure(
+    host: Host,
+    environment: Environment,
+    live: Slot | None,
+    *,
+    note: Callable[[Change], None] = lambda change: None,
+) -> Change:
     """Bring the proxy to its settings; `live` is the slot that it comes up with where it starts.
 
     Idempotent. Raises `UsageError` with HAProxy's words where it does not accept the configuration,
     `EngineError` where the engine refuses, such as for a port in use; what it had changed until
-    then is taken back.
+    then is taken back. `note` is told of the change before it is begun, and of none once it has
+    been taken back: where that failed as well, the caller knows what there is to undo.
     """
     settings = settings_of(environment)
     engine = host.engine
@@ -145,11 +153,14 @@ def ensure(host: Host, environment: Environment, live: Slot | None) -> Change:
         host.write_file(settings.path(MAINTENANCE), b"")
     _check(host, settings, text, in_place=running and same)
     change = _change(found is not None, running, same, before, _labels(found))
+    note(change)
     try:
         host.write_file(settings.path(CONFIGURATION), text)
         _apply(host, settings, change)
     except DeployError:
-        revert(host, environment, change)
+        with contextlib.suppress(DeployError):  # what went wrong first tells more
+            revert(host, environment, change)
+            note(Change("none"))
         raise
     return change
 
@@ -180,6 +191,8 @@ def revert(host: Host, environment: Environment, change: Change) -> None:
     settings, engine = settings_of(environment), host.engine
     if change.kind == "created":
         engine.remove(settings.name)
+        if change.configuration is None:
+            host.run(["rm", "-f", settings.path(CONFIGURATION)])
     if change.configuration is not None:
         host.write_file(settings.path(CONFIGURATION), change.configuration)
     if change.kind == "reloaded":

@@ -77,7 +77,10 @@ def read(engine: Engine, proxy: str) -> ProxyFacts:
 
 def read_servers(engine: Engine, proxy: str) -> Mapping[Slot, ServerFacts]:
     """Both slots as the proxy sees them now."""
-    return _converse(engine, proxy).servers
+    servers = _converse(engine, proxy).servers
+    if not servers:  # a conversation in which nothing is asked bears a proxy that is still starting
+        raise ProxyError(f"{proxy}: HAProxy does not answer yet", servers=servers)
+    return servers
 
 
 def watch(engine: Engine, proxy: str, slot: Slot) -> None:

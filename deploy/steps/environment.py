@@ -20,14 +20,17 @@ class EnsureProxy(Step):
     kind: ClassVar[str] = "proxy"
     live: Slot | None
     fresh: bool
-    """Whether there was none: the revert then removes it."""
+    """Whether there was none. The revert removes a proxy that this step made and puts back one
+    that it changed."""
 
     def describe(self) -> str:
         return "start the proxy" if self.fresh else "bring the proxy to its configuration"
 
     def apply(self, run: Run) -> None:
-        change = proxy.ensure(run.hosts[self.host], run.environment, live=self.live)
-        run.proxy_changes[self.host] = change
+        def note(change: proxy.Change) -> None:
+            run.proxy_changes[self.host] = change
+
+        proxy.ensure(run.hosts[self.host], run.environment, live=self.live, note=note)
 
     def revert(self, run: Run) -> None:
         change = run.proxy_changes.pop(self.host, None)

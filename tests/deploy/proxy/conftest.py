@@ -13,11 +13,18 @@ from tests.deploy.proxy.stand import Stand, environment_of, free_port
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Iterator[Stand]:
+def bare_stand(tmp_path: Path) -> Iterator[Stand]:
+    """A host on which no proxy was started yet."""
     made = Stand(LocalHost(), environment_of(tmp_path, free_port()))
     try:
-        proxy.ensure(made.host, made.environment, None)
         yield made
     finally:
         made.clear()
         made.host.close()
+
+
+@pytest.fixture
+def stand(bare_stand: Stand) -> Stand:
+    """A host with a proxy and nothing behind it."""
+    proxy.ensure(bare_stand.host, bare_stand.environment, None)
+    return bare_stand

@@ -81,6 +81,34 @@ def test_another_port_needs_a_new_container_and_is_taken_back(stand: Stand) -> N
     eventually(lambda: stand.ask().status == 200)
 
 
+def test_a_proxy_that_was_made_is_removed_with_its_configuration(bare_stand: Stand) -> None:
+    change = proxy.ensure(bare_stand.host, bare_stand.environment, None)
+    assert change.kind == "created"
+
+    proxy.revert(bare_stand.host, bare_stand.environment, change)
+
+    facts, _ = proxy.facts(bare_stand.host, bare_stand.environment)
+    assert not facts.present
+    left = [path.name for path in Path(bare_stand.environment.folder, "proxy").iterdir()]
+    assert left == ["maintenance.acl"]
+
+
+def test_a_change_is_noted_before_it_is_begun_and_forgotten_once_taken_back(
+    bare_stand: Stand,
+) -> None:
+    noted: list[str] = []
+    with socket.create_server(("127.0.0.1", bare_stand.port)):
+        with pytest.raises(EngineError):
+            proxy.ensure(
+                bare_stand.host,
+                bare_stand.environment,
+                None,
+                note=lambda change: noted.append(change.kind),
+            )
+    assert noted == ["created", "none"]
+    assert not proxy.facts(bare_stand.host, bare_stand.environment)[0].present
+
+
 def test_a_port_in_use_is_told_and_taken_back(stand: Stand) -> None:
     stand.serve_from("blue")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -132,6 +132,7 @@ def _run_stage(stage: Stage, lanes: Sequence[_Lane], run: Run, crew: _Crew) -> b
 def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run) -> None:
     for step in steps:
         try:
+            run.confirm()
             run.check_cancelled()
             _run_step(step, lane, run)
         except DeployError as error:

@@ -163,6 +163,9 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
     renew: Callable[[], None] = lambda: None
     """Gives a sign of life now, besides the regular ones, and sets `lost` where that is so."""
+    confirm: Callable[[], None] = lambda: None
+    """As `renew`, where the last sign of life was overdue: for before a step, lest a run that slept
+    touches what is its successor's."""
     entrust: Callable[[Record], None] = lambda record: None
     """Leaves with the lock what the journal of its host shall say should nobody end this run."""
 
@@ -175,13 +178,20 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
     """
     lease = Lease(holder, _take(host, directory, holder))
     done = threading.Event()
+    asked = time.time()  # the monotonic clock stands still while a machine sleeps
 
     def renew() -> None:
+        nonlocal asked
+        asked = time.time()
         # A host that does not answer may do so again; its lock is ours until then.
         with contextlib.suppress(HostUnreachable):
             argv = ("sh", "-c", _BEAT, "lock", path(directory), _mark(holder))
             if host.run(argv, timeout=HEARTBEAT, check=False).status == _NOT_OURS:
                 lease.lost.set()
+
+    def confirm() -> None:
+        if time.time() - asked > 2 * HEARTBEAT:
+            renew()
 
     def entrust(record: Record) -> None:
         argv = ("sh", "-c", _ENTRUST, "lock", path(directory), _mark(holder))
@@ -192,7 +202,7 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
         while not done.wait(HEARTBEAT):
             renew()
 
-    lease.renew, lease.entrust = renew, entrust
+    lease.renew, lease.confirm, lease.entrust = renew, confirm, entrust
     beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
     beating.start()
     try:

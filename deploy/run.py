@@ -60,6 +60,8 @@ class Run:
     """Set where the lock is somebody else's now: nothing may be touched any more."""
     renew: Callable[[], None] = lambda: None
     """Renews the lock, and sets `lost` where that cannot be done."""
+    confirm: Callable[[], None] = lambda: None
+    """As `renew`, where that is overdue."""
 
     def check_cancelled(self) -> None:
         """Raise `Interrupted` where the run is to stop."""

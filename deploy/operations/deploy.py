@@ -107,6 +107,7 @@ def converge(
             generations={name: found.secrets or "" for name, found in facts.hosts.items()},
             lost=lease.lost,
             renew=lease.renew,
+            confirm=lease.confirm,
         )
         lease.entrust(run.record("abandoned", "it ended without a word"))
         _execute(plan, run)

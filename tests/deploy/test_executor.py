@@ -222,6 +222,13 @@ def test_a_run_whose_lock_was_taken_over_stops_and_touches_nothing_more(run):
     assert run.log == ["+a"]
 
 
+def test_a_run_that_slept_asks_for_its_lock_before_it_begins_a_step(run):
+    run.confirm = run.lost.set
+    with pytest.raises(Locked):
+        execute(plan(stage([Note("h", "a")])), run)
+    assert run.log == []
+
+
 def test_a_failure_under_a_lost_lock_takes_nothing_back(run):
     """The successor may be what made it fail; the heartbeat need not have told of it yet."""
     run.renew = run.lost.set

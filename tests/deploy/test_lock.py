@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -258,6 +259,17 @@ def test_a_run_can_ask_at_once_whether_the_lock_is_still_its_own(folder):
         assert not lease.lost.is_set()
         Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
         lease.renew()
+        assert lease.lost.is_set()
+
+
+def test_a_run_asks_whether_the_lock_is_still_its_own_where_its_heartbeat_is_overdue(
+    folder, monkeypatch
+):
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
+        overdue = time.time() + 3 * lock.HEARTBEAT
+        monkeypatch.setattr(lock.time, "time", lambda: overdue)
+        lease.confirm()
         assert lease.lost.is_set()
 
 

@@ -24,6 +24,7 @@ class Outage:
     befall: Callable[[PracticeHost], None]
     moment: str
     step: str
+    mend: Callable[[PracticeHost], object] = PracticeHost.heal
 
 
 def stop_engine(host: PracticeHost) -> None:
@@ -35,7 +36,9 @@ OUTAGES = {
     "paused while booting": Outage(2, PracticeHost.pause, "step-started", "boot"),
     "cut after its shift": Outage(2, PracticeHost.cut, "step-finished", "shift"),
     "out of power while verifying": Outage(2, PracticeHost.kill, "step-started", "verify"),
-    "its engine stopped while booting": Outage(2, stop_engine, "step-finished", "boot"),
+    "its engine stopped while booting": Outage(
+        2, stop_engine, "step-finished", "boot", PracticeHost.restart_engine
+    ),
     "cut with the lock": Outage(1, PracticeHost.cut, "step-finished", "boot"),
 }
 
@@ -55,16 +58,17 @@ def test_a_host_that_falls_silent_takes_no_other_with_it(two_hosts: Operator, ca
         assert f"{host.name}: " in outcome.errors and "Traceback" not in outcome.errors
         assert "the others are on the release before" in outcome.errors
         assert operator.versions(*others) == dict.fromkeys(others, "1.0.0")
-        host.heal()
+        outage.mend(host)
         operator.deploy("2.0.0")
     assert operator.unsettled("2.0.0") == []
     assert clients.failures == {}, clients.requests
 
 
-def test_an_engine_that_restarts_under_a_deploy_costs_no_request(two_hosts: Operator) -> None:
+def test_an_engine_that_restarts_under_a_deploy_is_survived(two_hosts: Operator) -> None:
+    """On its own host the engine itself refuses connections while it sets up its ports again."""
     operator = two_hosts
     operator.deploy("1.0.0")
-    with traffic(operator.addresses(), operator.environment.domain) as clients:
+    with traffic(operator.addresses("host2"), operator.environment.domain) as clients:
         command = operator.start("deploy", "--version=2.0.0")
         command.suspend(at("step-started", "verify", "host2"))
         operator.fleet.host(2).restart_engine()

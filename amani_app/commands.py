@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
+import sys
 import threading
 import typing as t
 
@@ -20,6 +22,7 @@ from amani_app.application.acting import Actor, NotFound
 from amani_app.application.jobs import ExpireSilence, ForgetAnswers
 from amani_app.application.outbox import DeliverEvents
 from amani_app.application.people import SHORTEST_PASSWORD
+from amani_app.application.seeding import Seeder
 from amani_app.application.withdrawals import REQUESTED
 from amani_app.application.worker import Job, Worker
 from amani_app.build_info import ROOT
@@ -63,13 +66,17 @@ def reconcile() -> None:
 @click.password_option(envvar="AMANI_PASSWORD", help="Asked for unless AMANI_PASSWORD has it.")
 def user_create(email: str, name: str, role: str, password: str) -> None:
     """Create a person, an arbiter or an administrator; prints the id."""
-    if len(password) < SHORTEST_PASSWORD:
-        raise click.UsageError(f"a password has {SHORTEST_PASSWORD} characters at least")
+    _require_length(password)
     try:
         user = container().people.sign_up(OPERATOR, email, name, password, Role(role))
     except DomainError as error:
         raise click.ClickException(str(error)) from None
     click.echo(user.id)
+
+
+def _require_length(password: str) -> None:
+    if len(password) < SHORTEST_PASSWORD:
+        raise click.UsageError(f"a password has {SHORTEST_PASSWORD} characters at least")
 
 
 @amani.command("deposit")
@@ -92,6 +99,39 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
         click.echo(str(parts.store.run(work)))
     except DomainError as error:
         raise click.ClickException(str(error)) from None
+
+
+@amani.command("seed")
+@click.option("--users", default=20, show_default=True, type=click.IntRange(3, 100_000))
+@click.option("--escrows", default=50, show_default=True, type=click.IntRange(0, 1_000_000))
+@click.option("--random", "number", type=int, help="The same number makes the same agreements.")
+@click.password_option(
+    envvar="AMANI_PASSWORD", help="Everybody's; asked for without AMANI_PASSWORD."
+)
+def seed(users: int, escrows: int, number: int | None, password: str) -> None:
+    """Fill a development database with people and agreements; prints two of their addresses."""
+    parts = container()
+    if parts.settings.environment == "production":
+        raise click.UsageError("production is not seeded")
+    _require_length(password)
+    chance = random.Random(number)  # nosec B311
+    seeder = Seeder(parts.around, parts.store, parts.people, parts.escrows, parts.deposits, chance)
+    try:
+        with click.progressbar(
+            seeder.make_people(users, password), length=users, label="people", file=sys.stderr
+        ) as bar:
+            people = list(bar)
+        with click.progressbar(
+            seeder.make_escrows(escrows, people),
+            length=escrows,
+            label="agreements",
+            file=sys.stderr,
+        ) as bar:
+            made = len(list(bar))
+    except DomainError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{users} people, {made} agreements")
+    click.echo(f"arbiter {people[0].email}\nmember {people[1].email}")
 
 
 @amani.command("sandbox")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from flask import Flask
 from sqlalchemy import create_engine, text
 
+from amani_app import create_app
+from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY, Shell
 
 PASSWORD = "correct horse battery"
 
 
-def operator(database_url: str, **environ: str) -> Shell:
-    """Somebody on a migrated database."""
-    keys = {"SECRET_KEY": SECRET_KEY, "AMANI_PASSWORD": PASSWORD}
-    made = Shell(**{"DATABASE_URL": database_url, **keys, **environ})
-    made.ok("flask", "db", "upgrade")
-    return made
-
-
 def test_every_kind_of_agreement_is_made_and_the_books_are_right(database_url: str) -> None:
-    shell = operator(database_url)
+    shell = Shell(DATABASE_URL=database_url, SECRET_KEY=SECRET_KEY, AMANI_PASSWORD=PASSWORD)
+    shell.ok("flask", "db", "upgrade")
 
     told = shell.ok("flask", "amani", "seed", "--users=4", "--escrows=40", "--random=1")
 
@@ -33,8 +29,15 @@ def test_every_kind_of_agreement_is_made_and_the_books_are_right(database_url: s
     assert works >= {"submitted", "released", "disputed"}
 
 
-def test_production_and_short_passwords_are_refused(sqlite_url: str) -> None:
-    refused = operator(sqlite_url, AMANI_PASSWORD="short").run("flask", "amani", "seed")
-    assert refused.returncode == 2 and "10 characters" in refused.stderr
-    refused = operator(sqlite_url, ENVIRONMENT="production").run("flask", "amani", "seed")
-    assert refused.returncode == 2 and "production is not seeded" in refused.stderr
+def test_a_short_password_is_refused(app: Flask) -> None:
+    refused = app.test_cli_runner().invoke(args=["amani", "seed"], env={"AMANI_PASSWORD": "short"})
+    assert refused.exit_code == 2 and "10 characters" in refused.output
+
+
+def test_production_is_refused(settings: Settings) -> None:
+    live = create_app(settings.model_copy(update={"environment": "production"}))
+    refused = live.test_cli_runner().invoke(
+        args=["amani", "seed"], env={"AMANI_PASSWORD": PASSWORD}
+    )
+    live.extensions["amani"].engine.dispose()
+    assert refused.exit_code == 2 and "production is not seeded" in refused.output

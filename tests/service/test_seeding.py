@@ -6,6 +6,7 @@ from flask import Flask
 from sqlalchemy import create_engine, text
 
 from amani_app import create_app
+from amani_app.commands import install_commands
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY, Shell
 
@@ -29,15 +30,19 @@ def test_every_kind_of_agreement_is_made_and_the_books_are_right(database_url: s
     assert works >= {"submitted", "released", "disputed"}
 
 
+def refusal(app: Flask, password: str) -> str:
+    """What `flask amani seed` says where it refuses."""
+    install_commands(app)  # a server has none
+    refused = app.test_cli_runner().invoke(args=["amani", "seed"], env={"AMANI_PASSWORD": password})
+    assert refused.exit_code == 2
+    return refused.output
+
+
 def test_a_short_password_is_refused(app: Flask) -> None:
-    refused = app.test_cli_runner().invoke(args=["amani", "seed"], env={"AMANI_PASSWORD": "short"})
-    assert refused.exit_code == 2 and "10 characters" in refused.output
+    assert "10 characters" in refusal(app, "short")
 
 
 def test_production_is_refused(settings: Settings) -> None:
     live = create_app(settings.model_copy(update={"environment": "production"}))
-    refused = live.test_cli_runner().invoke(
-        args=["amani", "seed"], env={"AMANI_PASSWORD": PASSWORD}
-    )
+    assert "production is not seeded" in refusal(live, PASSWORD)
     live.extensions["amani"].engine.dispose()
-    assert refused.exit_code == 2 and "production is not seeded" in refused.output

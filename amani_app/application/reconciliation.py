@@ -1,0 +1,92 @@
+"""Whether the books are right: in themselves, and against the provider's statement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.money import EXPONENTS, Money
+from amani_app.domain.payments import Deposit, Withdrawal, WithdrawalState
+from amani_app.ports.payments import Outcome, Payments, ProviderUnavailable
+from amani_app.ports.store import Store, UnitOfWork
+
+LOOKS = 2
+"""Money moves while we look: only a difference that is there twice is one."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """By currency, in minor units: what our wallet at the provider must hold, and may lack.
+
+    It must hold what the books say, with what has come in and has not been booked yet, less what
+    has gone out and has not been booked yet; a pay-out under way may be deducted already.
+    """
+
+    held: Counter[str] = field(default_factory=Counter)
+    lacking: Counter[str] = field(default_factory=Counter)
+
+
+class Reconcile:
+    """Recomputes everything; changes nothing. Without *payments* only the books are looked at."""
+
+    def __init__(self, store: Store, payments: Payments | None) -> None:
+        self._store = store
+        self._payments = payments
+
+    def __call__(self) -> list[str]:
+        """What is wrong, one line each: nothing, ever."""
+        found: list[str] = []
+        for _ in range(LOOKS):
+            found = self._store.read(lambda work: work.ledger.differences())
+            found += self._provider_differences()
+            if not found:
+                break
+        return found
+
+    def _provider_differences(self) -> list[str]:
+        if self._payments is None:
+            return []
+        try:
+            return self._compare(self._payments)
+        except ProviderUnavailable:
+            return ["the provider is not reachable: its statement was not compared"]
+
+    def _compare(self, payments: Payments) -> list[str]:
+        mirrors, deposits, withdrawals = self._store.read(_snapshot)
+        expected, wrong = Expected(), []
+        expected.held.update(mirrors)
+        for deposit in deposits:
+            collection = payments.collection(deposit.id)
+            if collection and collection.outcome is Outcome.SUCCESSFUL:
+                expected.held[collection.received.currency] += collection.received.minor
+        for withdrawal in withdrawals:
+            wrong += _look_at(payments, withdrawal, expected)
+        for currency in sorted({*mirrors, *expected.held}):
+            most = Money(expected.held[currency], currency)
+            least = most - Money(expected.lacking[currency], currency)
+            held = payments.balance(currency)
+            if not least <= held <= most:
+                words = str(most) if least == most else f"{least} to {most}"
+                wrong.append(f"the provider holds {held}, the books say {words}")
+        return wrong
+
+
+def _snapshot(work: UnitOfWork) -> tuple[dict[str, int], list[Deposit], list[Withdrawal]]:
+    totals = (work.ledger.total(Account(AccountKind.PROVIDER, c)) for c in EXPONENTS)
+    mirrors = {total.currency: -total.minor for total in totals if total}
+    return mirrors, work.deposits.waiting(), work.withdrawals.waiting()
+
+
+def _look_at(payments: Payments, withdrawal: Withdrawal, expected: Expected) -> list[str]:
+    found, currency = payments.payout(withdrawal.id), withdrawal.amount.currency
+    if found is None:
+        lost = withdrawal.state is WithdrawalState.PROCESSING
+        return [f"withdrawal {withdrawal.id}: the provider took it on and has none"] * lost
+    if found.amount != withdrawal.amount:
+        return [f"withdrawal {withdrawal.id}: {withdrawal.amount}, at the provider {found.amount}"]
+    if found.outcome is Outcome.SUCCESSFUL:
+        expected.held[currency] -= found.amount.minor
+    elif found.outcome is Outcome.WAITING:
+        expected.lacking[currency] += found.amount.minor
+    return []

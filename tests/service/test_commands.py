@@ -1,0 +1,221 @@
+"""The commands of an operator, as programs on a real database."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from amani_app.adapters.database.store import DatabaseStore
+from amani_app.application.acting import Actor, Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.container import new_id, utc_now
+from amani_app.domain.ledger import Account, AccountKind, Pending
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Deposit, DepositState, Destination, Withdrawal
+from amani_app.domain.payments import WithdrawalState as State
+from amani_app.domain.users import Role, User
+from tests.service.conftest import Shell, free_port
+from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
+
+BANK = Destination("044", "0123456789", "Ada Obi")
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture
+def engine(sqlite_engine: Engine) -> Engine:
+    """Where the kind of database makes no difference."""
+    return sqlite_engine
+
+
+@pytest.fixture
+def shell(engine: Engine, tmp_path: Path) -> Shell:
+    url = engine.url.render_as_string(hide_password=False)
+    return Shell(DATABASE_URL=url, TMPDIR=str(tmp_path), AMANI_PASSWORD=PASSWORD)
+
+
+@pytest.fixture
+def store(engine: Engine) -> DatabaseStore:
+    return DatabaseStore(engine, utc_now)
+
+
+@pytest.fixture
+def ada(store: DatabaseStore) -> str:
+    """The id of somebody."""
+    ada = User("u-ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
+    store.run(lambda work: work.users.add(ada))
+    return ada.id
+
+
+@pytest.fixture
+def ten(store: DatabaseStore, ada: str) -> None:
+    """Ten naira in her wallet."""
+    around, money = Surroundings(utc_now, new_id), Money(1_000, "NGN")
+    collected = DepositUseCases(around).collected
+    store.run(lambda work: collected(work, Actor("test"), ada, "b-1", money, money))
+
+
+def posted(store: DatabaseStore, owner: str) -> int:
+    account = Account(AccountKind.WALLET, "NGN", owner)
+    return store.read(lambda work: work.ledger.balance(account)).posted.minor
+
+
+class TestUserCreate:
+    @pytest.mark.parametrize("role", ["member", "arbiter", "admin"])
+    def test_a_person_of_each_role_can_be_made(
+        self, shell: Shell, store: DatabaseStore, role: str
+    ) -> None:
+        words = ("user-create", "Ada@Example.org", "--name", "Ada", "--role", role)
+        id = shell.ok("flask", "amani", *words)
+        found = store.read(lambda work: work.users.get(id))
+        assert (found.email, found.role) == ("ada@example.org", Role(role))
+        assert found.password_hash.startswith("$argon2id$")
+        (line,) = store.read(lambda work: work.audited(None, 10))
+        assert (line.action, line.subject) == ("user.signed-up", id)
+
+    def test_an_address_is_taken_once(self, shell: Shell, ada: str) -> None:
+        done = shell.run("flask", "amani", "user-create", "ada@example.org", "--name", "Other")
+        assert done.returncode == 1
+        assert "ada@example.org has an account" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("words", [["--role", "king"], []])
+    def test_wrong_usage_is_told(self, shell: Shell, words: list[str]) -> None:
+        shell.environ["AMANI_PASSWORD"] = PASSWORD if words else "short"
+        done = shell.run("flask", "amani", "user-create", "a@b.org", "--name", "A", *words)
+        assert done.returncode == 2
+        assert ("king" if words else "10 characters") in done.stderr
+
+
+class TestDeposit:
+    def test_a_transfer_is_booked_once(self, shell: Shell, store: DatabaseStore, ada: str) -> None:
+        words = ("flask", "amani", "deposit", "Ada@example.org", "1500.50", "--reference", "b-1")
+        assert shell.ok(*words) == "NGN 1500.50"
+        again = shell.run(*words)
+        assert again.returncode == 1
+        assert "is in the ledger already" in again.stderr
+        assert posted(store, ada) == 150_050
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["nobody@example.org", "1"], "nobody has signed up as nobody@example.org"),
+            (["ada@example.org", "1.001"], "no amount of NGN"),
+            (["ada@example.org", "1", "--currency", "XXX"], "none of the currencies"),
+            (["ada@example.org", "0"], "nothing moves"),
+        ],
+    )
+    def test_what_cannot_be_booked_is_told(
+        self, shell: Shell, store: DatabaseStore, ada: str, words: list[str], said: str
+    ) -> None:
+        done = shell.run("flask", "amani", "deposit", *words, "--reference", "b-1")
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert posted(store, ada) == 0
+
+
+@pytest.mark.usefixtures("ten")
+class TestReconcile:
+    @pytest.fixture(
+        params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
+    )
+    def engine(self, request: pytest.FixtureRequest) -> Engine:
+        engine: Engine = request.getfixturevalue(request.param)
+        return engine
+
+    def test_right_books_are_silent(self, shell: Shell, store: DatabaseStore, ada: str) -> None:
+        under_way(store, ada)
+        assert shell.ok("flask", "amani", "reconcile") == ""
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            ("UPDATE accounts SET posted = posted + 1 WHERE kind = 'wallet'", "holds 1001"),
+            ("UPDATE accounts SET reserved = 1 WHERE kind = 'wallet'", "reserves 1"),
+            ("UPDATE deposits SET state = 'suspended'", "is suspended, and has 0 transfers"),
+            ("UPDATE withdrawals SET state = 'paid'", "is paid, its reservation is open"),
+        ],
+    )
+    def test_whatever_is_wrong_is_told(
+        self, shell: Shell, engine: Engine, store: DatabaseStore, ada: str, damage: str, said: str
+    ) -> None:
+        under_way(store, ada)
+        with engine.begin() as connection:
+            connection.execute(text(damage))
+        done = shell.run("flask", "amani", "reconcile")
+        assert done.returncode == 1
+        assert said in done.stdout
+
+
+def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) -> tuple[str, str]:
+    """The ids of a deposit of 5 naira that is waited for, and of a withdrawal of 4."""
+    now = utc_now()
+    deposit = Deposit(new_id(), owner, Money(500, "NGN"), now, DepositState.PENDING, "link")
+    withdrawal = Withdrawal(new_id(), owner, Money(400, "NGN"), BANK, now, state)
+    wallet = Account(AccountKind.WALLET, "NGN", owner)
+
+    def work(work: t.Any) -> None:
+        work.deposits.add(deposit, now)
+        id = withdrawal.id
+        work.ledger.reserve(Pending(id, "withdraw", id, wallet, withdrawal.amount))
+        work.withdrawals.add(withdrawal)
+        work.withdrawals.save(withdrawal, now)
+
+    store.run(work)
+    return deposit.id, withdrawal.id
+
+
+@pytest.mark.usefixtures("ten")
+class TestReconcileWithTheProvider:
+    @pytest.fixture
+    def sandbox(self, shell: Shell) -> t.Iterator[Sandbox]:
+        sandbox = Sandbox()
+        shell.environ.update(
+            FINCRA_URL=sandbox.url,
+            FINCRA_SECRET_KEY=API_KEY,
+            FINCRA_PUBLIC_KEY="public",
+            FINCRA_BUSINESS_ID="business",
+            FINCRA_WEBHOOK_SECRET=WEBHOOK_SECRET,
+        )
+        yield sandbox
+        sandbox.stop()
+
+    def test_the_wallet_there_is_compared(self, shell: Shell, sandbox: Sandbox, ada: str) -> None:
+        done = shell.run("flask", "amani", "reconcile")
+        assert done.returncode == 1
+        assert done.stdout == "the provider holds NGN 0.00, the books say NGN 10.00\n"
+        sandbox.books.fund(Money(1_000, "NGN"))
+        assert shell.ok("flask", "amani", "reconcile") == ""
+
+    @pytest.mark.parametrize("end", ["", "successful", "failed"])
+    def test_what_is_under_way_is_no_difference(
+        self, shell: Shell, sandbox: Sandbox, store: DatabaseStore, ada: str, end: str
+    ) -> None:
+        sandbox.books.fund(Money(1_000, "NGN"))
+        deposit, withdrawal = under_way(store, ada, State.PROCESSING)
+        sandbox.books.pay(deposit, Money(501, "NGN"))
+        sandbox.books.pay_out(withdrawal, Money(400, "NGN"), BANK)
+        if end:
+            sandbox.tell("finish", reference=withdrawal, status=end)
+        assert shell.ok("flask", "amani", "reconcile") == ""
+        sandbox.books.fund(Money(1_000, "NGN"))
+        done = shell.run("flask", "amani", "reconcile")
+        assert done.returncode == 1
+        assert "the provider holds" in done.stdout
+
+    def test_a_pay_out_that_the_provider_does_not_have_is_told(
+        self, shell: Shell, sandbox: Sandbox, store: DatabaseStore, ada: str
+    ) -> None:
+        sandbox.books.fund(Money(1_000, "NGN"))
+        _, withdrawal = under_way(store, ada, State.PROCESSING)
+        done = shell.run("flask", "amani", "reconcile")
+        assert done.stdout == f"withdrawal {withdrawal}: the provider took it on and has none\n"
+
+    def test_a_provider_that_is_away_is_told(self, shell: Shell, sandbox: Sandbox) -> None:
+        shell.environ["FINCRA_URL"] = f"http://127.0.0.1:{free_port()}"
+        done = shell.run("flask", "amani", "reconcile")
+        assert done.returncode == 1
+        assert "not reachable" in done.stdout

@@ -1,0 +1,59 @@
+"""What callers are told while the database is away: a real one, stopped and started again."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from amani_app import create_app
+from amani_app.api.operations import Operation
+from amani_app.api.routes import OPERATIONS
+from amani_app.settings import Settings
+from tests.postgres import PostgresServer
+from tests.service.conftest import SECRET_KEY, Shell
+from tests.service.people import API, PASSWORD, UNLIMITED, Person, World, cheapen_hashing
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def server() -> t.Iterator[PostgresServer]:
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.mark.postgres
+def test_every_route_says_when_to_come_back_and_recovers(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheapen_hashing(monkeypatch)
+    url = server.url(server.create_database())
+    Shell(DATABASE_URL=url).ok("flask", "db", "upgrade")
+    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY, **UNLIMITED))
+    world = World(app)
+    ada = world.person("ada")
+    server.stop("immediate")
+    asked = [ask(world, ada, operation) for operation, _ in OPERATIONS if not operation.raw]
+    assert len(asked) >= 20
+    server.start()
+    eventually(lambda: ada.get("/wallets").status_code == 200)
+    app.extensions["amani"].engine.dispose()
+
+
+def ask(world: World, person: Person, operation: Operation) -> str:
+    """Ask what nobody can answer now."""
+    path = operation.path.replace("{", "").replace("}", "")
+    bodies = {
+        "sign_up": {"email": "ben@example.org", "name": "Ben", "password": PASSWORD},
+        "sign_in": {"email": person.email, "password": PASSWORD},
+    }
+    if operation.roles is None:
+        found = world.client.post(f"{API}{path}", json=bodies[operation.name])
+    else:
+        found = person.call(operation.method, path)
+    assert (found.status_code, found.json["code"]) == (503, "database-unavailable"), operation.name
+    assert found.headers["Retry-After"] == "2"
+    assert found.content_type == "application/problem+json"
+    return operation.name

@@ -1,0 +1,153 @@
+"""The worked examples of docs/ledger.md, run through the use cases."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import typing as t
+from datetime import UTC, datetime
+
+import pytest
+
+from amani_app.adapters.database.store import DatabaseStore
+from amani_app.adapters.memory.store import MemoryStore
+from amani_app.application.acting import Actor, Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.application.escrows import EscrowUseCases, Plan
+from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.domain.escrow import FeePolicy
+from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
+from amani_app.domain.users import Role, User
+from amani_app.ports.store import Store, UnitOfWork
+from tests.service.conftest import ROOT
+
+GUIDE = (ROOT / "docs" / "ledger.md").read_text()
+EXAMPLES = re.findall(r"```steps\n(.*?)```\n```books\n(.*?)```", GUIDE, re.S)
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+PEOPLE = {"ada": Role.MEMBER, "ben": Role.MEMBER, "cleo": Role.ARBITER}
+HOUSE = (AccountKind.FEES, AccountKind.PROVIDER, AccountKind.SUSPENSE, AccountKind.TRANSIT)
+
+
+def naira(text: str) -> Money:
+    return Money.parse(text, "NGN")
+
+
+class Books:
+    """Runs the steps of an example, and shows the books as the guide writes them."""
+
+    def __init__(self, store: Store) -> None:
+        numbers = itertools.count(1)
+        around = Surroundings(lambda: NOW, lambda: f"id-{next(numbers):05}")
+        self.store = store
+        self.deposits = DepositUseCases(around)
+        self.escrows = EscrowUseCases(around, FeePolicy(500))
+        self.withdrawals = WithdrawalUseCases(around)
+        self.references = map(str, itertools.count(1))
+        self.agreed: dict[str, tuple[str, list[str]]] = {}
+        self.asked: dict[str, str] = {}
+        for name, role in PEOPLE.items():
+            user = User(name, f"{name}@example.org", name, role, "hash", NOW)
+            store.run(lambda work, user=user: work.users.add(user))  # type: ignore[misc]
+
+    def do(self, step: str) -> None:
+        verb, *words = step.split()
+        self.store.run(lambda work: getattr(self, verb)(work, *words))
+
+    def deposit(self, work: UnitOfWork, who: str, asked: str, *received: str) -> None:
+        got = naira(received[1] if received else asked)
+        reference = next(self.references)
+        self.deposits.collected(work, Actor(who), who, reference, naira(asked), got)
+
+    def agree(
+        self, work: UnitOfWork, name: str, client: str, freelancer: str, *amounts: str
+    ) -> None:
+        parts = tuple((f"Part {amount}", naira(amount), None) for amount in amounts)
+        plan = Plan(name, f"{freelancer}@example.org", "NGN", 7, parts)
+        made = self.escrows.create(work, Actor(client), plan)
+        self.escrows.accept(work, Actor(freelancer), made.id)
+        self.agreed[name] = made.id, [milestone.id for milestone in made.milestones]
+
+    def fund(self, work: UnitOfWork, name: str) -> None:
+        self.escrows.fund(work, Actor("ada"), self.agreed[name][0])
+
+    def approve(self, work: UnitOfWork, name: str, number: str) -> None:
+        id, milestones = self.agreed[name]
+        self.escrows.submit(work, Actor("ben"), id, milestones[int(number) - 1])
+        self.escrows.approve(work, Actor("ada"), id, milestones[int(number) - 1])
+
+    def resolve(
+        self, work: UnitOfWork, name: str, number: str, _to: str, part: str, _: str
+    ) -> None:
+        id, milestones = self.agreed[name]
+        milestone, points = milestones[int(number) - 1], int(part) * 100
+        self.escrows.dispute(work, Actor("ada"), id, milestone)
+        self.escrows.resolve(work, Actor("cleo", Role.ARBITER), id, milestone, points)
+
+    def cancel(self, work: UnitOfWork, name: str) -> None:
+        for who in ("ada", "ben"):
+            self.escrows.cancel(work, Actor(who), self.agreed[name][0])
+
+    def withdraw(self, work: UnitOfWork, name: str, who: str, amount: str) -> None:
+        to = Destination("044", "0123456789", who)
+        made = self.withdrawals.request(work, Actor(who), naira(amount), to)
+        self.asked[name] = made.id
+
+    def paid(self, work: UnitOfWork, name: str) -> None:
+        self.withdrawals.settle(work, Actor("test"), self.asked[name], True)
+
+    def failed(self, work: UnitOfWork, name: str) -> None:
+        self.withdrawals.settle(work, Actor("test"), self.asked[name], False)
+
+    def show(self) -> list[list[str]]:
+        """The accounts that hold anything, in order of their names."""
+        named = {kind.value: Account(kind, "NGN") for kind in HOUSE}
+        named |= {f"wallet:{who}": Account(AccountKind.WALLET, "NGN", who) for who in PEOPLE}
+        for name, (_, milestones) in self.agreed.items():
+            for number, id in enumerate(milestones, 1):
+                named[f"hold:{name}.{number}"] = Account(AccountKind.HOLD, "NGN", id)
+
+        def work(work: UnitOfWork) -> list[list[str]]:
+            lines, whole = [], 0
+            for name, account in sorted(named.items()):
+                total = work.ledger.total(account)
+                whole += total.minor
+                line = [name, total.major]
+                if account.kind.guarded and (reserved := work.ledger.balance(account).reserved):
+                    line += ["reserved", reserved.major]
+                lines += [line] if total else []
+            assert whole == 0
+            assert work.ledger.differences() == []
+            return lines
+
+        return self.store.read(work)
+
+
+@pytest.fixture(params=["memory", "sqlite_engine"])
+def books(request: pytest.FixtureRequest) -> Books:
+    if request.param == "memory":
+        return Books(MemoryStore(lambda: NOW))
+    return Books(DatabaseStore(request.getfixturevalue(request.param), lambda: NOW))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[0].splitlines()[-1])
+def test_the_books_are_as_the_guide_says(books: Books, example: tuple[str, str]) -> None:
+    steps, expected = example
+    for step in steps.splitlines():
+        books.do(step)
+    assert books.show() == [line.split() for line in expected.splitlines()]
+
+
+def test_no_example_is_left_out() -> None:
+    assert len(EXAMPLES) == GUIDE.count("```steps") == GUIDE.count("```books") >= 7
+
+
+def test_the_guide_names_every_state_and_account() -> None:
+    from amani_app.domain.payments import DepositState, WithdrawalState
+
+    states: list[t.Any] = [*DepositState, *WithdrawalState]
+    missing = [state.value for state in states if f"`{state.value}`" not in GUIDE]
+    kinds = [kind for kind in AccountKind if kind is not AccountKind.TRANSIT]
+    missing += [kind.value for kind in kinds if f"| `{kind.value}` |" not in GUIDE]
+    assert missing == []

@@ -76,7 +76,8 @@ class Shell:
     """Runs the project's programs as a person at the root of a checkout would."""
 
     def __init__(self, **environ: str) -> None:
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        names = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
+        kept = {k: v for k, v in os.environ.items() if k in names}
         self.environ = {**kept, "PYTHONDONTWRITEBYTECODE": "1", **environ}
 
     def argv(self, *words: str) -> list[str]:

@@ -1,0 +1,193 @@
+"""Whose a request is, and what people may not do: the use cases, without HTTP or a database."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from amani_app.adapters.memory.identity import MemoryAccounts
+from amani_app.adapters.memory.store import MemoryStore
+from amani_app.application.acting import Actor, Forbidden, NotFound, Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.application.escrows import EscrowUseCases, Plan
+from amani_app.application.jobs import ExpireSilence
+from amani_app.application.people import AccountsElsewhere, BadCredentials, PeopleUseCases
+from amani_app.domain.errors import InvalidEscrow
+from amani_app.domain.escrow import Escrow, FeePolicy, Work
+from amani_app.domain.money import Money
+from amani_app.domain.users import Role, User
+from amani_app.ports.identity import Claims, InvalidToken
+from tests.service.people import PASSWORD
+from tests.service.test_store import NOW
+
+
+class Issuer:
+    """Another service's tokens: each is the claims that it was made of."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, Claims] = {}
+
+    def issue(self, **claims: object) -> str:
+        token = f"token-{len(self.tokens)}"
+        self.tokens[token] = Claims(**claims)  # type: ignore[arg-type]
+        return token
+
+    def verify(self, token: str) -> Claims:
+        if token not in self.tokens:
+            raise InvalidToken
+        return self.tokens[token]
+
+
+class World:
+    """Use cases in memory."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        numbers = itertools.count(1)
+        self.around = Surroundings(lambda: self.now, lambda: f"{next(numbers):06}")
+        self.store = MemoryStore(lambda: self.now)
+        self.accounts, self.issuer = MemoryAccounts(), Issuer()
+        self.people = PeopleUseCases(self.around, self.store, self.accounts, self.accounts)
+        self.guests = PeopleUseCases(self.around, self.store, self.issuer, None)
+        self.escrows = EscrowUseCases(self.around, FeePolicy(500))
+
+    def person(self, name: str, role: Role = Role.MEMBER) -> User:
+        return self.people.sign_up(Actor("test"), f"{name}@example.org", name, PASSWORD, role)
+
+    def actions(self) -> list[str]:
+        return [line.action for line in self.store.state.lines]
+
+    def submitted(self, client: User, freelancer: User) -> Escrow:
+        """An agreement of theirs whose one milestone was delivered."""
+        money = Money(100, "NGN")
+        plan = Plan("A shop", freelancer.email, "NGN", 7, (("All of it", money, None),))
+        deposits = DepositUseCases(self.around)
+        ada, ben = Actor(client.id), Actor(freelancer.id)
+        run = self.store.run
+        run(lambda work: deposits.collected(work, ada, client.id, "d1", money, money))
+        made = run(lambda work: self.escrows.create(work, ada, plan))
+        run(lambda work: self.escrows.accept(work, ben, made.id))
+        run(lambda work: self.escrows.fund(work, ada, made.id))
+        milestone = made.milestones[0].id
+        return run(lambda work: self.escrows.submit(work, ben, made.id, milestone))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+class TestPasswords:
+    def test_only_the_right_one_signs_in(self, world: World) -> None:
+        ada = world.person("ada")
+        assert world.people.sign_in("ADA@example.org", PASSWORD) == ada
+        for email, password in (("ada@example.org", "wrong"), ("eve@example.org", PASSWORD)):
+            with pytest.raises(BadCredentials):
+                world.people.sign_in(email, password)
+
+    def test_a_new_one_needs_the_old_one_and_ends_the_sessions(self, world: World) -> None:
+        ada = world.person("ada")
+        token, lifetime = world.people.session(ada)
+        assert (world.people.who_is(token), lifetime) == (ada, 3600)
+        with pytest.raises(BadCredentials):
+            world.people.change_password(Actor(ada.id), "wrong", "another password")
+        assert world.people.who_is(token) == ada
+        changed = world.people.change_password(Actor(ada.id), PASSWORD, "another password")
+        with pytest.raises(InvalidToken):
+            world.people.who_is(token)
+        assert world.people.who_is(world.people.session(changed)[0]) == changed
+
+    def test_a_token_of_nobody_here_is_none(self, world: World) -> None:
+        elsewhere = World().person("ada")
+        with pytest.raises(InvalidToken):
+            world.people.who_is(world.accounts.issue(elsewhere))
+
+
+class TestAccountsElsewhere:
+    def test_a_person_is_known_from_the_first_request_on(self, world: World) -> None:
+        token = world.issuer.issue(user="s-1", email="ada@example.org", name="Ada")
+        first, again = world.guests.who_is(token), world.guests.who_is(token)
+        assert first == again == world.store.read(lambda work: work.users.get("s-1"))
+        assert world.actions() == ["user.signed-up"]
+
+    def test_what_changed_there_changes_here(self, world: World) -> None:
+        claims = {"user": "s-1", "email": "ada@example.org", "name": "Ada"}
+        first = world.guests.who_is(world.issuer.issue(**claims))
+        world.now += timedelta(days=1)
+        changed = world.guests.who_is(world.issuer.issue(**{**claims, "role": Role.ARBITER}))
+        assert (changed.role, changed.created_at) == (Role.ARBITER, first.created_at)
+        assert world.actions() == ["user.signed-up", "user.changed"]
+
+    def test_the_address_of_somebody_else_opens_nothing(self, world: World) -> None:
+        ada = world.person("ada")
+        token = world.issuer.issue(user="s-1", email=ada.email, name="Ada")
+        with pytest.raises(InvalidToken):
+            world.guests.who_is(token)
+
+    def test_two_first_requests_at_once_make_one_person(self, world: World) -> None:
+        token = world.issuer.issue(user="s-1", email="ada@example.org", name="Ada")
+        run = world.store.run
+
+        def meanwhile(work: object) -> object:
+            world.store.run = run  # type: ignore[method-assign]
+            world.guests.who_is(token)
+            return run(work)  # type: ignore[arg-type]
+
+        world.store.run = meanwhile  # type: ignore[assignment,method-assign]
+        assert world.guests.who_is(token).id == "s-1"
+        assert world.actions() == ["user.signed-up"]
+
+    def test_no_password_is_kept_here(self, world: World) -> None:
+        user = world.guests.who_is(world.issuer.issue(user="s-1", email="a@b.example", name="A"))
+        for call in (
+            lambda: world.guests.sign_up(Actor("test"), "b@b.example", "B", PASSWORD),
+            lambda: world.guests.sign_in(user.email, PASSWORD),
+            lambda: world.guests.change_password(Actor(user.id), "", PASSWORD),
+            lambda: world.guests.session(user),
+        ):
+            with pytest.raises(AccountsElsewhere):
+                call()
+
+
+class TestAgreements:
+    def test_nobody_agrees_with_somebody_unknown(self, world: World) -> None:
+        ada = world.person("ada")
+        plan = Plan("A shop", "eve@example.org", "NGN", 7, (("x", Money(1, "NGN"), None),))
+        with pytest.raises(InvalidEscrow):
+            world.store.run(lambda work: world.escrows.create(work, Actor(ada.id), plan))
+
+    def test_only_an_arbiter_rules_and_never_on_their_own_agreement(self, world: World) -> None:
+        ada, ben = world.person("ada", Role.ARBITER), world.person("ben")
+        escrow = world.submitted(ada, ben)
+        milestone = escrow.milestones[0].id
+        for actor, refusal in (
+            (Actor(ada.id, Role.ARBITER), Forbidden),
+            (Actor(ben.id, Role.MEMBER), Forbidden),
+            (Actor("eve", Role.MEMBER), NotFound),
+        ):
+            with pytest.raises(refusal):
+                world.store.run(
+                    lambda work, actor=actor: world.escrows.resolve(
+                        work, actor, escrow.id, milestone, 0
+                    )
+                )
+
+    def test_silence_that_was_broken_meanwhile_releases_nothing(self, world: World) -> None:
+        ada, ben = world.person("ada"), world.person("ben")
+        escrow = world.submitted(ada, ben)
+        milestone = escrow.milestones[0].id
+        world.now += timedelta(days=8)
+
+        def going() -> bool:
+            # Between the finding and the release, the client speaks.
+            world.store.run(
+                lambda work: world.escrows.dispute(work, Actor(ada.id), escrow.id, milestone)
+            )
+            return True
+
+        job = ExpireSilence(world.store, world.escrows, lambda: world.now)
+        assert job(going) == 0
+        found = world.store.read(lambda work: work.escrows.get(escrow.id))
+        assert found.milestones[0].state is Work.DISPUTED

@@ -1,0 +1,150 @@
+"""The worker's rounds, and the register of those that live."""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, create_engine
+
+from amani_app.adapters.database.workers import DatabaseWorkerRegister
+from amani_app.adapters.memory.workers import MemoryWorkerRegister
+from amani_app.application.lifecycle import Lifecycle
+from amani_app.application.queues import Going
+from amani_app.application.readiness import CheckReadiness
+from amani_app.application.worker import Worker
+from amani_app.ports.schema import DatabaseUnavailable
+from amani_app.ports.workers import WorkerRegister
+from tests.service.test_readiness import Schema
+from tests.service.test_store import DATABASES
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", *DATABASES])
+def register(request: pytest.FixtureRequest) -> WorkerRegister:
+    if request.param == "memory":
+        return MemoryWorkerRegister()
+    engine: Engine = request.getfixturevalue(request.param)
+    return DatabaseWorkerRegister(engine)
+
+
+class TestRegister:
+    def test_those_not_seen_for_long_are_forgotten(self, register: WorkerRegister) -> None:
+        register.beat("old", "1.0.0", NOW)
+        register.beat("new", "1.0.0", NOW + timedelta(hours=2))
+        assert register.forget(NOW + timedelta(hours=1)) == 1
+        assert register.forget(NOW + timedelta(hours=1)) == 0
+
+    def test_a_beat_is_the_latest_word(self, register: WorkerRegister) -> None:
+        register.beat("w", "1.0.0", NOW)
+        register.beat("w", "1.0.1", NOW + timedelta(hours=2))
+        assert register.forget(NOW + timedelta(hours=1)) == 0
+
+    def test_who_leaves_is_gone_and_may_leave_twice(self, register: WorkerRegister) -> None:
+        register.beat("w", "1.0.0", NOW)
+        register.leave("w")
+        register.leave("w")
+        assert register.forget(NOW + timedelta(hours=1)) == 0
+
+
+def test_a_register_without_its_database_says_so() -> None:
+    engine = create_engine("sqlite:////no/such/folder/x.sqlite3")
+    with pytest.raises(DatabaseUnavailable):
+        DatabaseWorkerRegister(engine).beat("w", "1.0.0", NOW)
+
+
+class Log:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def info(self, event: str, **fields: t.Any) -> None:
+        self.told.append(event)
+
+    warning = info
+
+
+class Job:
+    """Does one thing each time, unless it has trouble."""
+
+    def __init__(self, name: str, trouble: Exception | None = None) -> None:
+        self.name = name
+        self.trouble = trouble
+        self.calls = 0
+
+    def __call__(self, going: Going) -> int:
+        assert going()
+        self.calls += 1
+        if self.trouble:
+            raise self.trouble
+        return 1
+
+
+class Stand:
+    """A worker in a world of its own."""
+
+    def __init__(self, *jobs: Job, live: str = "0002") -> None:
+        self.log, self.register, self.now = Log(), MemoryWorkerRegister(), NOW
+        lifecycle = Lifecycle()
+        lifecycle.start()
+        self.worker = Worker(
+            name="w",
+            version="1.0.0",
+            register=self.register,
+            readiness=CheckReadiness(lifecycle, Schema(live), 0),
+            jobs=jobs,
+            log=self.log,
+            now=lambda: self.now,
+        )
+
+
+def test_each_round_does_every_job_until_the_end_and_then_the_worker_leaves() -> None:
+    one, other = Job("one"), Job("other")
+    stand = Stand(one, other)
+    rests = iter((False, False, True))
+    stand.worker.run(lambda: next(rests))
+    assert (one.calls, other.calls) == (3, 3)
+    assert stand.register.seen == {}
+    assert (stand.log.told[0], stand.log.told[-1]) == ("worker.started", "worker.stopped")
+
+
+def test_a_beat_is_written_now_and_then() -> None:
+    stand = Stand()
+    for seconds, seen in ((0, 0), (9, 0), (10, 10), (19, 10), (21, 21)):
+        stand.now = NOW + timedelta(seconds=seconds)
+        stand.worker.round()
+        assert stand.register.seen["w"] == ("1.0.0", NOW + timedelta(seconds=seen))
+
+
+def test_a_job_that_fails_holds_up_no_other() -> None:
+    bad, good = Job("bad", RuntimeError("a bug")), Job("good")
+    stand = Stand(bad, good)
+    stand.worker.round()
+    assert good.calls == 1
+    assert stand.log.told == ["worker.job_failed", "worker.job"]
+
+
+def test_without_the_database_the_rest_of_the_round_waits() -> None:
+    away, next_one = Job("away", DatabaseUnavailable()), Job("next")
+    stand = Stand(away, next_one)
+    stand.worker.round()
+    assert next_one.calls == 0
+    assert stand.log.told == ["worker.waiting"]
+
+
+def test_behind_the_schema_nothing_is_done() -> None:
+    job = Job("one")
+    stand = Stand(job, live="0001")
+    stand.worker.round()
+    assert (job.calls, stand.register.seen) == (0, {})
+    assert stand.log.told == ["worker.waiting"]
+
+
+def test_a_worker_stops_even_where_it_cannot_take_its_leave() -> None:
+    stand = Stand()
+    stand.worker.register = DatabaseWorkerRegister(create_engine("sqlite:////no/such/x.sqlite3"))
+    stand.worker.run(lambda: True)
+    assert stand.log.told[-2:] == ["worker.register_unreachable", "worker.stopped"]

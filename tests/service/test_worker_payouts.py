@@ -1,0 +1,125 @@
+"""Real workers, several at once, that are stopped and killed while they pay out."""
+
+from __future__ import annotations
+
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from amani_app.adapters.database.store import DatabaseStore
+from amani_app.application.acting import Actor, Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.container import new_id, utc_now
+from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination
+from amani_app.domain.users import Role, User
+from amani_app.ports.payments import Outcome
+from tests.service.conftest import Shell
+from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
+from tests.waiting import eventually
+
+COUNT = 40
+EACH = 100
+
+
+@pytest.fixture(
+    params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
+)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    engine: Engine = request.getfixturevalue(request.param)
+    return engine
+
+
+@pytest.fixture
+def sandbox() -> t.Iterator[Sandbox]:
+    sandbox = Sandbox()
+    yield sandbox
+    sandbox.stop()
+
+
+@pytest.fixture
+def shell(engine: Engine, sandbox: Sandbox, tmp_path: Path) -> Shell:
+    return Shell(
+        DATABASE_URL=engine.url.render_as_string(hide_password=False),
+        FINCRA_URL=sandbox.url,
+        FINCRA_SECRET_KEY=API_KEY,
+        FINCRA_PUBLIC_KEY="public",
+        FINCRA_BUSINESS_ID="business",
+        FINCRA_WEBHOOK_SECRET=WEBHOOK_SECRET,
+        WORKER_INTERVAL="0.1",
+        TMPDIR=str(tmp_path),
+    )
+
+
+def request_withdrawals(store: DatabaseStore) -> None:
+    """As many as there are, of all that Ada has."""
+    around, money = Surroundings(utc_now, new_id), Money(COUNT * EACH, "NGN")
+    ada = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
+    store.run(lambda work: work.users.add(ada))
+    collected, ask = DepositUseCases(around).collected, WithdrawalUseCases(around).request
+    store.run(lambda work: collected(work, Actor("test"), "ada", "d1", money, money))
+    bank = Destination("044", "0123456789", "Ada Obi")
+    for _ in range(COUNT):
+        store.run(lambda work: ask(work, Actor("ada"), Money(EACH, "NGN"), bank))
+
+
+@pytest.mark.timeout(300)
+def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
+    engine: Engine, shell: Shell, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    store = DatabaseStore(engine, utc_now)
+    request_withdrawals(store)
+    sandbox.books.fund(Money(COUNT * EACH, "NGN"))
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        log = tmp_path / f"worker-{len(running)}.log"
+        running.append(shell.start("flask", "amani", "worker", log=log))
+        return running[-1]
+
+    def states() -> dict[str, int]:
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT state, count(*) FROM withdrawals GROUP BY 1"))
+            return {row[0]: row[1] for row in rows}
+
+    try:
+        stopped, killed = start(), start()
+        eventually(lambda: states().get("processing", 0) >= 3, 60)
+        stopped.terminate()
+        killed.kill()
+        assert stopped.wait(30) == 0
+        killed.wait()
+        # One thing was in hand: that of the killed one, whose lease somebody else must wait for.
+        assert states().get("sending", 0) <= 1
+        expire_leases(engine)
+        for _ in range(2):
+            start()
+        eventually(lambda: states() == {"processing": COUNT}, 60)
+        for id in list(sandbox.books._payouts):
+            sandbox.books.finish(id, Outcome.SUCCESSFUL)
+        expire_leases(engine)
+        eventually(lambda: states() == {"paid": COUNT}, 60)
+        for worker in running[2:]:
+            worker.terminate()
+            assert worker.wait(30) == 0
+    finally:
+        for worker in running:
+            worker.kill()
+            worker.wait()
+    assert sandbox.books.balance("NGN") == Money(0, "NGN")
+    wallet = Account(AccountKind.WALLET, "NGN", "ada")
+    assert store.read(lambda work: work.ledger.balance(wallet)).posted == Money(0, "NGN")
+    assert shell.ok("flask", "amani", "reconcile") == ""
+
+
+def expire_leases(engine: Engine) -> None:
+    """Let the time of what a dead worker had in hand have come."""
+    with engine.begin() as connection:
+        for table in ("withdrawals", "outbox"):
+            past = f"UPDATE {table} SET due_at = '2026-01-01 00:00:00' WHERE due_at IS NOT NULL"
+            connection.execute(text(past))

@@ -75,7 +75,7 @@ def document(layout: Layout, hosts: Sequence[PracticeHost], roles: Roles) -> dic
         },
         "network": {"subnet": CONTAINERS},
         "proxy": {"image": f"{layout.registry}/{PROXY_IMAGE}", "http_port": 80},
-        "settings": {"ENVIRONMENT": "staging", "LOG_LEVEL": "info"},
+        "settings": {"ENVIRONMENT": "staging", "LOG_LEVEL": "info", "PROXY_HOPS": "1"},
         "secrets": ["DATABASE_URL", "SECRET_KEY"],
     }
 

@@ -108,23 +108,27 @@ class Payouts:
             self._settle(withdrawal.id, False, why)
 
     def _note(self, found: Payout, attempts: int = 0) -> bool:
-        if found.outcome is not Outcome.WAITING:
-            self._settle(found.reference, found.outcome is Outcome.SUCCESSFUL, found.reason)
+        last = found.outcome is not Outcome.WAITING
+        try:
+            ours = self._store.read(lambda work: work.withdrawals.get(found.reference))
+        except KeyError:
+            return last  # Not one of ours.
+        if found.amount != ours.amount:
+            # Only people can tell what that is; the reconciliation shows it to them.
+            self._put_off(ours.id, attempts + 5)
+            return False
+        if last:
+            self._settle(ours.id, found.outcome is Outcome.SUCCESSFUL, found.reason)
             return True
         due = self._around.now() + (wait(attempts + 5) if attempts else POLL_AFTER)
-        try:
-            self._store.run(
-                lambda work: self._withdrawals.accepted(work, CLOCK, found.reference, due)
-            )
-        except KeyError:
-            pass  # Not one of ours.
+        self._store.run(lambda work: self._withdrawals.accepted(work, CLOCK, ours.id, due))
         return False
 
     def _settle(self, id: str, paid: bool, why: str) -> None:
         try:
             self._store.run(lambda work: self._withdrawals.settle(work, CLOCK, id, paid, why))
-        except (AlreadySettled, KeyError):
-            pass  # By another worker or another notice; or not one of ours.
+        except AlreadySettled:
+            pass  # By another worker, or for another notice.
 
     def _put_off(self, id: str, attempts: int, doubted: datetime | None = None) -> None:
         due = self._around.now() + wait(attempts)

@@ -1,0 +1,381 @@
+"""A provider in any mood, asked and notified in any order: no money is made, lost or stranded."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import typing as t
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from amani_app.adapters.fincra.notices import sign
+from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.memory.store import MemoryStore
+from amani_app.application.acting import Actor, NotFound, Surroundings
+from amani_app.application.deposits import DepositUseCases
+from amani_app.application.outbox import SKIP_AT_ONCE, DeliverEvents
+from amani_app.application.payouts import QUIET
+from amani_app.application.reconciliation import Reconcile
+from amani_app.application.withdrawals import REQUESTED, WithdrawalUseCases
+from amani_app.container import build_provider
+from amani_app.domain.errors import InsufficientFunds, MoneyError
+from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.money import Money
+from amani_app.domain.payments import Destination, WithdrawalState
+from amani_app.domain.users import Role, User
+from amani_app.ports.payments import (
+    AnswerUnknown,
+    Collection,
+    Outcome,
+    PaymentRefused,
+    Payout,
+    ProviderUnavailable,
+)
+from amani_app.ports.store import Event
+
+ADA = Actor("ada")
+BANK = Destination("044", "0123456789", "Ada Obi")
+MOODS = ("good", "good", "good", "away", "lost", "late", "refuse")
+short = st.sampled_from([1, 5, 70])
+pick = st.integers(0, 10**6)
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+class MoodyPayments(MemoryPayments):
+    """Away, or its answers get lost, or a pay-out appears only later, or it refuses."""
+
+    mood = "good"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late: list[tuple[str, Money]] = []
+
+    def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
+        self._answer(("away",), ProviderUnavailable)
+        link = super().checkout(reference, amount, email, name)
+        self._answer(("lost", "late"), AnswerUnknown)
+        return link
+
+    def collection(self, reference: str) -> Collection | None:
+        self._answer(("away", "lost", "late"), ProviderUnavailable)
+        return super().collection(reference)
+
+    def payout(self, reference: str) -> Payout | None:
+        self._answer(("away",), ProviderUnavailable)
+        return super().payout(reference)
+
+    def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
+        self._answer(("away",), ProviderUnavailable)
+        self._answer(("refuse",), PaymentRefused)
+        if self.mood == "late":
+            self.late.append((reference, amount))
+            raise AnswerUnknown
+        made = super().pay_out(reference, amount, to)
+        self._answer(("lost",), AnswerUnknown)
+        return made
+
+    def arrive(self) -> None:
+        """What is late has come."""
+        late, self.late = self.late, []
+        for reference, amount in late:
+            super().pay_out(reference, amount, BANK)
+
+    def _answer(self, moods: tuple[str, ...], error: type[Exception]) -> None:
+        if self.mood in moods:
+            raise error("in no mood for it")
+
+
+class World:
+    """Ada, her wallet, the provider, and the worker's jobs; all in memory."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 24, 9, tzinfo=UTC)
+        numbers = itertools.count(1)
+        around = Surroundings(lambda: self.time, lambda: f"{next(numbers):09}")
+        self.store = MemoryStore(around.now)
+        self.payments = MoodyPayments()
+        self.deposits = DepositUseCases(around)
+        self.withdrawals = WithdrawalUseCases(around)
+        self.provider = build_provider(
+            around, self.store, self.payments, self.deposits, self.withdrawals
+        )
+        self.deliver = DeliverEvents(around, self.store, {REQUESTED: self.provider.payouts.send})
+        self.asked: list[str] = []
+        self.wanted: list[str] = []
+        user = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", self.time)
+        self.store.run(lambda work: work.users.add(user))
+
+    def work(self) -> None:
+        for job in (
+            self.deliver,
+            self.provider.notices,
+            self.provider.payouts,
+            self.provider.checkouts,
+        ):
+            job()
+
+    def deposit(self, minor: int) -> str:
+        id = self.store.run(lambda work: self.deposits.request(work, ADA, ngn(minor))).id
+        self.wanted.append(id)
+        try:
+            self.provider.checkouts.open(id)
+        except ProviderUnavailable:
+            pass
+        return id
+
+    def withdraw(self, minor: int) -> str:
+        ask = self.withdrawals.request
+        id = self.store.run(lambda work: ask(work, ADA, ngn(minor), BANK)).id
+        self.asked.append(id)
+        return id
+
+    def notify(self, event: str, field: str, reference: str) -> None:
+        raw = json.dumps({"event": event, "data": {field: reference}}).encode()
+        self.provider.notices.receive(raw, sign(self.payments.secret, raw))
+
+    def funded(self, minor: int) -> None:
+        self.payments.pay(self.deposit(minor), ngn(minor))
+        self.time += timedelta(minutes=3)
+        self.work()
+        assert self.wallet() == (minor, 0)
+
+    def wallet(self) -> tuple[int, int]:
+        account = Account(AccountKind.WALLET, "NGN", "ada")
+        found = self.store.read(lambda work: work.ledger.balance(account))
+        return found.posted.minor, found.reserved.minor
+
+    def state(self, id: str) -> WithdrawalState:
+        return self.store.read(lambda work: work.withdrawals.get(id)).state
+
+    def reconcile(self) -> list[str]:
+        return Reconcile(self.store, self.payments)()
+
+
+class Machine(RuleBasedStateMachine):
+    """Whatever the world may do to us, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.world.funded(50_000)
+
+    @rule(minor=st.integers(1, 5_000))
+    def deposit(self, minor: int) -> None:
+        self.world.deposit(minor)
+
+    @rule(pick=pick, over=st.sampled_from([0, 0, 0, -1, 1]))
+    def pay(self, pick: int, over: int) -> None:
+        if waiting := self._unpaid():
+            id = waiting[pick % len(waiting)]
+            asked = self.world.payments.asked(id).minor
+            self.world.payments.pay(id, ngn(max(1, asked + over)))
+
+    @rule(pick=pick)
+    def expire(self, pick: int) -> None:
+        if waiting := self._unpaid():
+            self.world.payments.expire(waiting[pick % len(waiting)])
+
+    @rule(minor=st.integers(1, 5_000))
+    def withdraw(self, minor: int) -> None:
+        try:
+            self.world.withdraw(minor)
+        except InsufficientFunds:
+            pass
+
+    @rule(pick=pick, good=st.booleans())
+    def finish(self, pick: int, good: bool) -> None:
+        waiting = [x for x in self.world.payments._payouts.values() if x.outcome.value == "waiting"]
+        if waiting:
+            outcome = Outcome.SUCCESSFUL if good else Outcome.FAILED
+            self.world.payments.finish(waiting[pick % len(waiting)].reference, outcome)
+
+    @rule(pick=pick, event=st.sampled_from(["charge.successful", "collection.successful"]))
+    def notify_of_a_collection(self, pick: int, event: str) -> None:
+        if self.world.wanted:
+            wanted = self.world.wanted
+            self.world.notify(event, "reference", wanted[pick % len(wanted)])
+
+    @rule(pick=pick, event=st.sampled_from(["payout.successful", "payout.failed"]))
+    def notify_of_a_pay_out(self, pick: int, event: str) -> None:
+        if self.world.asked:
+            asked = self.world.asked
+            self.world.notify(event, "customerReference", asked[pick % len(asked)])
+
+    @rule(mood=st.sampled_from(MOODS))
+    def change_of_mood(self, mood: str) -> None:
+        self.world.payments.mood = mood
+
+    @rule(moods=st.lists(st.sampled_from(MOODS), min_size=1, max_size=4), seconds=short)
+    def a_withdrawal_in_changing_moods(self, moods: list[str], seconds: int) -> None:
+        self.withdraw(100)
+        for mood in moods:
+            self.world.payments.mood = mood
+            self.world.work()
+            self.world.time += timedelta(seconds=seconds)
+
+    @rule()
+    def work(self) -> None:
+        self.world.work()
+
+    @rule(seconds=st.sampled_from([1, 10, 60, 200, 600]))
+    def time_passes(self, seconds: int) -> None:
+        for _ in range(max(1, seconds // 300)):
+            self.world.time += timedelta(seconds=min(seconds, 300))
+            if seconds >= 200:
+                self.world.payments.arrive()
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        differences = self.world.store.read(lambda work: work.ledger.differences())
+        assert differences == []
+        posted, reserved = self.world.wallet()
+        assert 0 <= reserved <= posted
+
+    def teardown(self) -> None:
+        """In a good mood and with time, everything comes to its end and the statement agrees."""
+        world, payments = self.world, self.world.payments
+        payments.mood = "good"
+        for _ in range(12):
+            world.time += QUIET
+            payments.arrive()
+            world.work()
+            for found in list(payments._payouts.values()):
+                if found.outcome is Outcome.WAITING:
+                    payments.finish(found.reference, Outcome.SUCCESSFUL)
+        for id in world.asked:
+            there = payments.payout(id)
+            paid = there is not None and there.outcome is Outcome.SUCCESSFUL
+            assert world.state(id) is (WithdrawalState.PAID if paid else WithdrawalState.FAILED)
+        assert world.wallet()[1] == 0
+        mirror = world.store.read(lambda w: w.ledger.total(Account(AccountKind.PROVIDER, "NGN")))
+        assert payments.balance("NGN") == -mirror
+        assert world.reconcile() == []
+
+    def _unpaid(self) -> list[str]:
+        found = self.world.payments._collections
+        return [id for id, each in found.items() if each.outcome is Outcome.WAITING]
+
+
+@pytest.mark.timeout(300)
+def test_no_order_of_events_makes_or_loses_money() -> None:
+    run_state_machine_as_test(
+        Machine,
+        settings=hypothesis_settings(
+            max_examples=60,
+            stateful_step_count=50,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+class TestEdges:
+    @pytest.fixture
+    def world(self) -> World:
+        return World()
+
+    def test_nothing_is_no_amount(self, world: World) -> None:
+        for minor in (0, -1):
+            with pytest.raises(MoneyError):
+                world.deposit(minor)
+            with pytest.raises(MoneyError):
+                world.withdraw(minor)
+
+    @pytest.mark.parametrize("id", ["nothing", "another's"])
+    def test_what_is_not_there_or_not_yours_is_not_found(self, world: World, id: str) -> None:
+        ids = {"nothing": ("x", "x")}
+        if id == "another's":
+            world.funded(100)
+            ids[id] = (world.wanted[0], world.withdraw(50))
+        deposit, withdrawal = ids[id]
+        ben = Actor("ben")
+        with pytest.raises(NotFound):
+            world.store.read(lambda work: world.deposits.read(work, ben, deposit))
+        with pytest.raises(NotFound):
+            world.store.read(lambda work: world.withdrawals.read(work, ben, withdrawal))
+
+    def test_an_event_that_comes_twice_sends_once(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        for _ in range(2):
+            world.provider.payouts.send(id)
+        assert world.payments.balance("NGN") == ngn(40)
+
+    def test_a_worker_that_slept_through_its_lease_sends_nothing(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        found = world.store.read(lambda work: work.withdrawals.get(id))
+        world.provider.payouts._post(found, world.time, 1)
+        assert world.payments.payout(id) is None
+
+    def test_what_the_provider_took_on_and_lost_is_left_to_people(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.work()
+        del world.payments._payouts[id]
+        for _ in range(5):
+            world.time += QUIET
+            world.work()
+        assert world.state(id) is WithdrawalState.PROCESSING
+        assert f"withdrawal {id}: the provider took it on and has none" in world.reconcile()
+
+    def test_a_pay_out_that_is_not_ours_is_nobody_s_business(self, world: World) -> None:
+        world.payments.fund(ngn(100))
+        world.payments.pay_out("from-the-dashboard", ngn(60), BANK)
+        assert world.provider.payouts.check("from-the-dashboard") is False
+        world.payments.finish("from-the-dashboard", Outcome.SUCCESSFUL)
+        assert world.provider.payouts.check("from-the-dashboard") is True
+
+    def test_another_amount_at_the_provider_is_told(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.payments.pay_out(id, ngn(59), BANK)
+        world.work()
+        world.payments.finish(id, Outcome.SUCCESSFUL)
+        world.notify("payout.successful", "customerReference", id)
+        for _ in range(3):
+            world.time += QUIET
+            world.work()
+        assert world.wallet() == (100, 60)
+        assert f"withdrawal {id}: NGN 0.60, at the provider NGN 0.59" in world.reconcile()
+
+    def test_a_checkout_that_is_refused_fails_its_deposit(self, world: World) -> None:
+        id = world.store.run(lambda work: world.deposits.request(work, ADA, ngn(5))).id
+        world.payments.checkout(id, ngn(1), "a@b.org", "A")
+        assert world.provider.checkouts.open(id).state.value == "failed"
+        assert world.provider.checkouts.open(id).state.value == "failed"
+
+    def test_the_events_of_a_busy_day_count_as_delivered(self, world: World) -> None:
+        def work(work: t.Any) -> None:
+            for number in range(SKIP_AT_ONCE + 5):
+                work.publish(Event(f"e{number:05}", "escrow.created", "s", {}, world.time))
+
+        world.store.run(work)
+        world.deliver()
+        assert world.store.run(lambda w: w.outbox.skip([REQUESTED], world.time, 1)) == 0
+
+    def test_without_a_provider_only_the_books_are_looked_at(self, world: World) -> None:
+        world.funded(100)
+        world.payments.fund(ngn(1))
+        assert Reconcile(world.store, None)() == []
+        assert world.reconcile() == ["the provider holds NGN 1.01, the books say NGN 1.00"]
+        world.payments.mood = "away"
+        world.withdraw(10)
+        world.deliver()
+        assert "not reachable" in world.reconcile()[0]
+
+    def test_a_worker_that_is_told_to_stop_begins_nothing(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        for job in (world.deliver, world.provider.payouts):
+            assert job(lambda: False) == 0
+        assert world.state(id) is WithdrawalState.REQUESTED

@@ -126,7 +126,8 @@ def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
         from amani_app.adapters.supabase import SupabaseIdentity
 
         secret = settings.supabase_jwt_secret.get_secret_value()
-        return SupabaseIdentity(settings.supabase_url, secret), None
+        second_factor = settings.supabase_second_factor
+        return SupabaseIdentity(settings.supabase_url, secret, second_factor=second_factor), None
     local = LocalAccounts([key, *settings.previous_keys])
     return local, local
 

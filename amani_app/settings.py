@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """The project's, ``https://<ref>.supabase.co``; needed when ``identity`` is ``supabase``."""
     supabase_jwt_secret: SecretStr = SecretStr("")
     """The project's legacy secret, for as long as it signs tokens with one (HS256)."""
+    supabase_second_factor: bool = True
+    """Whether withdrawals need a sign-in with a second factor (``aal2``)."""
     redis_url: SecretStr = SecretStr("")
     """Where rate limits are counted by all processes together; without, each counts for itself."""
     limit_read: int = Field(default=600, ge=0)

@@ -49,7 +49,8 @@ class SupabaseIdentity:
     """See ``ports.identity.Identity``.
 
     *url* is the project's. *secret* is the legacy one that signs HS256; without it such tokens are
-    refused. Each kind of key has its own algorithms: none follows from what a token claims.
+    refused. Each kind of key has its own algorithms: none follows from what a token claims. With
+    *second_factor*, a person who signed in without one is told apart.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class SupabaseIdentity:
         secret: str | None = None,
         clock: t.Callable[[], float] = time.time,
         cooldown: float = COOLDOWN,
+        second_factor: bool = True,
     ) -> None:
         self._issuer = f"{url.rstrip('/')}/auth/v1"
         self._secret = secret or ""
         self._clock = clock
+        self._second_factor = second_factor
         self._keys = Keys(
             f"{self._issuer}/.well-known/jwks.json",
             lifespan=KEYS_LIVE,
@@ -100,7 +103,9 @@ class SupabaseIdentity:
             case {"sub": str(user), "email": str(email), "role": "authenticated", "exp": int(end)}:
                 if user and email and end + LEEWAY > self._clock():
                     if not claims.get("is_anonymous"):
-                        return Claims(user, None, email.lower(), _name(claims), _role(claims))
+                        shown = claims.get("aal") == "aal2" or not self._second_factor
+                        name, role = _name(claims), _role(claims)
+                        return Claims(user, None, email.lower(), name, role, shown)
         raise InvalidToken
 
 

@@ -97,6 +97,8 @@ def statuses(operation: Operation) -> set[int]:
         found |= {403, 409, 412, 428}
     if operation.paged:
         found |= {422}
+    if operation.quota == "pay-out":
+        found |= {403}
     return found
 
 

@@ -201,7 +201,7 @@ def _actor(operation: Operation, parts: Container) -> Actor:
     try:
         if scheme.lower() != "bearer" or not token:
             raise InvalidToken
-        user = parts.people.who_is(token)
+        user = parts.people.who_is(token, second_factor=operation.quota == "pay-out")
     except InvalidToken:
         headers = {"WWW-Authenticate": 'Bearer realm="amani"'}
         words = "A valid bearer token is needed."

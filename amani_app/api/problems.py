@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import RequestRedirect
 
 from amani_app.application.acting import Forbidden, NotFound
-from amani_app.application.people import BadCredentials
+from amani_app.application.people import BadCredentials, SecondFactorNeeded
 from amani_app.domain.errors import (
     DomainError,
     IllegalTransition,
@@ -82,6 +82,7 @@ STATUS: t.Mapping[type[DomainError], int] = {
     Forbidden: 403,
     NotFound: 404,
     BadCredentials: 401,
+    SecondFactorNeeded: 403,
     StaleVersion: 412,
     KeyReused: 422,
     PaymentRefused: 422,

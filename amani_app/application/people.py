@@ -27,6 +27,12 @@ class AccountsElsewhere(DomainError):
     code = "accounts-elsewhere"
 
 
+class SecondFactorNeeded(DomainError):
+    """Whoever takes money out must have signed in with a second factor."""
+
+    code = "second-factor-needed"
+
+
 class PeopleUseCases:
     """Hashing takes long on purpose, so it happens outside the units of work.
 
@@ -101,12 +107,15 @@ class PeopleUseCases:
             raise AccountsElsewhere("accounts are kept by another service; sign in there")
         return self._kept_here
 
-    def who_is(self, token: str) -> User:
+    def who_is(self, token: str, second_factor: bool = False) -> User:
         """The person that *token* was given to.
 
-        Raises ``InvalidToken`` and ``IdentityUnavailable``.
+        Raises ``InvalidToken``, ``IdentityUnavailable``, and ``SecondFactorNeeded`` where a
+        *second_factor* is asked for.
         """
         claims = self._identity.verify(token)
+        if second_factor and not claims.second_factor:
+            raise SecondFactorNeeded("sign in with a second factor to take money out")
         if claims.token_version is None:
             return self._guest(claims)
         try:

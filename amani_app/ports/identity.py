@@ -27,6 +27,8 @@ class Claims:
     """In lower case; told where another service keeps the accounts, like *name* and *role*."""
     name: str = ""
     role: Role = Role.MEMBER
+    second_factor: bool = True
+    """False where one is demanded for taking money out, and was not shown."""
 
 
 class Identity(t.Protocol):

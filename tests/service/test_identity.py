@@ -217,7 +217,7 @@ class TestSupabase:
         project.add("key-1", "ES256")
         identity = SupabaseIdentity(project.url, None, clock)
         found = identity.verify(project.token(clock))
-        assert found == Claims(ID, None, "ada@example.org", "Ada Obi", Role.MEMBER)
+        assert found == Claims(ID, None, "ada@example.org", "Ada Obi", Role.MEMBER, False)
         named = identity.verify(project.token(clock, app_metadata={"amani_role": "arbiter"}))
         assert named.role is Role.ARBITER
         for metadata in (None, {}, {"full_name": " \x00 "}, {"name": 7}, "x"):
@@ -371,6 +371,18 @@ class TestOverHttp:
             headers = {"Authorization": f"Bearer {project.token(clock)}"}
             found = client.post(f"{API}/auth/{path}", json=asked, headers=headers)
             assert (found.status_code, found.json["code"]) == (409, "accounts-elsewhere")
+
+    def test_money_is_taken_out_with_a_second_factor_only(
+        self, app: Flask, project: Project, clock: Clock
+    ) -> None:
+        def withdraw(**claims: str) -> t.Any:
+            headers = {"Authorization": f"Bearer {project.token(clock, **claims)}"}
+            return app.test_client().post(f"{API}/withdrawals", json={}, headers=headers)
+
+        refused = withdraw(aal="aal1")
+        assert (refused.status_code, refused.json["code"]) == (403, "second-factor-needed")
+        assert withdraw(aal="aal2").status_code == 422
+        assert self.ask(app, project.token(clock, aal="aal1")).status_code == 200
 
     def test_an_issuer_that_is_away_is_503(
         self, app: Flask, project: Project, clock: Clock

@@ -1,0 +1,153 @@
+"""Each limit from both sides, what a transaction is called, and the words of every refusal: what
+mutation testing found to be told by no other test."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from amani_app.domain.errors import DomainError
+from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Settlement, State, Work
+from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, move, sums
+from amani_app.domain.money import LARGEST, Money
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+WALLET = Account(AccountKind.WALLET, "NGN", "ada")
+FEES = Account(AccountKind.FEES, "NGN")
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+def milestone(title: str = "Part", id: str = "m1") -> Milestone:
+    return Milestone(id, title, ngn(100))
+
+
+def escrow(**changes: t.Any) -> Escrow:
+    plain = {
+        "id": "e1",
+        "title": "A shop",
+        "client": "ada",
+        "freelancer": "ben",
+        "currency": "NGN",
+        "fee": FeePolicy(500),
+        "silence": timedelta(days=7),
+        "milestones": (milestone(), milestone(id="m2")),
+    }
+    return Escrow(**{**plain, **changes})
+
+
+def funded() -> Escrow:
+    return escrow().accept(Party.FREELANCER).fund(Party.CLIENT)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: milestone("x"),
+        lambda: milestone("x" * 200),
+        lambda: escrow(title="x"),
+        lambda: escrow(title="x" * 200),
+        lambda: escrow(silence=timedelta(days=1)),
+        lambda: escrow(silence=timedelta(days=60)),
+        lambda: escrow(milestones=tuple(milestone(id=f"m{n}") for n in range(50))),
+        lambda: Pending("p", "withdraw", "r", WALLET, ngn(1)),
+        lambda: ngn(5).allocate([1]),
+        lambda: ngn(LARGEST),
+        lambda: FeePolicy(10_000),
+    ],
+)
+def test_what_just_fits_is_taken(make: t.Callable[[], object]) -> None:
+    assert make()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: milestone(" "), "^a milestone needs a title of 1 to 200 characters$"),
+        (lambda: milestone("x" * 201), "^a milestone needs a title of 1 to 200 characters$"),
+        (lambda: Milestone("m1", "Part", ngn(0)), "^the milestone 'Part' costs NGN 0.00$"),
+        (lambda: escrow(title="x" * 201), "^an escrow needs a title of 1 to 200 characters$"),
+        (lambda: escrow(freelancer="ada"), "^client and freelancer are the same person$"),
+        (lambda: escrow(milestones=()), "^an escrow has 1 to 50 milestones$"),
+        (lambda: escrow(currency="USD"), "^every milestone is paid in USD$"),
+        (lambda: escrow(silence=timedelta(hours=23)), "^the days of silence are 1 to 60$"),
+        (lambda: FeePolicy(10_001), "^a fee of 10001 basis points$"),
+        (lambda: funded().resolve("m1", Party.ARBITER, -1), "0 to 10000 basis points, not -1$"),
+        (lambda: Account(AccountKind.WALLET, "NGN"), "^a wallet account has owner ''$"),
+        (lambda: Pending("p", "w", "r", FEES, ngn(1)), "NGN 0.01 cannot be reserved on fees"),
+        (lambda: Pending("p", "w", "r", WALLET, ngn(0)), "^w: NGN 0.00 cannot be reserved$"),
+        (lambda: ngn(t.cast(int, 0.5)), "integer of minor units, not 0.5$"),
+        (lambda: ngn(LARGEST + 1), f"^{LARGEST + 1} is beyond {LARGEST} minor units$"),
+        (lambda: Money.parse("1.234", "NGN"), r"^'1.234' is no amount of NGN \(2 decimals at most"),
+        (lambda: ngn(1).allocate([]), r"^NGN 0.01 cannot be divided by the weights \[\]$"),
+        (lambda: Money(1, "XXX"), "^.XXX. is none of the currencies NGN, "),
+        (
+            lambda: escrow().fund(Party.CLIENT),
+            "^the escrow is draft: fund is not allowed, accept, cancel is$",
+        ),
+        (lambda: escrow().cancel(Party.ARBITER), "^cancel belongs to the client or freelancer$"),
+        (
+            lambda: funded().approve("m1", Party.CLIENT),
+            "^the milestone is funded: approve is not allowed, dispute, submit is$",
+        ),
+        (
+            lambda: funded().submit("m1", Party.CLIENT, NOW),
+            "^submit belongs to the freelancer$",
+        ),
+        (
+            lambda: funded().dispute("m1", Party.CLIENT).cancel(Party.CLIENT),
+            "^the escrow is in dispute: cancel is not allowed, resolve is$",
+        ),
+        (
+            lambda: funded().submit("m1", Party.FREELANCER, NOW).expire("m1", NOW),
+            "^the milestone is within its days: expire is not allowed, approve is$",
+        ),
+        (
+            lambda: replace(funded(), state=State.CANCELLED).cancel(Party.CLIENT),
+            "^the escrow is cancelled: cancel is not allowed, nothing is$",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_these_words(
+    make: t.Callable[[], object], words: str
+) -> None:
+    with pytest.raises(DomainError, match=words):
+        make()
+
+
+def test_a_refusal_names_the_action() -> None:
+    with pytest.raises(DomainError) as caught:
+        escrow().fund(Party.CLIENT)
+    assert vars(caught.value)["action"] == "fund"
+
+
+def test_a_transaction_keeps_its_names() -> None:
+    moved = move("t1", "pay", "r1", WALLET, (FEES, ngn(7)))
+    back = moved.reversed("t2")
+    posted = Pending("p1", "withdraw", "r2", WALLET, ngn(7)).post("t3", [Entry(FEES, ngn(7))])
+    assert [(each.id, each.reason, each.reference) for each in (moved, back, posted)] == [
+        ("t1", "pay", "r1"),
+        ("t2", "reverse-pay", "r1"),
+        ("t3", "withdraw", "r2"),
+    ]
+
+
+def test_sums_have_the_sign_of_their_entries() -> None:
+    assert sums([Entry(FEES, ngn(7))]) == {"NGN": 7}
+
+
+def test_the_larger_remainder_gets_the_rest_wherever_it_stands() -> None:
+    assert ngn(10).allocate([1, 2]) == (ngn(3), ngn(7))
+    assert ngn(5).allocate([2, 1]) == (ngn(3), ngn(2))
+    assert ngn(10).allocate([20, 1, 9]) == (ngn(7), ngn(0), ngn(3))
+
+
+def test_a_cancellation_by_both_refunds_and_forgets_who_asked() -> None:
+    after, refunds = funded().cancel(Party.CLIENT)[0].cancel(Party.FREELANCER)
+    assert after.cancel_asked_by is None
+    assert refunds[0] == Settlement("m1", Work.REFUNDED, ngn(0), ngn(100), ngn(0))

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import typing as t
 
+import hypothesis
 import pytest
 
 from tests.postgres import PostgresServer
+
+# A busy machine is no failure: no example has a deadline, and slow ones are as good.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Benchmarks on practice hosts of their own; figures as JSON on standard output."""
+"""Benchmarks on hosts or servers of their own; figures as JSON on standard output."""
 
 from __future__ import annotations
 
@@ -44,3 +44,29 @@ def time_deploys(
     if not counts or len(counts) != len(hosts.split(",")):
         raise UsageError(f"--hosts takes numbers such as 1,2,4, not {hosts!r}")
     print(json.dumps(run(env, counts, rounds), indent=2))
+
+
+@task(
+    help={
+        "clients": "how many ask at a time",
+        "seconds": "for how long",
+        "seed": "repeats the choices of an earlier run (default: at random)",
+    }
+)
+def chaos(
+    context: Context, clients: int = 16, seconds: float = 60.0, seed: int | None = None
+) -> None:
+    """Kill the service's workers and its database under random use; fails on any wrong kobo."""
+    import json
+
+    from invoke.exceptions import Exit
+
+    from deploy.bench.chaos import run
+    from deploy.errors import UsageError
+
+    if clients < 1 or seconds <= 0:
+        raise UsageError("--clients and --seconds must be more than nothing")
+    result = run(clients, seconds, seed)
+    print(json.dumps(result, indent=2))
+    if result["differences"]:
+        raise Exit(f"{len(result['differences'])} differences", code=1)

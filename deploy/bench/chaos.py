@@ -1,0 +1,218 @@
+"""Many clients on shared money while processes die: is every kobo where its owner was told?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy import system_packages
+from deploy.bench.books import Books, Deposit
+from deploy.bench.callers import Answer, Person, Request, Wire
+from deploy.bench.market import Caller, Market
+from deploy.bench.postgres import PostgresServer
+from deploy.bench.service import API, PASSWORD, Service, answers, children, installed, wait_for
+
+PACKAGES = ("postgresql",)
+MEMBERS = 6
+OPENING = 20_000_000
+"""Minor units that everybody begins with: enough for some of what they agree on."""
+TOP_UP = 1_000_000
+BETWEEN_KILLS = (0.5, 2.5)
+"""Seconds from one killed gunicorn worker to the next."""
+
+
+@dataclass
+class Disturbances:
+    """What was done to the service meanwhile."""
+
+    kills: int = 0
+    deposits_killed: int = 0
+    restart_seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """One installation, its people and what goes on."""
+
+    postgres: PostgresServer
+    service: Service
+    choice: random.Random
+    market: Market
+    deposits: list[Deposit] = field(default_factory=list)
+    done: Disturbances = field(default_factory=Disturbances)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def disturb(self, master: int, seconds: float) -> Iterator[Callable[[], None]]:
+        """What must run beside the callers, each in a thread."""
+        yield lambda: self._kill_workers(master)
+        yield lambda: self._restart_database(seconds / 2)
+        yield self._deposit
+
+    def end(self) -> None:
+        """Let the disturbances end."""
+        self._over.set()
+
+    def book(self, person: Person, reference: str, amount: int, patience: float = 60.0) -> None:
+        """`flask amani deposit`, killed after *patience* seconds."""
+        deposit = Deposit(person.id, reference, amount)
+        self.deposits.append(deposit)
+        major = f"{amount // 100}.{amount % 100:02}"
+        words = ("amani", "deposit", person.email, major, "--reference", reference)
+        process = self.service.start("flask", *words, log="deposits.log")
+        deadline = time.monotonic() + patience
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if process.poll() is None:
+            process.kill()
+            self.done.deposits_killed += 1
+        deposit.done = process.wait() == 0
+
+    def _kill_workers(self, master: int) -> None:
+        while not self._over.wait(self.choice.uniform(*BETWEEN_KILLS)):
+            if found := children(master):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.choice.choice(found), signal.SIGKILL)
+                    self.done.kills += 1
+
+    def _restart_database(self, after: float) -> None:
+        """A crash, not a farewell: what was committed is in the log only."""
+        if self._over.wait(after):
+            return
+        started = time.monotonic()
+        self.postgres.stop("immediate")
+        self.postgres.start()
+        self.done.restart_seconds = round(time.monotonic() - started, 2)
+
+    def _deposit(self) -> None:
+        number = 0
+        while not self._over.wait(1.0):
+            number += 1
+            person = self.choice.choice(self.market.members)
+            patience = self.choice.choice((60.0, self.choice.uniform(0.3, 1.5)))
+            self.book(person, f"chaos-{number}", TOP_UP, patience)
+
+
+def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]:
+    """Disturb *clients* for *seconds*, then audit; `differences` in the figures must be empty.
+
+    *seed* repeats the choices of an earlier run, though not the moments of its threads.
+    """
+    system_packages.ensure(PACKAGES, "the bench's database")
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    settings = {"WEB_CONCURRENCY": "3", "LOG_LEVEL": "WARNING"}
+    with installed(settings) as (postgres, service):
+        master = service.serve().pid
+        wire = Wire(service.port)
+        scene = Run(postgres, service, random.Random(seed), _open(service, wire))  # nosec B311
+        for number, member in enumerate(scene.market.members):
+            scene.book(member, f"opening-{number}", OPENING)
+        load = os.getloadavg()[0]
+        spent = _collide(scene, wire, master, clients, seconds, seed)
+        wait_for(lambda: answers(service.port, f"{API}/readiness"), "the service after the run")
+        found = _audit(scene, wire, clients)
+        figures = _figures(scene, spent)
+        return {"seed": seed, "clients": clients, "load_average": load, **figures, **found}
+
+
+def _open(service: Service, wire: Wire) -> Market:
+    members = [wire.sign_up(f"member{number}@example.org") for number in range(MEMBERS)]
+    words = ("amani", "user-create", "arbiter@example.org", "--name=Arbiter", "--role=arbiter")
+    service.must(*words, AMANI_PASSWORD=PASSWORD)
+    document = wire.ask("GET", "/openapi.json").body
+    withdrawals = any(path.endswith("/withdrawals") for path in document["paths"])
+    return Market(members, wire.sign_in("arbiter@example.org"), withdrawals)
+
+
+def _collide(scene: Run, wire: Wire, master: int, clients: int, seconds: float, seed: int) -> float:
+    """The run itself; the seconds that it took."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(3 * clients) as races, ThreadPoolExecutor(clients + 3) as pool:
+        callers = [Caller(scene.market, wire, races, seed + n) for n in range(1, clients + 1)]
+        running = [pool.submit(caller.run, started + seconds) for caller in callers]
+        others = [pool.submit(each) for each in scene.disturb(master, seconds)]
+        try:
+            for future in running:
+                future.result()
+        finally:
+            scene.end()
+        for future in others:
+            future.result()
+    return time.monotonic() - started
+
+
+def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
+    """Reconcile, compare, send everything again, and compare once more."""
+    requests = scene.market.requests
+    books = Books(scene.postgres, requests, scene.deposits)
+    found = [*_reconcile(scene.service), *books.differences()]
+    applied = [request for request in requests if books.applied(request)]
+    unknown = [r for r in requests if not all(a.acknowledged or a.refused for a in r.answers)]
+    silent = [r for r in unknown if r.told is None]
+    figures = {
+        "unanswered_and_done": sum(books.applied(request) for request in silent),
+        "unanswered_and_not_done": sum(not books.applied(request) for request in silent),
+        "replayed": len(applied),
+    }
+    with ThreadPoolExecutor(clients) as pool:
+        found += filter(None, pool.map(lambda each: _replay(wire, books, each), applied))
+        # The client who heard nothing asks again: now it happens, or is refused, once.
+        rest = [request for request in silent if not books.applied(request)]
+        for answer in pool.map(wire.post, rest):
+            if not (answer.acknowledged or answer.refused):
+                found.append(f"asked again after the run: {answer.status}")
+    found += [*_reconcile(scene.service), *books.differences()]
+    return {**figures, "differences": list(dict.fromkeys(found))}
+
+
+def _replay(wire: Wire, books: Books, request: Request) -> str | None:
+    answer = wire.post(request)
+    if answer.acknowledged and answer.replayed and answer.body == books.body(request):
+        return None
+    return f"{request.path} ({request.key}) sent again: {answer.status}, {answer.replayed}"
+
+
+def _reconcile(service: Service) -> list[str]:
+    done = service.flask("amani", "reconcile")
+    if done.returncode == 0 and not done.stdout.strip():
+        return []
+    return [f"reconcile: {line}" for line in (done.stdout or done.stderr).splitlines()]
+
+
+def _figures(scene: Run, seconds: float) -> dict[str, Any]:
+    requests = scene.market.requests
+    told = [answer for request in requests for answer in request.answers]
+    return {
+        "seconds": round(seconds, 1),
+        "requests": len(requests),
+        "answers": {str(k): n for k, n in sorted(Counter(a.status for a in told).items())},
+        "reads": {str(k): n for k, n in sorted(_statuses(scene.market.reads).items())},
+        "acknowledged": sum(request.told is not None for request in requests),
+        "by_verb": dict(Counter(r.verb for r in requests if r.told).most_common()),
+        "races": scene.market.races,
+        "workers_killed": scene.done.kills,
+        "database_restarted_in_seconds": scene.done.restart_seconds,
+        "deposits": sum(deposit.done for deposit in scene.deposits),
+        "deposits_killed": scene.done.deposits_killed,
+        "milliseconds": _percentiles([a.seconds for a in told if a.acknowledged]),
+    }
+
+
+def _statuses(told: list[Answer]) -> Counter[int]:
+    return Counter(answer.status for answer in told)
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    if len(seconds) < 2:
+        return {}
+    cuts = statistics.quantiles(seconds, n=100)
+    return {"p50": round(1000 * cuts[49], 1), "p99": round(1000 * cuts[98], 1)}

@@ -1,0 +1,245 @@
+"""A small market where everybody deals with everybody: random operations on shared things."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.bench.callers import Answer, Person, Request, Wire
+
+OPEN = 24
+"""Agreements under way at a time: few enough that callers meet."""
+UNIT = 4_000
+"""Minor units that every price is a multiple of: fees and halves come out whole."""
+TRIES = 6
+PAUSE = 0.3
+"""Seconds, at most and chosen at random, until an unanswered request is sent again."""
+
+Escrow = dict[str, Any]
+Move = tuple[Person, str, dict[str, Any]]
+"""Who asks for it, the end of its path, and its body."""
+
+
+@dataclass
+class Market:
+    """What the callers share, and the record of every request with an effect."""
+
+    members: list[Person]
+    arbiter: Person
+    withdrawals: bool
+    """Whether the service has them."""
+    requests: list[Request] = field(default_factory=list)
+    reads: list[Answer] = field(default_factory=list)
+    races: dict[str, int] = field(default_factory=dict)
+    _open: dict[str, Person] = field(default_factory=dict)
+    """The agreements under way, each with its client."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, request: Request) -> Request:
+        """Keep *request* for the books."""
+        with self._lock:
+            self.requests.append(request)
+        return request
+
+    def parties(self, escrow: Escrow) -> tuple[Person, Person]:
+        """Client and freelancer of *escrow*."""
+        known = {person.id: person for person in self.members}
+        return known[escrow["client_id"]], known[escrow["freelancer_id"]]
+
+    def saw(self, escrow: Escrow) -> None:
+        """Keep an agreement in the pool for as long as something can be done with it."""
+        with self._lock:
+            if escrow["state"] in ("completed", "cancelled"):
+                self._open.pop(escrow["id"], None)
+            else:
+                self._open[escrow["id"]] = self.parties(escrow)[0]
+
+    def pick(self, choice: random.Random) -> tuple[str, Person] | None:
+        """An agreement that is under way, and its client; none where there are too few."""
+        with self._lock:
+            wanted = choice.randrange(OPEN)
+            found = list(self._open.items())
+        return found[wanted] if wanted < len(found) else None
+
+    def raced(self, kind: str) -> None:
+        """Count a race."""
+        with self._lock:
+            self.races[kind] = self.races.get(kind, 0) + 1
+
+
+class Caller:
+    """One client: does something random, again and again, until the end."""
+
+    def __init__(self, market: Market, wire: Wire, pool: ThreadPoolExecutor, seed: int) -> None:
+        self._market = market
+        self._wire = wire
+        self._pool = pool
+        self._choice = random.Random(seed)  # nosec B311 - a load, no secret
+
+    def run(self, until: float) -> None:
+        """Until the monotonic clock says *until*."""
+        acts: list[Callable[[], None]] = [
+            self._advance, self._approve_twice, self._fund_against_withdraw,
+            self._approve_against_dispute, self._repeat, self._look,
+        ]  # fmt: skip
+        weights = [50, 12, 12, 12, 6, 8]
+        while time.monotonic() < until:
+            self._choice.choices(acts, weights)[0]()
+
+    def _propose(self) -> None:
+        client, freelancer = self._choice.sample(self._market.members, 2)
+        body = {
+            "title": "Work",
+            "freelancer_email": freelancer.email,
+            "currency": "NGN",
+            "milestones": [
+                {"title": f"Part {number}", "amount": UNIT * self._choice.randint(1, 200)}
+                for number in range(self._choice.randint(1, 3))
+            ],
+        }
+        self._send(Request(client, "/escrows", body))
+
+    def _advance(self) -> None:
+        """One step of an agreement: mostly one that is allowed."""
+        escrow = self._found()
+        if not escrow:
+            return
+        moves = self._moves(escrow)
+        if self._choice.random() < 0.05:
+            verb = self._choice.choice(("/accept", "/fund", "/cancel"))
+            moves = [(self._choice.choice(self._market.parties(escrow)), verb, {})]
+        if moves:
+            self._send(self._request(escrow, self._choice.choice(moves)))
+
+    def _approve_twice(self) -> None:
+        """The same request twice at once, and the same wish under another key."""
+        found = self._submitted()
+        if found:
+            escrow, move = found
+            first, second = self._request(escrow, move), self._request(escrow, move)
+            self._race("approve twice", [first, first, second])
+
+    def _approve_against_dispute(self) -> None:
+        found = self._submitted()
+        if found:
+            escrow, (client, path, _) = found
+            by = self._choice.choice(self._market.parties(escrow))
+            rival = (by, path.replace("/approve", "/dispute"), {})
+            requests = [self._request(escrow, (client, path, {})), self._request(escrow, rival)]
+            self._race("approve against dispute", requests)
+
+    def _fund_against_withdraw(self) -> None:
+        """Both want the same money; where there are no withdrawals, two agreements do."""
+        wanted = [found for found in (self._found(), self._found()) if found]
+        fundable = [escrow for escrow in wanted if escrow["state"] == "accepted"]
+        if not fundable:
+            return self._advance()
+        clients = [self._market.parties(escrow)[0] for escrow in fundable]
+        requests = [self._request(e, (c, "/fund", {})) for e, c in zip(fundable, clients)]
+        kind = "fund against fund"
+        if self._market.withdrawals:
+            requests = [requests[0], self._withdrawal(clients[0])]
+            kind = "fund against withdraw"
+        self._race(kind, requests)
+
+    def _withdrawal(self, person: Person) -> Request:
+        body = {
+            "amount": UNIT * self._choice.randint(1, 100),
+            "currency": "NGN",
+            "bank_code": "058",
+            "account_number": "0123456789",
+        }
+        return Request(person, "/withdrawals", body)
+
+    def _repeat(self) -> None:
+        """Send again what was answered long ago."""
+        if self._market.requests:
+            request = self._choice.choice(self._market.requests)
+            if request.told:
+                self._wire.post(request)
+
+    def _look(self) -> None:
+        person = self._choice.choice(self._market.members)
+        wallets = self._wire.ask("GET", "/wallets", person.token)
+        self._market.reads.append(wallets)
+        for wallet in wallets.body["items"] if wallets.acknowledged else ():
+            path = f"/wallets/{wallet['id']}/entries"
+            self._market.reads.append(self._wire.ask("GET", path, person.token))
+
+    def _found(self) -> Escrow | None:
+        picked = self._market.pick(self._choice)
+        if picked is None:
+            self._propose()
+            return None
+        id, client = picked
+        answer = self._wire.ask("GET", f"/escrows/{id}", client.token)
+        self._market.reads.append(answer)
+        if not answer.acknowledged:
+            return None
+        self._market.saw(answer.body)
+        return answer.body  # type: ignore[no-any-return]
+
+    def _submitted(self) -> tuple[Escrow, Move] | None:
+        """A milestone that waits for its client; without one, things go on elsewhere."""
+        escrow = self._found()
+        if escrow:
+            for move in self._moves(escrow):
+                if move[1].endswith("/approve"):
+                    return escrow, move
+            self._advance()
+        return None
+
+    def _moves(self, escrow: Escrow) -> list[Move]:
+        parties = client, freelancer = self._market.parties(escrow)
+        if escrow["state"] == "draft":
+            return [(freelancer, "/accept", {})] * 9 + [(client, "/cancel", {})]
+        if escrow["state"] == "accepted":
+            return [(client, "/fund", {})] * 9 + [(freelancer, "/cancel", {})]
+        moves: list[Move] = []
+        for milestone in escrow["milestones"]:
+            path = f"/milestones/{milestone['id']}"
+            if milestone["state"] in ("funded", "changes-requested"):
+                moves += [(freelancer, f"{path}/submit", {})] * 4
+                moves += [(self._choice.choice(parties), "/cancel", {})]
+            elif milestone["state"] == "submitted":
+                moves += [(client, f"{path}/approve", {})] * 2
+                moves += [(client, f"{path}/reject", {}), (freelancer, f"{path}/dispute", {})]
+            elif milestone["state"] == "disputed":
+                part = {"to_client_basis_points": self._choice.choice((0, 5_000, 10_000))}
+                moves += [(self._market.arbiter, f"{milestone['dispute_id']}/resolve", part)]
+        return moves
+
+    def _request(self, escrow: Escrow, move: Move) -> Request:
+        person, path, body = move
+        base = "/disputes/" if path.endswith("/resolve") else f"/escrows/{escrow['id']}"
+        return Request(person, f"{base}{path}", body, escrow["version"])
+
+    def _race(self, kind: str, requests: list[Request]) -> None:
+        """Send all *requests* at once; one that stands there twice is sent twice."""
+        self._market.raced(kind)
+        for request in {id(request): request for request in requests}.values():
+            self._market.note(request)
+        running = [self._pool.submit(self._insist, request) for request in requests]
+        self._see(future.result() for future in running)
+
+    def _send(self, request: Request) -> None:
+        self._see([self._insist(self._market.note(request))])
+
+    def _see(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            if answer.acknowledged and "milestones" in answer.body:
+                self._market.saw(answer.body)
+
+    def _insist(self, request: Request) -> Answer:
+        """Send until something definite comes back, or patience ends as it does for people."""
+        for _ in range(TRIES):
+            answer = self._wire.post(request)
+            if answer.acknowledged or answer.refused or self._choice.random() < 0.3:
+                break
+            time.sleep(self._choice.uniform(0, PAUSE))
+        return answer

@@ -1,0 +1,151 @@
+"""The service under test: gunicorn, its commands and its worker, as processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from deploy.bench.postgres import PostgresServer
+from deploy.checkout import ROOT, program
+from deploy.errors import DeployError
+
+API = "/api/v1"
+PASSWORD = "correct horse battery"  # nosec B105 - of people who live as long as a bench
+UNLIMITED = dict.fromkeys(("LIMIT_READ", "LIMIT_WRITE", "LIMIT_SIGN_IN", "LIMIT_PAY_OUT"), "0")
+"""A bench asks more often than people do."""
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Until *condition* holds. Raises `DeployError` after *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise DeployError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+
+
+class Service:
+    """One installation on *server*; everything it starts ends with the `with` block of `started`.
+
+    *settings* are environment variables; nothing else of this process's environment reaches it
+    but what programs need.
+    """
+
+    def __init__(
+        self, server: PostgresServer, home: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.port = free_port()
+        self.home = home
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TZ")}
+        self.environ = {
+            **kept,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DATABASE_URL": server.url(),
+            "SECRET_KEY": secrets.token_hex(32),
+            "PORT": str(self.port),
+            "TMPDIR": str(home),
+            **UNLIMITED,
+            **(settings or {}),
+        }
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *words: str, log: str, **more: str) -> subprocess.Popen[bytes]:
+        """Start a program of the locked requirements in a process group of its own."""
+        with (self.home / log).open("ab") as out:
+            process = subprocess.Popen(
+                [program(words[0]), *words[1:]],
+                cwd=ROOT,
+                env={**self.environ, **more},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        """Start gunicorn as the image does, and wait for its first answer."""
+        metrics = str(self.home / "metrics")
+        words = ("gunicorn", "wsgi:app")
+        process = self.start(*words, log="server.log", PROMETHEUS_MULTIPROC_DIR=metrics)
+        wait_for(lambda: answers(self.port, f"{API}/readiness"), "the service's first answer")
+        return process
+
+    def flask(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `flask ...` to its end; *more* are further environment variables."""
+        return subprocess.run(
+            [program("flask"), *words],
+            cwd=ROOT,
+            env={**self.environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def must(self, *words: str, **more: str) -> str:
+        """What `flask ...` prints. Raises `DeployError` where it fails."""
+        done = self.flask(*words, **more)
+        if done.returncode:
+            raise DeployError(f"flask {' '.join(words)} failed: {done.stderr[-2000:]}")
+        return done.stdout.strip()
+
+    def end(self) -> None:
+        """Kill everything that was started, children too."""
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a 200 comes from there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that *pid* has started and that still are."""
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def installed(
+    settings: Mapping[str, str] | None = None, server: Mapping[str, str] | None = None
+) -> Iterator[tuple[PostgresServer, Service]]:
+    """A PostgreSQL server with its own settings *server*, and a service on a migrated database."""
+    postgres = PostgresServer(server)
+    with tempfile.TemporaryDirectory(prefix="amani-bench-") as folder:
+        service = Service(postgres, Path(folder), settings)
+        try:
+            postgres.start()
+            service.must("db", "upgrade")
+            yield postgres, service
+        finally:
+            service.end()
+            postgres.remove()

@@ -119,8 +119,8 @@ def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]
         load = os.getloadavg()[0]
         spent = _collide(scene, wire, master, clients, seconds, seed)
         wait_for(lambda: answers(service.port, f"{API}/readiness"), "the service after the run")
+        figures = _figures(scene, spent)  # before the audit sends everything again
         found = _audit(scene, wire, clients)
-        figures = _figures(scene, spent)
         return {"seed": seed, "clients": clients, "load_average": load, **figures, **found}
 
 
@@ -197,6 +197,7 @@ def _figures(scene: Run, seconds: float) -> dict[str, Any]:
         "answers": {str(k): n for k, n in sorted(Counter(a.status for a in told).items())},
         "reads": {str(k): n for k, n in sorted(_statuses(scene.market.reads).items())},
         "acknowledged": sum(request.told is not None for request in requests),
+        "told_by_a_repeat": sum(bool(r.told and r.told.replayed) for r in requests),
         "by_verb": dict(Counter(r.verb for r in requests if r.told).most_common()),
         "races": scene.market.races,
         "workers_killed": scene.done.kills,

@@ -129,7 +129,7 @@ class Caller:
         if found:
             escrow, (client, path, _) = found
             by = self._choice.choice(self._market.parties(escrow))
-            rival = (by, path.replace("/approve", "/dispute"), {})
+            rival: Move = (by, path.replace("/approve", "/dispute"), {})
             requests = [self._request(escrow, (client, path, {})), self._request(escrow, rival)]
             self._race("approve against dispute", requests)
 
@@ -196,11 +196,11 @@ class Caller:
 
     def _moves(self, escrow: Escrow) -> list[Move]:
         parties = client, freelancer = self._market.parties(escrow)
-        if escrow["state"] == "draft":
-            return [(freelancer, "/accept", {})] * 9 + [(client, "/cancel", {})]
-        if escrow["state"] == "accepted":
-            return [(client, "/fund", {})] * 9 + [(freelancer, "/cancel", {})]
         moves: list[Move] = []
+        if escrow["state"] == "draft":
+            moves += [(freelancer, "/accept", {})] * 9 + [(client, "/cancel", {})]
+        if escrow["state"] == "accepted":
+            moves += [(client, "/fund", {})] * 9 + [(freelancer, "/cancel", {})]
         for milestone in escrow["milestones"]:
             path = f"/milestones/{milestone['id']}"
             if milestone["state"] in ("funded", "changes-requested"):

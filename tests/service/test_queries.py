@@ -1,0 +1,121 @@
+"""How many statements the hot routes need: a number that grows unseen, so it is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+import pytest
+from sqlalchemy import event
+
+from amani_app import create_app
+from amani_app.settings import Settings
+from tests.postgres import PostgresServer
+from tests.service.conftest import SECRET_KEY
+from tests.service.people import UNLIMITED, Person, World, cheapen_hashing
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def world(
+    postgres_server: PostgresServer, migrated_template: str, monkeypatch: pytest.MonkeyPatch
+) -> t.Iterator[World]:
+    cheapen_hashing(monkeypatch)
+    url = postgres_server.url(postgres_server.create_database(migrated_template))
+    app = create_app(Settings(database_url=url, secret_key=SECRET_KEY, **UNLIMITED))
+    yield World(app)
+    app.extensions["amani"].engine.dispose()
+
+
+@contextlib.contextmanager
+def counted(world: World) -> t.Iterator[list[str]]:
+    """The statements of the block, in their order."""
+    found: list[str] = []
+
+    def note(_connection: t.Any, _cursor: t.Any, statement: str, *_rest: t.Any) -> None:
+        found.append(statement)
+
+    engine = world.parts.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def ada(world: World) -> Person:
+    person = world.person("ada")
+    world.deposit(person, 1_000_000)
+    return person
+
+
+def submitted(world: World, ada: Person, bob: Person) -> tuple[str, str]:
+    """An agreement of *ada* whose first milestone waits for her, at version 4; both paths."""
+    made = ada.act("/escrows", 0, body=world.proposal(bob, 5000, 7000)).json
+    escrow = f"/escrows/{made['id']}"
+    milestone = f"{escrow}/milestones/{made['milestones'][0]['id']}"
+    assert bob.act(f"{escrow}/accept", 1).status_code == 200
+    assert ada.act(f"{escrow}/fund", 2).status_code == 200
+    assert bob.act(f"{milestone}/submit", 3).status_code == 200
+    return escrow, milestone
+
+
+def test_a_page_of_entries_needs_three_statements_however_long_it_is(
+    world: World, ada: Person
+) -> None:
+    wallet = ada.get("/wallets").json["items"][0]["id"]
+    for _ in range(60):
+        world.deposit(ada, 100)
+    for limit in (1, 50):
+        with counted(world) as statements:
+            page = ada.get(f"/wallets/{wallet}/entries?limit={limit}").json
+        assert len(page["items"]) == limit
+        assert len(statements) == 3, statements
+
+
+def test_a_page_of_agreements_needs_two_statements_however_long_it_is(
+    world: World, ada: Person
+) -> None:
+    bob = world.person("bob")
+    for _ in range(12):
+        assert ada.act("/escrows", 0, body=world.proposal(bob, 1, 2, 3)).status_code == 201
+    for limit in (1, 12):
+        with counted(world) as statements:
+            page = ada.get(f"/escrows?limit={limit}").json
+        assert len(page["items"]) == limit
+        assert len(statements) == 2, statements
+
+
+@pytest.mark.parametrize(("path", "wanted"), [("/auth/me", 2), ("/wallets", 2)])
+def test_what_is_read_first_needs_two_statements(
+    world: World, ada: Person, path: str, wanted: int
+) -> None:
+    with counted(world) as statements:
+        assert ada.get(path).status_code == 200
+    assert len(statements) == wanted, statements
+
+
+def test_an_agreement_is_read_with_two_statements(world: World, ada: Person) -> None:
+    escrow, _ = submitted(world, ada, world.person("bob"))
+    with counted(world) as statements:
+        assert ada.get(escrow).status_code == 200
+    assert len(statements) == 2, statements
+
+
+def test_a_release_needs_fourteen_statements(world: World, ada: Person) -> None:
+    _, milestone = submitted(world, ada, world.person("bob"))
+    with counted(world) as statements:
+        assert ada.act(f"{milestone}/approve", 4).status_code == 200
+    assert len(statements) == 14, "\n".join(statements)
+
+
+def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ada: Person) -> None:
+    _, milestone = submitted(world, ada, world.person("bob"))
+    assert ada.act(f"{milestone}/approve", 4, key="the-same-key").status_code == 200
+    with counted(world) as statements:
+        again = ada.act(f"{milestone}/approve", 4, key="the-same-key")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(statements) == 3, statements
+    assert all(statement.startswith("SELECT") for statement in statements)

@@ -129,11 +129,8 @@ class Books:
         }
         for request, body in self._done():
             wanted |= set(_transfer(request, body, funded))
-        kinds = "kind IN ('direct', 'pending')"
-        found = Counter(
-            (row["reason"], row["reference"])
-            for row in self._rows(f"SELECT reason, reference FROM transfers WHERE {kinds}")
-        )
+        query = "SELECT reason, reference FROM transfers WHERE kind IN ('direct', 'pending')"
+        found = Counter((row["reason"], row["reference"]) for row in self._rows(query))
         yield from (f"{each}: done, and not in the ledger" for each in wanted - found.keys())
         yield from (
             f"{each}: in the ledger, nobody did it" for each in found.keys() - wanted - possible

@@ -79,6 +79,12 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._port = port
         self._mine = threading.local()
+        self._all: list[http.client.HTTPConnection] = []
+
+    def close(self) -> None:
+        """Close all of them; no thread may be at one."""
+        for connection in self._all:
+            connection.close()
 
     def post(self, request: Request) -> Answer:
         """Send *request* once, and note the answer in it. The key is the request id, too."""
@@ -94,7 +100,7 @@ class Wire:
         self,
         method: str,
         path: str,
-        token: str = "",
+        token: str | None = None,
         body: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
@@ -135,5 +141,6 @@ class Wire:
             self._mine.connection = http.client.HTTPConnection(
                 "127.0.0.1", self._port, timeout=PATIENCE
             )
+            self._all.append(self._mine.connection)
         found: http.client.HTTPConnection = self._mine.connection
         return found

@@ -29,6 +29,8 @@ OPENING = 20_000_000
 TOP_UP = 1_000_000
 BETWEEN_KILLS = (0.5, 2.5)
 """Seconds from one killed gunicorn worker to the next."""
+BETWEEN_PAYERS = (3.0, 9.0)
+"""Seconds that `flask amani worker` lives."""
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Disturbances:
     """What was done to the service meanwhile."""
 
     kills: int = 0
+    payers_killed: int = 0
     deposits_killed: int = 0
     restart_seconds: float = 0.0
 
@@ -57,6 +60,7 @@ class Run:
         yield lambda: self._kill_workers(master)
         yield lambda: self._restart_database(seconds / 2)
         yield self._deposit
+        yield self._pay_out
 
     def end(self) -> None:
         """Let the disturbances end."""
@@ -93,6 +97,16 @@ class Run:
         self.postgres.start()
         self.done.restart_seconds = round(time.monotonic() - started, 2)
 
+    def _pay_out(self) -> None:
+        """The worker, killed now and then; the last one may end its work."""
+        while True:
+            worker = self.service.start("flask", "amani", "worker", log="worker.log")
+            if self._over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
+                return
+            worker.kill()
+            worker.wait()
+            self.done.payers_killed += 1
+
     def _deposit(self) -> None:
         number = 0
         while not self._over.wait(1.0):
@@ -110,9 +124,11 @@ def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]
     system_packages.ensure(PACKAGES, "the bench's database")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     settings = {"WEB_CONCURRENCY": "3", "LOG_LEVEL": "WARNING"}
-    with installed(settings) as (postgres, service):
+    with contextlib.ExitStack() as stack:
+        postgres, service = stack.enter_context(installed(settings))
+        service.serve_provider()
         master = service.serve().pid
-        wire = Wire(service.port)
+        wire = stack.enter_context(contextlib.closing(Wire(service.port)))
         scene = Run(postgres, service, random.Random(seed), _open(service, wire))  # nosec B311
         for number, member in enumerate(scene.market.members):
             scene.book(member, f"opening-{number}", OPENING)
@@ -128,15 +144,13 @@ def _open(service: Service, wire: Wire) -> Market:
     members = [wire.sign_up(f"member{number}@example.org") for number in range(MEMBERS)]
     words = ("amani", "user-create", "arbiter@example.org", "--name=Arbiter", "--role=arbiter")
     service.must(*words, AMANI_PASSWORD=PASSWORD)
-    document = wire.ask("GET", "/openapi.json").body
-    withdrawals = any(path.endswith("/withdrawals") for path in document["paths"])
-    return Market(members, wire.sign_in("arbiter@example.org"), withdrawals)
+    return Market(members, wire.sign_in("arbiter@example.org"))
 
 
 def _collide(scene: Run, wire: Wire, master: int, clients: int, seconds: float, seed: int) -> float:
     """The run itself; the seconds that it took."""
     started = time.monotonic()
-    with ThreadPoolExecutor(3 * clients) as races, ThreadPoolExecutor(clients + 3) as pool:
+    with ThreadPoolExecutor(3 * clients) as races, ThreadPoolExecutor(clients + 4) as pool:
         callers = [Caller(scene.market, wire, races, seed + n) for n in range(1, clients + 1)]
         running = [pool.submit(caller.run, started + seconds) for caller in callers]
         others = [pool.submit(each) for each in scene.disturb(master, seconds)]
@@ -153,6 +167,7 @@ def _collide(scene: Run, wire: Wire, master: int, clients: int, seconds: float, 
 def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
     """Reconcile, compare, send everything again, and compare once more."""
     requests = scene.market.requests
+    states = _settle(scene.postgres)
     books = Books(scene.postgres, requests, scene.deposits)
     found = [*_reconcile(scene.service), *books.differences()]
     applied = [request for request in requests if books.applied(request)]
@@ -162,6 +177,7 @@ def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
         "unanswered_and_done": sum(books.applied(request) for request in silent),
         "unanswered_and_not_done": sum(not books.applied(request) for request in silent),
         "replayed": len(applied),
+        "withdrawals": states,
     }
     with ThreadPoolExecutor(clients) as pool:
         found += filter(None, pool.map(lambda each: _replay(wire, books, each), applied))
@@ -172,6 +188,23 @@ def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
                 found.append(f"asked again after the run: {answer.status}")
     found += [*_reconcile(scene.service), *books.differences()]
     return {**figures, "differences": list(dict.fromkeys(found))}
+
+
+def _settle(postgres: PostgresServer) -> dict[str, int]:
+    """Let the worker do what is due at once; how many withdrawals are in which state.
+
+    What was being sent when a worker died waits for the provider to be asked, for minutes.
+    """
+    query = "SELECT state, count(*) AS n FROM withdrawals GROUP BY 1 ORDER BY 1"
+    found: dict[str, int] = {}
+
+    def all_taken() -> bool:
+        found.clear()
+        found.update((row["state"], row["n"]) for row in postgres.rows(query))
+        return "requested" not in found
+
+    wait_for(all_taken, "the worker has taken every withdrawal")
+    return found
 
 
 def _replay(wire: Wire, books: Books, request: Request) -> str | None:
@@ -201,6 +234,7 @@ def _figures(scene: Run, seconds: float) -> dict[str, Any]:
         "by_verb": dict(Counter(r.verb for r in requests if r.told).most_common()),
         "races": scene.market.races,
         "workers_killed": scene.done.kills,
+        "payers_killed": scene.done.payers_killed,
         "database_restarted_in_seconds": scene.done.restart_seconds,
         "deposits": sum(deposit.done for deposit in scene.deposits),
         "deposits_killed": scene.done.deposits_killed,

@@ -31,8 +31,6 @@ class Market:
 
     members: list[Person]
     arbiter: Person
-    withdrawals: bool
-    """Whether the service has them."""
     requests: list[Request] = field(default_factory=list)
     reads: list[Answer] = field(default_factory=list)
     races: dict[str, int] = field(default_factory=dict)
@@ -134,18 +132,13 @@ class Caller:
             self._race("approve against dispute", requests)
 
     def _fund_against_withdraw(self) -> None:
-        """Both want the same money; where there are no withdrawals, two agreements do."""
-        wanted = [found for found in (self._found(), self._found()) if found]
-        fundable = [escrow for escrow in wanted if escrow["state"] == "accepted"]
-        if not fundable:
+        """Both want the same money."""
+        escrow = self._found()
+        if not escrow or escrow["state"] != "accepted":
             return self._advance()
-        clients = [self._market.parties(escrow)[0] for escrow in fundable]
-        requests = [self._request(e, (c, "/fund", {})) for e, c in zip(fundable, clients)]
-        kind = "fund against fund"
-        if self._market.withdrawals:
-            requests = [requests[0], self._withdrawal(clients[0])]
-            kind = "fund against withdraw"
-        self._race(kind, requests)
+        client = self._market.parties(escrow)[0]
+        rivals = [self._request(escrow, (client, "/fund", {})), self._withdrawal(client)]
+        self._race("fund against withdraw", rivals)
 
     def _withdrawal(self, person: Person) -> Request:
         body = {

@@ -74,9 +74,19 @@ class PostgresServer:
         """Run *statements*, all or none of them. Raises `DeployError`."""
         self._psql(database, "--single-transaction", given=statements)
 
+    def tidy(self, database: str = "postgres") -> None:
+        """Vacuum and analyse, so that no figure waits for the server to do it."""
+        self._psql(database, given="VACUUM ANALYZE")
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of all sessions, the running ones too."""
+        given = f"ALTER SYSTEM SET {name} = '{value}'; SELECT pg_reload_conf()"
+        self._psql("postgres", given=given)
+
     def rows(self, query: str, database: str = "postgres") -> list[dict[str, Any]]:
         """What *query* finds. Raises `DeployError`."""
-        found = self._psql(database, given=f"SELECT row_to_json(q) FROM ({query}) q")
+        wrapped = " ".join(("SELECT row_to_json(q) FROM (", query, ") q"))
+        found = self._psql(database, given=wrapped)
         return [json.loads(line) for line in found.split("\n") if line]
 
     def _psql(self, database: str, *options: str, given: str) -> str:

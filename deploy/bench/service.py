@@ -66,12 +66,14 @@ class Service:
         }
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *words: str, log: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *words: str, log: str, cwd: Path = ROOT, **more: str
+    ) -> subprocess.Popen[bytes]:
         """Start a program of the locked requirements in a process group of its own."""
         with (self.home / log).open("ab") as out:
             process = subprocess.Popen(
                 [program(words[0]), *words[1:]],
-                cwd=ROOT,
+                cwd=cwd,
                 env={**self.environ, **more},
                 stdout=out,
                 stderr=out,
@@ -87,6 +89,21 @@ class Service:
         process = self.start(*words, log="server.log", PROMETHEUS_MULTIPROC_DIR=metrics)
         wait_for(lambda: answers(self.port, f"{API}/readiness"), "the service's first answer")
         return process
+
+    def serve_provider(self) -> None:
+        """Start the sandbox that stands in for the payment provider; it pays at once."""
+        port = free_port()
+        self.environ |= {
+            "FINCRA_URL": f"http://127.0.0.1:{port}",
+            "FINCRA_SECRET_KEY": secrets.token_hex(16),
+            "FINCRA_PUBLIC_KEY": secrets.token_hex(16),
+            "FINCRA_BUSINESS_ID": "bench",
+            "FINCRA_WEBHOOK_SECRET": secrets.token_hex(16),
+        }
+        notices = f"http://127.0.0.1:{self.port}{API}/webhooks/fincra"
+        words = ("flask", "amani", "sandbox", f"--port={port}", f"--webhook-url={notices}")
+        self.start(*words, "--switch=payouts=successful", log="sandbox.log")
+        wait_for(lambda: reachable(port), "the sandbox")
 
     def flask(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run `flask ...` to its end; *more* are further environment variables."""
@@ -112,6 +129,13 @@ class Service:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def reachable(port: int) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+    return False
 
 
 def answers(port: int, path: str) -> bool:

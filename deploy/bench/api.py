@@ -1,0 +1,176 @@
+"""How fast the service is, each figure beside its floor, taken in turn in one run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deploy import system_packages
+from deploy.bench import replay
+from deploy.bench.callers import Person, Request, Wire
+from deploy.bench.meters import Reading, Series, ask, ratio, transact
+from deploy.bench.postgres import PostgresServer
+from deploy.bench.service import API, Service, answers, free_port, installed, wait_for
+from deploy.bench.stock import Stock
+from deploy.checkout import ROOT
+from deploy.errors import DeployError
+
+PACKAGES = ("postgresql", "wrk")
+WORKERS, THREADS = 2, 4
+SHORT = 1_000
+"""Entries of the wallet that the long one is compared with."""
+TARGETS = {"ping": 0.55, "release": 0.5, "entries": 0.8}
+"""The least of each ratio; a long wallet's page may cost a fifth more, noise included."""
+LOGS = {"logging_collector": "on", "log_destination": "jsonlog", "log_filename": "log",
+        "log_directory": "..", "log_rotation_size": "0"}  # fmt: skip
+
+
+def run(seconds: float, rounds: int, clients: int, releases: int, entries: int) -> dict[str, Any]:
+    """*rounds* stretches of *seconds*, or of *releases* for each of *clients*; the figures.
+
+    *entries* is the length of the long wallet.
+    """
+    system_packages.ensure(PACKAGES, "the bench's database and client")
+    settings = {"WEB_CONCURRENCY": str(WORKERS), "WEB_THREADS": str(THREADS)}
+    settings["DATABASE_POOL_SIZE"] = str(THREADS)
+    started = os.getloadavg()
+    with installed(settings, LOGS) as (postgres, service):
+        service.serve()
+        with contextlib.closing(Wire(service.port)) as wire:
+            stock = Stock.made(postgres, service, wire)
+            bench = Bench(postgres, service, stock, rounds, clients)
+            figures = {
+                "ping": bench.pings(seconds),
+                "release": {kind: bench.releases(kind, releases) for kind in ("spread", "hot")},
+                "entries": bench.pages(seconds, entries),
+            }
+    return {
+        "load_average": {"before": started, "after": os.getloadavg()},
+        "processors": os.cpu_count(),
+        "workers_by_threads": [WORKERS, THREADS],
+        "clients": clients,
+        "rounds": rounds,
+        **figures,
+    }
+
+
+class Bench:
+    """One installation, with stock, and everything that is measured on it."""
+
+    def __init__(
+        self, postgres: PostgresServer, service: Service, stock: Stock, rounds: int, clients: int
+    ) -> None:
+        self._postgres = postgres
+        self._service = service
+        self._stock = stock
+        self._rounds = rounds
+        self._clients = clients
+
+    def pings(self, seconds: float) -> dict[str, Any]:
+        """The ping, and an answer that gets a line in the log, beside a bare WSGI function."""
+        port = self._serve_bare()
+        bare, ping, logged = self._in_turn(
+            lambda: ask(port, "/", self._clients, seconds),
+            lambda: self._ask("/ping", seconds),
+            lambda: self._ask("/version", seconds),
+        )
+        return {
+            "bare": bare.figures(),
+            "ping": ping.figures(),
+            "with_a_line_in_the_log": logged.figures(),
+            "ratio": ratio(ping, bare),
+            "ratio_with_a_line_in_the_log": ratio(logged, bare),
+        }
+
+    def releases(self, kind: str, number: int) -> dict[str, Any]:
+        """A release over HTTP beside pgbench with the SQL of a release.
+
+        *kind* `spread` pays a wallet each, `hot` always the same one.
+        """
+        each = number * self._clients
+        numbers = self._stock.submitted(kind, 1 + 2 * self._rounds * each)
+        script = self._recorded(numbers[0])
+        firsts = iter(range(numbers[1], numbers[-1] + 1, each))
+
+        def over_http() -> Reading:
+            first = next(firsts)
+            words = (self._stock.client.token, str(first), str(first + each - 1))
+            reading = ask(self._service.port, "/", self._clients, 600, *words)
+            self._stock.released(first, first + each - 1)
+            return reading
+
+        def in_sql() -> Reading:
+            first = next(firsts)
+            variables = {"i": 0, "first": first, "span": number}
+            reading = transact(self._postgres, script, self._clients, number, **variables)
+            self._stock.released(first, first + each - 1)
+            return reading
+
+        http, sql = self._in_turn(over_http, in_sql)
+        return {"http": http.figures(), "pgbench": sql.figures(), "ratio": ratio(http, sql)}
+
+    def pages(self, seconds: float, entries: int) -> dict[str, Any]:
+        """50 entries of a wallet that has a thousand, and of one that has *entries*."""
+        short, long = self._stock.wallet(SHORT), self._stock.wallet(entries)
+        few, many = self._in_turn(
+            lambda: self._ask(_page(short), seconds, short.token),
+            lambda: self._ask(_page(long), seconds, long.token),
+        )
+        return {
+            "lengths": [SHORT, entries],
+            "short": few.figures(),
+            "long": many.figures(),
+            "ratio": ratio(many, few),
+        }
+
+    def _in_turn(self, *loads: Callable[[], Reading]) -> list[Series]:
+        """All loads in each round, so that a busy moment meets neighbours."""
+        taken: list[list[Reading]] = [[load() for load in loads] for _ in range(self._rounds)]
+        return [Series([each[place] for each in taken]) for place in range(len(loads))]
+
+    def _ask(self, path: str, seconds: float, token: str = "") -> Reading:
+        return ask(self._service.port, f"{API}{path}", self._clients, seconds, token)
+
+    def _serve_bare(self) -> int:
+        port = free_port()
+        words = (
+            "gunicorn", "deploy.bench.bare:app", f"--pythonpath={ROOT}",
+            f"--bind=127.0.0.1:{port}", f"--workers={WORKERS}", f"--threads={THREADS}",
+            "--worker-class=gthread", "--keep-alive=95", "--reuse-port",
+            "--worker-connections=100", "--worker-tmp-dir=/dev/shm", "--log-level=warning",
+        )  # fmt: skip
+        # Away from the service's gunicorn.conf.py.
+        self._service.start(*words, log="bare.log", cwd=self._service.home)
+        wait_for(lambda: answers(port, "/"), "the bare function's first answer")
+        return port
+
+    def _recorded(self, number: int) -> str:
+        """What one release runs, for pgbench."""
+        stock = self._stock
+        path = f"/escrows/bench-e-{number}/milestones/bench-m-{number}/approve"
+        request = Request(stock.client, path, version=4, key=f"bench-k-{number}")
+        with replay.recorded(self._postgres) as recording:
+            answer = stock.wire.post(request)
+        if not answer.acknowledged:
+            raise DeployError(f"{path} answered {answer.status}: {answer.body}")
+        return replay.script(recording.statements, str(number), stock.people)
+
+
+def _page(person: Person) -> str:
+    return f"/wallets/wallet:{person.id}:NGN/entries?limit=50"
+
+
+def missed(figures: dict[str, Any]) -> Sequence[str]:
+    """The targets that the figures do not reach."""
+    found = {
+        "ping": figures["ping"]["ratio"],
+        **{f"release, {kind}": each["ratio"] for kind, each in figures["release"].items()},
+        "entries": figures["entries"]["ratio"],
+    }
+    return [
+        f"{name}: {each['median']} where {TARGETS[name.partition(',')[0]]} is wanted"
+        for name, each in found.items()
+        if each["median"] < TARGETS[name.partition(",")[0]]
+    ]

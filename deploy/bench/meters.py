@@ -1,0 +1,97 @@
+"""The meters: wrk for HTTP, pgbench for SQL; both tell what they did and how long it took."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.bench.postgres import PostgresServer
+from deploy.errors import DeployError
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One stretch of load."""
+
+    done: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Things done in a second."""
+        return self.done / self.seconds
+
+
+@dataclass(frozen=True)
+class Series:
+    """Several stretches of the same load."""
+
+    readings: Sequence[Reading]
+
+    def figures(self) -> dict[str, float]:
+        """Medians over the stretches."""
+        each = self.readings
+        return {
+            "per_second": round(statistics.median(r.rate for r in each), 1),
+            "p50_ms": round(statistics.median(r.p50_ms for r in each), 2),
+            "p99_ms": round(statistics.median(r.p99_ms for r in each), 2),
+        }
+
+
+def ratio(ours: Series, floor: Series, what: str = "rate") -> dict[str, float]:
+    """*ours* by *floor*, round by round: the median and the extremes."""
+    pairs = zip(ours.readings, floor.readings, strict=True)
+    found = sorted(getattr(a, what) / getattr(b, what) for a, b in pairs)
+    return {
+        "median": round(statistics.median(found), 3),
+        "least": round(found[0], 3),
+        "most": round(found[-1], 3),
+    }
+
+
+def ask(port: int, path: str, connections: int, seconds: float, *words: str) -> Reading:
+    """wrk for *seconds*, or until its script stops. Raises `DeployError` for any failed request."""
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=20s"]
+    told = _run([*argv, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}", "--", *words])
+    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])
+    if found["errors"] or not found["requests"]:
+        raise DeployError(f"{path}: {found['errors']} of {found['requests']} requests failed")
+    return Reading(found["requests"], found["seconds"], found["p50_ms"], found["p99_ms"])
+
+
+def transact(
+    server: PostgresServer, script: str, clients: int, transactions: int, **variables: int
+) -> Reading:
+    """pgbench with *script*, *transactions* for each client. Raises `DeployError`."""
+    with tempfile.TemporaryDirectory(prefix="amani-pgbench-") as folder:
+        file = Path(folder, "script.sql")
+        file.write_text(script)
+        given = [word for name, value in variables.items() for word in ("-D", f"{name}={value}")]
+        argv = [str(server.programs / "pgbench"), "-n", "-M", "prepared", "-j2", f"-c{clients}"]
+        argv += [f"-t{transactions}", "-l", f"--log-prefix={folder}/log", "-f", str(file), *given]
+        told = _run([*argv, server.url()])
+        lines = [line.split() for log in Path(folder).glob("log.*") for line in log.open()]
+    if "(0.000%)" not in told or len(lines) != clients * transactions:
+        raise DeployError(f"pgbench did not do all of its transactions:\n{told}")
+    milliseconds = [int(line[2]) / 1000 for line in lines]
+    cuts = statistics.quantiles(milliseconds, n=100)
+    rate = next(float(line.split()[2]) for line in told.splitlines() if line.startswith("tps"))
+    return Reading(len(lines), len(lines) / rate, cuts[49], cuts[98])
+
+
+def _run(argv: Sequence[str]) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode:
+        raise DeployError(f"{argv[0]} failed: {done.stderr[-2000:]}")
+    return done.stdout

@@ -1,0 +1,116 @@
+"""The SQL of one request, as PostgreSQL logged it, made into a script for pgbench.
+
+So the floor is always the service's own SQL of today, and nobody has to keep a copy of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from deploy.bench.postgres import PostgresServer
+from deploy.bench.service import wait_for
+
+PARAMETER = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
+PLACE = re.compile(r"\$(\d+)\b")
+MADE_UP = re.compile(r"[0-9a-f]{32}")
+NUMBERED = """\\set i :i + 1
+\\set n :first + :client_id * :span + :i - 1
+"""
+"""Each client counts in a range of its own."""
+
+
+@dataclass
+class Statement:
+    """SQL with `$1` for its parameters, and their values as SQL literals."""
+
+    sql: str
+    values: dict[str, str]
+
+
+@dataclass
+class Recording:
+    """Statements in their order; filled when the block of `recorded` has ended."""
+
+    statements: list[Statement] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def recorded(server: PostgresServer) -> Iterator[Recording]:
+    """Note what the server runs in the block; it must log to JSON."""
+    found = Recording()
+    _log_statements(server, "all")
+    log = server.log.with_name("log.json")
+    start = log.stat().st_size
+    try:
+        yield found
+    finally:
+        _log_statements(server, "none")
+    with log.open() as lines:
+        lines.seek(start)
+        found.statements.extend(_statements(lines))
+
+
+def _log_statements(server: PostgresServer, which: str) -> None:
+    server.configure("log_statement", which)
+    asked = "SELECT current_setting('log_statement') AS which"
+    wait_for(lambda: server.rows(asked) == [{"which": which}], "the server's new setting")
+
+
+def _statements(lines: Iterator[str]) -> Iterator[Statement]:
+    for entry in map(json.loads, lines):
+        kind, found, sql = entry["message"].partition(": ")
+        if not found or not kind.startswith(("statement", "execute")):
+            continue
+        if entry.get("application_name") == "amani":
+            values = dict(PARAMETER.findall(entry.get("detail", "")))
+            yield Statement(sql, values)
+
+
+def script(statements: list[Statement], number: str, known: set[str]) -> str:
+    """A pgbench script that does the same for any `n` that is done in *statements* for *number*.
+
+    Values that have *number* in them get `n` there. Ids that were made up, all but the *known*,
+    get made up anew. What an update returned is what the entries after it are written with.
+    """
+    made_up: dict[str, str] = {}
+    returned: dict[str, str] = {}
+    lines = [NUMBERED]
+    for statement in statements:
+        values = {
+            place: _expression(value, number, known, made_up)
+            for place, value in statement.values.items()
+        }
+        if statement.sql.startswith("INSERT INTO entries") and statement.values["5"] != "NULL":
+            prefix = returned[statement.values["2"]]
+            values |= {"5": f":{prefix}posted", "6": f":{prefix}version"}
+        sql = PLACE.sub(lambda place: values[place[1]], statement.sql)  # noqa: B023
+        if "RETURNING" in sql:
+            prefix = f"r{len(returned)}_"
+            account = next(v for v in statement.values.values() if v.endswith(":NGN'"))
+            returned[account] = prefix
+            lines.append(f"{sql}\n\\gset {prefix}")
+        else:
+            lines.append(f"{sql};")
+    return "\n".join(lines)
+
+
+def _expression(value: str, number: str, known: set[str], made_up: dict[str, str]) -> str:
+    bare = value.strip("'")
+    if number in value:
+        parts = (_literal(f"'{part}'") for part in value[1:-1].split(number))
+        return f"({' || :n || '.join(parts)})"
+    if MADE_UP.fullmatch(bare) and bare not in known:
+        salt = made_up.setdefault(bare, f"v{len(made_up)}-")
+        return f"md5('{salt}' || :n)"
+    return _literal(value)
+
+
+def _literal(value: str) -> str:
+    """pgbench would take what follows a colon for a variable of its own."""
+    if ":" in value:
+        return "(" + " || ':' || ".join(f"'{part}'" for part in value[1:-1].split(":")) + ")"
+    return value

@@ -1,0 +1,141 @@
+"""What the API bench works on: one agreement made through the API, and many like it.
+
+Copies are made in SQL, with triggers off: a million entries through the API would take an hour. A
+copy has every column of its model but the ids, so that a new column needs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.bench.callers import Person, Request, Wire
+from deploy.bench.postgres import PostgresServer
+from deploy.bench.service import Service
+from deploy.errors import DeployError
+
+PRICE = 200_000
+FIRST = 1_000_001
+"""Numbers of copies have seven digits: no other value of a statement does."""
+
+
+@dataclass
+class Stock:
+    """A client, two freelancers, and the copies."""
+
+    postgres: PostgresServer
+    wire: Wire
+    client: Person
+    freelancer: Person
+    escrow: str
+    milestone: str
+    _next: int = FIRST
+    _wallets: int = 0
+
+    @classmethod
+    def made(cls, postgres: PostgresServer, service: Service, wire: Wire) -> Stock:
+        """An agreement whose one milestone waits for the client. Raises `DeployError`."""
+        client, freelancer = wire.sign_up("client@example.org"), wire.sign_up("free@example.org")
+        for number, person in enumerate((client, freelancer)):
+            words = ("amani", "deposit", person.email, "10000.00", "--reference", f"bench-{number}")
+            service.must(*words)
+        asked = {
+            "title": "Work",
+            "freelancer_email": freelancer.email,
+            "currency": "NGN",
+            "milestones": [{"title": "All of it", "amount": PRICE}],
+        }
+        made = _done(wire, Request(client, "/escrows", asked))
+        path, milestone = f"/escrows/{made['id']}", made["milestones"][0]["id"]
+        _done(wire, Request(freelancer, f"{path}/accept", version=1))
+        _done(wire, Request(client, f"{path}/fund", version=2))
+        _done(wire, Request(freelancer, f"{path}/milestones/{milestone}/submit", version=3))
+        return cls(postgres, wire, client, freelancer, made["id"], milestone)
+
+    @property
+    def people(self) -> set[str]:
+        """The ids that no copy changes."""
+        return {self.client.id, self.freelancer.id}
+
+    def submitted(self, kind: str, number: int) -> range:
+        """The numbers of *number* new copies; of the kind `spread` each has its own freelancer."""
+        found = range(self._next, self._next + number)
+        self._next = found.stop
+        hold = f"hold:{self.milestone}:NGN"
+        escrow = {"id": "'bench-e-' || n"}
+        statements = [
+            _copies("milestones", self.milestone, found, {
+                "id": "'bench-m-' || n", "escrow_id": "'bench-e-' || n"}),
+            _copies("accounts", hold, found, {
+                "id": "'hold:bench-m-' || n || ':NGN'", "owner": "'bench-m-' || n"}),
+        ]  # fmt: skip
+        if kind == "spread":
+            escrow["freelancer_id"] = "'bench-f-' || n"
+            wallet = f"wallet:{self.freelancer.id}:NGN"
+            statements += [
+                _copies("users", self.freelancer.id, found, {
+                    "id": "'bench-f-' || n", "email": "'bench-f-' || n || '@example.org'"}),
+                _copies("accounts", wallet, found, {
+                    "id": "'wallet:bench-f-' || n || ':NGN'", "owner": "'bench-f-' || n"}),
+            ]  # fmt: skip
+        self._put([*statements, _copies("escrows", self.escrow, found, escrow)])
+        return found
+
+    def released(self, first: int, last: int) -> None:
+        """Raise `DeployError` unless all of them are paid, each with three entries."""
+        query = f"""SELECT count(DISTINCT t.id) AS paid, count(*) AS entries
+            FROM generate_series({first}, {last}) n
+            JOIN milestones m ON m.id = 'bench-m-' || n AND m.state = 'released'
+            JOIN transfers t ON t.reference = m.id AND t.reason = 'released'
+            JOIN entries e ON e.transfer_id = t.id
+            JOIN idempotency_keys k ON k.key = 'bench-k-' || n"""  # nosec B608 - whole numbers
+        found = self.postgres.rows(query)[0]
+        number = last - first + 1
+        if found != {"paid": number, "entries": 3 * number}:
+            raise DeployError(f"of {number} releases there are {found}")
+
+    def wallet(self, entries: int) -> Person:
+        """Somebody whose wallet has so many entries."""
+        self._wallets += 1
+        person = self.wire.sign_up(f"wallet{self._wallets}@example.org")
+        wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
+        found = range(1, entries + 1)
+        model = "(SELECT min(id) FROM transfers WHERE reason = 'deposit')"
+        account = f"wallet:{self.client.id}:NGN"
+        line = f"(SELECT min(id) FROM entries WHERE account_id = '{account}')"  # nosec B608
+        statements = [
+            _copies("accounts", account, range(1), {
+                "id": f"'{wallet}'", "owner": f"'{person.id}'", "version": str(entries)}),
+            _copies("transfers", model, found, {
+                "id": f"'{name}' || n", "reference": f"'{name}' || n"}),
+            _copies("entries", line, found, {
+                "id": "nextval('entries_id_seq')", "transfer_id": f"'{name}' || n",
+                "account_id": f"'{wallet}'", "version": "n"}),
+        ]  # fmt: skip
+        self._put(statements)
+        return person
+
+    def _put(self, statements: list[str]) -> None:
+        self.postgres.execute(
+            "\n".join(["SET LOCAL session_replication_role = replica;", *statements])
+        )
+        self.postgres.tidy()
+
+
+def _copies(table: str, model: str, numbers: range, changes: Mapping[str, str]) -> str:
+    """One copy of *model*'s row for each of *numbers*, with *changes* as SQL of `n`."""
+    wanted = model if model.startswith("(") else f"'{model}'"
+    pairs = ", ".join(f"'{column}', {value}" for column, value in changes.items())
+    return f"""INSERT INTO {table} SELECT copy.* FROM {table} model,
+        generate_series({numbers.start}, {numbers.stop - 1}) n,
+        LATERAL jsonb_populate_record(model, jsonb_build_object({pairs})) copy
+        WHERE model.id = {wanted};"""  # nosec B608 - our own words and numbers
+
+
+def _done(wire: Wire, request: Request) -> dict[str, Any]:
+    answer = wire.post(request)
+    if not answer.acknowledged:
+        raise DeployError(f"{request.path} answered {answer.status}: {answer.body}")
+    body: dict[str, Any] = answer.body
+    return body

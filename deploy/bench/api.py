@@ -19,6 +19,8 @@ from deploy.errors import DeployError
 
 PACKAGES = ("postgresql", "wrk")
 WORKERS, THREADS = 2, 4
+LONGEST = 120.0
+"""Seconds after which a stretch of releases is given up."""
 SHORT = 1_000
 """Entries of the wallet that the long one is compared with."""
 TARGETS = {"ping": 0.55, "release": 0.5, "entries": 0.8}
@@ -97,7 +99,7 @@ class Bench:
         def over_http() -> Reading:
             first = next(firsts)
             words = (self._stock.client.token, str(first), str(first + each - 1))
-            reading = ask(self._service.port, "/", self._clients, 600, *words)
+            reading = ask(self._service.port, "/", self._clients, LONGEST, *words)
             self._stock.released(first, first + each - 1)
             return reading
 

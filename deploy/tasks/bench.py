@@ -70,3 +70,36 @@ def chaos(
     print(json.dumps(result, indent=2))
     if result["differences"]:
         raise Exit(f"{len(result['differences'])} differences", code=1)
+
+
+@task(
+    help={
+        "seconds": "length of one stretch of load",
+        "rounds": "stretches of each load, in turn",
+        "clients": "connections, and pgbench's clients",
+        "releases": "releases of each client in one stretch",
+        "entries": "length of the long wallet",
+    }
+)
+def api(
+    context: Context,
+    seconds: float = 5.0,
+    rounds: int = 5,
+    clients: int = 8,
+    releases: int = 250,
+    entries: int = 1_000_000,
+) -> None:
+    """Ping, releases and pages of entries beside their floors; fails where a target is missed."""
+    import json
+
+    from invoke.exceptions import Exit
+
+    from deploy.bench.api import missed, run
+    from deploy.errors import UsageError
+
+    if min(seconds, rounds, clients, releases) < 1 or entries < 50:
+        raise UsageError("every option must be 1 at least, --entries 50")
+    result = run(seconds, rounds, clients, releases, entries)
+    print(json.dumps(result, indent=2))
+    if found := missed(result):
+        raise Exit("; ".join(found), code=1)

@@ -7,7 +7,7 @@ import time
 import uuid
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -56,24 +56,29 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    seconds = time.perf_counter() - g.begun
-    route = request.url_rule.rule if request.url_rule else "unmatched"
-    method = request.method if request.method in METHODS else "other"
+    # Each use of the proxies looks the request up anew; of a ping that is a good part.
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+    kept = g._get_current_object()
+    seconds = time.perf_counter() - kept.begun
+    route = asked.url_rule.rule if asked.url_rule else "unmatched"
+    method = asked.method if asked.method in METHODS else "other"
     RUNNING.dec()
     REQUESTS.labels(method, route, response.status_code).inc()
     SECONDS.labels(method, route).observe(seconds)
-    response.headers["X-Request-ID"] = g.request_id
+    headers = response.headers
+    headers["X-Request-ID"] = kept.request_id
     for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    quiet = request.endpoint in QUIET and response.status_code < 400
+        if name not in headers:
+            headers.add(name, value)
+    quiet = asked.endpoint in QUIET and response.status_code < 400
     log = structlog.get_logger()
     (log.debug if quiet else log.info)(
         "request",
-        method=request.method,
-        path=request.path,
+        method=asked.method,
+        path=asked.path,
         route=route,
         status=response.status_code,
         duration_ms=round(seconds * 1000, 2),
-        remote_addr=request.remote_addr,
+        remote_addr=asked.remote_addr,
     )
     return response

@@ -132,8 +132,8 @@ class Bench:
         taken: list[list[Reading]] = [[load() for load in loads] for _ in range(self._rounds)]
         return [Series([each[place] for each in taken]) for place in range(len(loads))]
 
-    def _ask(self, path: str, seconds: float, token: str = "") -> Reading:
-        return ask(self._service.port, f"{API}{path}", self._clients, seconds, token)
+    def _ask(self, path: str, seconds: float, *words: str) -> Reading:
+        return ask(self._service.port, f"{API}{path}", self._clients, seconds, *words)
 
     def _serve_bare(self) -> int:
         port = free_port()

@@ -19,6 +19,7 @@ PACKAGES = (
     "openssh-server",
     "postgresql",
     "redis-server",
+    "wrk",
 )
 QUICK = "not engine and not fleet"
 

@@ -80,6 +80,8 @@ class Run:
             process.kill()
             self.done.deposits_killed += 1
         deposit.done = process.wait() == 0
+        if deposit.done:
+            self.service.arrived(amount)
 
     def _kill_workers(self, master: int) -> None:
         while not self._over.wait(self.choice.uniform(*BETWEEN_KILLS)):
@@ -167,6 +169,7 @@ def _collide(scene: Run, wire: Wire, master: int, clients: int, seconds: float, 
 def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
     """Reconcile, compare, send everything again, and compare once more."""
     requests = scene.market.requests
+    _arrive(scene)
     states = _settle(scene.postgres)
     books = Books(scene.postgres, requests, scene.deposits)
     found = [*_reconcile(scene.service), *books.differences()]
@@ -188,6 +191,15 @@ def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
                 found.append(f"asked again after the run: {answer.status}")
     found += [*_reconcile(scene.service), *books.differences()]
     return {**figures, "differences": list(dict.fromkeys(found))}
+
+
+def _arrive(scene: Run) -> None:
+    """The money of deposits that were booked though nobody heard so."""
+    booked = scene.postgres.rows("SELECT reference FROM transfers WHERE reason = 'deposit'")
+    there = {row["reference"] for row in booked}
+    for deposit in scene.deposits:
+        if deposit.reference in there and not deposit.done:
+            scene.service.arrived(deposit.amount)
 
 
 def _settle(postgres: PostgresServer) -> dict[str, int]:

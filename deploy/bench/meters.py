@@ -81,7 +81,8 @@ def transact(
         argv = [str(server.programs / "pgbench"), "-n", "-M", "prepared", "-j2", f"-c{clients}"]
         argv += [f"-t{transactions}", "-l", f"--log-prefix={folder}/log", "-f", str(file), *given]
         told = _run([*argv, server.url()])
-        lines = [line.split() for log in Path(folder).glob("log.*") for line in log.open()]
+        logs = [log.read_text().splitlines() for log in Path(folder).glob("log.*")]
+        lines = [line.split() for log in logs for line in log]
     if "(0.000%)" not in told or len(lines) != clients * transactions:
         raise DeployError(f"pgbench did not do all of its transactions:\n{told}")
     milliseconds = [int(line[2]) / 1000 for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import secrets
 import signal
@@ -104,6 +105,18 @@ class Service:
         words = ("flask", "amani", "sandbox", f"--port={port}", f"--webhook-url={notices}")
         self.start(*words, "--switch=payouts=successful", log="sandbox.log")
         wait_for(lambda: reachable(port), "the sandbox")
+
+    def arrived(self, minor: int) -> None:
+        """Money of a bank transfer is in our wallet at the provider."""
+        connection = http.client.HTTPConnection(self.environ["FINCRA_URL"][7:], timeout=20)
+        try:
+            body = json.dumps({"amount": minor / 100, "currency": "NGN"})
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/sandbox/fund", body, headers)
+            if (status := connection.getresponse().status) != 200:
+                raise DeployError(f"the sandbox took no money: {status}")
+        finally:
+            connection.close()
 
     def flask(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run `flask ...` to its end; *more* are further environment variables."""

@@ -73,7 +73,6 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
     engine: Engine, shell: Shell, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     store = DatabaseStore(engine, utc_now)
-    request_withdrawals(store)
     sandbox.books.fund(Money(COUNT * EACH, "NGN"))
     running: list[subprocess.Popen[bytes]] = []
 
@@ -87,8 +86,14 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
             rows = connection.execute(text("SELECT state, count(*) FROM withdrawals GROUP BY 1"))
             return {row[0]: row[1] for row in rows}
 
+    def registered() -> int:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT count(*) FROM worker_heartbeats")) or 0
+
     try:
         stopped, killed = start(), start()
+        eventually(lambda: registered() == 2, 60)
+        request_withdrawals(store)
         eventually(lambda: states().get("processing", 0) >= 3, 60)
         stopped.terminate()
         killed.kill()
@@ -102,8 +107,8 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
         eventually(lambda: states() == {"processing": COUNT}, 60)
         for id in list(sandbox.books._payouts):
             sandbox.books.finish(id, Outcome.SUCCESSFUL)
-        expire_leases(engine)
-        eventually(lambda: states() == {"paid": COUNT}, 60)
+        # Again and again: a worker that asked before the end looks again a minute later only.
+        eventually(lambda: expire_leases(engine) or states() == {"paid": COUNT}, 60)
         for worker in running[2:]:
             worker.terminate()
             assert worker.wait(30) == 0

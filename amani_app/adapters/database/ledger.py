@@ -151,7 +151,8 @@ class DatabaseLedger:
             }
             for account in sorted(wanted, key=lambda account: account.id)
         ]
-        self._run(self._insert(accounts).values(rows).on_conflict_do_nothing())
+        # Not values(rows): that statement would be compiled anew each time.
+        self._run(self._insert(accounts).on_conflict_do_nothing(), rows)
 
     def _change(
         self, account: Account, posted: int, reserved: int, settles: str | None = None

@@ -174,7 +174,7 @@ def test_memory_and_process_limits_bite(fleet: Fleet, run: Run) -> None:
 def test_hardened_containers_run(fleet: Fleet, run: Run) -> None:
     hardened = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--cpus=0.5"]
     script = "touch /x 2>/dev/null; echo $?; grep -c CapEff:.0000000000000000 /proc/self/status"
-    argv = ["docker", "run", "--rm", *hardened, image(fleet), "sh", "-c", script]
+    argv = ["docker", "run", "--rm", "--quiet", *hardened, image(fleet), "sh", "-c", script]
     status, output = run(fleet.host(1), *argv)
     assert (status, output.split()) == (0, ["1", "1"])
 

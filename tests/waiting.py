@@ -8,7 +8,7 @@ import typing as t
 T = t.TypeVar("T")
 
 
-def eventually(probe: t.Callable[[], T], seconds: float = 20.0) -> T:
+def eventually(probe: t.Callable[[], T], seconds: float = 40.0) -> T:
     """Call *probe* until it returns something true; fail after *seconds* with its last answer."""
     deadline = time.monotonic() + seconds
     while True:

@@ -40,7 +40,7 @@ class Server:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return 0, ""
         finally:
             connection.close()
@@ -93,13 +93,15 @@ def test_on_sigterm_running_requests_finish_and_readiness_turns(
             connection.request("GET", "/api/v1/readiness")
             answer = connection.getresponse()
             body = json.loads(answer.read())
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return "gone"
         return f"{answer.status} {body['detail']}" if answer.status != 200 else ""
 
     heard = {eventually(lambda c=connection: last_word(c)) for connection in kept}  # type: ignore
     assert "503 stopping" in heard
     assert heard <= {"503 stopping", "gone"}
+    for connection in kept:
+        connection.close()
     client.join()
     assert slow == [200]
     assert server.process.wait(20) == 0

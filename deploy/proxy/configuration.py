@@ -183,7 +183,6 @@ _LOG = " ".join(
 
 def _backend(settings: ProxySettings, live: Slot | None) -> str:
     health = settings.health
-    retry = _time(RETRY)
     servers = "\n".join(
         f"    server {slot} {settings.slot_address(slot)}:{health.port}"
         + ("" if slot == live else " disabled")
@@ -201,8 +200,11 @@ backend {BACKEND}
     option httpchk
     http-check send meth GET uri {health.path} ver HTTP/1.1 hdr Host {health.host}
     http-check expect status 200
-    default-server inter {_time(health.interval)} fastinter {retry} downinter {retry}
-    default-server check rise 1 fall 3 weight {WEIGHT} pool-purge-delay 5s
+    # A slot that is booting is asked often. One in service is not asked more often when it begins
+    # to fail, and is given time: it stands alone, so to call it down because it is busy would
+    # answer nobody.
+    default-server inter {_time(health.interval)} downinter {_time(RETRY)}
+    default-server check rise 1 fall 5 weight {WEIGHT} pool-purge-delay 5s
 {servers}
 """
 

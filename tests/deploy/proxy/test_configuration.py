@@ -98,7 +98,7 @@ def test_times_are_rendered_in_milliseconds() -> None:
 
     assert "timeout connect 250ms" in lines(text)
     assert "timeout check 750ms" in lines(text)
-    assert "default-server inter 1500ms fastinter 100ms downinter 100ms" in lines(text)
+    assert "default-server inter 1500ms downinter 100ms" in lines(text)
 
 
 def test_tls_serves_on_its_own_port_and_redirects_there() -> None:

@@ -66,8 +66,8 @@ def practice_fleet(name: str, hosts: int) -> Iterator[Environment]:
     yield environment.load(name)
 
 
-def publish(wanted: Environment, versions: Sequence[str]) -> None:
-    """Build this checkout under each version and push it where the environment keeps images."""
+def publish(wanted: Environment, versions: Sequence[str], source: Path = ROOT) -> None:
+    """Build `source` under each version and push it where the environment keeps images."""
     from deploy.images import build as images
 
     info = BuildInfo.of(ROOT)
@@ -78,7 +78,7 @@ def publish(wanted: Environment, versions: Sequence[str]) -> None:
         named = dataclasses.replace(info, version=Version(version))
         reference = f"{repository}:{version}"
         images.build(
-            ROOT, named.arguments, [reference], platform=wanted.image.platform, events=events
+            source, named.arguments, [reference], platform=wanted.image.platform, events=events
         )
         login = load_secrets(wanted).registry(repository)
         images.push([reference], {repository: login} if login else {}, events=events)

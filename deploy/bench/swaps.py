@@ -5,26 +5,33 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from deploy.bench import stage
 from deploy.bench.generator import Window, load
 from deploy.bench.load import Profile
+from deploy.checkout import ROOT
 from deploy.environment import Environment
 
+LIGHT = Path(__file__).with_name("light")
 VERSIONS = ("0.0.1-bench", "0.0.2-bench")
 QUIET = 2.0
 """Seconds of load without a swap, before each and after the last: what swaps are compared with."""
 
 
-def run(name: str, swaps: int, rate: float) -> dict[str, Any]:
+def run(name: str, swaps: int, rate: float, *, light: bool = False) -> dict[str, Any]:
     """Deploy two versions in turn, `swaps` times, under `rate` requests a second; the figures.
+
+    `light` swaps a service that costs next to nothing instead of this checkout's: what is shown
+    is then the proxy's and the deployer's doing alone, at rates where the real service would need
+    more processors than the machine has.
 
     A window reaches from the start of a command to its exit. The fleet has one host: its clients
     would not see the others.
     """
     with stage.practice_fleet(name, hosts=1) as environment:
-        stage.publish(environment, VERSIONS)
+        stage.publish(environment, VERSIONS, LIGHT if light else ROOT)
         stage.bring(name, VERSIONS[0])
         profile = replace(Profile("", 0), rate=rate, **_target(environment))
         windows: list[Window] = []
@@ -35,6 +42,7 @@ def run(name: str, swaps: int, rate: float) -> dict[str, Any]:
                 windows.append((outcome.started, outcome.started + outcome.seconds))
             time.sleep(QUIET)
         return {
+            "service": "light" if light else "amani",
             "swaps": swaps,
             "swap_seconds_median": round(statistics.median(b - a for a, b in windows), 2),
             "wanted_rate": rate,

@@ -14,9 +14,16 @@ ENV = {"env": "name of the practice fleet, brought up where it is not (default: 
     | {
         "swaps": "how many deploys, of two versions in turn",
         "rate": "requests a second",
+        "light": "swap a service that costs next to nothing, for rates beyond this machine's",
     }
 )
-def swap(context: Context, swaps: int = 20, rate: float = 2000.0, env: str = "bench") -> None:
+def swap(
+    context: Context,
+    swaps: int = 20,
+    rate: float = 2000.0,
+    env: str = "bench",
+    light: bool = False,
+) -> None:
     """Swap releases under load; fails where any request failed."""
     import json
 
@@ -24,7 +31,7 @@ def swap(context: Context, swaps: int = 20, rate: float = 2000.0, env: str = "be
 
     from deploy.bench.swaps import run
 
-    result = run(env, swaps, rate)
+    result = run(env, swaps, rate, light=light)
     print(json.dumps(result, indent=2))
     if result["failures"]:
         raise Exit(f"{result['failures']} of {result['requests']} requests failed", code=1)

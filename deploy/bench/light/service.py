@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""A service without a database that keeps the image contract and costs next to nothing.
+
+What a swap does to requests is the deployer's and the proxy's doing. Under the real service a
+small machine is busy long before the load is high, and then shows its own limits instead.
+"""
+
+import asyncio
+import json
+import os
+import signal
+
+VERSION = os.environ["VERSION"]
+
+
+def answer(content):
+    """A whole answer with this content."""
+    body = json.dumps(content).encode()
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+    return f"{head}{len(body)}\r\n\r\n".encode() + body
+
+
+ANSWERS = {
+    b"/api/v1/readiness": answer({"ready": True}),
+    b"/api/v1/ping": answer({}),
+    b"/api/v1/health": answer({"status": "pass"}),
+    b"/api/v1/version": answer({"version": VERSION}),
+}
+ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+class Connection(asyncio.Protocol):
+    """One connection; requests without a body, one after another."""
+
+    opened = set()
+    stopping = False
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.received = b""
+        self.busy = False
+        self.opened.add(self)
+
+    def connection_lost(self, error):
+        self.opened.discard(self)
+
+    def data_received(self, data):
+        self.received += data
+        if not self.received.endswith(b"\r\n\r\n"):
+            return
+        self.busy = True
+        path, _, query = self.received.split(b" ", 2)[1].partition(b"?")
+        self.received = b""
+        delay = int(query.removeprefix(b"delay_ms=") or 0) / 1000
+        asyncio.get_running_loop().call_later(delay, self.send, ANSWERS.get(path, ABSENT))
+
+    def send(self, text):
+        self.transport.write(text)
+        self.busy = False
+        self.close_if_stopping()
+
+    def close_if_stopping(self):
+        if Connection.stopping and not self.busy:
+            self.transport.close()
+
+
+async def serve():
+    """Serve until SIGTERM, then answer what has come."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    server = await loop.create_server(Connection, "0.0.0.0", 8000)  # nosec B104
+    await told.wait()
+    server.close()
+    Connection.stopping = True
+    for connection in tuple(Connection.opened):
+        connection.close_if_stopping()
+    while Connection.opened:
+        await asyncio.sleep(0.01)
+
+
+asyncio.run(serve())

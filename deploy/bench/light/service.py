@@ -9,11 +9,12 @@ import asyncio
 import json
 import os
 import signal
+from typing import ClassVar
 
 VERSION = os.environ["VERSION"]
 
 
-def answer(content):
+def answer(content: object) -> bytes:
     """A whole answer with this content."""
     body = json.dumps(content).encode()
     head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
@@ -32,19 +33,20 @@ ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 class Connection(asyncio.Protocol):
     """One connection; requests without a body, one after another."""
 
-    opened = set()
+    opened: "ClassVar[set[Connection]]" = set()
     stopping = False
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # nosec B101
         self.transport = transport
         self.received = b""
         self.busy = False
         self.opened.add(self)
 
-    def connection_lost(self, error):
+    def connection_lost(self, error: Exception | None) -> None:
         self.opened.discard(self)
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.received += data
         if not self.received.endswith(b"\r\n\r\n"):
             return
@@ -54,17 +56,17 @@ class Connection(asyncio.Protocol):
         delay = int(query.removeprefix(b"delay_ms=") or 0) / 1000
         asyncio.get_running_loop().call_later(delay, self.send, ANSWERS.get(path, ABSENT))
 
-    def send(self, text):
+    def send(self, text: bytes) -> None:
         self.transport.write(text)
         self.busy = False
         self.close_if_stopping()
 
-    def close_if_stopping(self):
+    def close_if_stopping(self) -> None:
         if Connection.stopping and not self.busy:
             self.transport.close()
 
 
-async def serve():
+async def serve() -> None:
     """Serve until SIGTERM, then answer what has come."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()

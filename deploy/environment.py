@@ -78,6 +78,8 @@ class Environment(sections.Section):
     """What is kept for a rollback."""
     migrations: sections.MigrationsConfig = sections.MigrationsConfig.model_construct()
     """How the schema is brought up to date."""
+    backups: sections.BackupsConfig = sections.BackupsConfig.model_construct()
+    """How the database is backed up."""
     settings: dict[sections.Variable, sections.Value] = {}
     """Environment variables of every container. Never a secret."""
     secrets: tuple[sections.Variable, ...] = ()
@@ -132,6 +134,8 @@ class Environment(sections.Section):
             raise ValueError(
                 "hosts reached by SSH pull the image: `image.registries` must name one"
             )
+        if self.backups.host not in (None, *(host.name for host in self.hosts)):
+            raise ValueError(f"`backups.host` names {self.backups.host}, which is no host here")
         if both := set(self.secrets) & set(self.optional_secrets):
             raise ValueError(f"{min(both)} is in `secrets` and in `optional_secrets`")
         if both := (set(self.secrets) | set(self.optional_secrets)) & self.settings.keys():
@@ -141,6 +145,13 @@ class Environment(sections.Section):
     def model_post_init(self, context: Any) -> None:
         """Remember all hosts, so that a selection of them keeps knowing the first."""
         self._every_host = self.hosts
+
+    @property
+    def database_host(self) -> HostConfig:
+        """The host where the database is backed up, whichever hosts were selected."""
+        web = [host for host in self._every_host if "web" in host.roles]
+        named = (host for host in self._every_host if host.name == self.backups.host)
+        return next(named, (web or self._every_host)[0])
 
     @property
     def lock_host(self) -> HostConfig:

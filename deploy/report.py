@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -63,6 +63,14 @@ class Report:
                 },
             )
 
+    def show_done(self, text: str, details: Mapping[str, str]) -> None:
+        """How a request ended, and what is to be known of it."""
+        self._console.show_summary(text, details)
+
+    def show_rows(self, title: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """A table."""
+        self._console.show_table(title, rows)
+
     def show_start(self, result: Result) -> None:
         """Where the service answers on this machine, and what to try next."""
         name, url = result.environment.name, result.environment.url
@@ -87,7 +95,7 @@ class Report:
             {
                 "version": target.record.version,
                 "commit": target.record.revision[:12],
-                "live since": _when(target.record.finished),
+                "live since": when(target.record.finished),
                 "by": target.record.requested_by,
                 "kept": "serves now" if target.live else target.standing,
             }
@@ -106,7 +114,7 @@ class Report:
         """The history."""
         rows = [
             {
-                "when": _when(record.started),
+                "when": when(record.started),
                 "kind": record.kind,
                 "version": record.version,
                 "outcome": record.outcome,
@@ -119,5 +127,6 @@ class Report:
         self._console.show_table(f"history of {name}", rows)
 
 
-def _when(seconds: float) -> str:
+def when(seconds: float) -> str:
+    """A time as people read it, in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -105,6 +105,9 @@ Command = Annotated[tuple[str, ...], AfterValidator(filled)]
 Platform = Annotated[
     str, _like(r"linux/[a-z0-9]+(/v[0-9]+)?", "a platform such as linux/amd64 or linux/arm64")
 ]
+Recipient = Annotated[
+    str, _like(r"age1[a-z0-9]{50,}|ssh-(ed25519|rsa) \S+( .*)?", "a public age or SSH key")
+]
 Repository = Annotated[
     str,
     _like(
@@ -377,3 +380,41 @@ class MigrationsConfig(Section):
     """The route whose JSON tells the live revision."""
     schema_path: JsonPointer = "/checks/schema:revision/0/observedValue"
     """Where in that JSON, as a JSON pointer (RFC 6901)."""
+
+
+class KeepConfig(Section):
+    """Which backups `db.prune` keeps. What a kept release may be rolled back to stays besides."""
+
+    last: Annotated[int, Field(ge=1)] = 7
+    """The newest ones."""
+    daily: Annotated[int, Field(ge=0)] = 7
+    """The newest of each of the last days that have any."""
+    weekly: Annotated[int, Field(ge=0)] = 5
+    """The newest of each of the last weeks."""
+    monthly: Annotated[int, Field(ge=0)] = 12
+    """The newest of each of the last months."""
+
+
+class BackupsConfig(Section):
+    """How the database is backed up."""
+
+    policy: Literal["always", "when-migrating", "never"] = "when-migrating"
+    """Before which deploys and rollbacks: all, those that change the schema, or none."""
+    host: Name | None = None
+    """The host where backups are made and kept; the first web host unless said otherwise."""
+    directory: Annotated[str, AfterValidator(lambda path: path and absolute(path))] = ""
+    """The folder for them there; `backups` in the deployer's own unless said otherwise."""
+    secret: Variable = "DATABASE_URL"
+    """The secret that holds the database's URL; without a value it is SQLite."""
+    sqlite: AbsolutePath = "/data/amani.sqlite3"
+    """Where the service keeps its SQLite database, in one of `volumes`."""
+    recipients: tuple[Recipient, ...] = ()
+    """Public age keys that archives are encrypted for. The private ones stay away from the host."""
+    keep: KeepConfig = KeepConfig.model_construct()
+    """Which ones `db.prune` keeps."""
+    check_command: tuple[str, ...] = ("flask", "amani", "reconcile")
+    """Run with the live image on a restored database, to see whether its content is right."""
+    timeout: Seconds = 3600.0
+    """For one backup or restore."""
+    textfile: AbsolutePath | None = None
+    """The file for node_exporter's textfile collector; `metrics.prom` in the folder otherwise."""

@@ -106,6 +106,24 @@ def bases() -> tuple[Base, ...]:
             """,
         ),
         Base(
+            name="amani-backup:17-trixie",
+            packages=(
+                "age",
+                "ca-certificates",
+                "postgresql-client-17",
+                "python3",
+                "python3-psycopg",
+                "zstd",
+            ),
+            changes=(
+                'CMD ["python3"]',
+                "ENV LANG=C.UTF-8",
+                # Debian's own wrappers of these are Perl, and look for clusters.
+                "ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/sbin:/usr/local/bin"
+                ":/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
+        ),
+        Base(
             name="redis:8-trixie",
             packages=("ca-certificates", "redis-server"),
             changes=(

@@ -54,6 +54,17 @@ def encrypt(text: str, recipients: Path) -> bytes:
     return bytes(pyrage.encrypt(text.encode(), keys, armored=True))
 
 
+def identity_text(environ: Mapping[str, str] = os.environ) -> str:
+    """The private key that `AMANI_AGE_IDENTITY` holds or names the file of; empty without one."""
+    given = environ.get(IDENTITY, "")
+    if not given or given.startswith("AGE-SECRET-KEY-"):
+        return given
+    try:
+        return Path(given).expanduser().read_text()
+    except OSError as error:
+        raise UsageError(f"{IDENTITY}: {given}: {error.strerror}") from None
+
+
 def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()

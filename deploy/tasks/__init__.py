@@ -7,6 +7,7 @@ from invoke.collection import Collection
 
 from deploy.tasks import (
     bench,
+    database,
     environments,
     fleet,
     host,
@@ -33,6 +34,7 @@ namespace = Collection(
     quality.format_code,
     quality.lock_requirements,
     bench=Collection.from_module(bench),
+    db=Collection.from_module(database),
     env=Collection.from_module(environments),
     fleet=Collection.from_module(fleet),
     host=Collection.from_module(host),

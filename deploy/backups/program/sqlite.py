@@ -1,0 +1,156 @@
+"""SQLite: copied in one step of its online backup, restored into a new file beside the live one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deploy.backups.program import archive
+from deploy.backups.program.pipes import Failure, Job
+
+
+class Sqlite:
+    """A database file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = os.path.dirname(path)
+        self.name, self._suffix = os.path.splitext(os.path.basename(path))
+
+    def _file(self, name: str = "") -> str:
+        return os.path.join(self._folder, (name or self.name) + self._suffix)
+
+    @contextlib.contextmanager
+    def _open(self, path: str) -> Iterator[sqlite3.Connection]:
+        # An empty file would be a sound database without any table.
+        if not os.path.isfile(path) or not os.path.getsize(path):
+            raise Failure(f"there is no database at {path}", kind="usage")
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise Failure(f"the database {path}: {error}") from None
+
+    def _measure(self, path: str) -> dict[str, Any]:
+        """Rows and sums of whole numbers by table, the revision, and that nothing is broken."""
+        with self._open(path) as connection:
+            sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            if sound != "ok":
+                raise Failure(f"the database is damaged: {sound}")
+            query = (
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            )
+            tables = {}
+            for (table,) in connection.execute(query + " ORDER BY 1").fetchall():
+                columns = [
+                    str(row[1])
+                    for row in connection.execute(f"PRAGMA table_info({_quote(table)})").fetchall()
+                    if re.search("INT|NUM|DEC", str(row[2]), re.I)
+                ]
+                sums = "".join(f", sum({_quote(column)})" for column in columns)
+                row = connection.execute(
+                    f"SELECT count(*){sums} FROM {_quote(table)}"  # nosec B608 - quoted
+                ).fetchone()
+                values = dict(zip(columns, (str(value or 0) for value in row[1:]), strict=True))
+                tables[table] = {"rows": row[0], "sums": values}
+            revision = ""
+            if "alembic_version" in tables:
+                rows = connection.execute("SELECT version_num FROM alembic_version ORDER BY 1")
+                revision = " ".join(str(row[0]) for row in rows.fetchall())
+        return {"tables": tables, "revision": revision}
+
+    def look(self, name: str = "") -> dict[str, Any]:
+        """Measures and revision of a database."""
+        return self._measure(self._file(name))
+
+    @contextlib.contextmanager
+    def dumping(
+        self, job: Job, folder: str
+    ) -> Iterator[tuple[dict[str, Any], list[str], Mapping[str, str]]]:
+        """What the manifest shall say, and the command that prints exactly that database."""
+        copy = os.path.join(folder, "copy")
+        with self._open(self._path) as connection:
+            with contextlib.closing(sqlite3.connect(copy)) as target:
+                # In one step: in several it starts anew whenever somebody writes.
+                taken = time.time()
+                connection.backup(target, pages=-1)
+        job.check()
+        facts = {
+            "taken": taken,
+            **self._measure(copy),
+            "versions": {"engine": "sqlite", "server": sqlite3.sqlite_version},
+            "database": self.name,
+            "database_size": os.path.getsize(copy),
+        }
+        yield facts, ["cat", copy], {}
+        os.unlink(copy)
+
+    def read(self, job: Job, source: str, commands: list[list[str]]) -> None:
+        """Read an archive to its end into a file that goes again, and look whether it is sound."""
+        path = os.path.join(archive.FOLDER, f".reading-{os.getpid()}{archive.PARTIAL}")
+        try:
+            self._unpack(job, source, commands, path)
+            self._measure(path)
+        finally:
+            _remove(path)
+
+    def restore(self, job: Job, source: str, commands: list[list[str]], name: str) -> None:
+        """Restore into the new database `name`, all of it or nothing."""
+        path = self._file(name)
+        if os.path.exists(path):
+            raise Failure(f"{path} is there already", kind="usage")
+        try:
+            self._unpack(job, source, commands, path)
+            self._measure(path)
+            owner = os.stat(self._path if os.path.exists(self._path) else self._folder)
+            os.chown(path, owner.st_uid, owner.st_gid)
+        except BaseException:
+            _remove(path)
+            raise
+
+    def _unpack(self, job: Job, source: str, commands: list[list[str]], path: str) -> None:
+        with open(path, "wb") as file:
+            job.run(*commands, source=source, sink=file.write)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def drop(self, name: str) -> None:
+        """Remove a database that was restored or replaced."""
+        _remove(self._file(name))
+
+    def replaced(self) -> list[str]:
+        """Databases that restores made or replaced, by name."""
+        pattern = re.compile(rf"({re.escape(self.name)}_(?:restored|before)_[0-9a-z]+)")
+        stems = (os.path.splitext(file)[0] for file in os.listdir(self._folder))
+        return sorted({stem for stem in stems if pattern.fullmatch(stem)})
+
+    def exists(self) -> bool:
+        """Whether the live database is there."""
+        return os.path.exists(self._path)
+
+    def swap(self, name: str, old: str) -> None:
+        """Make the database `name` the live one, which stays as `old`. Nobody may have it open."""
+        if self.exists():
+            with self._open(self._path) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # Named twice for a moment, so that there is a live database at every moment.
+            os.link(self._path, self._file(old))
+            for ending in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path + ending)
+        os.replace(self._file(name), self._path)
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _remove(path: str) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ending)

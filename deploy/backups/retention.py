@@ -1,0 +1,49 @@
+"""Which backups may go. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from deploy.backups.manifest import Backup
+
+if TYPE_CHECKING:
+    from deploy.sections import KeepConfig
+
+
+def prunable(
+    backups: Sequence[Backup], keep: KeepConfig, releases: Collection[str]
+) -> list[Backup]:
+    """The backups that no rule keeps, oldest first.
+
+    Kept are the newest `last`; the newest of each of the last `daily` days, `weekly` weeks and
+    `monthly` months (UTC, by the snapshot's time, of those periods that have any); every one made
+    before a change of a release in `releases`, which may be gone back to; the newest that was
+    proved by a restore, whatever its age.
+    """
+    newest_first = sorted(backups, key=lambda backup: backup.manifest.taken, reverse=True)
+    kept = {backup.manifest.id for backup in newest_first[: keep.last]}
+    periods: tuple[tuple[int, str], ...] = (
+        (keep.daily, "%Y-%m-%d"),
+        (keep.weekly, "%G-W%V"),
+        (keep.monthly, "%Y-%m"),
+    )
+    for count, form in periods:
+        kept |= _newest_of_each(newest_first, count, form)
+    kept |= {
+        backup.manifest.id
+        for backup in newest_first
+        if backup.manifest.reason in ("deploy", "rollback") and backup.manifest.release in releases
+    }
+    proved = (backup.manifest.id for backup in newest_first if backup.restorable)
+    kept |= {next(proved, "")}
+    return [backup for backup in reversed(newest_first) if backup.manifest.id not in kept]
+
+
+def _newest_of_each(newest_first: Sequence[Backup], count: int, form: str) -> set[str]:
+    found: dict[str, str] = {}
+    for backup in newest_first:
+        period = time.strftime(form, time.gmtime(backup.manifest.taken))
+        found.setdefault(period, backup.manifest.id)
+    return set(list(found.values())[:count])

@@ -1,0 +1,381 @@
+"""Requests about backups: make, list, prove, restore, rehearse and thin out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets as entropy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from deploy import containers, journal, lock, proxy, secrets
+from deploy import environment as environments
+from deploy.backups import catalogue, retention, work
+from deploy.backups.manifest import LEVELS, Backup, Level, Proof
+from deploy.backups.tool import Tool, database_url, open_tool
+from deploy.errors import DeployError, GateRefused, UsageError
+from deploy.operations.inspection import live_container
+from deploy.operations.session import Session, open_session
+from deploy.release import ImageRef
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+    from deploy.events import Events
+    from deploy.facts import ContainerFacts
+    from deploy.hosts.host import Host
+
+KEY_HINT = "put the path of an age private key into AMANI_AGE_IDENTITY"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a request about backups works with, under the environment's lock."""
+
+    session: Session
+    host: Host
+    secrets: secrets.Secrets
+    tool: Tool
+    lease: lock.Lease
+    live: Mapping[str, ContainerFacts]
+    """The live web container of each host that has one."""
+    releases: tuple[str, ...]
+    """Versions that may be gone back to, the live one first."""
+
+    @property
+    def environment(self) -> Environment:
+        """The environment."""
+        return self.session.environment
+
+    @property
+    def events(self) -> Events:
+        """What hears of it."""
+        return self.session.events
+
+    @property
+    def version(self) -> str:
+        """The version that serves; empty where none does."""
+        return next((found.version for found in self.live.values()), "")
+
+    def backups(self) -> list[Backup]:
+        """Every backup, oldest first."""
+        return catalogue.read(self.host, self.environment)
+
+
+@contextlib.contextmanager
+def _open(name: str, events: Events, what: str) -> Iterator[Desk]:
+    environment = environments.load(name)
+    values = secrets.load_secrets(environment, registries=False)
+    events.redact = values.redact
+    with open_session(environment, events) as session, contextlib.ExitStack() as stack:
+        session.require_all()
+        host = session.hosts[environment.database_host.name]
+        run_id = entropy.token_hex(4)
+        holder = lock.Holder.here(run_id, what)
+        place = session.lock_host or host
+        lease = stack.enter_context(lock.hold(place, environment.folder, holder))
+
+        def check() -> None:
+            if lease.lost.is_set():
+                raise DeployError("the lock was taken away; nothing more is done")
+
+        facts = session.facts()
+        tool = stack.enter_context(
+            open_tool(host, environment, values, events, run_id=run_id, check=check)
+        )
+        live = {h.name: found for h in facts.hosts.values() if (found := live_container(h, "web"))}
+        versions = [record.version for record in reversed(facts.history) if record.live]
+        releases = tuple(dict.fromkeys(versions))[: environment.retention.releases]
+        yield Desk(session, host, values, tool, lease, live, releases)
+
+
+def listing(name: str, events: Events) -> list[Backup]:
+    """Every backup of an environment, oldest first."""
+    environment = environments.load(name)
+    with open_session(environment, events) as session:
+        host = session.hosts.get(environment.database_host.name)
+        if host is None:
+            raise session.errors[environment.database_host.name]
+        return catalogue.read(host, environment)
+
+
+def back_up(name: str, events: Events) -> Backup:
+    """Make a backup and read it to its end."""
+    with _open(name, events, "db.backup") as desk:
+        return _make(desk, "asked")
+
+
+def _make(desk: Desk, reason: str) -> Backup:
+    return work.make(
+        desk.tool,
+        desk.environment,
+        desk.backups(),
+        host=desk.host.name,
+        reason=reason,
+        release=desk.version,
+    )
+
+
+def verify(name: str, events: Events, *, id: str = "", level: Level = "restored") -> Proof:
+    """Prove a backup, the newest by default, up to a level, and record that it was reached."""
+    if level not in LEVELS:
+        raise UsageError(f"there is no level {level!r}", hint=f"levels: {', '.join(LEVELS)}")
+    with _open(name, events, "db.verify") as desk:
+        backup = catalogue.pick(desk.backups(), id, name)
+        return _verify(desk, backup, level, _identity(backup))
+
+
+def _verify(desk: Desk, backup: Backup, level: Level, identity: str) -> Proof:
+    started = time.monotonic()
+    if level in ("hash", "read"):
+        work.check(desk.tool, desk.environment, backup, level, identity)
+    else:
+        scratch = _name(desk, "restored")
+        work.restore(desk.tool, desk.environment, backup, scratch, identity)
+        try:
+            _examine(desk, scratch, boot=level == "booted")
+        finally:
+            desk.tool.run("drop", seconds=60, name=scratch)
+    proof = Proof(level, time.time(), round(time.monotonic() - started, 3))
+    catalogue.record(desk.host, desk.environment, backup, proof)
+    catalogue.publish(desk.host, desk.environment)
+    return proof
+
+
+def _identity(backup: Backup) -> str:
+    """The operator's private key, as text; empty where the backup needs none."""
+    from deploy.secrets.age import identity_text
+
+    if not backup.manifest.encrypted:
+        return ""
+    found = identity_text()
+    if not found:
+        raise UsageError(f"backup {backup.manifest.id} is encrypted", hint=KEY_HINT)
+    return found
+
+
+def _name(desk: Desk, kind: str) -> str:
+    live = str(desk.tool.run("describe", seconds=60)["name"])
+    return f"{live}_{kind}_{work.stamp()}"
+
+
+def _examine(desk: Desk, database: str, *, boot: bool) -> None:
+    """Let the live image's own check look at a restored database, and, to `boot`, start on it."""
+    live = desk.live.get(desk.host.name) or next(iter(desk.live.values()), None)
+    if live is None:
+        if boot:
+            raise GateRefused(
+                "nothing serves, so there is no image to start on the restored database"
+            )
+        desk.events.emit("warning", "nothing serves, so no image could check the content")
+        return
+    with _service(desk, live, database) as run:
+        if desk.environment.backups.check_command:
+            run(desk.environment.backups.check_command, _await_end)
+        if boot:
+            run(desk.environment.role("web").command, _await_readiness)
+
+
+@contextlib.contextmanager
+def _service(
+    desk: Desk, live: ContainerFacts, database: str
+) -> Iterator[Callable[[tuple[str, ...] | None, Callable[[Desk, str, str], None]], None]]:
+    """Runs commands of the live image whose database is the restored one."""
+    environment, host = desk.environment, desk.host
+    url = urlsplit(database_url(environment, desk.secrets))
+    folder = "" if "sqlite" not in url.scheme else url.path.rpartition("/")[0]
+    suffix = "" if "sqlite" not in url.scheme else "." + url.path.rpartition(".")[2]
+    path = f"{folder}/{database}{suffix}"
+    changed = secrets.Secret(url._replace(path=path).geturl())
+    values = secrets.Secrets({**desk.secrets.values, environment.backups.secret: changed})
+    image = ImageRef(
+        environment.image.repository, live.digest, registered=environment.image.registered
+    )
+    before = secrets.generations(host, environment, values)[1]
+    generation = secrets.deliver(host, environment, values, image=image.reference)
+
+    def run(command: tuple[str, ...] | None, wait: Callable[[Desk, str, str], None]) -> None:
+        spec = containers.one_off_container(
+            environment,
+            image,
+            generation,
+            purpose="examine",
+            run_id=entropy.token_hex(3),
+            command=command or (),
+        )
+        spec = dataclasses.replace(spec, command=command)
+        container = host.engine.create(spec)
+        try:
+            host.engine.start(container)
+            wait(desk, container, spec.name)
+        finally:
+            host.engine.remove(container)
+
+    try:
+        yield run
+    finally:
+        secrets.prune(host, environment, set(before))
+
+
+def _await_end(desk: Desk, container: str, name: str) -> None:
+    status = desk.host.engine.wait(container, desk.environment.backups.timeout)
+    if status:
+        said = desk.events.redact(desk.host.engine.logs(container, tail=20)).strip()
+        command = " ".join(desk.environment.backups.check_command)
+        raise DeployError(
+            f"`{command}` on the restored database ended with {status}:\n{said}",
+            hint="what was backed up was not right: look at the live database, too",
+        )
+
+
+def _await_readiness(desk: Desk, container: str, name: str) -> None:
+    health = desk.environment.health
+    url = f"http://{name}:{health.port}{health.path}"
+    seconds = desk.environment.timeouts.boot
+    desk.tool.run("ask", seconds=seconds + 60, page=url, patience=seconds)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Where a restore went; `before`: what was live before is called now, `none` if it was gone."""
+
+    backup: Backup
+    database: str
+    before: str = ""
+    seconds: float = 0.0
+
+
+def restore(
+    name: str,
+    events: Events,
+    *,
+    id: str = "",
+    replace: bool = False,
+    confirm: Callable[[str], None] = lambda question: None,
+) -> Restored:
+    """Restore a backup, the newest by default, into a new database, strictly and compared.
+
+    With `replace` it becomes the live one: only in maintenance, after `confirm`, and after a backup
+    of what is there; that stays, renamed, until `db.prune --databases`.
+    """
+    with _open(name, events, "db.restore") as desk:
+        backup = catalogue.pick(desk.backups(), id, name)
+        identity = _identity(backup)
+        if replace:
+            _require_maintenance(desk)
+            confirm(f"replace the database of {name} by backup {backup.manifest.id}?")
+        started = time.monotonic()
+        fresh = _name(desk, "restored")
+        work.restore(desk.tool, desk.environment, backup, fresh, identity)
+        if not replace:
+            return Restored(backup, fresh, seconds=time.monotonic() - started)
+        try:
+            _examine(desk, fresh, boot=False)
+            there = bool(desk.tool.run("describe", seconds=60)["exists"])
+            if there:
+                _make(desk, "restore")
+            old = fresh.replace("_restored_", "_before_")
+            _swap(desk, fresh, old)
+        except BaseException:
+            # After the swap nothing has this name any more.
+            with contextlib.suppress(DeployError):
+                desk.tool.run("drop", seconds=60, name=fresh)
+            raise
+        return Restored(backup, fresh, old if there else "none", time.monotonic() - started)
+
+
+def _require_maintenance(desk: Desk) -> None:
+    for config in desk.environment.hosts_with("web"):
+        found, _ = proxy.facts(desk.session.hosts[config.name], desk.environment)
+        if found.running and not found.maintenance:
+            name = desk.environment.name
+            raise GateRefused(
+                f"{config.name} serves: what people do now would be lost with the old database",
+                hint=f"invoke maintenance.on --env={name}, then this again, then maintenance.off",
+                host=config.name,
+            )
+
+
+def _swap(desk: Desk, fresh: str, old: str) -> None:
+    """Rename; who has SQLite's file open must be stopped for that, and is started again."""
+    engine = desk.host.engine
+    sqlite = database_url(desk.environment, desk.secrets).startswith("sqlite")
+    labels = {containers.ENVIRONMENT: desk.environment.name}
+    stopped = [
+        found["Id"]
+        for found in (engine.containers(labels) if sqlite else ())
+        if found["State"] == "running" and found["Labels"].get(containers.ROLE) in ("web", "worker")
+    ]
+    for container in stopped:
+        engine.stop(container, desk.environment.timeouts.stop)
+    try:
+        desk.tool.run("swap", seconds=120, name=fresh, old=old)
+    finally:
+        for container in stopped:
+            engine.start(container)
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What a rehearsal of the worst day measured, in seconds."""
+
+    backup: Backup
+    recovery: float
+    """From the archive to a service that is ready on it: the RTO."""
+    whole: float
+
+
+def drill(name: str, events: Events) -> Drill:
+    """Back up, restore into a scratch database, prove it, start the service on it; timed."""
+    with _open(name, events, "db.drill") as desk:
+        started = time.time()
+        backup = _make(desk, "drill")
+        proof = _verify(desk, backup, "booted", _identity(backup))
+        result = Drill(backup, proof.seconds, time.time() - started)
+        live = desk.live.get(desk.host.name)
+        record = journal.Record(
+            id=backup.manifest.id,
+            kind="drill",
+            environment=name,
+            hosts=(desk.host.name,),
+            version=desk.version,
+            digest=live.digest if live else "",
+            revision="",
+            outcome="proved",
+            requested_by=lock.operator(),
+            started=started,
+            finished=time.time(),
+            schema=backup.manifest.revision,
+            steps=({"kind": "recovery", "seconds": proof.seconds},),
+        )
+        journal.append(desk.host, desk.environment.folder, record)
+        return result
+
+
+def prune(
+    name: str,
+    events: Events,
+    *,
+    dry_run: bool = False,
+    databases: bool = False,
+    confirm: Callable[[str], None] = lambda question: None,
+) -> tuple[list[Backup], list[str]]:
+    """Remove the backups that no rule keeps, and with `databases` what restores left behind.
+
+    Returns both; a dry run only says what would go.
+    """
+    with _open(name, events, "db.prune") as desk:
+        gone = retention.prunable(desk.backups(), desk.environment.backups.keep, desk.releases)
+        left = list(desk.tool.run("describe", seconds=60)["replaced"]) if databases else []
+        if dry_run:
+            return gone, left
+        if left:
+            confirm(f"remove the databases {', '.join(left)} for good?")
+        for backup in gone:
+            catalogue.remove(desk.host, desk.environment, backup)
+        for database in left:
+            desk.tool.run("drop", seconds=60, name=database)
+        catalogue.publish(desk.host, desk.environment)
+        return gone, left

@@ -1,0 +1,43 @@
+"""A backup before the database is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from deploy.backups import catalogue, work
+from deploy.backups.tool import open_tool
+from deploy.plan import Step
+from deploy.run import Run
+
+
+@dataclass(frozen=True)
+class BackUp(Step):
+    """Back the database up and read the archive to its end: without that nothing is migrated.
+
+    There is no revert: a backup more does no harm.
+    """
+
+    kind: ClassVar[str] = "backup"
+    reason: str
+    """`deploy` or `rollback`."""
+    release: str = ""
+    """The version that serves until now."""
+
+    def describe(self) -> str:
+        return "back the database up, and read the archive to its end"
+
+    def apply(self, run: Run) -> None:
+        host, environment = run.hosts[self.host], run.environment
+        with open_tool(
+            host, environment, run.secrets, run.events, run_id=run.id, check=run.check_cancelled
+        ) as tool:
+            made = work.make(
+                tool,
+                environment,
+                catalogue.read(host, environment),
+                host=self.host,
+                reason=self.reason,
+                release=self.release or (run.previous.version if run.previous else ""),
+            )
+        run.events.emit("note", f"backup {made.manifest.id} is whole", host=self.host)

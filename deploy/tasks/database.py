@@ -1,0 +1,167 @@
+"""The database of an environment: backed up, proved, restored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from deploy.tasks.release import ENV, default_environment
+from deploy.tasks.surface import task
+
+if TYPE_CHECKING:
+    from deploy.backups.manifest import Manifest
+
+ID = {"id": "the backup (default: the newest)"}
+CONFIRM = {"confirm": "the environment's name, for scripts that nobody can be asked in"}
+
+
+def _about(manifest: Manifest) -> dict[str, str]:
+    return {
+        "backup": manifest.id,
+        "size": f"{manifest.size / 1e6:,.2f} MB of {manifest.database_size / 1e6:,.2f} MB",
+        "rows": f"{manifest.rows:,}",
+        "schema": manifest.revision or "none",
+        "encrypted": "yes" if manifest.encrypted else "no",
+    }
+
+
+@task(help=ENV)
+def backup(context: Context, env: str = "") -> None:
+    """Back the database up, and read the archive to its end."""
+    from deploy.operations.backups import back_up
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report() as report:
+        manifest = back_up(name, report.events).manifest
+        report.show_done(
+            f"{name} is backed up",
+            {
+                **_about(manifest),
+                "took": f"{manifest.seconds:.1f} s",
+                "prove it": f"invoke db.verify --env={name}",
+            },
+        )
+
+
+@task(name="list", help=ENV)
+def list_backups(context: Context, env: str = "") -> None:
+    """List the backups, and how far each was proved."""
+    from deploy.operations.backups import listing
+    from deploy.report import Report, when
+
+    name = env or default_environment()
+    with Report() as report:
+        rows = [
+            {
+                **_about(found.manifest),
+                "taken": when(found.manifest.taken),
+                "why": found.manifest.reason,
+                "release": found.manifest.release,
+                "proved": found.proof.level if found.proof else "no",
+            }
+            for found in listing(name, report.events)
+        ]
+        report.show_rows(f"backups of {name}", rows)
+
+
+@task(help={**ENV, **ID, "level": "hash, read, restored or booted"})
+def verify(context: Context, env: str = "", id: str = "", level: str = "restored") -> None:
+    """Prove a backup: restore it into a scratch database and compare."""
+    from typing import cast
+
+    from deploy.backups.manifest import Level
+    from deploy.operations.backups import verify as prove
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report() as report:
+        proof = prove(name, report.events, id=id, level=cast(Level, level))
+        report.show_done(
+            f"proved: {proof.level}",
+            {"backup": id or "the newest", "took": f"{proof.seconds:.1f} s"},
+        )
+
+
+@task(
+    help={
+        **ENV,
+        **ID,
+        **CONFIRM,
+        "replace": "make it the live database; the one before stays, renamed",
+    }
+)
+def restore(
+    context: Context, env: str = "", id: str = "", replace: bool = False, confirm: str = ""
+) -> None:
+    """Restore a backup into a new database, or over the live one with --replace."""
+    from deploy.operations.backups import restore as bring_back
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report() as report:
+        done = bring_back(
+            name,
+            report.events,
+            id=id,
+            replace=replace,
+            confirm=lambda question: report.confirm(question, name, automatic=confirm == name),
+        )
+        details = {**_about(done.backup.manifest), "took": f"{done.seconds:.1f} s"}
+        if done.before:
+            details |= {
+                "the one before": done.before,
+                "serve": f"invoke maintenance.off --env={name}",
+            }
+            report.show_done(f"{name} is on the restored database", details)
+        else:
+            report.show_done(f"restored into {done.database}; nothing else was changed", details)
+
+
+@task(help=ENV)
+def drill(context: Context, env: str = "") -> None:
+    """Rehearse the worst day: back up, restore, prove, start the service on it; timed."""
+    from deploy.operations.backups import drill as rehearse
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report() as report:
+        done = rehearse(name, report.events)
+        report.show_done(
+            f"{name} can be restored in {done.recovery:.1f} s",
+            {**_about(done.backup.manifest), "the whole drill": f"{done.whole:.1f} s"},
+        )
+
+
+@task(
+    help={
+        **ENV,
+        **CONFIRM,
+        "dry_run": "only say what would go",
+        "databases": "remove the databases, too, that restores made or replaced",
+    }
+)
+def prune(
+    context: Context,
+    env: str = "",
+    dry_run: bool = False,
+    databases: bool = False,
+    confirm: str = "",
+) -> None:
+    """Remove the backups that no rule keeps."""
+    from deploy.operations.backups import prune as thin_out
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report() as report:
+        gone, left = thin_out(
+            name,
+            report.events,
+            dry_run=dry_run,
+            databases=databases,
+            confirm=lambda question: report.confirm(question, name, automatic=confirm == name),
+        )
+        names = [*(found.manifest.id for found in gone), *left]
+        said = "would go" if dry_run else "removed"
+        report.show_done(f"{said}: {', '.join(names) or 'nothing'}", {})

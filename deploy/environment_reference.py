@@ -135,6 +135,9 @@ def _default(field: FieldInfo, kind: str) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return f"`[{', '.join(value)}]`"
+    if isinstance(value, dict):
+        pairs = (f"{name}: {said}" if said else f'{name}: ""' for name, said in value.items())
+        return f"`{{{', '.join(pairs)}}}`"
     if kind == "size":
         return f"`{value / 1e6:g}MB`" if value < 1e9 else f"`{value / 1e9:g}GB`"
     return f"`{value:g}s`" if kind == "duration" else f"`{value}`"

@@ -6,7 +6,9 @@ import http.client
 import json
 import socket
 import ssl
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,11 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `status` 0 means that nothing did; `error` then says why."""
+    """What came back. `status` 0 means that nothing did; `error` then says why. Names of headers
+    are in lower case; `seconds` is the whole time, connecting included; `protocol` is that of TLS
+    and `expires` the certificate's last moment (seconds since the epoch), where there was TLS.
+    """
 
     status: int
     body: bytes = b""
     error: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    protocol: str = ""
+    expires: float | None = None
 
     def json(self) -> Any:
         """The body as JSON; None where it is none."""
@@ -27,6 +36,19 @@ class Answer:
             return json.loads(self.body)
         except ValueError:
             return None
+
+    def at(self, pointer: str) -> Any:
+        """The value that a JSON pointer (RFC 6901) leads to in the body; None where it is none."""
+        document = self.json()
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(document, list) and key.isdigit() and int(key) < len(document):
+                document = document[int(key)]
+            elif isinstance(document, dict):
+                document = document.get(key)
+            else:
+                return None
+        return document
 
 
 class _PinnedConnection(http.client.HTTPConnection):
@@ -45,23 +67,59 @@ class _PinnedConnection(http.client.HTTPConnection):
             self.sock = plain
 
 
-def get(
-    address: str, port: int, path: str, *, name: str = "", tls: bool = False, timeout: float = 5.0
-) -> Answer:
-    """GET `path` from `address` under the host name `name`; never raises, `timeout` in seconds."""
-    connection = _PinnedConnection(name or address, address, port, tls, timeout)
-    try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        response = connection.getresponse()
-        return Answer(response.status, response.read(1 << 20))
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(0, error=f"{type(error).__name__}: {error}")
-    finally:
-        connection.close()
+@dataclass(frozen=True)
+class Route:
+    """A way to the service: `address` is connected to, `name` is what it is called there."""
+
+    address: str
+    port: int
+    name: str
+    tls: bool = False
+
+    def get(self, path: str, *, timeout: float = 5.0) -> Answer:
+        """GET `path`; never raises, `timeout` in seconds."""
+        return self.send("GET", path, timeout=timeout)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout: float = 5.0,
+    ) -> Answer:
+        """One request on a connection of its own; never raises, `timeout` in seconds."""
+        begun = time.monotonic()
+        connection = _PinnedConnection(self.name, self.address, self.port, self.tls, timeout)
+        try:
+            connection.request(method, path, body, {"Connection": "close", **(headers or {})})
+            protocol, expires = _tls(connection.sock)
+            response = connection.getresponse()
+            return Answer(
+                response.status,
+                response.read(1 << 20),
+                headers={name.lower(): value for name, value in response.getheaders()},
+                seconds=time.monotonic() - begun,
+                protocol=protocol,
+                expires=expires,
+            )
+        except (OSError, http.client.HTTPException) as error:
+            seconds = time.monotonic() - begun
+            return Answer(0, error=f"{type(error).__name__}: {error}", seconds=seconds)
+        finally:
+            connection.close()
 
 
-def ask(environment: Environment, host: str, path: str, *, timeout: float) -> Answer:
-    """GET a path of an environment's service from one of its hosts, through the public route."""
+def _tls(connected: socket.socket | None) -> tuple[str, float | None]:
+    if not isinstance(connected, ssl.SSLSocket):
+        return "", None
+    certificate = connected.getpeercert() or {}
+    return connected.version() or "", ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+
+
+def route(environment: Environment, host: str) -> Route:
+    """The public route to an environment's service through one of its hosts."""
     config = next(found for found in environment.hosts if found.name == host)
     proxy = environment.proxy
     address = config.address
@@ -69,11 +127,10 @@ def ask(environment: Environment, host: str, path: str, *, timeout: float) -> An
         address = environment.domain
     elif config.connection == "local" and proxy.bind != "0.0.0.0":  # nosec B104
         address = proxy.bind
-    return get(
-        address,
-        proxy.https_port or proxy.http_port,
-        path,
-        name=environment.domain,
-        tls=proxy.https_port is not None,
-        timeout=timeout,
-    )
+    port = proxy.https_port or proxy.http_port
+    return Route(address, port, environment.domain, tls=proxy.https_port is not None)
+
+
+def ask(environment: Environment, host: str, path: str, *, timeout: float) -> Answer:
+    """GET a path of an environment's service from one of its hosts, through the public route."""
+    return route(environment, host).get(path, timeout=timeout)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deploy.operations.rollback import Target
     from deploy.operations.status import Status
     from deploy.release import Release
+    from deploy.verification import Finding
 
 
 class Report:
@@ -109,6 +110,20 @@ class Report:
         self._console.show_table(f"{status.environment} at {status.url}", rows)
         for line in (*status.unreachable, *status.drift):
             self.events.emit("warning", line)
+
+    def show_findings(self, name: str, findings: Sequence[Finding]) -> None:
+        """What smoke tests found."""
+        rows = [
+            {
+                "place": found.place,
+                "check": found.check,
+                "result": "pass" if found.passed else "FAIL",
+                "found": found.remark,
+                "took": f"{found.seconds * 1000:.0f} ms",
+            }
+            for found in findings
+        ]
+        self._console.show_table(f"smoke of {name}", rows)
 
     def show_releases(self, name: str, records: Sequence[Record]) -> None:
         """The history."""

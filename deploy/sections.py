@@ -321,8 +321,26 @@ class HealthConfig(Section):
     """For one answer."""
 
 
+class SmokeAccount(Section):
+    """An account of the service that `invoke smoke` signs in with; it needs no rights."""
+
+    username: Variable
+    """The secret that holds its name; containers do not get it."""
+    password: Variable
+    """The secret that holds its password; containers do not get it."""
+    sign_in_path: HttpPath = "/api/v1/auth/login"
+    """Where a POST of the two as JSON is answered with a token."""
+    username_field: str = "email"
+    """What that JSON calls the name."""
+    token_field: str = "token"  # nosec B105
+    """Where the answer's JSON holds the token."""
+    path: HttpPath = "/api/v1/auth/me"
+    """Read with the token; must answer 200."""
+
+
 class SmokeConfig(Section):
-    """What is asked through the public route after a deploy."""
+    """What is asked through the public route: the first four keys and `resolve` by every deploy,
+    all of them by `invoke smoke`."""
 
     paths: tuple[HttpPath, ...] = ("/api/v1/ping", "/api/v1/health")
     """Each must answer 2xx."""
@@ -334,6 +352,23 @@ class SmokeConfig(Section):
     """For all answers of one host."""
     resolve: Literal["host", "dns"] = "host"
     """`host`: ask each web host itself under the public name; `dns`: go where the name leads."""
+    document_path: HttpPath | None = "/api/v1/openapi.json"
+    """Must answer an OpenAPI 3 document; `null`: there is none."""
+    unknown_path: HttpPath | None = "/api/v1/no-such-route"
+    """Must answer 404 as `application/problem+json`; `null`: not asked."""
+    headers: dict[str, str] = {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "",
+        "Referrer-Policy": "",
+        "X-Request-ID": "",
+    }
+    """Headers of every answer, by name, and what each must say; empty: it only must be there."""
+    response_limit: Seconds = 1.0
+    """For the median of five answers to each of `paths`."""
+    certificate_days: Annotated[int, Field(ge=0)] = 14
+    """How long the certificate must be good for yet."""
+    account: SmokeAccount | None = None
+    """Who makes the authenticated read; without one there is none."""
 
 
 class TimeoutsConfig(Section):

@@ -64,23 +64,10 @@ def live_schema(environment: Environment) -> str | None:
     config = environment.migrations
     for host in environment.hosts_with("web"):
         answer = probe.ask(environment, host.name, config.health_path, timeout=3.0)
-        revision = _at(answer.json(), config.schema_path)
+        revision = answer.at(config.schema_path)
         if isinstance(revision, str) and revision:
             return revision
     return None
-
-
-def _at(document: Any, pointer: str) -> Any:
-    """The value a JSON pointer (RFC 6901) leads to, or None."""
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(document, list) and key.isdigit() and int(key) < len(document):
-            document = document[int(key)]
-        elif isinstance(document, dict):
-            document = document.get(key)
-        else:
-            return None
-    return document
 
 
 def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -> HostFacts:

@@ -60,6 +60,23 @@ def load_secrets(
     )
 
 
+def load_account(
+    environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> tuple[Secret, Secret] | None:
+    """Name and password of the account that smoke tests sign in with; None where none is named.
+
+    Raises UsageError where the environment names one that has no value.
+    """
+    if environment.smoke.account is None:
+        return None
+    environ = os.environ if environ is None else environ
+    found, names = _find(environment, root, environ), _account_names(environment)
+    if missing := [name for name in names if name not in found]:
+        raise _missing(environment.name, missing, list(found), environ)
+    username, password = (found[name][0] for name in names)
+    return username, password
+
+
 def origins(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> list[tuple[str, str, str | None]]:
@@ -69,13 +86,15 @@ def origins(
         *((name, "yes") for name in environment.secrets),
         *((name, "optional") for name in environment.optional_secrets),
         *((name, "registry") for name in _login_names(environment)),
+        *((name, "smoke") for name in _account_names(environment)),
     ]
     return [(name, need, found[name][1] if name in found else None) for name, need in needs]
 
 
 def check_name(environment: Environment, name: str) -> None:
     """Raise UsageError for a secret that the environment does not name."""
-    known = [*environment.container_secrets, *_login_names(environment)]
+    operators = (*_login_names(environment), *_account_names(environment))
+    known = [*environment.container_secrets, *operators]
     if name not in known:
         raise UsageError(
             f"{environment.name} names no secret {name!r}{suggest(name, known)}",
@@ -86,6 +105,11 @@ def check_name(environment: Environment, name: str) -> None:
 def _login_names(environment: Environment) -> list[str]:
     logins = environment.image.credentials.values()
     return [name for login in logins for name in (login.username, login.password)]
+
+
+def _account_names(environment: Environment) -> list[str]:
+    account = environment.smoke.account
+    return [account.username, account.password] if account else []
 
 
 def _find(

@@ -18,6 +18,7 @@ from deploy.tasks import (
     quality,
     release,
     secrets,
+    smoke,
 )
 
 namespace = Collection(
@@ -28,6 +29,7 @@ namespace = Collection(
     release.releases,
     release.logs,
     release.run_command,
+    smoke.smoke,
     release.remove,
     quality.lint,
     quality.test,

@@ -14,6 +14,7 @@ from deploy.checkout import ROOT
 from deploy.events import Event, Events
 from deploy.operations.local import up
 from deploy.operations.maintenance import remove
+from deploy.operations.smoke import smoke
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -51,6 +52,10 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(en
     version = requests.get(f"{url}/api/v1/version", timeout=10).json()
     assert version["version"] == first.plan.version
     assert requests.get(f"{url}/metrics", timeout=10).status_code in (403, 404)
+
+    findings = smoke(environment, Events())
+    assert [found for found in findings if not found.passed] == []
+    assert {"version", "migrations", "openapi", "security headers"} <= {f.check for f in findings}
 
     second = up(Events(), environment)
     assert first.applied

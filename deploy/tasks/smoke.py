@@ -1,0 +1,51 @@
+"""Smoke tests: is what runs what should run, and does it do its work?"""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from deploy.tasks.release import ENV, JSON, default_environment
+from deploy.tasks.surface import task
+
+
+@task(
+    help={
+        **ENV,
+        "url": "ask this base URL only (default: every web host, on its public route)",
+        "version": "the version expected (default: the one that the journal says is live)",
+        "junit": "write the findings as JUnit XML into this file too",
+        **JSON,
+    }
+)
+def smoke(
+    context: Context,
+    env: str = "",
+    url: str = "",
+    version: str = "",
+    junit: str = "",
+    json: bool = False,
+) -> None:
+    """Check what serves: version, health, schema, API document, errors, headers, TLS, times.
+
+    Exit codes: 0 all is well, 2 wrong usage, 3 a check failed, 7 no host tells what is live.
+    """
+    from pathlib import Path
+
+    from deploy.errors import GateRefused
+    from deploy.junit import write
+    from deploy.operations.smoke import smoke as inspect
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report(json=json) as report:
+        findings = inspect(name, report.events, url=url, version=version)
+        report.show_findings(name, findings)
+        if junit:
+            write(Path(junit), f"smoke.{name}", findings)
+        failed = [each for each in findings if not each.passed]
+        if failed:
+            raise GateRefused(
+                f"{len(failed)} of {len(findings)} checks failed:\n"
+                + "\n".join(f"- {each.place}: {each.check}: {each.remark}" for each in failed),
+                hint=f"invoke status --env={name}   # and invoke logs --env={name}",
+            )

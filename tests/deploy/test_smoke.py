@@ -1,0 +1,367 @@
+"""`invoke smoke`: what a service that does as it should is told, and one that does not."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from deploy import environment as environments
+from deploy.checkout import ROOT
+from deploy.errors import UsageError
+from deploy.events import Events
+from deploy.journal import Record
+from deploy.operations.smoke import _recorded, smoke
+from deploy.probe import Route
+from deploy.secrets import Secret
+from deploy.verification import Expected, Finding, Inspection
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Request-ID": "0123456789abcdef",
+    "Strict-Transport-Security": "max-age=31536000",
+}
+GOOD: dict[str, Any] = {
+    "/api/v1/ping": (200, {}),
+    "/api/v1/readiness": (200, {"ready": True}),
+    "/api/v1/health": (200, {"checks": {"schema:revision": [{"observedValue": "0003"}]}}),
+    "/api/v1/version": (200, {"version": "1.4.0"}),
+    "/api/v1/openapi.json": (200, {"openapi": "3.1.0", "paths": {"/ping": {}}}),
+    "/api/v1/auth/login": (200, {"token": "a-token"}),
+    "/api/v1/auth/me": (200, {"id": "1"}),
+}
+
+
+RELEASE = Expected("1.4.0", "0003")
+
+
+class Service:
+    """Answers what it is told, on a free port of this machine."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.answers, self.headers, self.asked = dict(GOOD), dict(HEADERS), []
+        self.media = "application/problem+json"
+        service = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                sent = json.loads(self.rfile.read(length) or "null")
+                service.asked.append((self.path, sent, self.headers.get("Authorization")))
+                status, content = service.answers.get(self.path, (404, {"status": 404}))
+                self.send_response(status)
+                media = service.media if status == 404 else "application/json"
+                for name, value in {**service.headers, "Content-Type": media}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(json.dumps(content).encode())
+
+            do_POST = do_GET
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    yield made
+    made.close()
+
+
+def environment(folder: Path, **smoke: Any) -> environments.Environment:
+    content = yaml.safe_load((ROOT / "deploy" / "environments" / "local.yml").read_text())
+    (folder / "here.yml").write_text(yaml.safe_dump(content | {"smoke": smoke}))
+    return environments.load("here", folder=folder)
+
+
+@pytest.fixture
+def inspect(service: Service, tmp_path: Path) -> Callable[..., dict[str, Finding]]:
+    def make(
+        expected: Expected = RELEASE,
+        who: tuple[Secret, Secret] | None = None,
+        **smoke: Any,
+    ) -> dict[str, Finding]:
+        route = Route("127.0.0.1", service.port, "localhost")
+        made = Inspection("web-1", environment(tmp_path, **smoke), route, expected, who)
+        return {finding.check: finding for finding in made.findings()}
+
+    return make
+
+
+def failed(found: dict[str, Finding]) -> dict[str, str]:
+    return {name: finding.remark for name, finding in found.items() if not finding.passed}
+
+
+def test_a_good_service_passes_every_check(inspect):
+    found = inspect()
+    assert failed(found) == {}
+    assert list(found) == [
+        "version",
+        "/api/v1/ping",
+        "/api/v1/health",
+        "/api/v1/readiness",
+        "migrations",
+        "openapi",
+        "unknown route",
+        "security headers",
+        "response time",
+    ]
+    assert found["migrations"].remark == "at 0003"
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "check", "remark"),
+    [
+        ("version", (200, {"version": "1.3.0"}), "version", "is '1.3.0', expected '1.4.0'"),
+        ("version", (200, ["1.4.0"]), "version", "is None, expected '1.4.0'"),
+        ("ping", (500, {"a": 1}), "/api/v1/ping", '/api/v1/ping answered 500: {"a": 1}'),
+        ("readiness", (503, {}), "/api/v1/readiness", "/api/v1/readiness answered 503: {}"),
+        (
+            "health",
+            (200, {"checks": {"schema:revision": [{"observedValue": "0002"}]}}),
+            "migrations",
+            "at 0002, expected 0003",
+        ),
+        (
+            "health",
+            (200, {}),
+            "migrations",
+            "/api/v1/health names no revision at /checks/schema:revision/0/observedValue",
+        ),
+        ("openapi.json", (200, {}), "openapi", "/api/v1/openapi.json is no OpenAPI 3 document"),
+        (
+            "openapi.json",
+            (200, {"openapi": "3.1.0"}),
+            "openapi",
+            "/api/v1/openapi.json describes no path",
+        ),
+        (
+            "no-such-route",
+            (200, {}),
+            "unknown route",
+            "/api/v1/no-such-route answered 200 instead of 404",
+        ),
+    ],
+)
+def test_what_is_wrong_fails_its_check_and_no_other(inspect, service, path, answer, check, remark):
+    service.answers[f"/api/v1/{path}"] = answer
+    assert failed(inspect()) == {check: remark}
+
+
+def test_a_page_of_html_for_an_unknown_route_fails(inspect, service):
+    service.media = "text/html; charset=utf-8"
+    assert "answered text/html" in failed(inspect())["unknown route"]
+
+
+def test_a_missing_and_a_changed_header_are_named(inspect, service):
+    service.headers |= {"X-Content-Type-Options": "sniff"}
+    del service.headers["Referrer-Policy"]
+    assert failed(inspect()) == {
+        "security headers": "X-Content-Type-Options is 'sniff', expected 'nosniff'; "
+        "no Referrer-Policy"
+    }
+
+
+def test_a_service_slower_than_its_limit_fails(inspect):
+    assert "allowed are 0 ms" in failed(inspect(response_limit="0s"))["response time"]
+
+
+def test_a_service_that_does_not_answer_fails_every_check(inspect, service):
+    service.close()
+    found = inspect()
+    assert set(failed(found)) == set(found)
+    assert "ConnectionRefusedError" in found["version"].remark
+
+
+ACCOUNT = {"username": "SMOKE_EMAIL", "password": "SMOKE_PASSWORD"}
+
+
+WHO = (Secret("ada@example.org"), Secret("correct horse"))
+
+
+def test_the_account_signs_in_and_reads(inspect, service):
+    found = inspect(who=WHO, account=ACCOUNT)
+    assert found["authenticated read"].passed
+    assert service.asked[-2:] == [
+        ("/api/v1/auth/login", {"email": "ada@example.org", "password": "correct horse"}, None),
+        ("/api/v1/auth/me", None, "Bearer a-token"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "remark"),
+    [
+        ("login", (401, {"detail": "correct horse"}), "login answered 401 and gave no token"),
+        ("login", (200, {}), "login answered 200 and gave no token"),
+        ("me", (401, {}), "me answered 401 to a signed-in reader"),
+    ],
+)
+def test_a_failed_sign_in_is_told_without_what_was_sent(inspect, service, path, answer, remark):
+    service.answers[f"/api/v1/auth/{path}"] = answer
+    found = inspect(who=WHO, account=ACCOUNT)
+    assert failed(found) == {"authenticated read": f"/api/v1/auth/{remark}"}
+
+
+def certificate(folder: Path, days: int) -> Path:
+    """A certificate for localhost that signs itself, and its key, good for so many days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days, hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / f"{days}.pem"
+    file.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "remark"),
+    [
+        (90, True, "TLSv1.3, good for 90 days"),
+        (5, True, "the certificate ends in 5.0 days"),
+        (90, False, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+)
+def test_the_certificate_must_be_trusted_and_good_for_a_while(
+    tmp_path, monkeypatch, days, trusted, remark
+):
+    file = certificate(tmp_path, days)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    service = Service(context)
+    try:
+        route = Route("127.0.0.1", service.port, "localhost", tls=True)
+        made = Inspection("web-1", environment(tmp_path), route, Expected("1.4.0"))
+        found = {finding.check: finding for finding in made.findings()}
+    finally:
+        service.close()
+    assert remark in found["tls"].remark
+    assert found["tls"].passed is (trusted and days > 14)
+    assert found["security headers"].passed is trusted
+
+
+def test_plain_http_that_does_not_lead_to_https_fails(service, tmp_path):
+    route = Route("127.0.0.1", service.port, "localhost", tls=False)
+    made = Inspection(
+        "web-1", environment(tmp_path), route, Expected("1.4.0"), redirect=service.port
+    )
+    found = {finding.check: finding for finding in made.findings()}
+    assert failed(found) == {"redirect to https": "plain HTTP answered 404, not a redirect"}
+    service.answers["/"] = (308, {})
+    service.headers["Location"] = "https://localhost/"
+    assert failed({finding.check: finding for finding in made.findings()}) == {}
+
+
+def record(version: str, schema: str, started: float, outcome: str = "succeeded") -> Record:
+    return Record(
+        id=str(started),
+        kind="deploy",
+        environment="here",
+        hosts=("web-1",),
+        version=version,
+        digest=f"sha256:{version}",
+        revision="",
+        outcome=outcome,
+        requested_by="ada",
+        started=started,
+        finished=started + 1,
+        schema=schema,
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([("1.0.0", "0001")], Expected("1.0.0", "0001")),
+        ([("1.0.0", "0001"), ("1.1.0", "0002")], Expected("1.1.0", "0002")),
+        (
+            [("1.0.0", "0001"), ("1.1.0", "0002"), ("1.0.0", "0001")],
+            Expected("1.0.0", "0001", frozenset({"0002"})),
+        ),
+    ],
+)
+def test_expected_is_what_the_journal_says_is_live(history, expected):
+    oldest_first = [record(*each, started=n) for n, each in enumerate(history)]
+    reverted = record("9.9.9", "0009", started=99, outcome="reverted")
+    assert _recorded("here", [reverted, *reversed(oldest_first)]) == expected
+
+
+def test_a_release_that_was_rolled_back_serves_on_the_later_schema(inspect):
+    found = inspect(Expected("1.4.0", "0002", frozenset({"0003"})))
+    assert found["migrations"].passed
+    assert found["migrations"].remark == "at 0003, later than the 0002 that this release needs"
+
+
+def run(*arguments: str, program: str = "inv") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(ROOT / program), *arguments], capture_output=True, text=True)
+
+
+def test_the_door_ends_with_a_table_a_report_and_an_exit_code(service, tmp_path):
+    url = f"http://127.0.0.1:{service.port}"
+    report = tmp_path / "reports" / "smoke.xml"
+    options = ("local", f"--url={url}", f"--junit={report}")
+    good = run(*options, "--version=v1.4.0", program="scripts/verify_deployment.sh")
+    assert good.returncode == 0, good.stderr
+    assert "migrations" in good.stdout and "FAIL" not in good.stdout
+    suite = ElementTree.parse(report).getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("9", "0")
+
+    bad = run("smoke", "--env=local", f"--url={url}", "--version=1.5.0", f"--junit={report}")
+    assert bad.returncode == 3
+    assert "version: is '1.4.0', expected '1.5.0'" in bad.stderr
+    suite = ElementTree.parse(report).getroot()
+    failures = {case.get("name"): case[0].get("message") for case in suite if len(case)}
+    assert failures == {"version": "is '1.4.0', expected '1.5.0'"}
+
+
+@pytest.mark.parametrize("url", ["staging-api.amani.com", "ftp://a", "http://a:b", "https://a/v1"])
+def test_a_url_that_is_none_is_wrong_usage(url):
+    with pytest.raises(UsageError, match="is no base URL"):
+        smoke("production", Events(), url=url, version="1.0.0")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, default_environment
+from deploy.tasks.release import ENV, JSON, default_environment
 from deploy.tasks.surface import task
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def _about(manifest: Manifest) -> dict[str, str]:
     }
 
 
-@task(help=ENV)
-def backup(context: Context, env: str = "") -> None:
+@task(help={**ENV, **JSON})
+def backup(context: Context, env: str = "", json: bool = False) -> None:
     """Back the database up, and read the archive to its end."""
     from deploy.operations.backups import back_up
     from deploy.report import Report
 
     name = env or default_environment()
-    with Report() as report:
+    with Report(json=json) as report:
         manifest = back_up(name, report.events).manifest
         report.show_done(
             f"{name} is backed up",
@@ -45,14 +45,14 @@ def backup(context: Context, env: str = "") -> None:
         )
 
 
-@task(name="list", help=ENV)
-def list_backups(context: Context, env: str = "") -> None:
+@task(name="list", help={**ENV, **JSON})
+def list_backups(context: Context, env: str = "", json: bool = False) -> None:
     """List the backups, and how far each was proved."""
     from deploy.operations.backups import listing
     from deploy.report import Report, when
 
     name = env or default_environment()
-    with Report() as report:
+    with Report(json=json) as report:
         rows = [
             {
                 **_about(found.manifest),
@@ -66,8 +66,10 @@ def list_backups(context: Context, env: str = "") -> None:
         report.show_rows(f"backups of {name}", rows)
 
 
-@task(help={**ENV, **ID, "level": "hash, read, restored or booted"})
-def verify(context: Context, env: str = "", id: str = "", level: str = "restored") -> None:
+@task(help={**ENV, **JSON, **ID, "level": "hash, read, restored or booted"})
+def verify(
+    context: Context, env: str = "", id: str = "", level: str = "restored", json: bool = False
+) -> None:
     """Prove a backup: restore it into a scratch database and compare."""
     from typing import cast
 
@@ -76,7 +78,7 @@ def verify(context: Context, env: str = "", id: str = "", level: str = "restored
     from deploy.report import Report
 
     name = env or default_environment()
-    with Report() as report:
+    with Report(json=json) as report:
         proof = prove(name, report.events, id=id, level=cast(Level, level))
         report.show_done(
             f"proved: {proof.level}",
@@ -87,20 +89,26 @@ def verify(context: Context, env: str = "", id: str = "", level: str = "restored
 @task(
     help={
         **ENV,
+        **JSON,
         **ID,
         **CONFIRM,
         "replace": "make it the live database; the one before stays, renamed",
     }
 )
 def restore(
-    context: Context, env: str = "", id: str = "", replace: bool = False, confirm: str = ""
+    context: Context,
+    env: str = "",
+    id: str = "",
+    replace: bool = False,
+    confirm: str = "",
+    json: bool = False,
 ) -> None:
     """Restore a backup into a new database, or over the live one with --replace."""
     from deploy.operations.backups import restore as bring_back
     from deploy.report import Report
 
     name = env or default_environment()
-    with Report() as report:
+    with Report(json=json) as report:
         done = bring_back(
             name,
             report.events,
@@ -119,14 +127,14 @@ def restore(
             report.show_done(f"restored into {done.database}; nothing else was changed", details)
 
 
-@task(help=ENV)
-def drill(context: Context, env: str = "") -> None:
+@task(help={**ENV, **JSON})
+def drill(context: Context, env: str = "", json: bool = False) -> None:
     """Rehearse the worst day: back up, restore, prove, start the service on it; timed."""
     from deploy.operations.backups import drill as rehearse
     from deploy.report import Report
 
     name = env or default_environment()
-    with Report() as report:
+    with Report(json=json) as report:
         done = rehearse(name, report.events)
         report.show_done(
             f"{name} can be restored in {done.recovery:.1f} s",
@@ -137,6 +145,7 @@ def drill(context: Context, env: str = "") -> None:
 @task(
     help={
         **ENV,
+        **JSON,
         **CONFIRM,
         "dry_run": "only say what would go",
         "databases": "remove the databases, too, that restores made or replaced",
@@ -148,13 +157,14 @@ def prune(
     dry_run: bool = False,
     databases: bool = False,
     confirm: str = "",
+    json: bool = False,
 ) -> None:
     """Remove the backups that no rule keeps."""
     from deploy.operations.backups import prune as thin_out
     from deploy.report import Report
 
     name = env or default_environment()
-    with Report() as report:
+    with Report(json=json) as report:
         gone, left = thin_out(
             name,
             report.events,

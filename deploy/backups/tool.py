@@ -42,7 +42,7 @@ class Tool:
     def __init__(
         self, host: Host, container: str, url: str, events: Events, check: Callable[[], None]
     ) -> None:
-        self._host, self._container = host, container
+        self._host, self.container = host, container
         self._url, self._events, self._check = url, events, check
         self._numbers = itertools.count(1)
 
@@ -76,7 +76,7 @@ class Tool:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         question = json.dumps(request).encode() + b"\n"
-        answer = self._host.engine.ask(self._container, _ARGV, question, end=b"\n", timeout=60)
+        answer = self._host.engine.ask(self.container, _ARGV, question, end=b"\n", timeout=60)
         return dict(json.loads(answer))
 
     def _failure(self, text: str, hint: str = "", kind: str = "failed") -> DeployError:

@@ -110,3 +110,29 @@ def api(
     print(json.dumps(result, indent=2))
     if found := missed(result):
         raise Exit("; ".join(found), code=1)
+
+
+@task(
+    help={
+        "env": "name of the practice fleet, brought up where it is not (default: bench-backup)",
+        "rows": "rows besides the service's own",
+        "rounds": "dumps, and plain dumps, in turn",
+    }
+)
+def backup(
+    context: Context, rows: int = 2_000_000, rounds: int = 3, env: str = "bench-backup"
+) -> None:
+    """Back up beside `pg_dump | zstd`, lose a busy database and restore it; fails below 0.9."""
+    import json
+
+    from invoke.exceptions import Exit
+
+    from deploy.bench.backups import run
+    from deploy.errors import UsageError
+
+    if min(rows, rounds) < 1:
+        raise UsageError("--rows and --rounds must be 1 at least")
+    result = run(env, rows, rounds)
+    print(json.dumps(result, indent=2))
+    if result["ratio_to_plain"] < 0.9:
+        raise Exit("slower than nine tenths of pg_dump | zstd", code=1)

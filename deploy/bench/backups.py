@@ -1,0 +1,148 @@
+"""Backups of a busy database: how fast, how small, and is everything there afterwards?"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from deploy import secrets
+from deploy.backups.tool import database_url, open_tool
+from deploy.bench import stage
+from deploy.environment import Environment
+from deploy.errors import DeployError
+from deploy.events import Events
+from deploy.operations import backups
+from deploy.operations.inspection import run_one_off
+from deploy.operations.maintenance import set_maintenance
+from deploy.operations.session import open_session
+
+VERSION = "0.0.1-bench"
+SILENT = Events()
+_SEED = "flask amani seed --users 10 --escrows 60 --random 7 --password bench-password-long"
+_FILL = """
+DROP TABLE IF EXISTS bench_rows, bench_writes;
+CREATE TABLE bench_rows AS
+    SELECT g AS id, (random() * 1e9)::bigint AS amount, md5(random()::text) AS note, now() AS at
+    FROM generate_series(1, {}) g;
+CREATE TABLE bench_writes (id bigserial PRIMARY KEY, amount bigint NOT NULL);
+CHECKPOINT
+"""
+# What a careful person types; the address comes by standard input.
+_PLAIN = 'read -r PGURL && pg_dump "$PGURL" | zstd -q -3 >/backups/plain && sync /backups/plain'
+
+
+@dataclass
+class Writer:
+    """Commits as fast as the server acknowledges."""
+
+    url: str
+    acknowledged: list[tuple[float, int]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def work(self) -> None:
+        """Until told to stop."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            while not self._stop.is_set():
+                query = "INSERT INTO bench_writes (amount) VALUES (7) RETURNING id"
+                row = connection.execute(query).fetchone()
+                self.acknowledged.append((time.time(), int(row[0]) if row else 0))
+
+    def __enter__(self) -> Writer:
+        self._thread = threading.Thread(target=self.work)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+
+def run(name: str, rows: int, rounds: int) -> dict[str, Any]:
+    """Dump beside `pg_dump | zstd`, then lose a database in use and bring it back; the figures.
+
+    Raises `DeployError` where anything acknowledged before the snapshot is missing, or the books
+    are not right afterwards.
+    """
+    with stage.practice_fleet(name, hosts=1) as environment:
+        stage.publish(environment, [VERSION])
+        stage.bring(name, VERSION)
+        url = database_url(environment, secrets.load_secrets(environment, registries=False))
+        if run_one_off(name, _SEED.split(), SILENT)[0]:
+            raise DeployError("the service could not be seeded")
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in _FILL.format(rows).split(";"):
+                connection.execute(statement)
+        ours, whole, plain = [], [], []
+        for _ in range(rounds):
+            plain.append(_plain(environment))
+            made = backups.back_up(name, SILENT).manifest
+            ours.append(made.dump_seconds)
+            whole.append(made.seconds)
+        loss = _lose_and_restore(name, url)
+        drill = backups.drill(name, SILENT)
+        size = made.database_size
+        return {
+            "rows": made.rows,
+            "database_mb": round(size / 1e6, 1),
+            "archive_mb": round(made.size / 1e6, 1),
+            "dump_mb_per_second": round(size / 1e6 / statistics.median(ours), 1),
+            "plain_mb_per_second": round(size / 1e6 / statistics.median(plain), 1),
+            "ratio_to_plain": round(statistics.median(plain) / statistics.median(ours), 3),
+            "ratio_with_test": round(statistics.median(plain) / statistics.median(whole), 3),
+            **loss,
+            "rto_seconds": round(drill.recovery, 2),
+            "drill_seconds": round(drill.whole, 2),
+        }
+
+
+def _plain(environment: Environment) -> float:
+    values = secrets.load_secrets(environment, registries=False)
+    with open_session(environment, SILENT) as session:
+        host = session.hosts[environment.database_host.name]
+        with open_tool(host, environment, values, SILENT, run_id="plain") as tool:
+            given = database_url(environment, values).encode() + b"\n"
+            started = time.monotonic()
+            done = host.engine.run_in(
+                tool.container, ["sh", "-c", _PLAIN], stdin=given, timeout=3600
+            )
+            seconds = time.monotonic() - started
+            host.engine.run_in(tool.container, ["rm", "-f", "/backups/plain"])
+        if done.status:
+            raise DeployError(f"pg_dump | zstd failed: {done.output}")
+        return seconds
+
+
+def _lose_and_restore(name: str, url: str) -> dict[str, Any]:
+    with Writer(url) as writer:
+        time.sleep(1)
+        asked = time.time()
+        manifest = backups.back_up(name, SILENT).manifest
+    set_maintenance(name, SILENT, on=True)
+    with psycopg.connect(url.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(manifest.database))
+        )
+    restored = backups.restore(name, SILENT, id=manifest.id, replace=True)
+    set_maintenance(name, SILENT, on=False)
+    status, said = run_one_off(name, ("flask", "amani", "reconcile"), SILENT)
+    if status:
+        raise DeployError(f"the books are not right: {said}")
+    with psycopg.connect(url) as connection:
+        there = {row[0] for row in connection.execute("SELECT id FROM bench_writes").fetchall()}
+    expected = {id for at, id in writer.acknowledged if at < asked}
+    if missing := expected - there:
+        raise DeployError(f"{len(missing)} acknowledged writes are missing")
+    if len(there) != manifest.tables["public.bench_writes"]["rows"]:
+        raise DeployError("the rows are not those of the manifest")
+    return {
+        "acknowledged_before_snapshot": len(expected),
+        "missing": 0,
+        "writes_during_backup": len(writer.acknowledged) - len(expected),
+        "restore_seconds": round(restored.seconds, 2),
+    }

@@ -119,7 +119,7 @@ class PeopleUseCases:
         if claims.token_version is None:
             return self._guest(claims)
         try:
-            user = self._store.read(lambda work: work.users.get(claims.user))
+            user = self._store.look(lambda work: work.users.get(claims.user))
         except KeyError:
             raise InvalidToken from None
         if user.token_version != claims.token_version:
@@ -129,7 +129,7 @@ class PeopleUseCases:
     def _guest(self, claims: Claims) -> User:
         """Somebody whose account another service keeps: as that service describes them now."""
         try:
-            known = self._store.read(lambda work: work.users.get(claims.user))
+            known = self._store.look(lambda work: work.users.get(claims.user))
         except KeyError:
             known = None
         now = (claims.email, claims.name, claims.role)

@@ -106,14 +106,15 @@ class Ledger(t.Protocol):
         """Write *transaction*; once in a unit of work, or two of them could lock each other out.
 
         Locks the guarded accounts in the order of their ids. Raises ``InsufficientFunds``,
-        ``AlreadyBooked``, and ``AlreadySettled`` for one that settles what is settled.
+        ``AlreadyBooked``, and ``AlreadySettled`` for one that settles what is settled: now, or
+        when the unit of work ends.
         """
 
     def reserve(self, pending: Pending) -> None:
-        """Reserve the amount of *pending*. Raises ``InsufficientFunds``, ``AlreadyBooked``."""
+        """Reserve the amount of *pending*. Raises as ``book`` does."""
 
     def void(self, id: str, pending: str) -> None:
-        """Give up the reservation *pending*. Raises ``AlreadySettled``, ``KeyError``."""
+        """Give up the reservation *pending*. Raises as ``book`` does, and ``KeyError``."""
 
     def pending(self, id: str) -> Pending:
         """The pending transfer *id*. Raises ``KeyError``."""
@@ -327,3 +328,6 @@ class Store(t.Protocol):
 
     def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
         """Do *work*, which changes nothing, on one consistent view; waits for no writer."""
+
+    def look(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """Do *work*, which reads one thing."""

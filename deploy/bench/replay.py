@@ -74,27 +74,17 @@ def script(statements: list[Statement], number: str, known: set[str]) -> str:
     """A pgbench script that does the same for any `n` that is done in *statements* for *number*.
 
     Values that have *number* in them get `n` there. Ids that were made up, all but the *known*,
-    get made up anew. What an update returned is what the entries after it are written with.
+    get made up anew.
     """
     made_up: dict[str, str] = {}
-    returned: dict[str, str] = {}
     lines = [NUMBERED]
     for statement in statements:
         values = {
             place: _expression(value, number, known, made_up)
             for place, value in statement.values.items()
         }
-        if statement.sql.startswith("INSERT INTO entries") and statement.values["5"] != "NULL":
-            prefix = returned[statement.values["2"]]
-            values |= {"5": f":{prefix}posted", "6": f":{prefix}version"}
         sql = PLACE.sub(lambda place: values[place[1]], statement.sql)  # noqa: B023
-        if "RETURNING" in sql:
-            prefix = f"r{len(returned)}_"
-            account = next(v for v in statement.values.values() if v.endswith(":NGN'"))
-            returned[account] = prefix
-            lines.append(f"{sql}\n\\gset {prefix}")
-        else:
-            lines.append(f"{sql};")
+        lines.append(f"{sql};")
     return "\n".join(lines)
 
 

@@ -104,11 +104,11 @@ def test_an_agreement_is_read_with_two_statements(world: World, ada: Person) -> 
     assert len(statements) == 2, statements
 
 
-def test_a_release_needs_fourteen_statements(world: World, ada: Person) -> None:
+def test_a_release_needs_seventeen_statements(world: World, ada: Person) -> None:
     _, milestone = submitted(world, ada, world.person("bob"))
     with counted(world) as statements:
         assert ada.act(f"{milestone}/approve", 4).status_code == 200
-    assert len(statements) == 14, "\n".join(statements)
+    assert len(statements) == 17, "\n".join(statements)
 
 
 def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ada: Person) -> None:
@@ -119,3 +119,16 @@ def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ad
     assert again.headers["Idempotent-Replayed"] == "true"
     assert len(statements) == 3, statements
     assert all(statement.startswith("SELECT") for statement in statements)
+
+
+def test_a_connection_that_the_server_ended_meanwhile_is_replaced(world: World, ada: Person) -> None:
+    assert ada.get("/wallets").status_code == 200
+    with world.parts.engine.connect() as other:
+        ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> "
+        ended += "pg_backend_pid() AND datname = current_database()"
+        idle = [world.parts.engine.connect() for _ in range(2)]
+        for each in idle:
+            each.close()
+        assert other.exec_driver_sql(ended).scalars().all() == [True, True]
+    for _ in range(4):
+        assert ada.get("/wallets").status_code == 200

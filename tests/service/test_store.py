@@ -571,4 +571,4 @@ def test_a_release_asks_the_database_few_questions(engine: Engine) -> None:
     event.listen(engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
     booked = move("t2", "pay", "p1", ADA, (BEN, ngn(95)), (FEES, ngn(5)))
     store.run(lambda work: work.ledger.book(booked))
-    assert len([s for s in seen if not s.startswith("BEGIN")]) == 5
+    assert len([s for s in seen if not s.startswith("BEGIN")]) == 8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import typing as t
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy.exc import DisconnectionError
 
 from amani_app.settings import Settings
 
@@ -37,7 +39,6 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "pool_size": settings.database_pool_size,
             "max_overflow": 0,
             "pool_timeout": 3,
-            "pool_pre_ping": True,
             "pool_recycle": 1800,
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
@@ -50,6 +51,24 @@ def install_engine(app: Flask, settings: Settings) -> None:
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             tune_sqlite(db.engine)
+        else:
+            watch_sockets(db.engine)
+
+
+def watch_sockets(engine: Engine) -> None:
+    """Replace a pooled connection that the server has ended meanwhile.
+
+    The end of the stream, or the server's last words, wait to be read then. So one system call
+    tells, where a ping would be a round trip before every transaction.
+    """
+
+    @event.listens_for(engine, "checkout")
+    def _check(connection: t.Any, _record: t.Any, _proxy: t.Any) -> None:
+        idle = select.poll()
+        if not connection.closed:
+            idle.register(connection.fileno(), select.POLLIN)
+        if connection.closed or idle.poll(0):
+            raise DisconnectionError("the server has ended the connection")
 
 
 def tune_sqlite(engine: Engine, foreign_keys: bool = True) -> None:

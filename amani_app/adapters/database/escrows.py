@@ -5,20 +5,35 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Row, bindparam, insert, or_, select, update
 
+from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import escrows, milestones
 from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, State, Work
 from amani_app.domain.money import Money
 from amani_app.ports.store import StaleVersion
 
+_JOINED = (
+    select(escrows, *(c.label(f"m_{c.name}") for c in milestones.c if c.name != "escrow_id"))
+    .select_from(escrows.join(milestones, milestones.c.escrow_id == escrows.c.id))
+    .order_by(escrows.c.id.desc(), milestones.c.position)
+)
+_ONE = _JOINED.where(escrows.c.id == bindparam("wanted"))
+_ONE_LOCKED = _ONE.with_for_update(of=escrows)
+_SAVE = update(escrows).where(
+    escrows.c.id == bindparam("wanted"), escrows.c.version == bindparam("was")
+)
+_SAVE_WORK = update(milestones).where(milestones.c.id == bindparam("wanted"))
+
 
 class DatabaseEscrows:
     """See ``ports.store.Escrows``; an escrow is one row, and one for each of its milestones."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._run = connection.execute
+    def __init__(self, statements: Statements) -> None:
+        self._run = statements.now
+        self._later = statements.later
         self._read: dict[str, Escrow] = {}
+        self._locked: set[str] = set()
 
     def add(self, escrow: Escrow, at: datetime) -> None:
         """All rows at once."""
@@ -51,26 +66,27 @@ class DatabaseEscrows:
 
     def get(self, id: str, lock: bool = False) -> Escrow:
         """One statement; the lock is on the agreement's row, which stands for all of it."""
-        query = self._joined().where(escrows.c.id == id)
-        if lock:
-            query = query.with_for_update(of=escrows)
-        found = self._assemble(self._run(query).all())
+        query = _ONE_LOCKED if lock else _ONE
+        found = self._assemble(self._run(query, {"wanted": id}).all())
         if not found:
             raise KeyError(id)
+        if lock:
+            self._locked.add(id)
         self._read[id] = found[0]
         return found[0]
 
     def save(self, escrow: Escrow) -> None:
         """The agreement's row, and those of the milestones that changed."""
-        mine = (escrows.c.id == escrow.id) & (escrows.c.version == escrow.version - 1)
-        if not self._run(update(escrows).where(mine).values(**_state(escrow))).rowcount:
-            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
         before = self._read.get(escrow.id)
+        row = {"wanted": escrow.id, "was": escrow.version - 1, **_state(escrow)}
+        if escrow.id in self._locked and before and before.version == escrow.version - 1:
+            self._later(_SAVE, row)
+        elif not self._run(_SAVE, row).rowcount:
+            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
         known = {m.id: m for m in before.milestones} if before else {}
         for milestone in escrow.milestones:
             if known.get(milestone.id) != milestone:
-                wanted = milestones.c.id == milestone.id
-                self._run(update(milestones).where(wanted).values(**_work(milestone, escrow)))
+                self._later(_SAVE_WORK, {"wanted": milestone.id, **_work(milestone, escrow)})
         self._read[escrow.id] = escrow
 
     def of(
@@ -92,7 +108,7 @@ class DatabaseEscrows:
         if before is not None:
             ids = ids.where(escrows.c.id < before)
         ids = ids.order_by(escrows.c.id.desc()).limit(limit)
-        return self._assemble(self._run(self._joined().where(escrows.c.id.in_(ids))).all())
+        return self._assemble(self._run(_JOINED.where(escrows.c.id.in_(ids))).all())
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
         """Along the index of (state, expires_at)."""
@@ -100,16 +116,6 @@ class DatabaseEscrows:
         query = select(milestones.c.escrow_id, milestones.c.id).where(due)
         rows = self._run(query.order_by(milestones.c.expires_at).limit(limit))
         return [(row.escrow_id, row.id) for row in rows]
-
-    def _joined(self) -> t.Any:
-        return (
-            select(
-                escrows,
-                *(c.label(f"m_{c.name}") for c in milestones.c if c.name != "escrow_id"),
-            )
-            .select_from(escrows.join(milestones, milestones.c.escrow_id == escrows.c.id))
-            .order_by(escrows.c.id.desc(), milestones.c.position)
-        )
 
     def _assemble(self, rows: t.Sequence[Row[t.Any]]) -> list[Escrow]:
         grouped: dict[str, list[Row[t.Any]]] = {}

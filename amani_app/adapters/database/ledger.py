@@ -4,16 +4,58 @@ from __future__ import annotations
 
 import typing as t
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Executable, bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.queues import insert_for
+from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import accounts, entries, transfers
-from amani_app.domain.errors import AlreadySettled, InsufficientFunds
+from amani_app.domain.errors import AlreadySettled
 from amani_app.domain.ledger import Account, AccountKind, Balance, Pending, Transaction
 from amani_app.domain.money import Money
-from amani_app.ports.store import AlreadyBooked, Line
+from amani_app.ports.store import Line
+
+_ACCOUNT = bindparam("account", type_=accounts.c.id.type)
+_MOVE = (
+    update(accounts)
+    .where(accounts.c.id == _ACCOUNT)
+    .values(
+        posted=accounts.c.posted + bindparam("by"),
+        reserved=accounts.c.reserved + bindparam("reserving"),
+        version=accounts.c.version + bindparam("moves"),
+    )
+)
+"""The constraints of the table refuse what an account does not have."""
+
+_ENTER = (
+    insert(entries)
+    .inline()  # nobody asks for the number that it gets
+    .values(
+        transfer_id=bindparam("transfer"),
+        account_id=_ACCOUNT,
+        currency=bindparam("of"),
+        amount=bindparam("by"),
+        # The row is ours by now; of a house account both are null.
+        balance_after=select(accounts.c.posted).where(accounts.c.id == _ACCOUNT).scalar_subquery(),
+        version=select(accounts.c.version).where(accounts.c.id == _ACCOUNT).scalar_subquery(),
+    )
+)
+_TRANSFER = insert(transfers)
+
+
+@cache
+def _opening(dialect: str, crediting: bool) -> Executable:
+    """Open an account that is not there; *crediting*, one that is gets the row's balance added."""
+    made = insert_for(dialect)(accounts)
+    if not crediting:
+        untouched: Executable = made.on_conflict_do_nothing()
+        return untouched
+    c = accounts.c
+    added = {"posted": c.posted + made.excluded.posted, "version": c.version + 1}
+    upsert: Executable = made.on_conflict_do_update(index_elements=[c.id], set_=added)
+    return upsert
 
 
 class DatabaseLedger:
@@ -23,43 +65,34 @@ class DatabaseLedger:
     those of the people concerned, locked by updating them in the order of their ids.
     """
 
-    def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
-        self._run = connection.execute
-        self._scalar = connection.scalar
-        self._insert = insert_for(connection)
+    def __init__(self, statements: Statements, now: t.Callable[[], datetime]) -> None:
+        self._run = statements.now
+        self._later = statements.later
+        self._dialect = statements.dialect
         self._now = now
 
     def book(self, transaction: Transaction) -> None:
-        """Accounts, balances in order, entries, and last the transfer that seals them."""
-        self._open(entry.account for entry in transaction.entries)
+        """Accounts and their balances in order, entries, and last the transfer that seals them."""
         settled = transaction.settles and self.pending(transaction.settles)
-        rows = []
-        for entry in sorted(transaction.entries, key=lambda entry: entry.account.id):
-            row: dict[str, t.Any] = {
-                "transfer_id": transaction.id,
-                "account_id": entry.account.id,
-                "currency": entry.amount.currency,
-                "amount": entry.amount.minor,
-                "balance_after": None,
-                "version": None,
-            }
-            if entry.account.kind.guarded:
-                frees = settled if settled and settled.account == entry.account else None
-                row["balance_after"], row["version"] = self._change(
-                    entry.account,
-                    posted=entry.amount.minor,
-                    reserved=-frees.amount.minor if frees else 0,
-                    settles=transaction.settles,
-                )
-            rows.append(row)
-        self._run(insert(entries), rows)
+        in_order = sorted(transaction.entries, key=lambda entry: entry.account.id)
+        for account, amount in ((entry.account, entry.amount.minor) for entry in in_order):
+            frees = settled if settled and settled.account == account else None
+            if account.kind.guarded and amount > 0 and not frees:
+                self._open(account, amount)
+                continue
+            self._open(account)
+            if account.kind.guarded:
+                self._change(account, posted=amount, reserved=-frees.amount.minor if frees else 0)
+        for entry in in_order:
+            row = {"transfer": transaction.id, "account": entry.account.id}
+            self._later(_ENTER, {**row, "of": entry.amount.currency, "by": entry.amount.minor})
         kind = "post" if transaction.settles else "direct"
         self._write(kind, transaction.id, transaction.reason, transaction.reference,
                     pending_id=transaction.settles)  # fmt: skip
 
     def reserve(self, pending: Pending) -> None:
         """The amount goes from available to reserved; no entry is written."""
-        self._open([pending.account])
+        self._open(pending.account)
         amount = pending.amount.minor
         self._change(pending.account, posted=0, reserved=amount)
         self._write("pending", pending.id, pending.reason, pending.reference,
@@ -68,7 +101,7 @@ class DatabaseLedger:
     def void(self, id: str, pending: str) -> None:
         """The amount goes back to available; no entry is written."""
         found = self.pending(pending)
-        self._change(found.account, posted=0, reserved=-found.amount.minor, settles=pending)
+        self._change(found.account, posted=0, reserved=-found.amount.minor)
         self._write("void", id, found.reason, found.reference, pending_id=pending)
 
     def pending(self, id: str) -> Pending:
@@ -95,7 +128,7 @@ class DatabaseLedger:
     def total(self, account: Account) -> Money:
         """Summed up from the entries."""
         wanted = entries.c.account_id == account.id
-        found = self._scalar(select(func.sum(entries.c.amount)).where(wanted))
+        found = self._run(select(func.sum(entries.c.amount)).where(wanted)).scalar()
         return Money(int(found or 0), account.currency)
 
     def lines(self, account: Account, before: int | None, limit: int) -> list[Line]:
@@ -138,58 +171,50 @@ class DatabaseLedger:
         """Sums, stored balances and reservations, each computed again from the rows."""
         return [row.what for query in _CHECKS for row in self._run(text(query))]
 
-    def _open(self, wanted: t.Iterable[Account]) -> None:
-        rows = [
-            {
-                "id": account.id,
-                "kind": account.kind.value,
-                "owner": account.owner,
-                "currency": account.currency,
-                **dict.fromkeys(
-                    ("posted", "reserved", "version"), 0 if account.kind.guarded else None
-                ),
-            }
-            for account in sorted(wanted, key=lambda account: account.id)
-        ]
-        # Not values(rows): that statement would be compiled anew each time.
-        self._run(self._insert(accounts).on_conflict_do_nothing(), rows)
+    def _open(self, account: Account, credit: int = 0) -> None:
+        guarded = account.kind.guarded
+        row = {
+            "id": account.id,
+            "kind": account.kind.value,
+            "owner": account.owner,
+            "currency": account.currency,
+            "posted": credit if guarded else None,
+            "reserved": 0 if guarded else None,
+            "version": int(credit > 0) if guarded else None,
+        }
+        self._later(_opening(self._dialect, credit > 0), row)
 
-    def _change(
-        self, account: Account, posted: int, reserved: int, settles: str | None = None
-    ) -> tuple[int, int]:
-        """Change a guarded balance; the balance and the version after it."""
-        c = accounts.c
-        moved = 1 if posted else 0
-        row = self._run(
-            update(accounts)
-            .where(c.id == account.id, c.posted - c.reserved + (posted - reserved) >= 0)
-            .where(c.reserved + reserved >= 0)
-            .values(
-                posted=c.posted + posted,
-                reserved=c.reserved + reserved,
-                version=c.version + moved,
-            )
-            .returning(c.posted, c.version)
-        ).first()
-        if row is None:
-            if settles and self._scalar(select(1).where(transfers.c.pending_id == settles)):
-                raise AlreadySettled(f"the pending transfer {settles} was settled before")
-            raise InsufficientFunds(f"{account.id} holds less")
-        return row.posted, row.version
+    def _change(self, account: Account, posted: int, reserved: int) -> None:
+        row = {"account": account.id, "by": posted, "reserving": reserved}
+        self._later(_MOVE, {**row, "moves": 1 if posted else 0})
 
-    def _write(self, kind: str, id: str, reason: str, reference: str, **more: t.Any) -> None:
+    def _write(
+        self,
+        kind: str,
+        id: str,
+        reason: str,
+        reference: str,
+        pending_id: str | None = None,
+        account_id: str | None = None,
+        amount: int | None = None,
+    ) -> None:
+        row = {
+            "id": id,
+            "kind": kind,
+            "reason": reason,
+            "reference": reference,
+            "pending_id": pending_id,
+            "account_id": account_id,
+            "amount": amount,
+            "at": self._now(),
+        }
+        if kind not in ("post", "void"):
+            self._later(_TRANSFER, row)
+            return
         try:
-            self._run(
-                insert(transfers).values(
-                    id=id, kind=kind, reason=reason, reference=reference, at=self._now(), **more
-                )
-            )
+            self._run(_TRANSFER, row)
         except IntegrityError as error:
-            if kind in ("post", "void"):
-                raise AlreadySettled(f"{reason} {reference} was settled before") from error
-            if "reference" in str(error.orig):
-                raise AlreadyBooked(f"{reason} {reference} is in the ledger already") from error
-            raise
+            raise AlreadySettled(f"{reason} {reference} was settled before") from error
 
 
 _CHECKS = (

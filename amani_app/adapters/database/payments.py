@@ -5,9 +5,10 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from amani_app.adapters.database.queues import claim_row
+from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import deposits, withdrawals
 from amani_app.domain.money import Money
 from amani_app.domain.payments import (
@@ -22,9 +23,9 @@ from amani_app.domain.payments import (
 class DatabaseDeposits:
     """See ``ports.store.Deposits``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._run = connection.execute
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._run = statements.now
 
     def add(self, deposit: Deposit, due: datetime | None) -> None:
         """One row."""
@@ -52,7 +53,7 @@ class DatabaseDeposits:
 
     def claim(self, now: datetime, until: datetime) -> tuple[Deposit, int] | None:
         """Along the index of the due times."""
-        row = claim_row(self._connection, deposits, until, deposits.c.due_at <= now)
+        row = claim_row(self._statements, deposits, until, deposits.c.due_at <= now)
         return (_deposit(row), row.attempts) if row else None
 
     def waiting(self) -> list[Deposit]:
@@ -64,9 +65,9 @@ class DatabaseDeposits:
 class DatabaseWithdrawals:
     """See ``ports.store.Withdrawals``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._run = connection.execute
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._run = statements.now
 
     def add(self, withdrawal: Withdrawal) -> None:
         """One row; nothing is due before its event was delivered."""
@@ -95,7 +96,7 @@ class DatabaseWithdrawals:
 
     def claim(self, now: datetime, until: datetime) -> tuple[Withdrawal, int] | None:
         """Along the index of the due times."""
-        row = claim_row(self._connection, withdrawals, until, withdrawals.c.due_at <= now)
+        row = claim_row(self._statements, withdrawals, until, withdrawals.c.due_at <= now)
         return (_withdrawal(row), row.attempts) if row else None
 
     def waiting(self) -> list[Withdrawal]:

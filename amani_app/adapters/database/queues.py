@@ -6,15 +6,16 @@ import json
 import typing as t
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, or_, select, update
+from sqlalchemy import ColumnElement, Row, Table, delete, or_, select, update
 
+from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import inbox, outbox
 from amani_app.ports.payments import Notice, NoticeKind
 from amani_app.ports.store import Event
 
 
 def claim_row(
-    connection: Connection, table: Table, until: datetime, *due: ColumnElement[bool]
+    statements: Statements, table: Table, until: datetime, *due: ColumnElement[bool]
 ) -> Row[t.Any] | None:
     """The first row of *table* that is *due*, claimed *until* then; rows being claimed are passed.
 
@@ -22,7 +23,7 @@ def claim_row(
     """
     first = select(table.c.id).where(*due).order_by(table.c.due_at, table.c.id).limit(1)
     chosen = first.with_for_update(skip_locked=True).scalar_subquery()
-    return connection.execute(
+    return statements.now(
         update(table)
         .where(table.c.id == chosen)
         .values(due_at=until, attempts=table.c.attempts + 1)
@@ -33,9 +34,9 @@ def claim_row(
 class DatabaseInbox:
     """See ``ports.store.Inbox``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._run = connection.execute
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._run = statements.now
 
     def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
         """The primary key decides; a notice has no id, so it is made of what it says."""
@@ -56,13 +57,13 @@ class DatabaseInbox:
             "received_at": at,
             "due_at": at,
         }
-        upsert = insert_for(self._connection)
+        upsert = insert_for(self._statements.dialect)
         done = self._run(upsert(inbox).values(row).on_conflict_do_nothing())
         return bool(done.rowcount)
 
     def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
         """Along the index of the due times."""
-        row = claim_row(self._connection, inbox, until, inbox.c.due_at <= now)
+        row = claim_row(self._statements, inbox, until, inbox.c.due_at <= now)
         if row is None:
             return None
         notice = Notice(NoticeKind(row.kind), row.event, row.reference, row.status)
@@ -80,16 +81,16 @@ class DatabaseInbox:
 class DatabaseOutbox:
     """See ``ports.store.Outbox``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._run = connection.execute
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._run = statements.now
 
     def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
         """Events are due from the start: one is written without a due time."""
         c = outbox.c
         due = or_(c.due_at.is_(None), c.due_at <= now)
         wanted = c.delivered_at.is_(None)
-        row = claim_row(self._connection, outbox, until, wanted, c.topic.in_(topics), due)
+        row = claim_row(self._statements, outbox, until, wanted, c.topic.in_(topics), due)
         if row is None:
             return None
         return Event(row.id, row.topic, row.subject, json.loads(row.payload), row.created_at)
@@ -115,10 +116,10 @@ class DatabaseOutbox:
         return self._run(delete(outbox).where(outbox.c.delivered_at < before)).rowcount
 
 
-def insert_for(connection: Connection) -> t.Any:
-    """The ``insert`` of the dialect in use, which knows ON CONFLICT."""
+def insert_for(dialect: str) -> t.Any:
+    """The ``insert`` of *dialect*, which knows ON CONFLICT."""
     # Only the dialect in use is imported: each is a twentieth of the boot.
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
         return postgresql.insert

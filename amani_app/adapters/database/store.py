@@ -9,7 +9,18 @@ from dataclasses import asdict
 from datetime import datetime
 from time import sleep
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    String,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -17,6 +28,7 @@ from amani_app.adapters.database.escrows import DatabaseEscrows
 from amani_app.adapters.database.ledger import DatabaseLedger
 from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithdrawals
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
+from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
 from amani_app.domain.users import Role, User
 from amani_app.ports.schema import DatabaseUnavailable
@@ -37,12 +49,21 @@ LONGEST_WAIT = 0.2
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock: doing it again is the answer."""
 
+_USER = select(users).where(users.c.id == bindparam("wanted"))
+_NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
+_LOCK_KEY = select(func.pg_try_advisory_xact_lock(_NAME))
+_ANSWERED = select(
+    idempotency_keys.c.fingerprint, idempotency_keys.c.status, idempotency_keys.c.body
+).where(idempotency_keys.c.caller == bindparam("of"), idempotency_keys.c.key == bindparam("named"))
+# Made once: making a statement takes Python longer than sending it.
+_KEEP, _PUBLISH, _AUDIT = insert(idempotency_keys), insert(outbox), insert(audit_log)
+
 
 class DatabaseUsers:
     """See ``ports.store.Users``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._run = connection.execute
+    def __init__(self, statements: Statements) -> None:
+        self._run = statements.now
 
     def add(self, user: User) -> None:
         """The unique constraint decides."""
@@ -57,7 +78,7 @@ class DatabaseUsers:
 
     def get(self, id: str) -> User:
         """By primary key."""
-        if (row := self._run(select(users).where(users.c.id == id)).first()) is None:
+        if (row := self._run(_USER, {"wanted": id}).first()) is None:
             raise KeyError(id)
         return _user(row)
 
@@ -70,19 +91,16 @@ class DatabaseUsers:
 class DatabaseIdempotency:
     """See ``ports.store.Idempotency``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
 
     def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
         """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
-        if self._connection.dialect.name == "postgresql":
-            name = func.hashtextextended(f"{caller}/{key}", 0)
-            if not self._connection.scalar(select(func.pg_try_advisory_xact_lock(name))):
+        run = self._statements.now
+        if self._statements.dialect == "postgresql":
+            if not run(_LOCK_KEY, {"name": f"{caller}/{key}"}).scalar():
                 raise KeyInUse("the first request with this Idempotency-Key is still running")
-        c = idempotency_keys.c
-        row = self._connection.execute(
-            select(c.fingerprint, c.status, c.body).where(c.caller == caller, c.key == key)
-        ).first()
+        row = run(_ANSWERED, {"of": caller, "named": key}).first()
         if row is None:
             return None
         if row.fingerprint != fingerprint:
@@ -91,60 +109,51 @@ class DatabaseIdempotency:
 
     def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
         """In the transaction of what it answers."""
-        self._connection.execute(
-            insert(idempotency_keys).values(
-                caller=caller, key=key, fingerprint=fingerprint, created_at=at, **asdict(answer)
-            )
-        )
+        row = {"caller": caller, "key": key, "fingerprint": fingerprint, "created_at": at}
+        self._statements.later(_KEEP, {**row, **vars(answer)})
 
     def amend(self, caller: str, key: str, body: str) -> None:
         """By primary key."""
         c = idempotency_keys.c
         mine = update(idempotency_keys).where(c.caller == caller, c.key == key)
-        self._connection.execute(mine.values(body=body))
+        self._statements.now(mine.values(body=body))
 
     def forget(self, before: datetime) -> int:
         """Along the index of the times."""
         old = idempotency_keys.c.created_at < before
-        return self._connection.execute(delete(idempotency_keys).where(old)).rowcount
+        return self._statements.now(delete(idempotency_keys).where(old)).rowcount
 
 
 class DatabaseUnitOfWork:
     """See ``ports.store.UnitOfWork``."""
 
     def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
-        self._connection = connection
-        self.ledger = DatabaseLedger(connection, now)
-        self.escrows = DatabaseEscrows(connection)
-        self.deposits = DatabaseDeposits(connection)
-        self.withdrawals = DatabaseWithdrawals(connection)
-        self.inbox = DatabaseInbox(connection)
-        self.outbox = DatabaseOutbox(connection)
-        self.users = DatabaseUsers(connection)
-        self.idempotency = DatabaseIdempotency(connection)
+        self.statements = statements = Statements(connection)
+        self.ledger = DatabaseLedger(statements, now)
+        self.escrows = DatabaseEscrows(statements)
+        self.deposits = DatabaseDeposits(statements)
+        self.withdrawals = DatabaseWithdrawals(statements)
+        self.inbox = DatabaseInbox(statements)
+        self.outbox = DatabaseOutbox(statements)
+        self.users = DatabaseUsers(statements)
+        self.idempotency = DatabaseIdempotency(statements)
 
     def publish(self, event: Event) -> None:
         """A row that the worker finds."""
-        self._connection.execute(
-            insert(outbox).values(
-                id=event.id,
-                topic=event.topic,
-                subject=event.subject,
-                payload=json.dumps(event.payload),
-                created_at=event.at,
-            )
-        )
+        row = {"id": event.id, "topic": event.topic, "subject": event.subject}
+        more = {"payload": json.dumps(event.payload), "created_at": event.at}
+        self.statements.later(_PUBLISH, {**row, **more})
 
     def audit(self, line: AuditLine) -> None:
         """A row that nothing can change."""
-        self._connection.execute(insert(audit_log).values(**asdict(line)))
+        self.statements.later(_AUDIT, vars(line))
 
     def audited(self, before: str | None, limit: int) -> list[AuditLine]:
         """Along the primary key."""
         query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(audit_log.c.id < before)
-        return [AuditLine(**row._mapping) for row in self._connection.execute(query)]
+        return [AuditLine(**row._mapping) for row in self.statements.now(query)]
 
 
 class DatabaseStore:
@@ -154,6 +163,7 @@ class DatabaseStore:
         self._engine = engine
         # Both dialects ignore the option of the other.
         self._reader = engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED")
+        self._onlooker = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._now = now
 
     def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
@@ -171,10 +181,21 @@ class DatabaseStore:
         """In a transaction that takes no lock on SQLite, and is read-only on PostgreSQL."""
         return self._once(self._reader, work)
 
+    def look(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """Without a transaction: its begin and its end would be two round trips."""
+        return self._once(self._onlooker, work)
+
     def _once(self, engine: Engine, work: t.Callable[[UnitOfWork], T]) -> T:
         try:
-            with engine.begin() as connection:
-                return work(DatabaseUnitOfWork(connection, self._now))
+            with engine.connect() as connection:
+                unit = DatabaseUnitOfWork(connection, self._now)
+                done = work(unit)
+                unit.statements.commit()
+                return done
+        except IntegrityError as error:
+            if meant := refusal(error):
+                raise meant from error
+            raise
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             orig = getattr(error, "orig", None)
             if getattr(orig, "sqlstate", None) in CONFLICTS:

@@ -314,3 +314,7 @@ class MemoryStore:
     def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
         """On the state as it is: nothing changes it in place."""
         return work(MemoryUnitOfWork(self.state, self._now))
+
+    def look(self, work: t.Callable[[UnitOfWork], T]) -> T:
+        """The same here."""
+        return self.read(work)

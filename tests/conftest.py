@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 import hypothesis
 import pytest
 
 from tests.postgres import PostgresServer
+
+TEST_VALUES = {
+    "ENVIRONMENT": "testing",
+    "SECRET_KEY": "a key of the tests, and of nothing else",
+    "DATABASE_URL": "sqlite:///:memory:",
+    "SUPABASE_URL": "https://tests.supabase.co",
+    "SUPABASE_KEY": "a publishable key of the tests",
+    "SUPABASE_SERVICE_KEY": "a service key of the tests",
+}
+"""What a test finds that takes its settings from outside; no test reaches a real project."""
+
+for _name, _value in TEST_VALUES.items():
+    os.environ.setdefault(_name, _value)
 
 # A busy machine is no failure: no example has a deadline, and slow ones are as good.
 hypothesis.settings.register_profile(

@@ -46,8 +46,8 @@ def load_secrets(
     """
     environ = os.environ if environ is None else environ
     found = _find(environment, root, environ)
-    login_names = _login_names(environment)
-    required = [*environment.secrets, *(login_names if registries else ())]
+    logins = login_names(environment)
+    required = [*environment.secrets, *(logins if registries else ())]
     if missing := [name for name in dict.fromkeys(required) if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
     return Secrets(
@@ -70,7 +70,7 @@ def load_account(
     if environment.smoke.account is None:
         return None
     environ = os.environ if environ is None else environ
-    found, names = _find(environment, root, environ), _account_names(environment)
+    found, names = _find(environment, root, environ), account_names(environment)
     if missing := [name for name in names if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
     username, password = (found[name][0] for name in names)
@@ -85,15 +85,15 @@ def origins(
     needs = [
         *((name, "yes") for name in environment.secrets),
         *((name, "optional") for name in environment.optional_secrets),
-        *((name, "registry") for name in _login_names(environment)),
-        *((name, "smoke") for name in _account_names(environment)),
+        *((name, "registry") for name in login_names(environment)),
+        *((name, "smoke") for name in account_names(environment)),
     ]
     return [(name, need, found[name][1] if name in found else None) for name, need in needs]
 
 
 def check_name(environment: Environment, name: str) -> None:
     """Raise UsageError for a secret that the environment does not name."""
-    operators = (*_login_names(environment), *_account_names(environment))
+    operators = (*login_names(environment), *account_names(environment))
     known = [*environment.container_secrets, *operators]
     if name not in known:
         raise UsageError(
@@ -102,12 +102,14 @@ def check_name(environment: Environment, name: str) -> None:
         )
 
 
-def _login_names(environment: Environment) -> list[str]:
+def login_names(environment: Environment) -> list[str]:
+    """Names of the secrets that registries are opened with."""
     logins = environment.image.credentials.values()
     return [name for login in logins for name in (login.username, login.password)]
 
 
-def _account_names(environment: Environment) -> list[str]:
+def account_names(environment: Environment) -> list[str]:
+    """Names of the secrets that smoke tests sign in with."""
     account = environment.smoke.account
     return [account.username, account.password] if account else []
 
@@ -116,16 +118,17 @@ def _find(
     environment: Environment, root: Path, environ: Mapping[str, str]
 ) -> dict[str, tuple[Secret, str]]:
     found: dict[str, tuple[Secret, str]] = {}
-    for origin, layer in _layers(environment, root, environ):
+    for origin, layer in layers(environment, root, environ):
         for name, value in layer.items():
             if value:
                 found.setdefault(name, (Secret(value), origin))
     return found
 
 
-def _layers(
+def layers(
     environment: Environment, root: Path, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Every place that holds secrets: what it is called, and what it says; the first wins."""
     yield "environment", {
         name.removeprefix(PREFIX): value
         for name, value in environ.items()
@@ -134,7 +137,7 @@ def _layers(
     beside = environment.source.parent if environment.source else root
     for plain in (folder / f".env.{environment.name}" for folder in dict.fromkeys((root, beside))):
         if plain.exists():
-            yield plain.name, _read_plain(plain)
+            yield plain.name, read_plain(plain)
     encrypted = age_file(environment.name, root)
     if encrypted.exists():
         yield str(FOLDER / encrypted.name), parse(age.decrypt(encrypted, environ), encrypted)
@@ -153,7 +156,7 @@ def store(environment: str, name: str, value: str, *, root: Path = ROOT) -> Path
     path = age_file(environment, root)
     values = parse(age.decrypt(path, os.environ), path) if path.exists() else {}
     values[name] = value
-    text = "".join(f"{key}={_quoted(kept)}\n" for key, kept in sorted(values.items()) if kept)
+    text = "".join(f"{key}={quoted(kept)}\n" for key, kept in sorted(values.items()) if kept)
     sealed = age.encrypt(text, path.parent / age.RECIPIENTS)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
@@ -199,13 +202,15 @@ def _unquoted(text: str) -> str | None:
     return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), inner)
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A value as `parse` reads it back, whatever is in it."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         value = value.replace(plain, escaped)
     return f'"{value}"'
 
 
-def _read_plain(path: Path) -> dict[str, str]:
+def read_plain(path: Path) -> dict[str, str]:
+    """The values of a plain file; raises UsageError where others can read it or git holds it."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UsageError(
             f"{path} can be read by other users of this machine", hint=f"chmod 600 {path}"

@@ -43,3 +43,51 @@ def list_secrets(context: Context, env: str = "", json: bool = False) -> None:
         found = origins(environment)
         rows = [{"name": name, "needed": needed, "from": origin} for name, needed, origin in found]
         console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
+
+
+@task(name="check", help={**ENV, **JSON})
+def check_secrets(context: Context, env: str = "", json: bool = False) -> None:
+    """Tell which secrets are missing, empty or look like placeholders; never what they are.
+
+    Exit codes: 0 every needed one has a value of its own, 2 one has not.
+    """
+    from dataclasses import asdict
+
+    from deploy.console import choose_listener
+    from deploy.environment import load
+    from deploy.errors import UsageError
+    from deploy.secrets.inspection import examine
+
+    with choose_listener(json) as console:
+        environment = load(env or default_environment(), placeholders=True)
+        verdicts = examine(environment)
+        rows = [asdict(verdict) for verdict in verdicts]
+        console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
+        if wrong := [found for found in verdicts if found.wrong]:
+            raise UsageError(
+                f"{environment.name}: " + ", ".join(f"{each.name}: {each.state}" for each in wrong),
+                hint=f"./inv secrets.set NAME --env={environment.name}",
+            )
+
+
+@task(name="edit", help=ENV)
+def edit_secrets(context: Context, env: str = "") -> None:
+    """Open config/secrets/ENV.age decrypted in $EDITOR, and encrypt what is left."""
+    from deploy.environment import load
+    from deploy.secrets.editing import edit
+    from deploy.secrets.sources import age_file
+
+    name = load(env or default_environment(), placeholders=True).name
+    changed = edit(name)
+    print(f"{age_file(name)} {'was encrypted anew' if changed else 'is as it was'}")
+
+
+@task(name="encrypt", help=ENV)
+def encrypt_secrets(context: Context, env: str = "") -> None:
+    """Take every value of .env.ENV into config/secrets/ENV.age; the plain file stays yours."""
+    from deploy.environment import load
+    from deploy.secrets.editing import encrypt
+
+    name = load(env or default_environment(), placeholders=True).name
+    path, count = encrypt(name)
+    print(f"{path} holds {count} values; remove .env.{name} when you need it no more")

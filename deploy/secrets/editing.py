@@ -1,0 +1,75 @@
+"""Changing an environment's age-encrypted file as a whole: in an editor, or from a plain one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess  # nosec B404
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.checkout import ROOT
+from deploy.errors import UsageError
+from deploy.secrets import age
+from deploy.secrets.sources import age_file, parse, quoted, read_plain
+
+_MEMORY = Path("/dev/shm")  # nosec B108 - what is written there never reaches a disk
+
+
+def edit(environment: str, *, root: Path = ROOT, environ: Mapping[str, str] | None = None) -> bool:
+    """Open the decrypted file in `$EDITOR` and encrypt what is left; returns whether it changed.
+
+    The plain text lies in a file of mode 0600, in memory where the system has a place for that,
+    and is gone at the end, whatever ends it. Raises UsageError where the editor fails or the text
+    is malformed; the encrypted file is then as it was.
+    """
+    environ = os.environ if environ is None else environ
+    path = age_file(environment, root)
+    before = age.decrypt(path, environ) if path.exists() else ""
+    folder = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=folder) as private:
+        plain = Path(private, f"{environment}.env")
+        plain.touch(mode=0o600)
+        plain.write_text(before)
+        _open(plain, environ)
+        after = plain.read_text()
+    if after == before:
+        return False
+    parse(after, path)
+    _seal(after, path)
+    return True
+
+
+def encrypt(environment: str, *, root: Path = ROOT) -> tuple[Path, int]:
+    """Take all values of `.env.<environment>` into the encrypted file, which keeps its others.
+
+    Returns its path and how many values it holds now; the plain file is left for its owner to
+    remove. Raises UsageError where there is none, or anything is wrong with it.
+    """
+    plain, path = root / f".env.{environment}", age_file(environment, root)
+    if not plain.exists():
+        raise UsageError(f"there is no {plain}", hint=f"./inv secrets.edit --env={environment}")
+    kept = parse(age.decrypt(path, os.environ), path) if path.exists() else {}
+    values = kept | {name: value for name, value in read_plain(plain).items() if value}
+    _seal("".join(f"{name}={quoted(value)}\n" for name, value in sorted(values.items())), path)
+    return path, len(values)
+
+
+def _seal(text: str, path: Path) -> None:
+    sealed = age.encrypt(text, path.parent / age.RECIPIENTS)
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(sealed)
+    fresh.replace(path)
+
+
+def _open(file: Path, environ: Mapping[str, str]) -> None:
+    editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
+    try:
+        done = subprocess.run([*shlex.split(editor), str(file)], check=False)  # nosec B603
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the editor {editor!r} cannot be started: {error}", hint="name another in EDITOR"
+        ) from None
+    if done.returncode:
+        raise UsageError(f"{editor!r} ended with status {done.returncode}; nothing was changed")

@@ -1,0 +1,87 @@
+"""Are an environment's secrets there, and are they more than stand-ins? Never what they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from deploy.checkout import ROOT
+from deploy.secrets.sources import account_names, layers, login_names
+
+if TYPE_CHECKING:
+    from deploy.environment import Environment
+
+_WORDS = re.compile(
+    r"change[ _-]?(me|it|this)|replace[ _-]?(me|this|with)|place[ _-]?holder|fix[ _-]?me"
+    r"|to[ _-]?do\b|your[ _-]|\binsert\b|dummy|\bexample\b|example\.(com|org|net)"
+    r"|not[ _-]?(set|a[ _-]?secret)|<[a-z][a-z _-]+>|\$\{[^}]*\}|\{\{.*\}\}|\.{3}$"
+    r"|(?P<sign>.)(?P=sign){7,}|^(none|null|undefined|secret|password|test)$",
+    re.IGNORECASE,
+)
+"""What people and templates write where a value belongs. The last repeats: `xxxxxx`, `000000`."""
+
+_PASSWORDS = frozenset(
+    {"password", "pass", "passwd", "secret", "postgres", "admin", "amani", "redis"}
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What there is of one secret: `state` is `good`, `missing`, `empty` or `placeholder`; `origin`
+    where it comes from; `needed` says for what: `yes`, `optional`, `registry` or `smoke`."""
+
+    name: str
+    needed: str
+    state: str
+    origin: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a deploy or the service would stumble over it."""
+        return self.state != "good" and not (
+            self.needed == "optional" and self.state in ("missing", "empty")
+        )
+
+
+def examine(
+    environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> list[Verdict]:
+    """A verdict on every secret that an environment names, in its order.
+
+    Raises UsageError where a file of secrets is malformed, readable by others, committed or
+    cannot be decrypted.
+    """
+    found = list(layers(environment, root, os.environ if environ is None else environ))
+    needs = [
+        *((name, "yes") for name in environment.secrets),
+        *((name, "optional") for name in environment.optional_secrets),
+        *((name, "registry") for name in login_names(environment)),
+        *((name, "smoke") for name in account_names(environment)),
+    ]
+    return [_verdict(name, needed, found) for name, needed in dict(needs).items()]
+
+
+def _verdict(name: str, needed: str, found: list[tuple[str, Mapping[str, str]]]) -> Verdict:
+    said = [(origin, layer[name]) for origin, layer in found if name in layer]
+    filled = [(origin, value) for origin, value in said if value.strip()]
+    if not filled:
+        return Verdict(name, needed, "empty" if said else "missing", said[0][0] if said else "")
+    origin, value = filled[0]
+    return Verdict(name, needed, "placeholder" if is_placeholder(value) else "good", origin)
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether a value looks like what stands in for one: a word that says so, one sign again and
+    again, or an address with a password that is none. Pure."""
+    if _WORDS.search(value.strip()):
+        return True
+    try:
+        password = urlsplit(value).password
+    except ValueError:
+        return False
+    return password is not None and password.lower() in _PASSWORDS

@@ -8,7 +8,8 @@ import typing as t
 import hypothesis
 import pytest
 
-from tests.postgres import PostgresServer
+from deploy.pipeline.testing import SERVER
+from tests.postgres import GivenServer, PostgresServer
 
 TEST_VALUES = {
     "ENVIRONMENT": "testing",
@@ -31,15 +32,16 @@ hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> t.Iterator[PostgresServer]:
-    """A PostgreSQL server of this test process."""
-    server = PostgresServer()
+def postgres_server() -> t.Iterator[PostgresServer | GivenServer]:
+    """A PostgreSQL server of this test process, or the one that a job has for it."""
+    given = os.environ.get(SERVER)
+    server = GivenServer(given) if given else PostgresServer()
     server.start()
     yield server
     server.remove()
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
+def postgres_url(postgres_server: PostgresServer | GivenServer) -> str:
     """The URL of a new, empty PostgreSQL database."""
     return postgres_server.url(postgres_server.create_database())

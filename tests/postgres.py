@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import typing as t
+import uuid
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import make_url
 
 from deploy.bench import postgres
 
@@ -27,3 +30,46 @@ class PostgresServer(postgres.PostgresServer):
                 )
             )
         return name
+
+
+class GivenServer:
+    """A server that is there already, such as a job's service container. What the tests make on
+    it has names of its own, and goes with them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url).set(drivername="postgresql")
+        self._prefix = f"amani_{uuid.uuid4().hex[:12]}"
+        self._names = (f"{self._prefix}_{number}" for number in itertools.count(1))
+        self._made: list[str] = []
+
+    def start(self) -> None:
+        """See whether it answers."""
+        with psycopg.connect(self.url()):
+            pass
+
+    def url(self, database: str = "") -> str:
+        """The URL of *database*; of the one that was given, without."""
+        url = self._url.set(database=database) if database else self._url
+        return url.render_as_string(hide_password=False)
+
+    def create_database(self, template: str = "template1") -> str:
+        """A new database, by copy of *template*; its name."""
+        name = next(self._names)
+        self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+        self._made.append(name)
+        return name
+
+    def rows(self, query: str, database: str = "") -> list[dict[str, t.Any]]:
+        """What *query* finds."""
+        wrapped = " ".join(("SELECT row_to_json(q) FROM (", query, ") q"))
+        with psycopg.connect(self.url(database)) as connection:
+            return [row for (row,) in connection.execute(wrapped.encode())]
+
+    def remove(self) -> None:
+        """Drop what was made."""
+        while self._made:
+            self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", self._made.pop())
+
+    def _execute(self, statement: str, *names: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

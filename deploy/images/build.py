@@ -53,7 +53,7 @@ def build(
     names = base_names(dockerfile.read_text())
     bases.ensure_bases(names, announce=lambda text: events.emit("note", text))
     head = schema.read_head(checkout / "migrations" / "versions")
-    command = find_client()
+    command = [*find_client(), *_cache()]
     with tempfile.TemporaryDirectory(prefix="build-") as folder:  # mode 0700
         identity = Path(folder, "image-id")
         argv = [*command, "--progress=plain", f"--iidfile={identity}"]
@@ -118,7 +118,9 @@ def find_client() -> list[str]:
     older: list[str] = []
     for docker in _programs("docker"):
         if _asked(docker, "buildx", "version") is not None:
-            return [docker, "buildx", "build", "--builder=default", "--load"]
+            # Only a builder of its own can write a cache into a folder.
+            builder = [] if os.environ.get("AMANI_BUILD_CACHE") else ["--builder=default"]
+            return [docker, "buildx", "build", *builder, "--load"]
         version = _asked(docker, "--version") or ""
         found = re.search(r"version (\d+)", version)
         if found and int(found[1]) < 23:
@@ -127,6 +129,15 @@ def find_client() -> list[str]:
         return [older[0], "build"]
     hint = "Type: sudo apt-get install docker-cli docker-buildx (Debian 12: docker.io has both)"
     raise UsageError("no docker client on PATH can build with BuildKit", hint=hint)
+
+
+def _cache() -> list[str]:
+    """A folder that outlives the builder, named by `AMANI_BUILD_CACHE`: for machines of one job."""
+    if not (folder := os.environ.get("AMANI_BUILD_CACHE")):
+        return []
+    place = Path(folder).expanduser()
+    place.mkdir(parents=True, exist_ok=True)
+    return [f"--cache-from=type=local,src={place}", f"--cache-to=type=local,dest={place},mode=max"]
 
 
 def _secrets(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused, UsageError
+from deploy.pipeline.workflow_check import tools
 
 PYTHON = (
     "amani_app",
@@ -49,7 +50,7 @@ def run_all(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
         verdicts = list(pool.map(lambda check: _run(check, root), checks(root)))
     for verdict in verdicts:
         word = "ok" if verdict.status == 0 else "FAILED"
-        report(f"{verdict.check.name:<14}{word:<8}{verdict.seconds:6.1f} s")
+        report(f"{verdict.check.name:<20}{word:<8}{verdict.seconds:6.1f} s")
         if verdict.status != 0:
             report(verdict.output.rstrip())
     if failed := [verdict.check.name for verdict in verdicts if verdict.status != 0]:
@@ -74,6 +75,8 @@ def checks(root: Path = ROOT) -> list[Check]:
     ]
     if scripts := shell_scripts(root):
         found.append(Check("shellcheck", (program("shellcheck"), *scripts)))
+    if (root / ".github" / "workflows").is_dir():
+        found += [Check(f"workflows: {name}", argv) for name, argv in tools(root).items()]
     if dockerfiles := sorted(str(path.relative_to(root)) for path in root.glob("Dockerfile*")):
         found.append(Check("hadolint", (program("hadolint"), *dockerfiles)))
     return found

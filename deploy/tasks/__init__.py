@@ -7,6 +7,7 @@ from invoke.collection import Collection
 
 from deploy.tasks import (
     bench,
+    ci,
     database,
     environments,
     fleet,
@@ -18,6 +19,7 @@ from deploy.tasks import (
     quality,
     release,
     secrets,
+    security,
     smoke,
 )
 
@@ -36,6 +38,7 @@ namespace = Collection(
     quality.format_code,
     quality.lock_requirements,
     bench=Collection.from_module(bench),
+    ci=Collection.from_module(ci),
     db=Collection.from_module(database),
     env=Collection.from_module(environments),
     fleet=Collection.from_module(fleet),
@@ -44,4 +47,5 @@ namespace = Collection(
     lock=Collection.from_module(lock),
     maintenance=Collection.from_module(maintenance),
     secrets=Collection.from_module(secrets),
+    security=Collection.from_module(security),
 )

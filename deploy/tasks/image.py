@@ -27,14 +27,18 @@ def bases(context: Context, names: list[str], force: bool = False) -> None:
 @task(
     help={
         "env": "whose tags and registries (default: local, which has no registry)",
+        "metadata": "write what was built into this JSON file, and tell a job's step of it",
         "json": "JSON lines on standard output",
     }
 )
-def build(context: Context, env: str = "local", json: bool = False) -> None:
+def build(context: Context, env: str = "local", metadata: str = "", json: bool = False) -> None:
     """Build this checkout's image, tag it as an environment says, and push it where that says."""
+    from pathlib import Path
+
     from deploy.engine_bootstrap import ensure_engine
     from deploy.environment import load
     from deploy.operations.source import build as build_release
+    from deploy.pipeline.metadata import write
     from deploy.report import Report
     from deploy.secrets import load_secrets
 
@@ -43,3 +47,5 @@ def build(context: Context, env: str = "local", json: bool = False) -> None:
         ensure_engine(lambda text: report.events.emit("note", text))
         built = build_release(environment, load_secrets(environment), report.events)
         report.show_image(built.release)
+    if metadata:
+        write(Path(metadata), built.release, env)

@@ -1,0 +1,1 @@
+"""What the pipeline runs: the suites, the scanners, and the workflows that call them."""

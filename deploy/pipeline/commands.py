@@ -1,0 +1,41 @@
+"""A workflow's `run:` lines: each is one task of this checkout with options that it has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+DOOR = "./inv"
+
+
+def problems(line: str) -> Iterator[str]:
+    """What is wrong with a `run:` line."""
+    if "${{" in line:
+        yield f"an expression inside `run: {line.strip()}`; hand it over by env"
+        return
+    if "\n" in line.strip():
+        yield f"more than one line: {line.strip().splitlines()[0]} ..."
+        return
+    words = shlex.split(line)
+    if words[:1] != [DOOR] or len(words) < 2:
+        yield f"`{line.strip()}` is no ./inv TASK"
+        return
+    yield from _of_task(words[1], words[2:])
+
+
+def _of_task(name: str, words: list[str]) -> Iterator[str]:
+    from deploy.tasks import namespace
+
+    if name not in namespace.task_names:
+        yield f"there is no task {name}"
+        return
+    options: dict[str, bool] = {}
+    for argument in namespace[name].get_arguments():
+        for spelling in argument.names:
+            options["--" + spelling.replace("_", "-")] = argument.takes_value
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if option not in options:
+            yield f"{name} has no option {option}"
+        elif options[option] != bool(equals):
+            yield f"{name}: {option} {'takes a value' if options[option] else 'takes none'}"

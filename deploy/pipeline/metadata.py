@@ -1,0 +1,38 @@
+"""What was built, told to whatever deploys it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.pipeline.actions import tell
+
+if TYPE_CHECKING:
+    from deploy.release import Release
+
+
+def write(path: Path, release: Release, environment: str) -> None:
+    """Write a release as JSON, and set `repository`, `digest` and `version` of a job's step.
+
+    With what only Actions knows beside it: the run and the attempt that built it.
+    """
+    told = {
+        "environment": environment,
+        "version": release.version,
+        "repository": release.image.repository,
+        "digest": release.image.digest,
+        "revision": release.revision,
+        "created": release.created,
+        "schema_head": release.schema_head,
+        "run": os.environ.get("GITHUB_RUN_ID", ""),
+        "attempt": os.environ.get("GITHUB_RUN_ATTEMPT", ""),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(told, indent=2) + "\n")
+    tell(
+        repository=release.image.repository,
+        digest=release.image.digest,
+        version=release.version,
+    )

@@ -1,0 +1,139 @@
+"""Security scanners, each with its report: passed, failed, or not run, which is never a pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deploy.checkout import ROOT, program
+from deploy.errors import GateRefused, UsageError
+
+SAFETY = "safety==3.8.1"
+LOCKS = ("requirements.txt", "requirements-deploy.txt", "requirements-dev.txt")
+# What a scanner writes where it could not see its data; and pip-audit's words for a package that
+# its service does not know, which for a lock of published packages means the same.
+_AWAY = (
+    "could not be audited",
+    "ConnectionError",
+    "ConnectTimeout",
+    "Max retries exceeded",
+    "failed to download vulnerability DB",
+    "no such host",
+    "connection refused",
+    "ServiceError",
+    "Unable to reach",
+    "i/o timeout",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How a scanner ended; `report` is what it wrote, relative to the checkout."""
+
+    name: str
+    outcome: Literal["passed", "failed", "not run"]
+    words: str = ""
+    report: str = ""
+    optional: bool = False
+    """A second opinion: it may be missing."""
+
+
+def bandit(reports: Path) -> Finding:
+    """Python's common security mistakes in what is shipped."""
+    written = reports / "bandit.json"
+    argv = [program("bandit"), "-q", "-c", "pyproject.toml", "-r", "amani_app", "deploy"]
+    return _judge("bandit", [*argv, "-f", "json", "-o", str(written)], written)
+
+
+def audit(reports: Path) -> list[Finding]:
+    """Known vulnerabilities of every locked package; Safety's opinion too where its key is."""
+    found = []
+    for lock in LOCKS:
+        written = reports / f"pip-audit-{Path(lock).stem}.json"
+        argv = [program("pip-audit"), "--strict", "--require-hashes", "--disable-pip"]
+        argv += ["--progress-spinner=off", "--requirement", lock]
+        argv += ["--format=json", f"--output={written}"]
+        found.append(_judge(f"pip-audit {lock}", argv, written))
+    return [*found, _safety(reports, os.environ)]
+
+
+def trivy(reports: Path, image: str = "") -> Finding:
+    """Vulnerabilities, secrets and mistakes in this checkout, or in an image."""
+    what = f"trivy image {image}" if image else "trivy fs"
+    if not (found := shutil.which("trivy")):
+        return Finding(what, "not run", "there is no trivy on PATH")
+    written = reports / ("trivy-image.sarif" if image else "trivy-fs.sarif")
+    argv = [found, "image" if image else "fs", "--format=sarif", f"--output={written}"]
+    argv += ["--severity=HIGH,CRITICAL", "--ignore-unfixed", "--exit-code=1"]
+    argv += ["--skip-dirs=.venv", image or "."]
+    return _judge(what, argv, written)
+
+
+def sbom(reports: Path) -> Finding:
+    """The bill of materials of what the image carries, CycloneDX, from the lock."""
+    written = reports / "sbom.cdx.json"
+    argv = [program("cyclonedx-py"), "requirements", "requirements.txt"]
+    argv += ["--output-reproducible", "--output-file", str(written)]
+    finding = _judge("sbom", argv, written)
+    if finding.outcome == "passed":
+        count = len(json.loads(written.read_text())["components"])
+        return Finding("sbom", "passed", f"{count} components", finding.report)
+    return finding
+
+
+def conclude(
+    findings: Sequence[Finding],
+    *,
+    tolerant: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Say how each ended; raises `GateRefused` where one failed and, unless `tolerant`,
+    `UsageError` where one could not run."""
+    for each in findings:
+        where = f"  [{each.report}]" if each.report else ""
+        report(f"{each.name:<42}{each.outcome:<9}{where}")
+        if each.words:
+            report(f"    {each.words}")
+    if failed := [each.name for each in findings if each.outcome == "failed"]:
+        raise GateRefused(f"security: {', '.join(failed)} failed")
+    missing = [each.name for each in findings if each.outcome == "not run" and not each.optional]
+    if missing and not tolerant:
+        hint = "--tolerant lets the run end well; they still count as not run"
+        raise UsageError(f"not run: {', '.join(missing)}", hint=hint)
+
+
+def folder() -> Path:
+    """The reports' folder, made where it is missing."""
+    reports = ROOT / "reports"
+    reports.mkdir(exist_ok=True)
+    return reports
+
+
+def _safety(reports: Path, environ: Mapping[str, str]) -> Finding:
+    if not environ.get("SAFETY_API_KEY"):
+        return Finding("safety", "not run", "SAFETY_API_KEY is not set", optional=True)
+    written = reports / "safety.json"
+    argv = [program("uv"), "tool", "run", "--from", SAFETY, "safety", "--stage", "cicd"]
+    return _judge("safety", [*argv, "scan", "--save-as", "json", str(written)], written)
+
+
+def _judge(name: str, argv: Sequence[str], written: Path) -> Finding:
+    written.unlink(missing_ok=True)
+    done = subprocess.run(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    tail = "\n    ".join(done.stdout.strip().splitlines()[-8:])
+    report = f"reports/{written.name}" if written.exists() else ""
+    if done.returncode == 0 and report:
+        return Finding(name, "passed", report=report)
+    if any(words.lower() in done.stdout.lower() for words in _AWAY):
+        return Finding(name, "not run", f"its data is out of reach: {tail}", report)
+    if done.returncode == 0:
+        return Finding(name, "not run", "it wrote no report", report)
+    return Finding(name, "failed", tail, report)

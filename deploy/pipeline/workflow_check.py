@@ -1,0 +1,228 @@
+"""The workflows, checked on this side of the push: what each says must be so in this project."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.checkout import ROOT, program
+from deploy.errors import GateRefused
+from deploy.pipeline import commands
+
+Job = Mapping[str, Any]
+
+GRAPH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "ci.yml": {
+        "lint": (),
+        "unit": (),
+        "integration": (),
+        "api": (),
+        "migrations": (),
+        "image": ("lint", "unit", "integration", "api", "migrations"),
+        "e2e": ("lint", "unit"),
+        "coverage": ("unit", "integration", "api", "e2e"),
+        "gate": (
+            *("lint", "unit", "integration", "api", "migrations"),
+            *("image", "e2e", "coverage"),
+        ),
+    },
+    "security-scan.yml": {"trivy": (), "bandit": (), "audit": (), "image": ()},
+    "codeql.yml": {"analyze": ()},
+    "deploy-staging.yml": {"test": (), "build": ("test",), "deploy": ("build",)},
+    "deploy.yml": {
+        "test": (),
+        "build": ("test",),
+        "approve": ("build",),
+        "deploy": ("build", "approve"),
+        "rollback": (),
+    },
+    "fly-deploy.yml": {"deploy": ()},
+}
+"""The jobs of each workflow and what each waits for."""
+UNSTOPPABLE = {"deploy.yml", "deploy-staging.yml", "fly-deploy.yml"}
+"""A run of these is never cancelled half-way."""
+_NEEDS: Mapping[str, Mapping[str, str]] = {
+    "actions/checkout": {"contents": "read"},
+    "github/codeql-action/upload-sarif": {"security-events": "write"},
+    "github/codeql-action/analyze": {"security-events": "write"},
+    "codecov/codecov-action": {"id-token": "write"},
+    "actions/attest": {
+        "id-token": "write",
+        "attestations": "write",
+        "artifact-metadata": "write",
+    },
+    "./inv image.build --env=staging": {"packages": "write"},
+    "./inv image.build --env=production": {"packages": "write"},
+    "./inv deploy": {"packages": "read"},
+    "./inv rollback": {"packages": "read"},
+    "$/.github/workflows/ci.yml": {"contents": "read", "id-token": "write"},
+}
+"""What a step may do only with the permission for it."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """What there is to agree with: files of workflows, secrets and checks as documented."""
+
+    workflows: Mapping[str, Mapping[str, Any]]
+    secrets: frozenset[str]
+    documented_checks: frozenset[str]
+    required_checks: frozenset[str]
+    workflow_texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def run(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
+    """Run every check; raises `GateRefused` with all that is wrong."""
+    wrong = [*_tool(root, "schema"), *_tool(root, "zizmor"), *inspect(read(root))]
+    if wrong:
+        raise GateRefused("the workflows are not as they must be:\n- " + "\n- ".join(wrong))
+    report(f"{len(GRAPH)} workflows: schema, zizmor and the project's own rules hold")
+
+
+def tools(root: Path) -> dict[str, tuple[str, ...]]:
+    """The command lines of the linters, by name."""
+    workflows = sorted(str(p.relative_to(root)) for p in root.glob(".github/workflows/*.yml"))
+    schema = (program("check-jsonschema"), "--builtin-schema", "vendor.github-workflows")
+    zizmor = (program("zizmor"), "--offline", "--persona=pedantic", "--quiet", "--no-progress")
+    return {
+        "schema": (*schema, *workflows),
+        "zizmor": (*zizmor, "--strict-collection", ".github"),
+    }
+
+
+def read(root: Path) -> Project:
+    """What a checkout holds. Raises `GateRefused` where a file is missing."""
+    try:
+        texts = {p.name: p.read_text() for p in sorted(root.glob(".github/workflows/*.yml"))}
+        pipeline = (root / "docs" / "CI_CD.md").read_text()
+        protection = (root / "docs" / "BRANCH_PROTECTION.md").read_text()
+        ruleset = json.loads((root / ".github" / "rulesets" / "main.json").read_text())
+    except FileNotFoundError as error:
+        raise GateRefused(f"{error.filename} is missing") from None
+    rules = {rule["type"]: rule.get("parameters", {}) for rule in ruleset["rules"]}
+    checks = rules["required_status_checks"]["required_status_checks"]
+    return Project(
+        workflows={name: yaml.safe_load(text) for name, text in texts.items()},
+        secrets=frozenset(_table(pipeline, "## Secrets")),
+        documented_checks=frozenset(_table(protection, "## Required checks")),
+        required_checks=frozenset(check["context"] for check in checks),
+        workflow_texts=texts,
+    )
+
+
+def inspect(project: Project) -> list[str]:
+    """Everything in which the workflows differ from what the project says; pure."""
+    return [
+        *_graph(project),
+        *(line for name in project.workflows for line in _workflow(name, project)),
+        *_secrets(project),
+        *_checks(project),
+    ]
+
+
+def jobs(workflow: Mapping[str, Any]) -> Mapping[str, Job]:
+    """The jobs of a workflow, by id."""
+    found: Mapping[str, Job] = workflow.get("jobs") or {}
+    return found
+
+
+def steps(job: Job) -> list[Mapping[str, Any]]:
+    """The steps of a job; none where it calls another workflow."""
+    return list(job.get("steps") or ())
+
+
+def _graph(project: Project) -> Iterator[str]:
+    for name in sorted({*GRAPH, *project.workflows}):
+        found = {
+            job: tuple([needs] if isinstance(needs := each.get("needs", ()), str) else needs)
+            for job, each in jobs(project.workflows.get(name, {})).items()
+        }
+        if found != GRAPH.get(name):
+            yield f"{name}: its jobs wait for {found}, must be {GRAPH.get(name)}"
+
+
+def _workflow(name: str, project: Project) -> Iterator[str]:
+    workflow = project.workflows[name]
+    if workflow.get("permissions") != {}:
+        yield f"{name}: top-level permissions must be {{}}"
+    stoppable = (workflow.get("concurrency") or {}).get("cancel-in-progress")
+    if (stoppable is False) != (name in UNSTOPPABLE):
+        yield f"{name}: cancel-in-progress is {stoppable}"
+    for id_, job in jobs(workflow).items():
+        for line in (*_job(job), *_permissions(job), *_steps(job)):
+            yield f"{name}: {id_}: {line}"
+
+
+def _job(job: Job) -> Iterator[str]:
+    if "uses" not in job and not isinstance(job.get("timeout-minutes"), int):
+        yield "no timeout-minutes"
+    if not isinstance(job.get("permissions"), Mapping):
+        yield "no permissions of its own"
+
+
+def _permissions(job: Job) -> Iterator[str]:
+    needed: dict[str, str] = {}
+    for text in [job.get("uses", ""), *map(_what, steps(job))]:
+        for prefix, permissions in _NEEDS.items():
+            if text == prefix or text.startswith((f"{prefix} ", f"{prefix}@")):
+                # Of reading and writing the same, writing is asked for.
+                needed |= {k: max(v, needed.get(k, "")) for k, v in permissions.items()}
+    given = job.get("permissions") or {}
+    if given != needed:
+        yield f"permissions are {dict(given)}, what its steps need is {needed}"
+
+
+def _steps(job: Job) -> Iterator[str]:
+    for text in [job.get("uses", ""), *(step.get("uses", "") for step in steps(job))]:
+        if text and not re.fullmatch(r"\$/\.github/[\w./-]+|[\w./-]+@[0-9a-f]{40}", text):
+            yield f"{text} is not pinned by a commit"
+    for step in steps(job):
+        if "run" in step:
+            yield from commands.problems(step["run"])
+        elif step["uses"].startswith("actions/checkout@"):
+            if (step.get("with") or {}).get("persist-credentials") is not False:
+                yield "the checkout must not leave its credentials"
+
+
+def _what(step: Mapping[str, Any]) -> str:
+    return str(step.get("run") or step.get("uses") or "")
+
+
+def _secrets(project: Project) -> Iterator[str]:
+    used: set[str] = set()
+    for text in project.workflow_texts.values():
+        used |= set(re.findall(r"\bsecrets\.([A-Za-z_][A-Za-z0-9_]*)", text))
+    for name in sorted(used - project.secrets - {"GITHUB_TOKEN"}):
+        yield f"the secret {name} is not in the list of docs/CI_CD.md"
+    for name in sorted(project.secrets - used):
+        yield f"docs/CI_CD.md lists the secret {name}, which no workflow uses"
+
+
+def _checks(project: Project) -> Iterator[str]:
+    names = {
+        job.get("name", id_)
+        for name in ("ci.yml", "codeql.yml")
+        for id_, job in jobs(project.workflows.get(name, {})).items()
+    }
+    for check in sorted(project.documented_checks - names):
+        yield f"docs/BRANCH_PROTECTION.md requires {check!r}, which is no job"
+    if project.documented_checks != project.required_checks:
+        differ = sorted(project.documented_checks ^ project.required_checks)
+        yield f"docs/BRANCH_PROTECTION.md and .github/rulesets/main.json differ: {differ}"
+
+
+def _table(text: str, heading: str) -> list[str]:
+    section = text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+
+
+def _tool(root: Path, name: str) -> list[str]:
+    done = subprocess.run(tools(root)[name], cwd=root, capture_output=True, text=True)
+    return [] if done.returncode == 0 else [f"{name}:\n{(done.stdout + done.stderr).strip()}"]

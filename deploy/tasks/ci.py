@@ -1,0 +1,163 @@
+"""The jobs of the pipeline, each a task that runs the same at a desk; reports go to reports/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.context import Context
+
+from deploy.tasks.release import ENV, default_environment
+from deploy.tasks.surface import task
+
+LEAST = 85.0
+"""Percent of lines and branches that the tests must reach of each wing."""
+
+
+def _reports() -> Path:
+    from deploy.pipeline.scanners import folder
+
+    return folder()
+
+
+@task(help={"informational": "report findings, and end well all the same"})
+def lint(context: Context, informational: bool = False) -> None:
+    """Run every static check; failing by default."""
+    from deploy.errors import GateRefused
+    from deploy.quality.lint import run_all
+
+    try:
+        run_all()
+    except GateRefused as error:
+        if not informational:
+            raise
+        print(f"informational: {error.message}")
+
+
+@task(help={"least": "percent of amani_app's lines and branches (default: 85)"})
+def unit(context: Context, least: float = LEAST) -> None:
+    """Run the unit tests with coverage, and hold the service to it."""
+    from deploy.pipeline.testing import judge, run_suite
+
+    run_suite("unit", reports=_reports(), coverage=True)
+    judge(_reports() / "coverage-unit.json", {"amani_app": least})
+
+
+@task(help={"coverage": "measure what it reaches"})
+def integration(context: Context, coverage: bool = False) -> None:
+    """Run the tests on PostgreSQL and this machine's engine; on DATABASE_URL's server if given."""
+    from deploy.pipeline.testing import run_suite
+
+    run_suite("integration", reports=_reports(), coverage=coverage)
+
+
+@task(help={"coverage": "measure what it reaches"})
+def api(context: Context, coverage: bool = False) -> None:
+    """Run the tests of requests and responses against the OpenAPI document."""
+    from deploy.pipeline.testing import run_suite
+
+    run_suite("api", reports=_reports(), coverage=coverage)
+
+
+@task()
+def migrations(context: Context) -> None:
+    """Run the migrations' tests: up, down, up, each revision alone, models against them."""
+    from deploy.pipeline.testing import run_suite
+
+    run_suite("migrations", reports=_reports())
+
+
+@task()
+def image(context: Context) -> None:
+    """Build the image, check its structure, size and layers, and run its tests."""
+    from deploy.checkout import ROOT
+    from deploy.pipeline import image_check
+    from deploy.pipeline.testing import run_suite
+
+    print(f"image: {image_check.run(ROOT, _reports())}")
+    run_suite("image", reports=_reports())
+
+
+@task(help={"coverage": "measure what it reaches"})
+def e2e(context: Context, coverage: bool = False) -> None:
+    """Run the tests on practice hosts."""
+    from deploy.pipeline.testing import run_suite
+
+    run_suite("e2e", reports=_reports(), coverage=coverage)
+
+
+@task(help={"least": "percent of each wing's lines and branches (default: 85)"})
+def coverage(context: Context, least: float = LEAST) -> None:
+    """Hold both wings to what unit, integration, api and e2e together covered."""
+    from deploy.pipeline.testing import WINGS, judge_suites
+
+    suites = ("unit", "integration", "api", "e2e")
+    judge_suites(suites, _reports(), dict.fromkeys(WINGS, least))
+
+
+@task()
+def workflows(context: Context) -> None:
+    """Check the workflows: schema, zizmor, and that they say what the project says."""
+    from deploy.pipeline.workflow_check import run
+
+    run()
+
+
+@task()
+def gate(context: Context) -> None:
+    """Pass only where every job in NEEDS (the context `needs`, as JSON) succeeded."""
+    import os
+
+    from deploy.pipeline.actions import gate as judge_jobs
+
+    judge_jobs(os.environ.get("NEEDS", ""))
+
+
+@task(help=ENV)
+def live(context: Context, env: str = "") -> None:
+    """Tell the release that is live, as outputs `version` and `digest` of a job's step."""
+    from deploy.operations.history import history
+    from deploy.pipeline.actions import tell
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report() as report:
+        last = next((r for r in history(name, report.events) if r.live), None)
+    tell(version=last.version if last else "", digest=last.digest if last else "")
+
+
+@task(
+    help={
+        **ENV,
+        "outcome": "how it ended: success, failure, cancelled, approved",
+        "version": "the release",
+    }
+)
+def notify(context: Context, env: str = "", outcome: str = "", version: str = "") -> None:
+    """Tell how a deploy ended: in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
+    from deploy.pipeline.actions import notify as send
+
+    send(env or default_environment(), outcome, version)
+
+
+@task()
+def fly(context: Context) -> None:
+    """Deploy this checkout to Fly.io with flyctl, built there (fly.toml)."""
+    from deploy.pipeline.fly import deploy
+
+    deploy()
+
+
+@task(name="all")
+def every(context: Context) -> None:
+    """Run every job, the scanners too; one that cannot reach its data counts as not run."""
+    from deploy.tasks import security
+
+    for each in (lint, workflows):
+        each(context)
+    unit(context)
+    for measured in (integration, api, e2e):
+        measured(context, coverage=True)
+    coverage(context)
+    migrations(context)
+    image(context)
+    security.every(context, tolerant=True)

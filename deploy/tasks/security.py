@@ -1,0 +1,51 @@
+"""Security scans: what each finds goes to reports/; one that cannot run says so and is no pass."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from deploy.tasks.surface import task
+
+TOLERANT = {"tolerant": "end well although a scanner could not run (it still counts as not run)"}
+
+
+@task()
+def bandit(context: Context) -> None:
+    """Look for security mistakes in the Python code."""
+    from deploy.pipeline import scanners
+
+    scanners.conclude([scanners.bandit(scanners.folder())])
+
+
+@task(help=TOLERANT)
+def audit(context: Context, tolerant: bool = False) -> None:
+    """Look up every locked package's known vulnerabilities; Safety too where its key is set."""
+    from deploy.pipeline import scanners
+
+    scanners.conclude(scanners.audit(scanners.folder()), tolerant=tolerant)
+
+
+@task(help={"image": "this image instead of the checkout", **TOLERANT})
+def trivy(context: Context, image: str = "", tolerant: bool = False) -> None:
+    """Scan the checkout, or an image, with Trivy; SARIF."""
+    from deploy.pipeline import scanners
+
+    scanners.conclude([scanners.trivy(scanners.folder(), image)], tolerant=tolerant)
+
+
+@task()
+def sbom(context: Context) -> None:
+    """Write the bill of materials (CycloneDX) of what the image carries."""
+    from deploy.pipeline import scanners
+
+    scanners.conclude([scanners.sbom(scanners.folder())])
+
+
+@task(name="all", help=TOLERANT)
+def every(context: Context, tolerant: bool = False) -> None:
+    """Run every scanner over the checkout."""
+    from deploy.pipeline import scanners
+
+    reports = scanners.folder()
+    findings = [scanners.bandit(reports), *scanners.audit(reports), scanners.trivy(reports)]
+    scanners.conclude([*findings, scanners.sbom(reports)], tolerant=tolerant)

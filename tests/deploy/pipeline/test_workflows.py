@@ -1,0 +1,142 @@
+"""The workflows agree with the project, and a copy that does not is found out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deploy.checkout import ROOT
+from deploy.errors import GateRefused
+from deploy.pipeline.workflow_check import GRAPH, inspect, read, run
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A checkout with all that the check reads."""
+    shutil.copytree(ROOT / ".github", tmp_path / ".github")
+    (tmp_path / "docs").mkdir()
+    for name in ("CI_CD.md", "BRANCH_PROTECTION.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
+    return tmp_path
+
+
+def test_they_are_as_they_must_be(capsys: pytest.CaptureFixture[str]):
+    run()
+    assert f"{len(GRAPH)} workflows" in capsys.readouterr().out
+
+
+BROKEN = [
+    ("unknown task", "ci.yml", "./inv ci.unit", "./inv ci.units", "no task ci.units"),
+    ("unknown option", "ci.yml", "ci.api --coverage", "ci.api --cover", "no option --cover"),
+    ("no value", "deploy.yml", '--version="$IMAGE"', "--version", "takes a value"),
+    ("a shell line", "ci.yml", "run: ./inv ci.lint", "run: black .", "no ./inv TASK"),
+    (
+        "two lines",
+        "ci.yml",
+        "run: ./inv ci.lint",
+        "run: |\n          ./inv ci.lint\n          ./inv ci.unit",
+        "more than one line",
+    ),
+    (
+        "an expression in a line",
+        "deploy.yml",
+        'run: ./inv deploy --env=production --version="$IMAGE"',
+        "run: ./inv deploy --env=production --version=${{ inputs.version }}",
+        "hand it over by env",
+    ),
+    ("unpinned action", "ci.yml", "@3d3c42e5aac5ba805825da76410c181273ba90b1", "@v7", "not pinned"),
+    ("wide permission", "ci.yml", "permissions: {}", "permissions: write-all", "top-level"),
+    (
+        "missing permission",
+        "security-scan.yml",
+        "      security-events: write # to show findings in the Security tab\n",
+        "",
+        "security-events",
+    ),
+    (
+        "missing permission to push",
+        "deploy-staging.yml",
+        "      packages: write # to push the image\n",
+        "",
+        "packages",
+    ),
+    (
+        "superfluous permission",
+        "codeql.yml",
+        "      contents: read # to check out\n",
+        "      contents: write # for fun\n",
+        "what its steps need",
+    ),
+    ("wrong secret", "deploy.yml", "secrets.FINCRA_API_KEY", "secrets.FINCRA_KEY", "FINCRA_KEY"),
+    ("forgotten secret", "fly-deploy.yml", "secrets.FLY_API_TOKEN", "vars.FLY", "FLY_API_TOKEN"),
+    ("no timeout", "codeql.yml", "    timeout-minutes: 30\n", "", "no timeout-minutes"),
+    (
+        "credentials left",
+        "ci.yml",
+        "persist-credentials: false",
+        "persist-credentials: true",
+        "credentials",
+    ),
+    (
+        "a deploy that can be cancelled",
+        "deploy.yml",
+        "cancel-in-progress: false",
+        "cancel-in-progress: true",
+        "cancel-in-progress",
+    ),
+    (
+        "a job that no longer waits",
+        "deploy.yml",
+        "needs: [build, approve]",
+        "needs: [build]",
+        "jobs wait for",
+    ),
+    ("another job's name", "ci.yml", "name: Unit tests", "name: Units", "'Unit tests'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "sound", "broken", "complaint"),
+    [case[1:] for case in BROKEN],
+    ids=[case[0] for case in BROKEN],
+)
+def test_a_broken_copy_is_refused(copy: Path, file: str, sound: str, broken: str, complaint: str):
+    path = copy / ".github" / "workflows" / file
+    text = path.read_text()
+    assert sound in text
+    path.write_text(text.replace(sound, broken, 1))
+    wrong = inspect(read(copy))
+    assert any(complaint in line for line in wrong), wrong
+
+
+def test_a_workflow_that_nobody_specified_is_refused(copy: Path):
+    shutil.copy(copy / ".github/workflows/codeql.yml", copy / ".github/workflows/other.yml")
+    assert any(line.startswith("other.yml: its jobs") for line in inspect(read(copy)))
+
+
+def test_ruleset_and_document_must_agree(copy: Path):
+    ruleset = copy / ".github" / "rulesets" / "main.json"
+    ruleset.write_text(ruleset.read_text().replace('"API tests"', '"APIs"'))
+    assert any("differ: ['API tests', 'APIs']" in line for line in inspect(read(copy)))
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "tool"),
+    [
+        ("timeout-minutes: 30", "timeout-minuts: 30", "schema"),
+        ("permissions: {}", "permissions: write-all", "zizmor"),
+    ],
+)
+def test_what_the_linters_find_is_refused(copy: Path, sound: str, broken: str, tool: str):
+    path = copy / ".github" / "workflows" / "codeql.yml"
+    path.write_text(path.read_text().replace(sound, broken, 1))
+    with pytest.raises(GateRefused, match=f"- {tool}:"):
+        run(copy)
+
+
+def test_a_missing_file_is_named(copy: Path):
+    (copy / "docs" / "CI_CD.md").unlink()
+    with pytest.raises(GateRefused, match="CI_CD.md is missing"):
+        read(copy)

@@ -430,6 +430,41 @@ class KeepConfig(Section):
     """The newest of each of the last months."""
 
 
+class CopyConfig(Section):
+    """A place away from the host that every `db.backup` is copied to."""
+
+    name: Name
+    """What it is called in every output and in `--place`."""
+    kind: Literal["s3", "ssh"]
+    """An S3-compatible store, or another machine by SSH (SFTP)."""
+    endpoint: str = ""
+    """For `s3`: its URL, such as `https://s3.eu-west-1.amazonaws.com`."""
+    region: str = ""
+    """For `s3`: where it asks for one."""
+    address: Address = "127.0.0.1"
+    """For `ssh`: DNS name or IP address."""
+    port: Port = 22
+    """For `ssh`: the port."""
+    user: str = "backup"
+    """For `ssh`: who logs in."""
+    host_keys: tuple[HostKey, ...] = ()
+    """For `ssh`: its public host keys; any other is refused."""
+    path: str
+    """For `s3` the bucket, with `/folder` behind it where wanted; for `ssh` the folder."""
+    username: Variable | None = None
+    """For `s3`: the secret that holds the access key's id."""
+    key: Variable
+    """The secret that holds the secret access key, or the private SSH key."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "s3" and not (self.endpoint and self.username):
+            raise ValueError("`kind: s3` needs `endpoint` and `username`")
+        if self.kind == "ssh" and not (self.host_keys and "address" in self.model_fields_set):
+            raise ValueError("`kind: ssh` needs `address` and `host_keys`")
+        return self
+
+
 class BackupsConfig(Section):
     """How the database is backed up."""
 
@@ -445,6 +480,8 @@ class BackupsConfig(Section):
     """Where the service keeps its SQLite database, in one of `volumes`."""
     recipients: tuple[Recipient, ...] = ()
     """Public age keys that archives are encrypted for. The private ones stay away from the host."""
+    copies: tuple[CopyConfig, ...] = ()
+    """Where every `db.backup` is copied to."""
     keep: KeepConfig = KeepConfig.model_construct()
     """Which ones `db.prune` keeps."""
     check_command: tuple[str, ...] = ("flask", "amani", "reconcile")

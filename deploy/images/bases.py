@@ -113,6 +113,7 @@ def bases() -> tuple[Base, ...]:
                 "postgresql-client-17",
                 "python3",
                 "python3-psycopg",
+                "rclone",
                 "zstd",
             ),
             changes=(

@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import secrets as entropy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from deploy import containers, journal, lock, proxy, secrets
@@ -20,12 +20,15 @@ from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.operations.inspection import live_container
 from deploy.operations.session import Session, open_session
 from deploy.release import ImageRef
+from deploy.secrets.secret import Secret
+from deploy.secrets.sources import load_copy_keys
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
     from deploy.events import Events
     from deploy.facts import ContainerFacts
     from deploy.hosts.host import Host
+    from deploy.sections import CopyConfig
 
 KEY_HINT = "put the path of an age private key into AMANI_AGE_IDENTITY"
 
@@ -41,6 +44,8 @@ class Desk:
     lease: lock.Lease
     live: Mapping[str, ContainerFacts]
     """The live web container of each host that has one."""
+    keys: Mapping[str, tuple[Secret, Secret]]
+    """What opens the places of copies, by their names."""
     releases: tuple[str, ...]
     """Versions that may be gone back to, the live one first."""
 
@@ -68,7 +73,9 @@ class Desk:
 def _open(name: str, events: Events, what: str) -> Iterator[Desk]:
     environment = environments.load(name)
     values = secrets.load_secrets(environment, registries=False)
-    events.redact = values.redact
+    keys = load_copy_keys(environment)
+    every = {f"{name} {n}": key for name, pair in keys.items() for n, key in enumerate(pair)}
+    events.redact = secrets.Secrets({**values.values, **every}).redact
     with open_session(environment, events) as session, contextlib.ExitStack() as stack:
         session.require_all()
         host = session.hosts[environment.database_host.name]
@@ -88,7 +95,7 @@ def _open(name: str, events: Events, what: str) -> Iterator[Desk]:
         live = {h.name: found for h in facts.hosts.values() if (found := live_container(h, "web"))}
         versions = [record.version for record in reversed(facts.history) if record.live]
         releases = tuple(dict.fromkeys(versions))[: environment.retention.releases]
-        yield Desk(session, host, values, tool, lease, live, releases)
+        yield Desk(session, host, values, tool, lease, live, keys, releases)
 
 
 def listing(name: str, events: Events) -> list[Backup]:
@@ -102,9 +109,71 @@ def listing(name: str, events: Events) -> list[Backup]:
 
 
 def back_up(name: str, events: Events) -> Backup:
-    """Make a backup and read it to its end."""
+    """Make a backup, read it to its end, and copy it to every place for copies.
+
+    Raises `DeployError` where a copy could not be made; the backup on the host is whole then.
+    """
     with _open(name, events, "db.backup") as desk:
-        return _make(desk, "asked")
+        backup = _make(desk, "asked")
+        _copy(desk, backup, desk.environment.backups.copies)
+        return backup
+
+
+def copy(name: str, events: Events, *, id: str = "") -> Backup:
+    """Copy a backup, the newest by default, to every place for copies that lacks it."""
+    with _open(name, events, "db.copy") as desk:
+        backup = catalogue.pick(desk.backups(), id, name)
+        if not desk.environment.backups.copies:
+            raise UsageError(f"{name} names no place for copies", hint="`backups.copies`")
+        _copy(desk, backup, desk.environment.backups.copies)
+        return backup
+
+
+def fetch(name: str, events: Events, *, id: str = "", place: str = "") -> str:
+    """Bring a backup back from a place for copies (the newest, the first place); its id."""
+    with _open(name, events, "db.fetch") as desk:
+        places = [p for p in desk.environment.backups.copies if place in ("", p.name)]
+        if not places:
+            raise UsageError(f"{name} has no place for copies called {place!r}")
+        seconds, target = desk.environment.backups.timeout, _place(desk, places[0])
+        there = sorted(desk.tool.run("copied", seconds=seconds, place=target))
+        if not there or id not in ("", *there):
+            newest = ", ".join(there[-5:]) or "none"
+            raise UsageError(f"{places[0].name} has no backup {id}", hint=f"it has: {newest}")
+        chosen = id or there[-1]
+        if chosen not in {found.manifest.id for found in desk.backups()}:
+            desk.tool.run("fetch", seconds=seconds, place=target, id=chosen)
+        return chosen
+
+
+def _copy(desk: Desk, backup: Backup, places: Sequence[CopyConfig]) -> None:
+    failed = []
+    for place in places:
+        try:
+            desk.tool.run(
+                "copy",
+                seconds=desk.environment.backups.timeout,
+                expected=backup.manifest.size,
+                place=_place(desk, place),
+                id=backup.manifest.id,
+            )
+        except DeployError as error:
+            failed.append(f"- {place.name}: {error.message}")
+    if failed:
+        name, id = desk.environment.name, backup.manifest.id
+        raise DeployError(
+            f"backup {id} is whole on {desk.host.name}, but not everywhere it should be:\n"
+            + "\n".join(failed),
+            hint=f"when the place answers again: invoke db.copy --env={name} --id={id}",
+        )
+
+
+def _place(desk: Desk, place: CopyConfig) -> dict[str, Any]:
+    """What the tool needs to know of a place, its keys among it."""
+    username, key = (secret.reveal() for secret in desk.keys[place.name])
+    said = place.model_dump(mode="json", exclude={"username", "key"})
+    path = f"{place.path.rstrip('/')}/{desk.environment.name}"
+    return {**said, "path": path, "username": username, "key": key}
 
 
 def _make(desk: Desk, reason: str) -> Backup:
@@ -188,7 +257,7 @@ def _service(
     folder = "" if "sqlite" not in url.scheme else url.path.rpartition("/")[0]
     suffix = "" if "sqlite" not in url.scheme else "." + url.path.rpartition(".")[2]
     path = f"{folder}/{database}{suffix}"
-    changed = secrets.Secret(url._replace(path=path).geturl())
+    changed = Secret(url._replace(path=path).geturl())
     values = secrets.Secrets({**desk.secrets.values, environment.backups.secret: changed})
     image = ImageRef(
         environment.image.repository, live.digest, registered=environment.image.registered

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from deploy.checkout import ROOT
-from deploy.secrets.sources import account_names, layers, login_names
+from deploy.secrets.sources import account_names, copy_names, layers, login_names
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -62,6 +62,7 @@ def examine(
         *((name, "optional") for name in environment.optional_secrets),
         *((name, "registry") for name in login_names(environment)),
         *((name, "smoke") for name in account_names(environment)),
+        *((name, "backups") for name in copy_names(environment)),
     ]
     return [_verdict(name, needed, found) for name, needed in dict(needs).items()]
 

@@ -77,6 +77,26 @@ def load_account(
     return username, password
 
 
+def load_copy_keys(
+    environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> Mapping[str, tuple[Secret, Secret]]:
+    """By name of a place for copies of backups, the secrets that open it: user (may be empty) and
+    key. They never go into the service's containers.
+
+    Raises UsageError naming all that have no value.
+    """
+    if not environment.backups.copies:
+        return {}
+    found = _find(environment, root, os.environ if environ is None else environ)
+    if missing := [name for name in copy_names(environment) if name not in found]:
+        environ = os.environ if environ is None else environ
+        raise _missing(environment.name, missing, list(found), environ)
+    return {
+        copy.name: (found[copy.username][0] if copy.username else Secret(""), found[copy.key][0])
+        for copy in environment.backups.copies
+    }
+
+
 def origins(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> list[tuple[str, str, str | None]]:
@@ -87,6 +107,7 @@ def origins(
         *((name, "optional") for name in environment.optional_secrets),
         *((name, "registry") for name in login_names(environment)),
         *((name, "smoke") for name in account_names(environment)),
+        *((name, "backups") for name in copy_names(environment)),
     ]
     return [(name, need, found[name][1] if name in found else None) for name, need in needs]
 
@@ -94,7 +115,7 @@ def origins(
 def check_name(environment: Environment, name: str) -> None:
     """Raise UsageError for a secret that the environment does not name."""
     operators = (*login_names(environment), *account_names(environment))
-    known = [*environment.container_secrets, *operators]
+    known = [*environment.container_secrets, *operators, *copy_names(environment)]
     if name not in known:
         raise UsageError(
             f"{environment.name} names no secret {name!r}{suggest(name, known)}",
@@ -106,6 +127,12 @@ def login_names(environment: Environment) -> list[str]:
     """Names of the secrets that registries are opened with."""
     logins = environment.image.credentials.values()
     return [name for login in logins for name in (login.username, login.password)]
+
+
+def copy_names(environment: Environment) -> list[str]:
+    """Names of the secrets that open the places for copies of backups."""
+    pairs = ((copy.username, copy.key) for copy in environment.backups.copies)
+    return [name for pair in pairs for name in pair if name]
 
 
 def account_names(environment: Environment) -> list[str]:

@@ -175,3 +175,31 @@ def prune(
         names = [*(found.manifest.id for found in gone), *left]
         said = "would go" if dry_run else "removed"
         report.show_done(f"{said}: {', '.join(names) or 'nothing'}", {})
+
+
+@task(help={**ENV, **JSON, **ID})
+def copy(context: Context, env: str = "", id: str = "", json: bool = False) -> None:
+    """Copy a backup to every place for copies, where that failed before."""
+    from deploy.operations.backups import copy as send
+    from deploy.report import Report
+
+    with Report(json=json) as report:
+        backup = send(env or default_environment(), report.events, id=id)
+        report.show_done("copied", _about(backup.manifest))
+
+
+@task(help={**ENV, **JSON, **ID, "place": "where from (default: the first of `backups.copies`)"})
+def fetch(
+    context: Context, env: str = "", id: str = "", place: str = "", json: bool = False
+) -> None:
+    """Bring a backup back from a place for copies, onto the database's host."""
+    from deploy.operations.backups import fetch as bring
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report(json=json) as report:
+        found = bring(name, report.events, id=id, place=place)
+        report.show_done(
+            f"backup {found} is here",
+            {"restore it": f"invoke db.restore --env={name} --id={found}"},
+        )

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from deploy.backups.program import archive
+from deploy.backups.program import archive, copies
 from deploy.backups.program.pipes import Failure, Job
 from deploy.backups.program.postgres import Postgres
 from deploy.backups.program.sqlite import Sqlite
@@ -139,6 +139,9 @@ JOBS: Mapping[str, Callable[[Job, Request], Any]] = {
     "drop": lambda job, request: database(request).drop(request["name"]),
     "swap": lambda job, request: database(request).swap(request["name"], request["old"]),
     "ask": ask,
+    "copy": copies.send,
+    "fetch": copies.fetch,
+    "copied": copies.listing,
 }
 
 

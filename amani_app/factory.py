@@ -8,6 +8,7 @@ from flask import Flask
 
 from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
 from amani_app.adapters.database.engine import db, install_engine
+from amani_app.adapters.database.gauges import BookGauges
 from amani_app.api import register_api
 from amani_app.build_info import load_build_info
 from amani_app.container import build_container
@@ -34,6 +35,7 @@ def build_app(settings: Settings | None = None) -> Flask:
     install_engine(app, settings)
     with app.app_context():
         app.extensions["amani"] = build_container(settings, load_build_info(), db.engine, key)
+        app.extensions["amani-gauges"] = BookGauges(db.engine)
     register_api(app)
     install_practice(app, settings)
     if os.environ.get("FLASK_RUN_FROM_CLI") == "true":

@@ -7,7 +7,7 @@ import os
 import typing as t
 from functools import cache
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from amani_app.api.problems import Problem
 from amani_app.container import container
@@ -99,7 +99,7 @@ def _document(version: str) -> dict[str, t.Any]:
 
 
 def metrics() -> Response:
-    """The metrics of all processes of this server, in Prometheus' text format."""
+    """The metrics of all processes of this server and of the books, in Prometheus' text format."""
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
     registry = REGISTRY
@@ -108,4 +108,7 @@ def metrics() -> Response:
 
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    books = CollectorRegistry()
+    books.register(current_app.extensions["amani-gauges"])
+    text = generate_latest(registry) + generate_latest(books)
+    return Response(text, content_type=CONTENT_TYPE_LATEST)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from deploy import environment as environments
 from deploy import probe
 from deploy.errors import UsageError
+from deploy.metrics import render
 from deploy.operations.history import history
 from deploy.secrets.sources import load_account
 from deploy.verification import Expected, Finding, Inspection
@@ -38,6 +39,14 @@ def smoke(name: str, events: Events, *, url: str = "", version: str = "") -> lis
     with ThreadPoolExecutor(max_workers=len(inspections)) as pool:
         found = pool.map(lambda inspection: list(inspection.findings()), inspections)
         return [finding for findings in found for finding in findings]
+
+
+def metrics(name: str, events: Events) -> str:
+    """Deploys and certificates of an environment in Prometheus' text format."""
+    environment = environments.load(name)
+    path, timeout = environment.smoke.version_path, environment.smoke.timeout
+    answers = {place: route.get(path, timeout=timeout) for place, route, _ in _places(environment)}
+    return render(name, history(name, events), answers)
 
 
 def _places(environment: Environment) -> Iterator[tuple[str, probe.Route, int | None]]:

@@ -17,8 +17,8 @@ RETRY = 0.1
 WEIGHT = 100
 """The weight of a server that takes its full share; 256 is the most that HAProxy knows."""
 
-HTTP, HTTPS = 8080, 8443
-"""Ports inside the container: none that would ask for a capability."""
+HTTP, HTTPS, METRICS = 8080, 8443, 8404
+"""Ports inside the container: none that would ask for a capability. The last is never published."""
 
 _PROBLEM = "application/problem+json"
 
@@ -73,6 +73,7 @@ def _body(settings: ProxySettings, live: Slot | None) -> str:
         _global(settings),
         _defaults(settings),
         *_frontends(settings),
+        _metrics(),
         _backend(settings, live),
     )
     return "\n".join(parts)
@@ -159,6 +160,16 @@ frontend public
     acl known path,url_dec -m beg {" ".join(settings.public)}
     http-request return status 404 {hidden} unless known
     default_backend {BACKEND}
+"""
+
+
+def _metrics() -> str:
+    return f"""\
+frontend metrics
+    bind :{METRICS}
+    no log
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+    http-request return status 404
 """
 
 

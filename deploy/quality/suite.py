@@ -18,6 +18,8 @@ PACKAGES = (
     "openssh-client",
     "openssh-server",
     "postgresql",
+    "prometheus",
+    "prometheus-alertmanager",
     "redis-server",
     "wrk",
 )

@@ -32,6 +32,7 @@ namespace = Collection(
     release.logs,
     release.run_command,
     smoke.smoke,
+    smoke.metrics,
     release.remove,
     quality.lint,
     quality.test,

@@ -49,3 +49,21 @@ def smoke(
                 + "\n".join(f"- {each.place}: {each.check}: {each.remark}" for each in failed),
                 hint=f"invoke status --env={name}   # and invoke logs --env={name}",
             )
+
+
+@task(help={**ENV, "file": "write it there, whole or not at all (default: print it)"})
+def metrics(context: Context, env: str = "", file: str = "") -> None:
+    """Tell Prometheus of deploys and certificates, for node_exporter's textfile collector."""
+    from pathlib import Path
+
+    from deploy.operations.smoke import metrics as tell
+    from deploy.report import Report
+
+    with Report() as report:
+        text = tell(env or default_environment(), report.events)
+    if not file:
+        print(text, end="")
+        return
+    fresh = Path(f"{file}.new")
+    fresh.write_text(text)
+    fresh.replace(file)

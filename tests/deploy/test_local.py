@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import secrets
 import socket
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
+from deploy.backups import catalogue as backups
 from deploy.checkout import ROOT
+from deploy.environment import Environment
 from deploy.events import Event, Events
+from deploy.hosts.local import LocalHost
+from deploy.metrics import render
+from deploy.operations.inspection import run_one_off
 from deploy.operations.local import up
 from deploy.operations.maintenance import remove
-from deploy.operations.smoke import smoke
+from deploy.operations.smoke import metrics, smoke
+from deploy.probe import Answer
+from tests.deploy.test_monitoring import named_metrics
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -42,7 +56,86 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     remove(name, Events(), volumes=True)
 
 
-def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(environment: str):
+def missing_metrics(environment: Environment, folder: Path) -> set[str]:
+    """What rules and dashboards name and a real Prometheus does not find at the running slot, its
+    proxy, and in what the deployer tells of deploys and backups."""
+    told = folder / "told"
+    told.mkdir()
+    with contextlib.closing(LocalHost("this-machine")) as host:
+        backups.publish(host, environment)
+        backed_up = Path(backups.folder(environment), "metrics.prom").read_text()
+    # Only TLS has a certificate, and here is none: its line is a text of the deployer's own.
+    certificate = Answer(200, expires=1e9)
+    routes = metrics(environment.name, Events()) + render("tls", [], {"web-1": certificate})
+    lines = dict.fromkeys((routes + backed_up).splitlines())
+    samples = [line for line in lines if not line.startswith("#")]
+    (told / "metrics").write_text("\n".join(samples) + "\n")
+    slot, port = environment.address_of("blue"), environment.health.port
+    with (
+        serve_files(told) as files,
+        serve_prometheus(
+            folder, [f"{slot}:{port}", f"{environment.address_of('proxy')}:8404", files]
+        ) as prometheus,
+    ):
+
+        def missing() -> set[str]:
+            answer = requests.get(f"{prometheus}/api/v1/label/__name__/values", timeout=10)
+            return named_metrics() - set(answer.json()["data"])
+
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not missing())
+        return missing()
+
+
+@contextlib.contextmanager
+def serve_files(folder: Path) -> Iterator[str]:
+    """A folder by HTTP; gives host and port."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.contextmanager
+def serve_prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
+    """A Prometheus that asks the targets every second; gives its URL."""
+    config = folder / "prometheus.yml"
+    jobs = [{"job_name": "all", "static_configs": [{"targets": targets}]}]
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+    port = free_port()
+    arguments = [
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder}/series",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(["prometheus", *arguments], stdout=log, stderr=log)
+        try:
+            eventually(lambda: ready(f"http://127.0.0.1:{port}/-/ready"))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def ready(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
+    environment: str, tmp_path: Path
+):
     heard: list[Event] = []
     first = up(Events(heard.append), environment)
 
@@ -56,6 +149,10 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(en
     findings = smoke(environment, Events())
     assert [found for found in findings if not found.passed] == []
     assert {"version", "migrations", "openapi", "security headers"} <= {f.check for f in findings}
+
+    seed = ("flask", "amani", "seed", "--users=3", "--escrows=4", "--password=correct horse")
+    assert run_one_off(environment, seed, Events())[0] == 0
+    assert missing_metrics(first.environment, tmp_path) == set()
 
     second = up(Events(), environment)
     assert first.applied

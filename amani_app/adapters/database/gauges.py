@@ -1,0 +1,85 @@
+"""What the books tell Prometheus: read when it asks, at most once a minute in each process."""
+
+from __future__ import annotations
+
+import threading
+import time
+import typing as t
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import Engine, Select, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from amani_app.adapters.database.tables import accounts, entries, escrows, milestones
+
+FRESH = 60.0
+"""Seconds for which what was read is told again: the sums read whole tables."""
+
+_Query = tuple[str, str, tuple[str, ...], Select[t.Any]]
+
+_QUERIES: tuple[_Query, ...] = (
+    (
+        "amani_escrows",
+        "Escrows there are.",
+        ("state", "currency"),
+        select(escrows.c.state, escrows.c.currency, func.count()).group_by(
+            escrows.c.state, escrows.c.currency
+        ),
+    ),
+    (
+        "amani_escrow_volume_minor",
+        "What all escrows together are about, in minor units.",
+        ("currency",),
+        select(escrows.c.currency, func.sum(milestones.c.amount))
+        .join(milestones, milestones.c.escrow_id == escrows.c.id)
+        .group_by(escrows.c.currency),
+    ),
+    (
+        "amani_balance_minor",
+        "What people's wallets and the holds of escrows have, in minor units.",
+        ("kind", "currency"),
+        select(accounts.c.kind, accounts.c.currency, func.sum(accounts.c.posted))
+        .where(accounts.c.posted.is_not(None))
+        .group_by(accounts.c.kind, accounts.c.currency),
+    ),
+    (
+        "amani_ledger_imbalance_minor",
+        "The sum of all entries, in minor units: anything but 0 is a defect.",
+        ("currency",),
+        select(entries.c.currency, func.sum(entries.c.amount)).group_by(entries.c.currency),
+    ),
+)
+
+
+class BookGauges(Collector):
+    """The gauges of a SQLAlchemy engine. Without a database they are gone, and one says so."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._kept: list[GaugeMetricFamily] = []
+
+    def collect(self) -> t.Iterable[GaugeMetricFamily]:
+        """See ``prometheus_client.registry.Collector``."""
+        with self._lock:
+            if time.monotonic() - self._read_at > FRESH:
+                try:
+                    self._kept = self._read()
+                    self._read_at = time.monotonic()
+                except SQLAlchemyError:
+                    self._kept = []
+            readable = GaugeMetricFamily("amani_books_readable", "Whether the database answers.")
+            readable.add_metric([], float(bool(self._kept)))
+            return [readable, *self._kept]
+
+    def _read(self) -> list[GaugeMetricFamily]:
+        made = []
+        with self._engine.connect() as connection:
+            for name, words, labels, query in _QUERIES:
+                gauge = GaugeMetricFamily(name, words, labels=labels)
+                for row in connection.execute(query):
+                    gauge.add_metric(row[:-1], float(row[-1]))
+                made.append(gauge)
+        return made

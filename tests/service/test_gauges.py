@@ -1,0 +1,85 @@
+"""What the books tell Prometheus."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from amani_app.adapters.database import gauges
+from amani_app.adapters.database.engine import db
+from amani_app.adapters.database.gauges import BookGauges
+from amani_app.domain.escrow import State
+
+
+def told(books: BookGauges) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in books.collect()
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> t.Iterator[BookGauges]:
+    engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
+    db.metadata.create_all(engine)
+    yield BookGauges(engine)
+    engine.dispose()
+
+
+def enter(books: BookGauges, *amounts: int) -> None:
+    with books._engine.begin() as connection:
+        for number, amount in enumerate(amounts):
+            connection.execute(
+                text(
+                    "INSERT INTO entries (transfer_id, account_id, currency, amount)"
+                    " VALUES ('t', :account, 'NGN', :amount)"
+                ),
+                {"account": f"{number}:NGN", "amount": amount},
+            )
+
+
+def test_books_in_balance_tell_zero_and_others_by_how_much_they_are_off(books, monkeypatch):
+    enter(books, 700, -700)
+    assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0
+    with books._engine.begin() as connection:
+        connection.execute(text("UPDATE entries SET amount = 701 WHERE amount = 700"))
+    assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0, "read once a minute"
+    monkeypatch.setattr(gauges, "FRESH", -1)
+    assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 1
+
+
+def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
+    state = next(iter(State)).value
+    with books._engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO escrows (id, title, client_id, freelancer_id, currency,"
+                " fee_basis_points, silence_days, state, version, created_at)"
+                " VALUES ('e', 'a', 'c', 'f', 'NGN', 0, 1, :state, 1, '2026-01-01 00:00:00')"
+            ),
+            {"state": state},
+        )
+    found = told(books)
+    assert found[("amani_escrows", state, "NGN")] == 1
+    assert found[("amani_books_readable",)] == 1
+
+
+def test_without_a_database_one_gauge_says_so_and_the_next_time_asks_again(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
+    books = BookGauges(engine)
+    assert told(books) == {("amani_books_readable",): 0}
+    db.metadata.create_all(engine)
+    assert told(books)[("amani_books_readable",)] == 1
+    engine.dispose()
+
+
+def test_the_service_serves_them_beside_its_own(app):
+    with app.app_context():
+        db.metadata.create_all(app.extensions["amani"].engine)
+    answer = app.test_client().get("/metrics").get_data(as_text=True)
+    assert "\namani_books_readable 1.0\n" in f"\n{answer}"
+    assert "amani_http_running" in answer

@@ -198,7 +198,8 @@ def _what(step: Mapping[str, Any]) -> str:
 def _secrets(project: Project) -> Iterator[str]:
     used: set[str] = set()
     for text in project.workflow_texts.values():
-        used |= set(re.findall(r"\bsecrets\.([A-Za-z_][A-Za-z0-9_]*)", text))
+        for expression in re.findall(r"\$\{\{(.*?)\}\}", text, re.DOTALL):
+            used |= set(re.findall(r"\bsecrets\.([A-Za-z_][A-Za-z0-9_]*)", expression))
     for name in sorted(used - project.secrets - {"GITHUB_TOKEN"}):
         yield f"the secret {name} is not in the list of docs/CI_CD.md"
     for name in sorted(project.secrets - used):

@@ -30,6 +30,7 @@ def load_secrets(
     environment: Environment,
     *,
     registries: bool = True,
+    containers: bool = True,
     root: Path = ROOT,
     environ: Mapping[str, str] | None = None,
 ) -> Secrets:
@@ -39,7 +40,7 @@ def load_secrets(
     in the checkout's root, then beside the environment file; `config/secrets/<environment>.age`.
     The bare variable `<NAME>` is not read: what a developer's shell happens to hold must not
     travel to production. An empty value counts as none. Without `registries`, credentials of
-    registries may be missing.
+    registries may be missing; without `containers`, what only a running service needs.
 
     Raises UsageError naming everything required that has no value, or where a file is malformed,
     readable by others or committed.
@@ -47,7 +48,7 @@ def load_secrets(
     environ = os.environ if environ is None else environ
     found = _find(environment, root, environ)
     logins = login_names(environment)
-    required = [*environment.secrets, *(logins if registries else ())]
+    required = [*(environment.secrets if containers else ()), *(logins if registries else ())]
     if missing := [name for name in dict.fromkeys(required) if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
     return Secrets(

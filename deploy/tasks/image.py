@@ -45,7 +45,9 @@ def build(context: Context, env: str = "local", metadata: str = "", json: bool =
     with Report(json=json) as report:
         environment = load(env)
         ensure_engine(lambda text: report.events.emit("note", text))
-        built = build_release(environment, load_secrets(environment), report.events)
+        built = build_release(
+            environment, load_secrets(environment, containers=False), report.events
+        )
         report.show_image(built.release)
     if metadata:
         write(Path(metadata), built.release, env)

@@ -1,0 +1,168 @@
+"""The production path, by the very `run:` lines of its workflow, on a practice host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.checkout import ROOT
+from deploy.fleet.fleet import Fleet
+from deploy.pipeline.workflow_check import jobs, steps
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
+ORDER = ("build", "approve", "deploy")
+Outputs = dict[str, dict[str, str]]
+
+
+class Rehearsal:
+    """Runs jobs as Actions would: steps in order, their outputs handed on, conditions obeyed."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self.folder = folder
+        self.content: dict[str, Any] = yaml.safe_load(fleet.environment_file.read_text())
+        self.secrets = _values(fleet.secrets_file.read_text())
+        first = next(host for host in self.content["hosts"] if "web" in host["roles"])
+        self.content["hosts"] = [first | {"roles": ["web"]}]
+        self.done: list[tuple[str, str, int]] = []
+
+    def run(self, number: int, **changes: Any) -> str:
+        """One run of the workflow for a tag, approved; returns how its last job ended."""
+        (self.folder / "production.yml").write_text(yaml.safe_dump(self.content | changes))
+        self.done = []
+        self.summary = self.folder / f"summary-{number}"
+        outputs: Outputs = {}
+        status = "success"
+        for name in ORDER:
+            if status == "success":
+                status, outputs[name] = self._job(name, outputs, number)
+        return status
+
+    def _job(self, name: str, before: Outputs, number: int) -> tuple[str, dict[str, str]]:
+        job = jobs(WORKFLOW)[name]
+        status, said, outcomes = "success", Outputs(), dict[str, str]()
+        for step in steps(job):
+            context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
+            context |= {
+                f"needs.{n}.outputs.{k}": v for n, o in before.items() for k, v in o.items()
+            }
+            context |= {f"steps.{s}.outcome": outcome for s, outcome in outcomes.items()}
+            context |= {f"secrets.{k}": v for k, v in self.secrets.items()}
+            context |= {"job.status": status, "github.actor": "ada", "inputs.version": ""}
+            if "run" not in step or not _holds(step.get("if", "success()"), status, context):
+                continue
+            given = {**(job.get("env") or {}), **(step.get("env") or {})}
+            environ = {key: _render(str(text), context) for key, text in given.items()}
+            code, written = self._step(step["run"], environ, number)
+            self.done.append((name, step["run"].split()[1], code))
+            if "id" in step:
+                said[step["id"]] = written
+                outcomes[step["id"]] = "failure" if code else "success"
+            status = "failure" if code else status
+        context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
+        return status, {k: _render(v, context) for k, v in (job.get("outputs") or {}).items()}
+
+    def _step(
+        self, line: str, environ: Mapping[str, str], number: int
+    ) -> tuple[int, dict[str, str]]:
+        written = self.folder / "outputs"
+        written.write_text("")
+        actions = {
+            "AMANI_ENVIRONMENTS": str(self.folder),
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_ACTOR": "ada",
+            "GITHUB_RUN_NUMBER": str(number),
+            "GITHUB_OUTPUT": str(written),
+            "GITHUB_STEP_SUMMARY": str(self.summary),
+        }
+        # Actions gives a variable without a value as an empty one.
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", line],
+            cwd=ROOT,
+            env={**os.environ, **environ, **actions},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        print(line, done.returncode, done.stdout, done.stderr, sep="\n")
+        return done.returncode, _values(written.read_text())
+
+
+def _values(text: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in text.splitlines() if re.match(r"\w+=", line))
+    return {name: value.strip("'\"") for name, _, value in lines}
+
+
+def _render(text: str, context: Mapping[str, str]) -> str:
+    def value(found: re.Match[str]) -> str:
+        names = (name.strip() for name in found[1].split("||"))
+        return next((context[name] for name in names if context.get(name)), "")
+
+    return re.sub(r"\$\{\{(.*?)\}\}", value, text)
+
+
+def _holds(condition: str, status: str, context: Mapping[str, str]) -> bool:
+    """Whether a step runs; one that names no status of its own runs after success only."""
+    terms = [term.strip() for term in condition.split("&&")]
+    known = {"always()": True, "failure()": status != "success", "success()": status == "success"}
+    if not set(terms) & set(known):
+        terms.append("success()")
+    for term in terms:
+        if (found := known.get(term)) is None:
+            name, operator, literal = term.split(maxsplit=2)
+            same = context.get(name, "") == literal.strip("'")
+            found = same if operator == "==" else not same
+        if not found:
+            return False
+    return True
+
+
+@pytest.fixture
+def rehearsal(bare_fleet: Fleet, tmp_path: Path) -> Iterator[Rehearsal]:
+    yield Rehearsal(bare_fleet, tmp_path)
+    bare_fleet.reset()
+
+
+def tasks(rehearsal: Rehearsal) -> list[str]:
+    return [task for _, task, code in rehearsal.done if code == 0]
+
+
+DEPLOYED = ["deploy", "smoke", "ci.notify"]
+BUILT = ["image.build", "security.sbom", "ci.notify", "secrets.check", "ci.live"]
+
+
+def test_a_release_goes_to_production_and_a_bad_one_comes_back(rehearsal: Rehearsal):
+    assert rehearsal.run(1) == "success", rehearsal.done
+    assert tasks(rehearsal) == [*BUILT, *DEPLOYED]  # of nothing, there is no backup
+    assert "approved" in rehearsal.summary.read_text()
+
+    assert rehearsal.run(2) == "success", rehearsal.done
+    assert tasks(rehearsal) == [*BUILT, "db.backup", *DEPLOYED]
+    good = json.loads((ROOT / "reports" / "release.json").read_text())["digest"]
+
+    settings = rehearsal.content.get("settings", {})
+    faulty = settings | {"PRACTICE": "true", "PRACTICE_FAULT": "exit"}
+    boot = rehearsal.content.get("timeouts", {}) | {"boot": "8s"}
+    assert rehearsal.run(3, settings=faulty, timeouts=boot) == "failure", rehearsal.done
+    assert rehearsal.done[-2:] == [("deploy", "deploy", 5), ("deploy", "ci.notify", 0)]
+    assert "failure" in rehearsal.summary.read_text()
+
+    # What serves is what served before.
+    environ = {"AMANI_ENVIRONMENTS": str(rehearsal.folder)}
+    asked = subprocess.run(
+        ["./inv", "ci.live", "--env=production"],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert f"digest={good}" in asked.stdout, asked.stderr

@@ -71,9 +71,27 @@ def reconcile() -> None:
 @click.password_option(envvar="AMANI_PASSWORD", help="Asked for unless AMANI_PASSWORD has it.")
 def user_create(email: str, name: str, role: str, password: str) -> None:
     """Create a person, an arbiter or an administrator; prints the id."""
+    _create(email, name, password, Role(role))
+
+
+@amani.group("admin")
+def admin() -> None:
+    """Administrators."""
+
+
+@admin.command("create")
+@click.argument("email")
+@click.option("--name", default="Administrator", show_default=True)
+@click.password_option(envvar="AMANI_PASSWORD", help="Asked for unless AMANI_PASSWORD has it.")
+def admin_create(email: str, name: str, password: str) -> None:
+    """Create an administrator; prints the id."""
+    _create(email, name, password, Role.ADMIN)
+
+
+def _create(email: str, name: str, password: str, role: Role) -> None:
     _require_length(password)
     try:
-        user = container().people.sign_up(OPERATOR, email, name, password, Role(role))
+        user = container().people.sign_up(OPERATOR, email, name, password, role)
     except DomainError as error:
         raise click.ClickException(str(error)) from None
     click.echo(user.id)

@@ -25,6 +25,16 @@ PROBLEM = {
     },
 }
 
+_TEXT = {"type": "string"}
+_FLAG = {"type": "boolean"}
+SYSTEM: t.Mapping[str, tuple[str, dict[str, t.Any]]] = {
+    "ping": ("Answers, and touches nothing.", {"ping": _TEXT}),
+    "version": ("Which build this is.", {"version": _TEXT, "schema_head": _TEXT}),
+    "readiness": ("Whether this process may be given traffic.", {"ready": _FLAG}),
+    "health": ("How the service and what it needs are.", {"status": _TEXT, "checks": {}}),
+}
+"""What machines ask: the path's name, its summary, and what the answer has at least."""
+
 
 def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any]:
     """The document of *operations*."""
@@ -39,6 +49,7 @@ def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any
         paths.setdefault(f"/api/v1{operation.path}", {})[operation.method.lower()] = _operation(
             operation, names
         )
+    paths |= {f"/api/v1/{name}": {"get": _probe(name)} for name in SYSTEM}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Amani", "version": version, "description": "Escrow for freelancers."},
@@ -48,6 +59,20 @@ def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _probe(name: str) -> dict[str, t.Any]:
+    summary, properties = SYSTEM[name]
+    schema = {"type": "object", "required": sorted(properties), "properties": properties}
+    good = _content(summary, schema)
+    problem = _content("Problem", {"$ref": "#/components/schemas/Problem"}, True)
+    responses = {"200": good}
+    if name == "readiness":
+        responses["503"] = problem
+    if name == "health":
+        good["content"] = {"application/health+json": {"schema": schema}}
+        responses["503"] = good
+    return {"operationId": name, "summary": summary, "parameters": [], "responses": responses}
 
 
 def _operation(operation: Operation, names: t.Mapping[t.Any, t.Any]) -> dict[str, t.Any]:

@@ -58,7 +58,8 @@ class DepositUseCases:
         """Do as the provider's word on a checkout demands; the second time it demands nothing.
 
         What came in for no deposit of ours, or in another currency than was asked for, goes to
-        suspense. Raises ``AlreadyBooked`` when it stands there.
+        suspense, as does what comes in for a deposit that was booked before. Raises
+        ``AlreadyBooked`` when it stands there.
         """
         try:
             deposit = work.deposits.get(found.reference, lock=True)
@@ -67,6 +68,7 @@ class DepositUseCases:
                 self._unattributed(work, actor, found)
             return
         if deposit.state.booked:
+            self._paid_again(work, actor, deposit, found)
             return
         if _arrived(found):
             work.deposits.save(self._book(work, actor, deposit, found), None)
@@ -109,6 +111,22 @@ class DepositUseCases:
         credited = self.collected(work, actor, deposit.owner, deposit.id, asked, got)
         state = DepositState.CREDITED if credited else DepositState.SUSPENDED
         return replace(deposit, state=state, received=got)
+
+    def _paid_again(
+        self, work: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection
+    ) -> None:
+        """What came in after the deposit was booked is nobody's yet: it goes to suspense."""
+        before, sum_ = deposit.received, found.received
+        if before is None or sum_.currency != before.currency or sum_ <= before:
+            return
+        provider = Account(AccountKind.PROVIDER, sum_.currency)
+        suspense = (Account(AccountKind.SUSPENSE, sum_.currency), sum_ - before)
+        # With the sum so far a third payment has a reference of its own, and a repeat has not.
+        reference = f"{deposit.id}:{sum_.minor}"
+        book = work.ledger.book
+        book(move(self._around.new_id(), "paid-again", reference, provider, suspense))
+        work.deposits.save(replace(deposit, received=sum_), None)
+        self._around.record(work, actor, "deposit.paid-again", deposit.id, str(before), str(sum_))
 
     def _unattributed(self, work: UnitOfWork, actor: Actor, found: Collection) -> None:
         currency = found.received.currency

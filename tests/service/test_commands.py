@@ -75,6 +75,11 @@ class TestUserCreate:
         (line,) = store.read(lambda work: work.audited(None, 10))
         assert (line.action, line.subject) == ("user.signed-up", id)
 
+    def test_the_first_administrator_is_made(self, shell: Shell, store: DatabaseStore) -> None:
+        id = shell.ok("flask", "amani", "admin", "create", "Root@Example.org")
+        found = store.read(lambda work: work.users.get(id))
+        assert (found.email, found.role) == ("root@example.org", Role.ADMIN)
+
     def test_an_address_is_taken_once(self, shell: Shell, ada: str) -> None:
         done = shell.run("flask", "amani", "user-create", "ada@example.org", "--name", "Other")
         assert done.returncode == 1

@@ -348,6 +348,21 @@ class TestEdges:
         assert world.wallet() == (100, 60)
         assert f"withdrawal {id}: NGN 0.60, at the provider NGN 0.59" in world.reconcile()
 
+    @pytest.mark.parametrize("first", [100, 99])
+    def test_a_second_payment_goes_to_suspense_once(self, world: World, first: int) -> None:
+        id = world.deposit(100)
+        for minor, event in ((first, "charge.successful"), (30, "collection.successful")):
+            world.payments.pay(id, ngn(minor))
+            world.notify(event, "reference", id)
+            world.work()
+        assert world.provider.checkouts.check(id)
+        assert world.wallet() == (100 if first == 100 else 0, 0)
+        suspense = Account(AccountKind.SUSPENSE, "NGN")
+        wanted = 30 if first == 100 else 129
+        assert world.store.read(lambda work: work.ledger.total(suspense)).minor == wanted
+        assert world.store.read(lambda work: work.deposits.get(id)).received == ngn(first + 30)
+        assert world.reconcile() == []
+
     def test_a_checkout_that_is_refused_fails_its_deposit(self, world: World) -> None:
         id = world.store.run(lambda work: world.deposits.request(work, ADA, ngn(5))).id
         world.payments.checkout(id, ngn(1), "a@b.org", "A")

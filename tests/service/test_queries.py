@@ -121,7 +121,9 @@ def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ad
     assert all(statement.startswith("SELECT") for statement in statements)
 
 
-def test_a_connection_that_the_server_ended_meanwhile_is_replaced(world: World, ada: Person) -> None:
+def test_a_connection_that_the_server_ended_meanwhile_is_replaced(
+    world: World, ada: Person
+) -> None:
     assert ada.get("/wallets").status_code == 200
     with world.parts.engine.connect() as other:
         ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> "

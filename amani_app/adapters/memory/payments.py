@@ -88,13 +88,17 @@ class MemoryPayments:
             self._balances[amount.currency] += amount.minor
 
     def pay(self, reference: str, amount: Money) -> None:
-        """The payer pays *amount*, which need not be what was asked for."""
+        """The payer pays *amount*, which need not be what was asked for, nor the first time."""
         with self._lock:
             self._balances[amount.currency] += amount.minor
             # A notice may name a payment that never had a checkout.
-            link = self._collections[reference].link if reference in self._collections else ""
+            known = self._collections.get(reference)
+            received = amount
+            if known and known.received.currency == amount.currency:
+                received = known.received + amount
             self._asked.setdefault(reference, amount)
-            self._collections[reference] = Collection(reference, Outcome.SUCCESSFUL, amount, link)
+            link = known.link if known else ""
+            self._collections[reference] = Collection(reference, Outcome.SUCCESSFUL, received, link)
 
     def expire(self, reference: str) -> None:
         """Nobody paid in time."""

@@ -21,7 +21,7 @@ class Manifest:
     taken: float
     """When the snapshot was taken that the archive holds."""
     reason: str
-    """`asked`, `deploy`, `rollback`, `restore` or `drill`."""
+    """`asked`, `deploy`, `rollback`, `migration`, `restore` or `drill`."""
     release: str
     """The version that served then; empty where none did."""
     revision: str

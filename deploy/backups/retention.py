@@ -11,6 +11,8 @@ from deploy.backups.manifest import Backup
 if TYPE_CHECKING:
     from deploy.sections import KeepConfig
 
+_BEFORE_CHANGES = ("deploy", "rollback", "migration")
+
 
 def prunable(
     backups: Sequence[Backup], keep: KeepConfig, releases: Collection[str]
@@ -34,7 +36,7 @@ def prunable(
     kept |= {
         backup.manifest.id
         for backup in newest_first
-        if backup.manifest.reason in ("deploy", "rollback") and backup.manifest.release in releases
+        if backup.manifest.reason in _BEFORE_CHANGES and backup.manifest.release in releases
     }
     proved = (backup.manifest.id for backup in newest_first if backup.restorable)
     kept |= {next(proved, "")}

@@ -20,7 +20,7 @@ class BackUp(Step):
 
     kind: ClassVar[str] = "backup"
     reason: str
-    """`deploy` or `rollback`."""
+    """`deploy`, `rollback` or `migration`."""
     release: str = ""
     """The version that serves until now."""
 

@@ -264,18 +264,20 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", DAMAGES)
-def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database: str, what: str):
-    damage, words = DAMAGES[what]
+def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database: str):
     manifest = back_up(place.name, SILENT).manifest
-    damage(place.backups / manifest.id / "archive")
-    for attempt in (
-        lambda: verify(place.name, SILENT, level="hash"),
-        lambda: restore(place.name, SILENT, replace=True),
-    ):
-        with pytest.raises(DeployError, match=words) as caught:
-            attempt()
-        assert caught.value.exit_code == 5
+    path = place.backups / manifest.id / "archive"
+    whole = path.read_bytes()
+    for what, (damage, words) in DAMAGES.items():
+        path.write_bytes(whole)
+        damage(path)
+        for attempt in (
+            lambda: verify(place.name, SILENT, level="hash"),
+            lambda: restore(place.name, SILENT, replace=True),
+        ):
+            with pytest.raises(DeployError, match=words) as caught:
+                attempt()
+            assert caught.value.exit_code == 5, what
     with place.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)

@@ -6,11 +6,20 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 
 from amani_app.adapters.database.engine import tune_sqlite
-from amani_app.adapters.database.migration import MigrationRunning, exclusive, migration_engine
+from amani_app.adapters.database.migration import (
+    MigrationFailed,
+    MigrationRunning,
+    Patience,
+    exclusive,
+    find_left_over,
+    migration_engine,
+    persist,
+)
 from amani_app.adapters.database.revisions import DatabaseSchema, read_revisions
+from amani_app.adapters.database.safety_copy import safety_copy
 from amani_app.ports.schema import DatabaseUnavailable
 from tests.service.conftest import ROOT, Shell
 
@@ -168,3 +177,126 @@ def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> None:
         assert connection.scalar(text("SHOW lock_timeout")) == "2s"
         assert connection.scalar(text("SHOW statement_timeout")) == "15min"
     engine.dispose()
+
+
+HASTY = Patience(tries=2, first=0.01)
+
+
+def add_column(connection: Connection) -> None:
+    with connection.begin():
+        connection.execute(text("ALTER TABLE people ADD COLUMN name text"))
+
+
+@pytest.fixture
+def held(postgres_url: str) -> t.Iterator[tuple[Engine, Connection]]:
+    """A migrator's engine, and a report that has the only table open."""
+    url = postgres_url
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE people (id integer)"))
+    reader = create_engine(url, connect_args={"application_name": "nightly-report"})
+    with migration_engine(engine) as own, reader.connect() as connection:
+        connection.execute(text("SELECT * FROM people"))
+        yield own, connection
+    engine.dispose()
+    reader.dispose()
+
+
+@pytest.mark.postgres
+def test_who_holds_the_lock_is_named_and_nothing_is_applied(
+    held: tuple[Engine, Connection],
+) -> None:
+    engine, reader = held
+    pid = reader.scalar(text("SELECT pg_backend_pid()"))
+    with pytest.raises(MigrationFailed, match="2 times.*was not applied") as refused:
+        persist(engine, add_column, HASTY)
+    told = str(refused.value)
+    assert f"pid {pid}, application nightly-report, idle in transaction, query since 2" in told
+    reader.rollback()
+    assert [c["name"] for c in inspect(engine).get_columns("people")] == ["id"]
+
+
+@pytest.mark.postgres
+def test_a_migration_that_met_a_lock_tries_again(held: tuple[Engine, Connection]) -> None:
+    engine, reader = held
+    tries = []
+
+    def move(connection: Connection) -> None:
+        tries.append(connection)
+        if len(tries) == 2:
+            reader.rollback()
+        add_column(connection)
+
+    persist(engine, move, HASTY)
+    assert len(tries) == 2
+    assert [c["name"] for c in inspect(engine).get_columns("people")] == ["id", "name"]
+
+
+@pytest.mark.postgres
+def test_an_invalid_index_is_listed_and_replaced_by_the_next_run(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE people (id integer)"))
+        connection.execute(text("INSERT INTO people VALUES (1), (1)"))
+
+    def index(connection: Connection) -> None:
+        alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+        made = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS uq_people_id ON people (id)"
+        alone.execute(text(made))
+        assert alone.scalar(text("SHOW statement_timeout")) == "15min"
+
+    with migration_engine(engine) as own:
+        with pytest.raises(MigrationFailed, match="could not create unique index"):
+            persist(own, index)
+        assert find_left_over(own) == ["invalid index uq_people_id"]
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM people"))
+        persist(own, index)
+        assert find_left_over(own) == []
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_the_revision_can_be_read_while_somebody_migrates(postgres_url: str) -> None:
+    engine, shell = create_engine(postgres_url), Shell(DATABASE_URL=postgres_url)
+    with exclusive(engine):
+        assert shell.run("flask", "db", "current").returncode == 0
+    engine.dispose()
+
+
+def test_a_refused_statement_is_one_clear_line(shell: Shell, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE worker_heartbeats (name text)"))
+    done = shell.run("flask", "db", "upgrade")
+    assert done.returncode == 1
+    assert "already exists); its revision was rolled back" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "escrows" not in tables(engine)
+
+
+def files(engine: Engine) -> list[str]:
+    folder = Path(str(engine.url.database)).parent
+    return sorted(p.name for p in folder.iterdir() if not p.name.endswith(("-wal", "-shm")))
+
+
+def test_what_a_failing_revision_left_on_sqlite_is_undone(sqlite_engine: Engine) -> None:
+    before = tables(sqlite_engine)
+    with pytest.raises(ZeroDivisionError), safety_copy(sqlite_engine):
+        with sqlite_engine.begin() as connection:
+            connection.execute(text("CREATE TABLE half (id integer)"))
+        raise ZeroDivisionError
+    sqlite_engine.dispose()
+    assert tables(sqlite_engine) == before
+    assert [".broken-" in name for name in files(sqlite_engine)].count(True) == 1
+
+
+def test_what_was_written_during_a_rolled_back_revision_stays(sqlite_engine: Engine) -> None:
+    row = "INSERT INTO worker_heartbeats VALUES ('w', '1.0.0', '2026-11-24 00:00:00')"
+    there = files(sqlite_engine)
+    with pytest.raises(ZeroDivisionError), safety_copy(sqlite_engine):
+        with sqlite_engine.begin() as connection:
+            connection.execute(text(row))
+        raise ZeroDivisionError
+    with sqlite_engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM worker_heartbeats")) == 1
+    assert files(sqlite_engine) == there

@@ -1,11 +1,19 @@
-"""How a migration connects: alone, and never waiting long for a lock."""
+"""How a migration connects: alone, never waiting long for a lock, and again when it had to."""
 
 from __future__ import annotations
 
+import logging
+import random
+import re
+import threading
+import time
 import typing as t
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from sqlalchemy import Engine, create_engine, text
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from amani_app.adapters.database.engine import tune_sqlite
@@ -13,12 +21,62 @@ from amani_app.adapters.database.engine import tune_sqlite
 LOCK_TIMEOUT = "2s"
 """How long DDL waits for a table: everyone behind it in the queue waits as well."""
 STATEMENT_TIMEOUT = "15min"
+LONG_LOCK_TIMEOUT = "10min"
+"""How long an index that is built beside the traffic waits for older transactions: nobody queues
+behind it."""
 ADVISORY_LOCK = 0x616D616E69
-"""The number of the lock that one migrator holds ("amani")."""
+"""The number of the lock that migration, backup and restore share ("amani")."""
+LOCK_NOT_AVAILABLE, QUERY_CANCELED = "55P03", "57014"
+
+_LONG = re.compile(
+    r"^\s*(?:(?:CREATE(?: UNIQUE)?|DROP) INDEX CONCURRENTLY"
+    r"|REINDEX\b.*\bCONCURRENTLY|ALTER TABLE .* VALIDATE CONSTRAINT)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_INDEX = re.compile(
+    r'^\s*CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?("[^"]+"|\w+)', re.IGNORECASE
+)
+_BLOCKERS = text(
+    "SELECT 'pid ' || pid || ', application ' || coalesce(nullif(application_name, ''), '?')"
+    " || ', ' || coalesce(state, '?') || ', query since '"
+    " || to_char(query_start, 'YYYY-MM-DD HH24:MI:SS TZ')"
+    " FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(:pid)) ORDER BY query_start"
+)
+_LEFT_OVER = (
+    text(
+        "SELECT 'invalid index ' || indexrelid::regclass FROM pg_index"
+        " WHERE NOT indisvalid AND indrelid::regclass::text NOT LIKE 'pg_%' ORDER BY 1"
+    ),
+    text(
+        "SELECT 'constraint ' || conname || ' of ' || conrelid::regclass || ' not validated'"
+        " FROM pg_constraint WHERE NOT convalidated ORDER BY 1"
+    ),
+)
+log = logging.getLogger("alembic.runtime.migration")
 
 
 class MigrationRunning(RuntimeError):
-    """Another migrator is at work on this database."""
+    """Another migrator, a backup or a restore is at work on this database."""
+
+
+class MigrationFailed(CommandError):
+    """A revision could not be applied; the message says why and what stays."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a migration that met a lock tries, and how many seconds it rests in between."""
+
+    tries: int = 10
+    first: float = 1.0
+    most: float = 30.0
+
+    def rest(self, tried: int) -> float:
+        """Longer each time, and never as long as anybody else's."""
+        return min(self.most, self.first * 2.0 ** (tried - 1)) * random.uniform(0.5, 1)  # nosec B311
+
+
+PATIENT = Patience()
 
 
 @contextmanager
@@ -33,6 +91,7 @@ def migration_engine(engine: Engine) -> t.Iterator[Engine]:
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
         arguments = {"application_name": "amani-migrate", "options": options}
         own = create_engine(engine.url, poolclass=NullPool, connect_args=arguments)
+        _give_time(own)
     else:
         own = create_engine(engine.url, poolclass=NullPool, connect_args={"timeout": 30})
         tune_sqlite(own, foreign_keys=False)
@@ -40,6 +99,33 @@ def migration_engine(engine: Engine) -> t.Iterator[Engine]:
         yield own
     finally:
         own.dispose()
+
+
+def _give_time(engine: Engine) -> None:
+    """Let what is long but in nobody's way take its time, and clear what a run before left of it.
+
+    On the driver's cursor, inside whatever Alembic has begun: for Alembic nothing has happened.
+    """
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _before(_c: Connection, cursor: t.Any, statement: str, *_more: t.Any) -> None:
+        if not _LONG.match(statement):
+            return
+        cursor.execute("SET statement_timeout = 0")
+        if "CONCURRENTLY" not in statement.upper():
+            return
+        cursor.execute(f"SET lock_timeout = '{LONG_LOCK_TIMEOUT}'")
+        if named := _INDEX.match(statement):
+            found = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid"
+            if cursor.execute(found, [named[1]]).fetchone():
+                log.warning("removing the invalid index %s that a run before left", named[1])
+                cursor.execute(f"DROP INDEX CONCURRENTLY {named[1]}")
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _after(_c: Connection, cursor: t.Any, statement: str, *_more: t.Any) -> None:
+        if _LONG.match(statement):
+            cursor.execute("RESET statement_timeout")
+            cursor.execute("RESET lock_timeout")
 
 
 @contextmanager
@@ -59,3 +145,78 @@ def exclusive(engine: Engine) -> t.Iterator[None]:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": ADVISORY_LOCK})
+
+
+def persist(
+    engine: Engine, move: t.Callable[[Connection], None], patience: Patience = PATIENT
+) -> None:
+    """Call *move* with a connection until no lock stops it, at most *patience* allows.
+
+    Raises ``MigrationFailed`` with
+    those who held the lock, or with the server's reason for anything else that stopped it.
+    """
+    for tried in range(1, patience.tries + 1):
+        blockers: list[str] = []
+        try:
+            with engine.connect() as connection, _watching(engine, connection, blockers):
+                move(connection)
+        except DBAPIError as error:
+            state, reason = _reason(error)
+            if state != LOCK_NOT_AVAILABLE:
+                raise MigrationFailed(_explain(state, reason)) from None
+            held = "; ".join(blockers) or "somebody who is gone by now"
+            if tried == patience.tries:
+                raise MigrationFailed(
+                    f"no lock within {LOCK_TIMEOUT}, {tried} times: it was held by {held}. The "
+                    "revision was not applied; end that transaction, or try at a quieter time"
+                ) from None
+            rest = patience.rest(tried)
+            log.warning("no lock: held by %s; trying again in %.1f s", held, rest)
+            time.sleep(rest)
+        else:
+            return
+
+
+def _reason(error: DBAPIError) -> tuple[str, str]:
+    """SQLSTATE and one line; never the values, which may be somebody's."""
+    original: t.Any = error.orig
+    told = getattr(getattr(original, "diag", None), "message_primary", None)
+    return getattr(original, "sqlstate", None) or "", told or str(original).partition("\n")[0]
+
+
+def _explain(state: str, reason: str) -> str:
+    if state == QUERY_CANCELED:
+        return f"a statement was stopped ({reason}); its revision was rolled back"
+    return f"the database refused a statement ({reason}); its revision was rolled back"
+
+
+@contextmanager
+def _watching(engine: Engine, connection: Connection, blockers: list[str]) -> t.Iterator[None]:
+    """Keep in *blockers* who stood in the way of *connection* last."""
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    pid = t.cast(t.Any, connection.connection.dbapi_connection).info.backend_pid
+    done = threading.Event()
+
+    def watch() -> None:
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as own:
+            while not done.wait(0.1):
+                if found := list(own.scalars(_BLOCKERS, {"pid": pid})):
+                    blockers[:] = found
+
+    thread = threading.Thread(target=watch, name="lock-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def find_left_over(engine: Engine) -> list[str]:
+    """Invalid indexes and constraints that nobody has validated; on PostgreSQL only."""
+    if engine.dialect.name != "postgresql":
+        return []
+    with engine.connect() as connection:
+        return [line for query in _LEFT_OVER for line in connection.scalars(query)]

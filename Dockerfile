@@ -57,11 +57,12 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
     CMD ["python", "-IS", "/app/amani_app/healthcheck.py"]
 CMD ["gunicorn", "wsgi:app"]
 
-ARG BUILD_VERSION=unknown BUILD_SHA=unknown BUILD_TIME=unknown SCHEMA_HEAD=
+ARG BUILD_VERSION=unknown BUILD_SHA=unknown BUILD_TIME=unknown SCHEMA_HEAD= SCHEMA_REVISIONS=
 LABEL org.opencontainers.image.title="amani" \
       org.opencontainers.image.description="Amani, the escrow service for freelancers" \
       org.opencontainers.image.source="https://github.com/amani/amani" \
       org.opencontainers.image.version="${BUILD_VERSION}" \
       org.opencontainers.image.revision="${BUILD_SHA}" \
       org.opencontainers.image.created="${BUILD_TIME}" \
-      amani.schema.head="${SCHEMA_HEAD}"
+      amani.schema.head="${SCHEMA_HEAD}" \
+      amani.schema.revisions="${SCHEMA_REVISIONS}"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from deploy.errors import DeployError, EngineError, UsageError
 from deploy.events import Events
-from deploy.images import bases, pip_configuration, schema
+from deploy.database.revisions import History, read_checkout
+from deploy.images import bases, pip_configuration
 from deploy.images.registry import Credentials, split_repository
 
 SOCKET = "unix:///var/run/docker.sock"
@@ -42,7 +43,8 @@ def build(
 ) -> BuiltImage:
     """Build the image of `checkout` and name it by `references` (repository:tag).
 
-    `arguments` are the build's arguments; `SCHEMA_HEAD` is added from the checkout's migrations.
+    `arguments` are the build's arguments; `SCHEMA_HEAD` and `SCHEMA_REVISIONS` are added from the
+    checkout's migrations.
     pip's configuration and CA bundle travel as secrets, in no layer and no argument. Every line
     that the build prints becomes a `step-progress` event. Raises `BuildFailed`, `UsageError`
     where there is no client that speaks BuildKit, `EngineError` where no engine answers.
@@ -52,13 +54,13 @@ def build(
         raise UsageError(f"there is no {dockerfile}")
     names = base_names(dockerfile.read_text())
     bases.ensure_bases(names, announce=lambda text: events.emit("note", text))
-    head = schema.read_head(checkout / "migrations" / "versions")
+    history = read_checkout(checkout / "migrations" / "versions")
     command = [*find_client(), *_cache()]
     with tempfile.TemporaryDirectory(prefix="build-") as folder:  # mode 0700
         identity = Path(folder, "image-id")
         argv = [*command, "--progress=plain", f"--iidfile={identity}"]
         argv += [f"--platform={platform}"] if platform else []
-        for name, value in {**arguments, "SCHEMA_HEAD": head}.items():
+        for name, value in {**arguments, **_schema(history)}.items():
             argv += ["--build-arg", f"{name}={value}"]
         # By name alone: the value comes from the environment, and BuildKit keeps none of these.
         argv += [f"--build-arg={name}" for proxy in PROXIES for name in _set_variables(proxy)]
@@ -67,6 +69,10 @@ def build(
             argv += ["--tag", reference]
         _follow([*argv, str(checkout)], events)
         return BuiltImage(identity.read_text().strip(), tuple(references))
+
+
+def _schema(history: History) -> dict[str, str]:
+    return {"SCHEMA_HEAD": history.head, "SCHEMA_REVISIONS": history.label()}
 
 
 def push(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.checkout import ROOT
+from deploy.database import lint
 from deploy.errors import EngineError, GateRefused, UsageError
 from deploy.release import BuildInfo, ImageRef, Release
 
@@ -30,7 +31,8 @@ class Candidate:
 def build(environment: Environment, secrets: Secrets, events: Events) -> Candidate:
     """Build this checkout, tag it as the environment says and push it where it says.
 
-    Raises GateRefused where a protected environment would get uncommitted changes.
+    Raises GateRefused where a protected environment would get uncommitted changes, or where a
+    migration is not of the class that it states.
     """
     from deploy.images import build as images
 
@@ -40,6 +42,7 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
             f"{environment.name} is protected, and this checkout has uncommitted changes",
             hint="commit them (`git status` names them), or deploy a --version",
         )
+    lint.require_agreement(ROOT)
     config = environment.image
     tags = (*info.render_tags(config.tags), info.version.tag)
     repositories = config.registries or (config.repository,)

@@ -1,0 +1,1 @@
+"""The schema: its revisions, what each may do to a running release, and what a rollback meets."""

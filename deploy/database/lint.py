@@ -1,0 +1,111 @@
+"""Whether each revision of a checkout is what it says it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.database import rules, sql, squawk
+from deploy.database.findings import Finding, strictest
+from deploy.database.revisions import KINDS, History, Kind, Revision, read_checkout
+from deploy.errors import GateRefused, UsageError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A revision, the class that its SQL shows, and why. `back` is what its downgrade shows."""
+
+    revision: Revision
+    shown: Kind
+    findings: tuple[Finding, ...]
+    back: tuple[Finding, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the revision states a class that is strict enough, `unsafe` being the last."""
+        return KINDS.index(self.revision.kind) >= KINDS.index(self.shown)
+
+
+def classify(upgrade: sql.Script, downgrade: sql.Script) -> tuple[Kind, tuple[Finding, ...]]:
+    """The class that a revision's SQL shows, and the findings that make it so."""
+    if not upgrade.statements:
+        return "expand", ()
+    found = [
+        *rules.check(upgrade.statements, downgrade.statements),
+        *squawk.check(upgrade.text),
+    ]
+    kinds = [finding.kind for finding in found]
+    if "contract" in kinds and any(_adds(statement) for statement in upgrade.statements):
+        advice = (
+            "what the new release needs comes before the swap, what only the old one used goes "
+            "after it: split the revision in two"
+        )
+        found.append(Finding("expand-with-contract", "unsafe", "", advice))
+        kinds.append("unsafe")
+    return strictest(kinds), tuple(found)
+
+
+def _adds(statement: str) -> bool:
+    words = statement.upper()
+    made = words.startswith(("CREATE TABLE", "CREATE TYPE", "CREATE SEQUENCE", "CREATE VIEW"))
+    return made or (words.startswith("ALTER TABLE") and " ADD COLUMN " in words)
+
+
+def check(checkout: Path, *, since: str = "") -> tuple[Verdict, ...]:
+    """A verdict on every revision of a checkout after `since`, oldest first.
+
+    Raises `UsageError` where the revisions cannot be read, or one of them sends no SQL back.
+    """
+    history = read_checkout(checkout / "migrations" / "versions")
+    if since and since not in history:
+        raise UsageError(f"--since={since}: there is no such revision")
+    wanted = history.after(since)
+    if not wanted:
+        return ()
+    up, down = sql.render(checkout, "upgrade"), sql.render(checkout, "downgrade")
+    return tuple(_judge(revision, up, down) for revision in wanted)
+
+
+def _judge(
+    revision: Revision, up: Mapping[str, sql.Script], down: Mapping[str, sql.Script]
+) -> Verdict:
+    if revision.id not in up or revision.id not in down:
+        raise UsageError(
+            f"revision {revision.id} prints no SQL in both directions",
+            hint="`flask db upgrade base:head --sql` must show it, and `downgrade` as well",
+        )
+    shown, found = classify(up[revision.id], down[revision.id])
+    # Going back loses what was added: that is asked about at the time. What would stop the
+    # service is wrong in this direction, too.
+    back = rules.check(down[revision.id].statements, up[revision.id].statements)
+    stops = tuple(f for f in back if f.kind == "unsafe" and f.rule not in ("column-type",))
+    return Verdict(revision, shown, found, stops)
+
+
+def require_agreement(checkout: Path, *, since: str = "") -> History:
+    """The checkout's history, once every revision's class has been checked.
+
+    Raises `GateRefused` with all that disagree.
+    """
+    wrong = [verdict for verdict in check(checkout, since=since) if not verdict.agrees]
+    if wrong:
+        raise GateRefused(
+            "\n".join(describe(verdict) for verdict in wrong),
+            hint="`invoke db.lint` says more; docs/migrations.md has the safe ways",
+        )
+    return read_checkout(checkout / "migrations" / "versions")
+
+
+def describe(verdict: Verdict) -> str:
+    """A verdict in lines for people."""
+    word = "ok" if verdict.agrees else "WRONG"
+    lines = [
+        f"{verdict.revision.id}: {word}: says {verdict.revision.kind}, its SQL shows "
+        f"{verdict.shown}"
+    ]
+    for finding in verdict.findings:
+        if not verdict.agrees and finding.kind == verdict.shown:
+            lines += [f"  {finding.rule}: {finding.statement}", f"    {finding.advice}"]
+    lines += [f"  on the way back, {f.rule}: {f.statement}\n    {f.advice}" for f in verdict.back]
+    return "\n".join(lines)

@@ -1,0 +1,267 @@
+"""Our own rules over a revision's statements, beside squawk's.
+
+Sources: strong_migrations (https://github.com/ankane/strong_migrations), the safe and unsafe
+operations of django-pg-zero-downtime-migrations, and PostgreSQL's table of lock modes
+(https://www.postgresql.org/docs/current/explicit-locking.html). docs/migrations.md lists each rule
+with its reason and the safe way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from deploy.database.findings import Finding
+from deploy.database.revisions import Kind
+
+_NAME = r'(?:"[^"]+"|[\w.]+)'
+_MADE = re.compile(rf"^CREATE TABLE (?:IF NOT EXISTS )?({_NAME})", re.IGNORECASE)
+_TABLE = re.compile(rf"^ALTER TABLE (?:IF EXISTS )?(?:ONLY )?({_NAME})", re.IGNORECASE)
+_CHANGED = re.compile(
+    rf"^(?:INSERT INTO|UPDATE(?: ONLY)?|DELETE FROM(?: ONLY)?|MERGE INTO) ({_NAME})", re.IGNORECASE
+)
+_WITH = re.compile(r"^WITH\b.*\b(?:INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
+_CONCURRENT = re.compile(r"^(?:CREATE|DROP)(?: UNIQUE)? INDEX CONCURRENTLY", re.IGNORECASE)
+_VALIDATE = re.compile(r"\bVALIDATE CONSTRAINT\b", re.IGNORECASE)
+_NOT_VALID = re.compile(r"\bNOT VALID\b", re.IGNORECASE)
+_REQUIRED = re.compile(r"\bALTER(?: COLUMN)? \S+ SET NOT NULL\b", re.IGNORECASE)
+_TYPE = re.compile(
+    rf"\bALTER(?: COLUMN)? ({_NAME})(?: SET DATA)? TYPE (.+?)(?: USING .*)?(?:,|$)", re.IGNORECASE
+)
+_KNOWN = re.compile(
+    r"^(?:CREATE(?: OR REPLACE)?(?: UNIQUE| CONSTRAINT| TEMPORARY| MATERIALIZED)?"
+    r" (?:TABLE|INDEX|SEQUENCE|TYPE|VIEW|FUNCTION|PROCEDURE|TRIGGER|SCHEMA|EXTENSION|DOMAIN)"
+    r"|ALTER (?:TABLE|INDEX|SEQUENCE|TYPE|VIEW|SCHEMA|DOMAIN|FUNCTION)"
+    r"|DROP (?:TABLE|INDEX|SEQUENCE|TYPE|VIEW|FUNCTION|TRIGGER|SCHEMA|DOMAIN|MATERIALIZED VIEW)"
+    r"|COMMENT ON|GRANT|REVOKE|REINDEX|ANALYZE|SELECT SETVAL|BEGIN|COMMIT)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """A rule that one statement alone can break."""
+
+    rule: str
+    kind: Kind
+    pattern: re.Pattern[str]
+    advice: str
+
+
+def _pattern(rule: str, kind: Kind, pattern: str, advice: str) -> _Pattern:
+    return _Pattern(rule, kind, re.compile(pattern, re.IGNORECASE), advice)
+
+
+_PATTERNS = (
+    _pattern(
+        "rename",
+        "unsafe",
+        r"^ALTER (?:TABLE|VIEW|SCHEMA|TYPE|DOMAIN)\b.*\bRENAME\b(?! CONSTRAINT)",
+        "the running release knows the old name and the next one the new: add the new column or "
+        "table, write to both, backfill, read from the new one, then drop the old one in a later "
+        "release; for an enum's value add the new value instead",
+    ),
+    _pattern(
+        "unique-column",
+        "unsafe",
+        r"^ALTER TABLE\b.*\bADD (?:COLUMN )?(?!CONSTRAINT\b|UNIQUE\b|PRIMARY\b)\S+ .*"
+        r"\b(?:UNIQUE|PRIMARY KEY)\b",
+        "this builds an index while the table is locked: add the column plain, then make a unique "
+        "index CONCURRENTLY and attach it with ADD CONSTRAINT ... USING INDEX",
+    ),
+    _pattern(
+        "primary-key",
+        "unsafe",
+        r"^ALTER TABLE\b.*\bADD (?:CONSTRAINT \S+ )?(?:PRIMARY KEY|UNIQUE)(?! USING INDEX)\b"
+        r"(?!.*\bUSING INDEX\b)",
+        "this builds an index while the table is locked: make a unique index CONCURRENTLY in a "
+        "revision of its own, then ADD CONSTRAINT ... USING INDEX",
+    ),
+    _pattern(
+        "exclusion-constraint",
+        "unsafe",
+        r"^ALTER TABLE\b.*\bEXCLUDE\b",
+        "every row is checked under a lock that blocks reads and writes: make a new table with "
+        "the constraint and copy in batches",
+    ),
+    _pattern(
+        "json-column",
+        "unsafe",
+        r"^(?:CREATE|ALTER) TABLE\b.*\bjson\b(?!\()",
+        "json has no equality operator, which breaks SELECT DISTINCT: use jsonb",
+    ),
+    _pattern(
+        "generated-column",
+        "unsafe",
+        r"^ALTER TABLE\b.*\bADD\b.*\bGENERATED ALWAYS AS \(.*\) STORED\b",
+        "the whole table is written anew under a lock: add a plain column, fill it by a trigger "
+        "or in the code, and backfill",
+    ),
+    _pattern(
+        "tablespace",
+        "unsafe",
+        r"\bSET TABLESPACE\b",
+        "the table is copied under a lock: make a new one and copy in batches",
+    ),
+    _pattern(
+        "explicit-lock",
+        "unsafe",
+        r"^LOCK\b",
+        "nobody passes until the revision ends: let each statement take the lock that it needs",
+    ),
+    _pattern(
+        "truncate",
+        "unsafe",
+        r"^TRUNCATE\b",
+        "all rows go at once and the running release may read them: delete in batches",
+    ),
+    _pattern(
+        "session-setting",
+        "unsafe",
+        r"^(?:SET(?! CONSTRAINTS\b)|RESET)\b",
+        "the migrator sets lock_timeout and statement_timeout on its connection; a SET of one's "
+        "own would outlive the revision",
+    ),
+    _pattern(
+        "drop-default",
+        "contract",
+        r"^ALTER TABLE\b.*\bDROP DEFAULT\b",
+        "the release before leaves the column out of its INSERTs: drop the default one release "
+        "after the code names a value",
+    ),
+    _pattern(
+        "drop-object",
+        "contract",
+        r"^DROP (?:SCHEMA|TYPE|DOMAIN|VIEW|MATERIALIZED VIEW|SEQUENCE|FUNCTION|TRIGGER)\b",
+        "the running release may use it: drop it one release after the code has stopped",
+    ),
+    _pattern(
+        "index-not-repeatable",
+        "unsafe",
+        r"^(?:CREATE(?: UNIQUE)? INDEX CONCURRENTLY (?!IF NOT EXISTS)"
+        r"|DROP INDEX CONCURRENTLY (?!IF EXISTS))",
+        "it runs outside a transaction: say if_not_exists=True (if_exists=True), or a revision that "
+        "was cut short cannot be run again",
+    ),
+)
+
+
+def check(statements: Sequence[str], undone: Iterable[str] = ()) -> list[Finding]:
+    """What our rules find. `undone` are the downgrade's statements: they tell types as they were."""
+    made = {_bare(found[1]) for one in statements if (found := _MADE.match(one))}
+    ours = [one for one in statements if _table_of(one) not in made]
+    found = [
+        Finding(rule.rule, rule.kind, one[:200], rule.advice)
+        for one in statements
+        for rule in _PATTERNS
+        # What is made here is empty and nobody's yet; only a json column is wrong there as well.
+        if rule.pattern.search(one) and (one in ours or rule.rule == "json-column")
+    ]
+    found += [_unknown(one) for one in statements if not _is_known(one)]
+    found += _types(ours, tuple(undone))
+    found += _required(ours)
+    found += _company(statements, ours)
+    return found
+
+
+def _bare(name: str) -> str:
+    return name.replace('"', "").lower()
+
+
+def _table_of(statement: str) -> str:
+    for pattern in (_TABLE, _CHANGED):
+        if named := pattern.match(statement):
+            return _bare(named[1])
+    return ""
+
+
+def _is_known(statement: str) -> bool:
+    patterns = (_KNOWN, _CHANGED, _WITH)
+    by_rule = any(rule.pattern.search(statement) for rule in _PATTERNS)
+    return by_rule or any(pattern.match(statement) for pattern in patterns)
+
+
+def _unknown(statement: str) -> Finding:
+    advice = (
+        "what this does cannot be told from its text: say it in plain statements, or state "
+        "`Class: unsafe` and let a person decide at the deploy"
+    )
+    return Finding("raw-sql", "unsafe", statement[:200], advice)
+
+
+def _types(statements: Iterable[str], undone: Sequence[str]) -> Iterator[Finding]:
+    before = {
+        (_table_of(one), _bare(name)): old
+        for one in undone
+        for name, old in _TYPE.findall(one)
+    }
+    for one in statements:
+        for name, new in _TYPE.findall(one):
+            old = before.get((_table_of(one), _bare(name)), "")
+            if not _only_widens(old, new):
+                advice = (
+                    f"from {old or 'an unknown type'} to {new} the table may be written anew under "
+                    "a lock, and the release before knows the old type: add a column of the new "
+                    "type, write to both, backfill, switch, drop the old one in a later release"
+                )
+                yield Finding("column-type", "unsafe", one[:200], advice)
+
+
+def _only_widens(old: str, new: str) -> bool:
+    """Whether PostgreSQL changes this type without a look at the rows."""
+    old, new = (" ".join(text.upper().split()) for text in (old, new))
+    was, now = (re.fullmatch(r"(?:VARCHAR|CHARACTER VARYING)(?:\((\d+)\))?", t) for t in (old, new))
+    if was and (new == "TEXT" or (now and not now[1])):
+        return True
+    if was and now and was[1]:
+        return int(now[1]) >= int(was[1])
+    was, now = (re.fullmatch(r"NUMERIC\((\d+), ?(\d+)\)", text) for text in (old, new))
+    return bool(was and now and was[2] == now[2] and int(now[1]) >= int(was[1]))
+
+
+def _required(statements: Sequence[str]) -> Iterator[Finding]:
+    checked = {_table_of(one) for one in statements if _VALIDATE.search(one)}
+    for one in statements:
+        if not _REQUIRED.search(one):
+            continue
+        if _table_of(one) in checked:  # the constraint proves it, so no row is looked at
+            advice = "the release before may still write NULL"
+            yield Finding("required-column", "contract", one[:200], advice)
+            continue
+        advice = (
+            "every row is looked at under a lock that blocks reads and writes: ADD CONSTRAINT ... "
+            "CHECK (... IS NOT NULL) NOT VALID in one revision; in a later one VALIDATE it, SET "
+            "NOT NULL, and drop the constraint"
+        )
+        yield Finding("required-column", "unsafe", one[:200], advice)
+
+
+def _company(statements: Sequence[str], ours: Sequence[str]) -> Iterator[Finding]:
+    """What must not stand in one revision together."""
+    changes = [one for one in ours if _CHANGED.match(one) or _WITH.match(one)]
+    if len(changes) < len(statements):
+        for one in changes:
+            advice = "rows locked by it wait for the schema's locks: put it into its own revision"
+            yield Finding("backfill-with-schema", "unsafe", one[:200], advice)
+    for one in changes:
+        if not re.search(r"\bWHERE\b|^INSERT INTO .* VALUES\b", one, re.IGNORECASE):
+            advice = (
+                "every row in one transaction: go in batches that a WHERE picks, such as by ranges "
+                "of the key, so that it can stop and go on"
+            )
+            yield Finding("backfill-unbatched", "unsafe", one[:200], advice)
+        else:
+            yield Finding("backfill", "backfill", one[:200], "it changes rows")
+    for one in statements:
+        if _CONCURRENT.match(one) and len(statements) > 1:
+            advice = "it leaves the transaction, and what stands beside it half-done: alone, please"
+            yield Finding("concurrent-index-in-company", "unsafe", one[:200], advice)
+    added = {_table_of(one) for one in ours if _NOT_VALID.search(one)}
+    for one in ours:
+        if _VALIDATE.search(one) and _table_of(one) in added:
+            advice = (
+                "the lock of ADD CONSTRAINT is held while the rows are checked: VALIDATE belongs "
+                "into a revision of its own"
+            )
+            yield Finding("validate-with-add", "unsafe", one[:200], advice)

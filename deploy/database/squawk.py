@@ -1,0 +1,61 @@
+"""squawk's rules over a revision's SQL (https://squawkhq.com/docs/rules)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from deploy.checkout import program
+from deploy.database.findings import Finding
+from deploy.database.revisions import Kind
+from deploy.errors import DeployError
+
+OLDEST_SERVER = "15"
+"""The oldest PostgreSQL that the rules must hold for."""
+
+_CONTRACT = frozenset({"ban-drop-column", "ban-drop-table"})
+_LEFT_OUT = (
+    # Matters of taste.
+    "prefer-bigint-over-int",
+    "prefer-bigint-over-smallint",
+    "prefer-identity",
+    "prefer-text-field",
+    "prefer-timestamp-tz",
+    "ban-char-field",
+    # A revision runs in one transaction, so nothing is run halfway; what does not
+    # (CONCURRENTLY) is asked for IF NOT EXISTS by a rule of ours.
+    "prefer-robust-stmts",
+    # The migrator sets them on its connection.
+    "require-lock-timeout",
+    "require-statement-timeout",
+    # Judged by our own rules, which also look at the downgrade (the old type) or at the rest of
+    # the revision.
+    "changing-column-type",
+    "adding-not-nullable-field",
+    "ban-drop-not-null",
+)
+
+
+def check(text: str) -> list[Finding]:
+    """What squawk finds in a script. Raises `DeployError` where it cannot read it."""
+    if not text.strip():  # to which squawk says that all is well
+        raise DeployError("squawk was given nothing to read")
+    argv = [program("squawk"), "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"]
+    argv += [f"--exclude={','.join(_LEFT_OUT)}", "--stdin-filepath=revision.sql"]
+    done = subprocess.run(argv, input=text, capture_output=True, text=True)  # nosec B603
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        words = done.stderr.strip() or f"ended with status {done.returncode}"
+        raise DeployError(f"squawk could not read a revision: {words}") from None
+    lines = text.splitlines()
+    return [_finding(one, lines) for one in found]
+
+
+def _finding(one: dict[str, object], lines: list[str]) -> Finding:
+    first = int(str(one["line"]))  # counted from 0
+    last = int(str(one.get("line_end", first)))
+    statement = " ".join(" ".join(lines[first : last + 1]).split())
+    kind: Kind = "contract" if one["rule_name"] in _CONTRACT else "unsafe"
+    advice = ". ".join(str(one[part]).rstrip(".") for part in ("message", "help") if one.get(part))
+    return Finding(str(one["rule_name"]), kind, statement[:200], advice)

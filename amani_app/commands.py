@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -48,6 +49,21 @@ def install_commands(app: Flask) -> None:
 def schema_head() -> None:
     """Print the schema revision that this code needs."""
     click.echo(container().schema.expected)
+
+
+@amani.command("schema-loss")
+@click.argument("revision")
+def schema_loss(revision: str) -> None:
+    """Print what going back to REVISION would lose, a line for each table and column."""
+    from amani_app.adapters.database.loss import UnknownRevision, find_losses
+
+    # What is printed is read by the deployer, who gets both outputs as one.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        for line in find_losses(db.engine, container().schema.live() or "base", revision):
+            click.echo(line)
+    except UnknownRevision as error:
+        raise click.UsageError(str(error)) from None
 
 
 @amani.command("reconcile")

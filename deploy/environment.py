@@ -159,6 +159,11 @@ class Environment(sections.Section):
         return self._every_host[0]
 
     @property
+    def whole(self) -> bool:
+        """Whether all hosts are selected."""
+        return len(self.hosts) == len(self._every_host)
+
+    @property
     def source(self) -> Path | None:
         """The file that it was loaded from."""
         return self._source

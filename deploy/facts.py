@@ -140,6 +140,12 @@ class Facts:
     schema: str | None = None
     """The live revision of the database; None when nothing could tell."""
 
+    @property
+    def standing_schema(self) -> str | None:
+        """The live revision; where nothing tells it, that of the release which was live last."""
+        live = [record.schema for record in self.history if record.live]
+        return self.schema or (live[-1] if live and live[-1] else None)
+
     def newer_schema(self, head: str) -> bool:
         """Whether the history shows that the database has gone on from `head`."""
         heads = [record.schema for record in self.history if record.live]

@@ -44,6 +44,8 @@ class Record:
     remediates: str = ""
     """The run that this one repairs: the failed or rolled-back deploy."""
     error: str = ""
+    allowed: tuple[str, ...] = ()
+    """What is refused unless the operator allows it: `unsafe-migration`, `downgrade`."""
 
     @property
     def live(self) -> bool:
@@ -62,7 +64,7 @@ def parse(text: str) -> tuple[Record, ...]:
         try:
             values = json.loads(line)
             known = {key: values[key] for key in values if key in Record.__dataclass_fields__}
-            for name in ("hosts", "steps", "approved_by"):
+            for name in ("hosts", "steps", "approved_by", "allowed"):
                 known[name] = tuple(known.get(name, ()))
             records.append(Record(**known))
         except (ValueError, TypeError):

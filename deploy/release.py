@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deploy.database.revisions import History, read_label
 from deploy.errors import UsageError
 
 FIRST_VERSION = "0.1.0"
@@ -239,6 +240,11 @@ class Release:
     """The commit."""
     created: str
     labels: Mapping[str, str]
+
+    @property
+    def history(self) -> History:
+        """The schema's revisions, as far as its code knows them."""
+        return read_label(self.labels)
 
     @classmethod
     def from_labels(cls, image: ImageRef, labels: Mapping[str, str]) -> Release:

@@ -51,6 +51,8 @@ class Run:
     plan: Plan
     requested_by: str
     previous: journal.Record | None = None
+    allowed: tuple[str, ...] = ()
+    """What the operator allowed that is refused otherwise."""
     generations: dict[str, str] = field(default_factory=dict)
     proxy_changes: dict[str, Change] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
@@ -115,4 +117,5 @@ class Run:
             steps=tuple(self.progress.steps),
             remediates=previous.id if previous and self.kind == "rollback" else "",
             error=self.redact(error),
+            allowed=self.allowed,
         )

@@ -408,7 +408,11 @@ class MigrationsConfig(Section):
     """How the database schema is brought up to date."""
 
     command: Command = ("flask", "db", "upgrade")
-    """Run once a deploy, in a one-off container of the new image."""
+    """Run for each new revision, which is appended, in a one-off container of the new image."""
+    downgrade_command: Command = ("flask", "db", "downgrade")
+    """Goes back to the revision that is appended; run in the image that knows the newer ones."""
+    loss_command: Command = ("flask", "amani", "schema-loss")
+    """Prints what going back to the revision that is appended would lose, a line for each."""
     current_command: Command = ("flask", "db", "current")
     """Prints the live revision."""
     health_path: HttpPath = "/api/v1/health"

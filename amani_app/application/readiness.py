@@ -20,14 +20,14 @@ class SchemaState:
     behind: bool
 
     @classmethod
-    def judge(cls, live: str | None, expected: str, known: frozenset[str]) -> SchemaState:
-        """Behind is a database without a revision, or with one of ours that is not the last.
+    def judge(cls, live: str | None, expected: str, insufficient: frozenset[str]) -> SchemaState:
+        """Behind is a database without a revision, or with one of ours that is not enough.
 
         A revision this code has never heard of belongs to a newer release, whose migrations keep
         to expand and contract: this code runs on it. Were it "not ready", every running process
         would leave the proxy the moment the next release migrates.
         """
-        return cls(live, expected, behind=live is None or (live != expected and live in known))
+        return cls(live, expected, behind=live is None or live in insufficient)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class CheckReadiness:
 
 def read_schema(schema: SchemaSource) -> SchemaState:
     """Ask the database and judge its revision. Raises ``DatabaseUnavailable``."""
-    return SchemaState.judge(schema.live(), schema.expected, schema.known)
+    return SchemaState.judge(schema.live(), schema.expected, schema.insufficient)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ class SchemaSource(t.Protocol):
         """The revision that this code needs: the head of its own migrations."""
 
     @property
-    def known(self) -> frozenset[str]:
-        """Every revision that this code has a migration for."""
+    def insufficient(self) -> frozenset[str]:
+        """Revisions of its own that this code cannot run on."""
 
     def live(self) -> str | None:
         """The revision of the database, ``None`` before the first migration.

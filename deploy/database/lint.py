@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.database import rules, sql, squawk
+from deploy.database.checkout import read_checkout
 from deploy.database.findings import Finding, strictest
-from deploy.database.revisions import KINDS, History, Kind, Revision, read_checkout
+from deploy.database.revisions import KINDS, History, Kind, Revision
 from deploy.errors import GateRefused, UsageError
 
 

@@ -151,18 +151,18 @@ def check(statements: Sequence[str], undone: Iterable[str] = ()) -> list[Finding
     """What our rules find. `undone` are the downgrade's statements: they tell types as they were."""
     made = {_bare(found[1]) for one in statements if (found := _MADE.match(one))}
     ours = [one for one in statements if _table_of(one) not in made]
-    found = [
+    findings = [
         Finding(rule.rule, rule.kind, one[:200], rule.advice)
         for one in statements
         for rule in _PATTERNS
         # What is made here is empty and nobody's yet; only a json column is wrong there as well.
         if rule.pattern.search(one) and (one in ours or rule.rule == "json-column")
     ]
-    found += [_unknown(one) for one in statements if not _is_known(one)]
-    found += _types(ours, tuple(undone))
-    found += _required(ours)
-    found += _company(statements, ours)
-    return found
+    findings += [_unknown(one) for one in statements if not _is_known(one)]
+    findings += _types(ours, tuple(undone))
+    findings += _required(ours)
+    findings += _company(statements, ours)
+    return findings
 
 
 def _bare(name: str) -> str:
@@ -192,9 +192,7 @@ def _unknown(statement: str) -> Finding:
 
 def _types(statements: Iterable[str], undone: Sequence[str]) -> Iterator[Finding]:
     before = {
-        (_table_of(one), _bare(name)): old
-        for one in undone
-        for name, old in _TYPE.findall(one)
+        (_table_of(one), _bare(name)): old for one in undone for name, old in _TYPE.findall(one)
     }
     for one in statements:
         for name, new in _TYPE.findall(one):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from deploy.errors import DeployError, EngineError, UsageError
 from deploy.events import Events
-from deploy.database.revisions import History, read_checkout
+from deploy.database.checkout import read_checkout
+from deploy.database.revisions import History
 from deploy.images import bases, pip_configuration
 from deploy.images.registry import Credentials, split_repository
 

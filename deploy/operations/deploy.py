@@ -18,6 +18,7 @@ from deploy.operations.source import Candidate, build, find
 from deploy.run import Run
 from deploy.secrets import Secrets, load_secrets
 from deploy.strategies import blue_green
+from deploy.strategies.schema import Options
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -42,6 +43,7 @@ def deploy(
     version: str | None = None,
     dry_run: bool = False,
     hosts: Sequence[str] = (),
+    options: Options = blue_green.DEFAULTS,
 ) -> Result:
     """Bring a release to an environment: `version` from its registry, or this checkout built.
 
@@ -59,7 +61,9 @@ def deploy(
         else:
             candidate = find(session, secrets, version)
         what = f"deploy {candidate.release.version}"
-        plan, applied = converge(session, secrets, lambda facts: candidate, what, dry_run=dry_run)
+        plan, applied = converge(
+            session, secrets, lambda facts: candidate, what, dry_run=dry_run, options=options
+        )
     return Result(plan, environment, applied, time.monotonic() - started)
 
 
@@ -71,6 +75,7 @@ def converge(
     *,
     kind: Literal["deploy", "rollback"] = "deploy",
     dry_run: bool = False,
+    options: Options = blue_green.DEFAULTS,
 ) -> tuple[Plan, bool]:
     """Choose from the facts, plan and apply, under the environment's lock; a dry run takes none.
 
@@ -79,7 +84,7 @@ def converge(
     environment, events = session.environment, session.events
     if dry_run:
         facts = session.facts(secrets)
-        return _plan(session, facts, choose(facts), kind), False
+        return _plan(session, facts, choose(facts), kind, options), False
     if session.lock_host is None:
         raise HostUnreachable(f"{environment.lock_host.name}: it holds the lock and is away")
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{entropy.token_hex(2)}"
@@ -89,7 +94,7 @@ def converge(
             events.emit("warning", f"took over the lock of a dead run: {lease.predecessor.who}")
         facts = session.facts(secrets)
         candidate = choose(facts)
-        plan = _plan(session, facts, candidate, kind)
+        plan = _plan(session, facts, candidate, kind, options)
         if plan.empty:
             return plan, False
         live = [record for record in facts.history if record.live]
@@ -104,6 +109,7 @@ def converge(
             plan=plan,
             requested_by=holder.who,
             previous=live[-1] if live else None,
+            allowed=options.names,
             generations={name: found.secrets or "" for name, found in facts.hosts.items()},
             lost=lease.lost,
             renew=lease.renew,
@@ -115,7 +121,11 @@ def converge(
 
 
 def _plan(
-    session: Session, facts: Facts, candidate: Candidate, kind: Literal["deploy", "rollback"]
+    session: Session,
+    facts: Facts,
+    candidate: Candidate,
+    kind: Literal["deploy", "rollback"],
+    options: Options,
 ) -> Plan:
     needed = [
         found for found in facts.hosts.values() if not found.holds(candidate.release.image.digest)
@@ -123,7 +133,9 @@ def _plan(
     preflight.check(
         session.environment, facts, candidate.platforms, candidate.size if needed else 0
     )
-    plan = blue_green.plan(session.environment, candidate.release, facts, kind=kind)
+    plan = blue_green.plan(
+        session.environment, candidate.release, facts, kind=kind, options=options
+    )
     session.events.emit(
         "plan",
         f"{len(list(plan.steps()))} steps" if not plan.empty else "nothing to do",

@@ -117,12 +117,21 @@ def _run(
     live: ContainerFacts,
     command: Sequence[str],
 ) -> tuple[int, str]:
-    engine = session.hosts[host].engine
     registered = environment.image.registered
+    image = ImageRef(environment.image.repository, live.digest, registered=registered)
+    generation = live.labels.get(containers.SECRETS, "")
+    return run_in_image(session, host, image, generation, command)
+
+
+def run_in_image(
+    session: Session, host: str, image: ImageRef, generation: str, command: Sequence[str]
+) -> tuple[int, str]:
+    """The exit status of a command in a one-off container of an image, and what it printed."""
+    environment, engine = session.environment, session.hosts[host].engine
     spec = containers.one_off_container(
         environment,
-        ImageRef(environment.image.repository, live.digest, registered=registered),
-        live.labels.get(containers.SECRETS, ""),
+        image,
+        generation,
         purpose="exec",
         run_id=entropy.token_hex(3),
         command=tuple(command),

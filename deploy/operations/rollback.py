@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from deploy import environment as environments
-from deploy.errors import UsageError
+from deploy.errors import GateRefused, UsageError
 from deploy.events import Events
 from deploy.operations.deploy import Result, converge
+from deploy.operations.schema import find_losses
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, find, find_on_hosts
 from deploy.release import Version
 from deploy.secrets import Secrets, load_secrets
 from deploy.strategies import blue_green
+from deploy.strategies.schema import Options
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -61,12 +63,17 @@ def rollback(
     confirm: Callable[[str], None] | None,
     hosts: Sequence[str] = (),
     dry_run: bool = False,
+    with_downgrade: bool = False,
+    allow_data_loss: bool = False,
 ) -> Result:
     """Go back to a release that was live before; nothing is migrated.
 
-    `confirm` is asked with the question and raises where the answer is no; None means yes. Raises
-    UsageError for a version that was never live here.
+    `with_downgrade` undoes the migrations that the release cannot run on. `confirm` is asked with
+    the question, which tells what that loses, and raises where the answer is no; None means yes,
+    but to a loss only with `allow_data_loss`. Raises UsageError for a version that was never live
+    here, and GateRefused where it cannot run on the schema.
     """
+    options = Options(downgrade=with_downgrade)
     started = time.monotonic()
     environment = environments.load(name, hosts=hosts)
     secrets = load_secrets(environment)
@@ -78,14 +85,23 @@ def rollback(
             target = _choose(targets(facts), version, environment.name)
             return _candidate(session, secrets, facts, target)
 
-        if confirm and not dry_run:
+        if not dry_run:
             # Before the lock is taken: nobody else shall wait for an answer.
             facts = session.facts(secrets)
             release = choose(facts).release
-            if not blue_green.plan(environment, release, facts, kind="rollback").empty:
-                confirm(_question(environment, facts, version))
+            made = blue_green.plan(environment, release, facts, kind="rollback", options=options)
+            losses = find_losses(session, facts, made)
+            if losses and not confirm and not allow_data_loss:
+                raise GateRefused(
+                    "going back loses:\n" + "\n".join(f"- {line}" for line in losses),
+                    hint="--allow-data-loss says yes to that; the backup that is made first has it",
+                )
+            if confirm and not made.empty:
+                confirm("\n".join([*losses, _question(environment, facts, version)]))
         what = f"rollback to {version}"
-        plan, applied = converge(session, secrets, choose, what, kind="rollback", dry_run=dry_run)
+        plan, applied = converge(
+            session, secrets, choose, what, kind="rollback", dry_run=dry_run, options=options
+        )
     return Result(plan, environment, applied, time.monotonic() - started)
 
 

@@ -1,13 +1,12 @@
-"""What concerns the host or the environment as a whole: proxy, schema, smoke, journal."""
+"""What concerns the host or the environment as a whole: proxy, smoke, journal."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers, journal, probe, proxy
-from deploy.errors import DeployError, EngineError
+from deploy import journal, probe, proxy
+from deploy.errors import DeployError
 from deploy.facts import Slot
 from deploy.plan import Step
 from deploy.run import Run
@@ -50,88 +49,6 @@ class RecordLive(Step):
 
     def apply(self, run: Run) -> None:
         proxy.record_live(run.hosts[self.host], run.environment, self.slot)
-
-
-@dataclass(frozen=True)
-class Migrate(Step):
-    """Bring the schema to the release's head, once, in a one-off container of its image.
-
-    There is no revert: migrations only expand, so the release before runs on the newer schema.
-    """
-
-    kind: ClassVar[str] = "migrate"
-    head: str
-
-    def describe(self) -> str:
-        return f"migrate the database to {self.head}"
-
-    def apply(self, run: Run) -> None:
-        config = run.environment.migrations
-        self._let_others_end(run)
-        self._run(run, "migrate", config.command)
-        revision = self._run(run, "revision", config.current_command)
-        # An exit status of 0 proves nothing: only the revision read back does.
-        if self.head not in revision.split():
-            raise DeployError(
-                f"{self.host}: the migration ended without an error, but the database is at "
-                f"{revision.strip() or 'no revision'} and not at {self.head}",
-                hint="run `flask db current` with the release's image and look at its migrations",
-                host=self.host,
-            )
-
-    def _let_others_end(self, run: Run) -> None:
-        """Wait for the migration of a run that was killed: two at once would collide."""
-        engine = run.hosts[self.host].engine
-        labels = {containers.ENVIRONMENT: run.environment.name, containers.ONE_OFF: "migrate"}
-        for left in engine.containers(labels):
-            if left["State"] == "running":
-                self._wait(run, left["Id"])
-            engine.remove(left["Id"])
-
-    def _run(self, run: Run, purpose: str, command: tuple[str, ...]) -> str:
-        engine = run.hosts[self.host].engine
-        spec = containers.one_off_container(
-            run.environment,
-            run.release.image,
-            run.generations.get(self.host, ""),
-            purpose=purpose,
-            run_id=run.id,
-            command=command,
-        )
-        engine.remove(spec.name)
-        container = engine.create(spec)
-        try:
-            engine.start(container)
-            status = self._wait(run, container)
-            output = run.redact(engine.logs(container, tail=200))
-        finally:
-            engine.remove(container)
-        if status:
-            tail = "\n".join(output.strip().splitlines()[-15:])
-            raise DeployError(
-                f"{self.host}: `{' '.join(command)}` failed with status {status}:\n{tail}",
-                hint="the release before serves on; mend the migration or the database and "
-                "deploy again",
-                host=self.host,
-            )
-        return output
-
-    def _wait(self, run: Run, container: str) -> int:
-        engine = run.hosts[self.host].engine
-        deadline = time.monotonic() + run.environment.timeouts.migrate
-        while True:
-            found = engine.inspect(container)
-            if found is None:
-                raise EngineError(f"{self.host}: the one-off container vanished", host=self.host)
-            if found["State"]["Status"] in ("exited", "dead"):
-                return int(found["State"]["ExitCode"])
-            if not run.pause(0.1, deadline):
-                raise DeployError(
-                    f"{self.host}: `migrate` took longer than "
-                    f"{run.environment.timeouts.migrate:g} s and was stopped",
-                    hint="raise timeouts.migrate, or look for what blocks it in the database",
-                    host=self.host,
-                )
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,17 @@ from deploy.facts import SLOTS, Facts, HostFacts, Role, Slot, other
 from deploy.journal import Record
 from deploy.plan import Plan, Stage, Step, stage
 from deploy.retention import prunable, unneeded_secrets
-from deploy.steps.environment import EnsureProxy, Migrate, RecordLive, Smoke
+from deploy.steps.environment import EnsureProxy, RecordLive, Smoke
 from deploy.steps.environment import Record as RecordStep
 from deploy.steps.image import DeliverSecrets, Prune, Pull
 from deploy.steps.slot import Boot, Drain, Retire, Shift, Verify, VerifyWorker
+from deploy.strategies.schema import Options, changes
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
     from deploy.release import Release
+
+DEFAULTS = Options()
 
 
 def plan(
@@ -30,22 +33,28 @@ def plan(
     facts: Facts,
     *,
     kind: Literal["deploy", "rollback"] = "deploy",
+    options: Options = DEFAULTS,
 ) -> Plan:
     """What turns the observed state into `release` live on every host of `facts`.
 
-    A converged environment gives an empty plan. A rollback never migrates.
+    A converged environment gives an empty plan. A rollback never migrates, and undoes a migration
+    only where `options` say so. Raises `GateRefused` where the schema forbids it.
     """
     hosts = [_HostPlan(environment, release, found) for found in facts.hosts.values()]
     reasons = [reason for host in hosts for reason in host.reasons]
+    idle = all(host.converged for host in hosts)
+    schema = changes(environment, release, facts, kind, options, idle=idle)
+    reasons += schema.reasons
     stages = [
         stage("fetch", [host.fetch() for host in hosts]),
         stage("prepare", [host.prepare() for host in hosts]),
-        _migrate(release, facts, hosts, reasons) if kind == "deploy" else None,
+        stage("backup", [list(schema.backup)]),
+        stage("migrate", [list(schema.before)]),
         *_batches(environment, hosts),
         stage("workers", [host.workers() for host in hosts]),
     ]
     moved = any(
-        step.kind in ("migrate", "boot", "shift")
+        step.kind in ("migrate", "downgrade", "boot", "shift")
         for made in stages
         if made
         for lane in made.lanes
@@ -55,6 +64,8 @@ def plan(
     if moved or not recorded:
         stages.append(stage("smoke", [[host.smoke()] for host in hosts if host.web]))
     stages.append(stage("retire", [host.retire() for host in hosts], "report"))
+    # What it takes away nobody uses any more, now that nothing else runs.
+    stages.append(stage("contract", [list(schema.after)], "report"))
     if moved or not recorded:
         stages.append(stage("record", [[RecordStep(host.name)] for host in hosts], "report"))
     stages.append(stage("prune", [host.prune() for host in hosts], "report"))
@@ -97,23 +108,6 @@ def _recorded(facts: HostFacts, release: Release) -> bool:
 
 def _same(record: Record, release: Release) -> bool:
     return record.digest == release.image.digest and record.version == str(release.version)
-
-
-def _migrate(
-    release: Release, facts: Facts, hosts: list[_HostPlan], reasons: list[str]
-) -> Stage | None:
-    """The migration, unless the schema is there already or has gone on from there."""
-    if not release.schema_head or facts.schema == release.schema_head:
-        return None
-    if all(host.converged for host in hosts) and facts.schema is None:
-        return None
-    if facts.newer_schema(release.schema_head):
-        return None
-    first = next((host for host in hosts if host.web), None)
-    if first is None:
-        return None
-    reasons.append(f"the database is at {facts.schema or 'an unknown revision'}")
-    return stage("migrate", [[Migrate(first.name, release.schema_head)]])
 
 
 def _batches(environment: Environment, hosts: list[_HostPlan]) -> list[Stage | None]:

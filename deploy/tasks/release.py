@@ -23,6 +23,7 @@ def default_environment() -> str:
     help={
         **ENV,
         "version": "a version, tag or digest from the registry (default: build this checkout)",
+        "allow_unsafe_migration": "apply migrations that can stop the service",
         **DRY_RUN,
         **HOSTS,
         **JSON,
@@ -35,11 +36,13 @@ def deploy(
     dry_run: bool = False,
     hosts: str = "",
     json: bool = False,
+    allow_unsafe_migration: bool = False,
 ) -> None:
     """Bring a release to an environment, without losing a request."""
     from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.deploy import deploy as bring
+    from deploy.strategies.schema import Options
 
     if not env:
         raise UsageError("which environment?", hint="name it with --env=local, --env=staging, ...")
@@ -50,6 +53,7 @@ def deploy(
             version=version or None,
             dry_run=dry_run,
             hosts=_split(hosts),
+            options=Options(unsafe=allow_unsafe_migration),
         )
         report.show_result(result, dry_run=dry_run)
 
@@ -59,6 +63,8 @@ def deploy(
         "version": "the release to go back to (default: list them)",
         "env": "the environment (default: AMANI_ENV, or production)",
         "auto_confirm": "do not ask",
+        "with_downgrade": "undo the migrations that the release cannot run on, after a backup",
+        "allow_data_loss": "with --auto-confirm: yes to what that loses",
         **DRY_RUN,
         **HOSTS,
         **JSON,
@@ -72,6 +78,8 @@ def rollback(
     dry_run: bool = False,
     hosts: str = "",
     json: bool = False,
+    with_downgrade: bool = False,
+    allow_data_loss: bool = False,
 ) -> None:
     """Go back to a release that was live before; without a version, list what there is."""
     from deploy.report import Report
@@ -89,6 +97,8 @@ def rollback(
             confirm=None if auto_confirm else lambda question: report.confirm(question, name),
             hosts=_split(hosts),
             dry_run=dry_run,
+            with_downgrade=with_downgrade,
+            allow_data_loss=allow_data_loss,
         )
         report.show_result(result, dry_run=dry_run)
 

@@ -8,14 +8,14 @@ from amani_app.application.lifecycle import Lifecycle
 from amani_app.application.readiness import CheckHealth, CheckReadiness, SchemaState
 from amani_app.ports.schema import DatabaseUnavailable
 
-KNOWN = frozenset({"0001", "0002"})
+INSUFFICIENT = frozenset({"0001"})
 
 
 class Schema:
     """A schema source that counts how often it is asked."""
 
     expected = "0002"
-    known = KNOWN
+    insufficient = INSUFFICIENT
 
     def __init__(self, live: str | None = "0002") -> None:
         self.revision = live
@@ -48,7 +48,7 @@ def started() -> Lifecycle:
     [(None, True), ("0001", True), ("0002", False), ("9999-of-a-newer-release", False)],
 )
 def test_only_a_revision_of_our_own_past_is_behind(live: str | None, behind: bool) -> None:
-    assert SchemaState.judge(live, "0002", KNOWN).behind is behind
+    assert SchemaState.judge(live, "0002", INSUFFICIENT).behind is behind
 
 
 def test_starting_and_stopping_are_not_ready_and_ask_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -16,25 +17,38 @@ MIGRATIONS = ROOT / "migrations"
 
 
 def read_revisions(directory: Path = MIGRATIONS) -> tuple[str, frozenset[str]]:
-    """The head and all revisions of the migrations in *directory*.
+    """The head of the migrations in *directory*, and those of them that are not enough for us.
+
+    A contract migration only takes away what this code has stopped using, and runs once every
+    host has it: the revision in front of one is as good as the head.
 
     Parses the files: importing Alembic for it would cost a third of the boot. Raises
     ``ValueError`` unless there is exactly one head.
     """
     parents: dict[str, set[str]] = {}
+    contracts: set[str] = set()
     for file in (directory / "versions").glob("*.py"):
-        named = _assignments(file)
+        module = ast.parse(file.read_bytes(), str(file))
+        named = _assignments(module)
+        if re.search(r"^Class: contract$", ast.get_docstring(module) or "", re.MULTILINE):
+            contracts.add(str(named["revision"]))
         down = named.get("down_revision")
         parents[str(named["revision"])] = {down} if isinstance(down, str) else set(down or ())
     heads = set(parents) - set().union(*parents.values())
     if len(heads) != 1:
         raise ValueError(f"{directory}: one head is needed, found {sorted(heads)}")
-    return heads.pop(), frozenset(parents)
+    head = heads.pop()
+    enough = {head}
+    at = {head}
+    while at <= contracts:
+        at = set().union(*(parents[revision] for revision in at))
+        enough |= at
+    return head, frozenset(parents.keys() - enough)
 
 
-def _assignments(file: Path) -> dict[str, str | tuple[str, ...] | None]:
+def _assignments(module: ast.Module) -> dict[str, str | tuple[str, ...] | None]:
     found = {}
-    for node in ast.parse(file.read_bytes(), str(file)).body:
+    for node in module.body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 pass
@@ -65,8 +79,8 @@ class DatabaseSchema:
         return self._own[0]
 
     @property
-    def known(self) -> frozenset[str]:
-        """All of our migrations."""
+    def insufficient(self) -> frozenset[str]:
+        """Those of our migrations that this code needs more than."""
         return self._own[1]
 
     def live(self) -> str | None:

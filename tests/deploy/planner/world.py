@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy import containers
+from deploy.database.revisions import LABEL, History, Kind, Revision
 from deploy.environment import Environment, load
 from deploy.facts import ContainerFacts, Facts, HostFacts, ImageFacts, ProxyFacts, ServerFacts
 from deploy.journal import Record
@@ -15,6 +16,8 @@ from deploy.release import ImageRef, Release, Version
 from deploy.steps import environment as env_steps
 from deploy.steps import image as image_steps
 from deploy.steps import slot as slot_steps
+from deploy.steps.backup import BackUp
+from deploy.steps.schema import Downgrade, Migrate
 
 REPOSITORY = "registry.internal:5000/amani-backend"
 
@@ -44,8 +47,11 @@ def environment(
     return load("planned", folder=folder)
 
 
-def release(number: int, head: str = "0001") -> Release:
-    """The release 1.<number>.0."""
+def release(number: int, head: str = "0001", **kinds: Kind) -> Release:
+    """The release 1.<number>.0; its revisions count up to `head`, and expand unless `kinds` (by
+    `r0002`) says otherwise."""
+    ids = [f"{n:04}" for n in range(1, int(head) + 1)]
+    history = History(tuple(Revision(id, kinds.get(f"r{id}", "expand")) for id in ids))
     digest = f"sha256:{number:064x}"
     return Release(
         version=Version(f"1.{number}.0"),
@@ -53,7 +59,7 @@ def release(number: int, head: str = "0001") -> Release:
         schema_head=head,
         revision=f"{number:040x}",
         created="2026-11-24T00:00:00Z",
-        labels={containers.SCHEMA_HEAD: head},
+        labels={containers.SCHEMA_HEAD: head, LABEL: history.label()},
     )
 
 
@@ -110,8 +116,12 @@ class World:
             case image_steps.DeliverSecrets():
                 made = f"g{len(host.generations) + 1}"
                 host = replace(host, secrets=made, generations=host.generations | {made})
-            case env_steps.Migrate():
+            case Migrate():
                 self.facts = replace(self.facts, schema=step.head)
+            case Downgrade():
+                self.facts = replace(self.facts, schema=step.to)
+            case BackUp():
+                pass
             case slot_steps.Boot():
                 host = self._boot(host, step, wanted)
             case slot_steps.Verify():

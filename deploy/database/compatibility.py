@@ -1,0 +1,87 @@
+"""Which release runs on which schema, and what must be done to the schema, when. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from deploy.database.revisions import History, Revision
+from deploy.errors import GateRefused
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Revisions to come: `before` the release takes the traffic, and `after` every host has it."""
+
+    before: tuple[Revision, ...] = ()
+    after: tuple[Revision, ...] = ()
+
+
+def order(revisions: tuple[Revision, ...], version: str, *, allow_unsafe: bool = False) -> Pending:
+    """Which of the pending revisions come before the swap, and which after it.
+
+    Raises `GateRefused` for an unsafe revision that nobody allowed, and for one that contracts in
+    company: what it takes away is what the release in front of it may have stopped using only now.
+    """
+    unsafe = [revision.id for revision in revisions if revision.kind == "unsafe"]
+    if unsafe and not allow_unsafe:
+        raise GateRefused(
+            f"{version} brings migrations that can stop the service: {', '.join(unsafe)}",
+            hint="docs/migrations.md has the safe way for each; to do it all the same, in a quiet "
+            "hour, add --allow-unsafe-migration, which the journal keeps",
+        )
+    after = tuple(revision for revision in revisions if revision.kind == "contract")
+    before = tuple(revision for revision in revisions if revision.kind != "contract")
+    if after and before and not allow_unsafe:
+        raise GateRefused(
+            f"{version} brings {_names(before)} and takes away in {_names(after)}: the release "
+            "that serves may use what goes",
+            hint="a contract migration ships one release later than what made it possible: deploy "
+            "the release in between first (`invoke releases`, the image's tags), or ship it with "
+            "the next one",
+        )
+    return Pending(before, after) if not (after and before) else Pending(revisions)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a release meets on the live schema.
+
+    `undo` names what stands in the way, oldest first; nothing where it runs as it is. `reason` is
+    for people.
+    """
+
+    reason: str
+    undo: tuple[Revision, ...] = ()
+
+
+def judge(live: str | None, head: str, version: str, known: Iterable[History]) -> Verdict:
+    """Whether a release whose code ends at `head` runs on a database at `live`, which is newer.
+
+    `known` are the histories of all images at hand: one of them must reach from `head` to `live`.
+    Raises `GateRefused` where none does.
+    """
+    if not head or live is None or live == head:
+        return Verdict(f"the database is at {live or 'an unknown revision'}, as {version} needs it")
+    reaching = [history for history in known if live in history and head in history]
+    if not reaching:
+        raise GateRefused(
+            f"the database is at {live}, which neither {version} (at {head}) nor any image at "
+            "hand leads to: whether it runs there cannot be told",
+            hint="find the image that brought it (`invoke releases`) and deploy that version, or "
+            "restore a backup (docs/backups.md)",
+        )
+    history = reaching[0]
+    between = history.after(head)[: len(history.after(head)) - len(history.after(live))]
+    breaking = [revision for revision in between if not revision.leaves_old_code_running]
+    if not breaking:
+        return Verdict(
+            f"the schema stays at {live}: {_names(between)} leave {version} running on it"
+        )
+    first = between.index(breaking[0])
+    reason = f"{version} cannot run on the schema {live}: {_names(breaking)} took away what it uses"
+    return Verdict(reason, between[first:])
+
+
+def _names(revisions: Iterable[Revision]) -> str:
+    return ", ".join(f"{revision.id} ({revision.kind})" for revision in revisions)

@@ -1,0 +1,73 @@
+"""The history, read from migrations that are never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.database.checkout import read_checkout
+from deploy.database.revisions import LABEL, History, Revision, read_label
+from deploy.errors import UsageError
+
+
+def write(folder: Path, revision: str, down: str | None, kind: str = "expand") -> None:
+    text = f'"""Words.\n\nClass: {kind}\n"""\nraise RuntimeError\n'
+    text += f"revision: str = {revision!r}\ndown_revision = {down!r}\n"
+    (folder / f"{revision}.py").write_text(text)
+
+
+def test_the_history_is_in_order_and_survives_the_way_through_a_label(tmp_path: Path):
+    write(tmp_path, "a", "c", "contract")
+    write(tmp_path, "b", None)
+    write(tmp_path, "c", "b", "backfill")
+    history = read_checkout(tmp_path)
+    assert history == History(
+        (Revision("b", "expand"), Revision("c", "backfill"), Revision("a", "contract"))
+    )
+    assert history.head == "a"
+    assert read_label({LABEL: history.label()}) == history
+
+
+def test_a_service_without_migrations_has_no_history(tmp_path: Path):
+    assert read_checkout(tmp_path / "versions") == History()
+    assert History().head == ""
+    assert read_label({}) == History()
+
+
+def test_a_class_that_nobody_knows_counts_as_unsafe():
+    assert read_label({LABEL: "1:expand,2:harmless,3"}).revisions[1:] == (
+        Revision("2", "unsafe"),
+        Revision("3", "unsafe"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("revisions", "message"),
+    [
+        ([("a", None), ("b", "a"), ("c", "a")], "several heads: b and c follow a both"),
+        ([("a", None), ("c", "b")], "c follows b, which is not there"),
+    ],
+)
+def test_a_history_that_is_not_one_line_is_refused(tmp_path: Path, revisions, message: str):
+    for revision, down in revisions:
+        write(tmp_path, revision, down)
+    with pytest.raises(UsageError, match=message):
+        read_checkout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("revision = (", "is no Python"),
+        ("revision = make()", "x.py:1: `revision` must be a plain value"),
+        ("down_revision = None", "`revision` must be a plain string"),
+        ("revision = 'x'\ndown_revision = ('a', 'b')", "must be one line, without merges"),
+        ("revision = 'x'", "must say `Class: expand .* and says none"),
+        ('"""Class: nice"""\nrevision = "x"', "not 'nice'"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str, message: str):
+    (tmp_path / "x.py").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_checkout(tmp_path)

@@ -27,7 +27,9 @@ _VALIDATE = re.compile(r"\bVALIDATE CONSTRAINT\b", re.IGNORECASE)
 _NOT_VALID = re.compile(r"\bNOT VALID\b", re.IGNORECASE)
 _REQUIRED = re.compile(r"\bALTER(?: COLUMN)? \S+ SET NOT NULL\b", re.IGNORECASE)
 _TYPE = re.compile(
-    rf"\bALTER(?: COLUMN)? ({_NAME})(?: SET DATA)? TYPE (.+?)(?: USING .*)?(?:,|$)", re.IGNORECASE
+    rf"\bALTER(?: COLUMN)? ({_NAME})(?: SET DATA)? TYPE "
+    r"([\w ]+?(?:\([^)]*\))?)(?: USING .*)?(?:,|$)",
+    re.IGNORECASE,
 )
 _KNOWN = re.compile(
     r"^(?:CREATE(?: OR REPLACE)?(?: UNIQUE| CONSTRAINT| TEMPORARY| MATERIALIZED)?"
@@ -61,6 +63,19 @@ _PATTERNS = (
         "the running release knows the old name and the next one the new: add the new column or "
         "table, write to both, backfill, read from the new one, then drop the old one in a later "
         "release; for an enum's value add the new value instead",
+    ),
+    _pattern(
+        "serial-column",
+        "unsafe",
+        r"^ALTER TABLE\b.*\bADD (?:COLUMN )?\S+ (?:BIG|SMALL)?SERIAL\b",
+        "the whole table is written anew under a lock: add a nullable column with a sequence as "
+        "its default, backfill, then make it required",
+    ),
+    _pattern(
+        "rewrite",
+        "unsafe",
+        r"^(?:VACUUM FULL|CLUSTER)\b",
+        "the whole table is written anew under a lock: pg_repack does it beside the service",
     ),
     _pattern(
         "unique-column",
@@ -141,14 +156,14 @@ _PATTERNS = (
         "unsafe",
         r"^(?:CREATE(?: UNIQUE)? INDEX CONCURRENTLY (?!IF NOT EXISTS)"
         r"|DROP INDEX CONCURRENTLY (?!IF EXISTS))",
-        "it runs outside a transaction: say if_not_exists=True (if_exists=True), or a revision that "
-        "was cut short cannot be run again",
+        "it runs outside a transaction: say if_not_exists=True (if_exists=True), or what was cut "
+        "short cannot be run again",
     ),
 )
 
 
 def check(statements: Sequence[str], undone: Iterable[str] = ()) -> list[Finding]:
-    """What our rules find. `undone` are the downgrade's statements: they tell types as they were."""
+    """What our rules find. `undone`, the downgrade's statements, tells types as they were."""
     made = {_bare(found[1]) for one in statements if (found := _MADE.match(one))}
     ours = [one for one in statements if _table_of(one) not in made]
     findings = [

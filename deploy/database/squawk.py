@@ -13,7 +13,6 @@ from deploy.errors import DeployError
 OLDEST_SERVER = "15"
 """The oldest PostgreSQL that the rules must hold for."""
 
-_CONTRACT = frozenset({"ban-drop-column", "ban-drop-table"})
 _LEFT_OUT = (
     # Matters of taste.
     "prefer-bigint-over-int",
@@ -22,6 +21,7 @@ _LEFT_OUT = (
     "prefer-text-field",
     "prefer-timestamp-tz",
     "ban-char-field",
+    "require-enum-value-ordering",
     # A revision runs in one transaction, so nothing is run halfway; what does not
     # (CONCURRENTLY) is asked for IF NOT EXISTS by a rule of ours.
     "prefer-robust-stmts",
@@ -32,7 +32,9 @@ _LEFT_OUT = (
     # the revision.
     "changing-column-type",
     "adding-not-nullable-field",
+    # Whoever relied on it has the code to blame, not the schema.
     "ban-drop-not-null",
+    "ban-drop-constraint",
 )
 
 
@@ -56,6 +58,8 @@ def _finding(one: dict[str, object], lines: list[str]) -> Finding:
     first = int(str(one["line"]))  # counted from 0
     last = int(str(one.get("line_end", first)))
     statement = " ".join(" ".join(lines[first : last + 1]).split())
-    kind: Kind = "contract" if one["rule_name"] in _CONTRACT else "unsafe"
+    rule = str(one["rule_name"])
+    takes_away = rule.startswith("ban-drop-") and rule != "ban-drop-database"
+    kind: Kind = "contract" if takes_away else "unsafe"
     advice = ". ".join(str(one[part]).rstrip(".") for part in ("message", "help") if one.get(part))
-    return Finding(str(one["rule_name"]), kind, statement[:200], advice)
+    return Finding(rule, kind, statement[:200], advice)

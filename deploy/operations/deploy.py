@@ -6,6 +6,7 @@ import secrets as entropy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from deploy import environment as environments
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from deploy.environment import Environment
     from deploy.facts import Facts
     from deploy.plan import Plan
+
+
+Kind = Literal["deploy", "rollback"]
+Planner = Callable[["Facts", Candidate], "Plan"]
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,21 @@ def converge(
     choose: Callable[[Facts], Candidate],
     what: str,
     *,
-    kind: Literal["deploy", "rollback"] = "deploy",
+    kind: Kind = "deploy",
     dry_run: bool = False,
     options: Options = blue_green.DEFAULTS,
+    planner: Planner | None = None,
 ) -> tuple[Plan, bool]:
     """Choose from the facts, plan and apply, under the environment's lock; a dry run takes none.
 
-    `what` tells others who find the lock what is going on.
+    `what` tells others who find the lock what is going on. Plans a swap, unless another `planner`
+    is given.
     """
+    make = planner or partial(_plan_swap, session, kind, options)
     environment, events = session.environment, session.events
     if dry_run:
         facts = session.facts(secrets)
-        return _plan(session, facts, choose(facts), kind, options), False
+        return _announce(session, make(facts, choose(facts))), False
     if session.lock_host is None:
         raise HostUnreachable(f"{environment.lock_host.name}: it holds the lock and is away")
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{entropy.token_hex(2)}"
@@ -94,7 +102,7 @@ def converge(
             events.emit("warning", f"took over the lock of a dead run: {lease.predecessor.who}")
         facts = session.facts(secrets)
         candidate = choose(facts)
-        plan = _plan(session, facts, candidate, kind, options)
+        plan = _announce(session, make(facts, candidate))
         if plan.empty:
             return plan, False
         live = [record for record in facts.history if record.live]
@@ -120,12 +128,8 @@ def converge(
     return plan, True
 
 
-def _plan(
-    session: Session,
-    facts: Facts,
-    candidate: Candidate,
-    kind: Literal["deploy", "rollback"],
-    options: Options,
+def _plan_swap(
+    session: Session, kind: Kind, options: Options, facts: Facts, candidate: Candidate
 ) -> Plan:
     needed = [
         found for found in facts.hosts.values() if not found.holds(candidate.release.image.digest)
@@ -133,9 +137,12 @@ def _plan(
     preflight.check(
         session.environment, facts, candidate.platforms, candidate.size if needed else 0
     )
-    plan = blue_green.plan(
+    return blue_green.plan(
         session.environment, candidate.release, facts, kind=kind, options=options
     )
+
+
+def _announce(session: Session, plan: Plan) -> Plan:
     session.events.emit(
         "plan",
         f"{len(list(plan.steps()))} steps" if not plan.empty else "nothing to do",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from deploy import containers
 from deploy import environment as environments
+from deploy.database.revisions import History
 from deploy.errors import DeployError, UsageError
 from deploy.facts import ContainerFacts, HostFacts
 from deploy.operations.session import Session, open_session
+from deploy.operations.source import find_on_hosts
 from deploy.release import ImageRef
 from deploy.strategies.blue_green import live_slot
 
@@ -87,6 +89,23 @@ def _follow(
             raise item
         else:
             yield item
+
+
+def schema(name: str, events: Events) -> tuple[str, str]:
+    """The revision that the database is at, and those that the live release brings beyond it."""
+    with open_session(environments.load(name), events) as session:
+        session.require_all()
+        facts = session.facts()
+        live = [record for record in facts.history if record.live]
+        found = (
+            find_on_hosts(facts, session.environment.image.repository, live[-1].digest)
+            if live
+            else None
+        )
+        history = found.release.history if found else History()
+        at = facts.schema or ""
+        ahead = history.after(at) if at in history else ()
+        return at, ", ".join(f"{one.id} ({one.kind})" for one in ahead) or "none"
 
 
 def run_one_off(

@@ -11,7 +11,7 @@ from deploy import environment as environments
 from deploy.errors import GateRefused, UsageError
 from deploy.events import Events
 from deploy.operations.deploy import Result, converge
-from deploy.operations.schema import find_losses
+from deploy.operations.losses import find_losses
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, find, find_on_hosts
 from deploy.release import Version

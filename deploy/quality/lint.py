@@ -73,6 +73,8 @@ def checks(root: Path = ROOT) -> list[Check]:
             (program("lint-imports"), "--no-logo", "--no-cache", "--config", "setup.cfg"),
         ),
     ]
+    if (root / "migrations" / "versions").is_dir():
+        found.append(Check("migrations", (program("invoke"), "db.lint")))
     if scripts := shell_scripts(root):
         found.append(Check("shellcheck", (program("shellcheck"), *scripts)))
     if (root / ".github" / "workflows").is_dir():

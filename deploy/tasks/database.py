@@ -194,6 +194,29 @@ def fetch(
 ) -> None:
     """Bring a backup back from a place for copies, onto the database's host."""
     from deploy.operations.backups import fetch as bring
+
+
+@task(help={"since": "only revisions after this one"})
+def lint(context: Context, since: str = "") -> None:
+    """Check that every migration is of the class that it states, and say what is dangerous."""
+    from deploy.checkout import ROOT
+    from deploy.database import lint as linting
+    from deploy.errors import GateRefused
+
+    verdicts = linting.check(ROOT, since=since)
+    for verdict in verdicts:
+        print(linting.describe(verdict))
+    if wrong := [verdict.revision.id for verdict in verdicts if not verdict.agrees]:
+        raise GateRefused(
+            f"{', '.join(wrong)}: not of the class that they state",
+            hint="docs/migrations.md has the safe way for each",
+        )
+
+
+@task(help={**ENV, **JSON})
+def current(context: Context, env: str = "", json: bool = False) -> None:
+    """Print the revision that the database is at, and what the live release brings beyond it."""
+    from deploy.operations.inspection import schema
     from deploy.report import Report
 
     name = env or default_environment()
@@ -203,3 +226,66 @@ def fetch(
             f"backup {found} is here",
             {"restore it": f"invoke db.restore --env={name} --id={found}"},
         )
+        live, pending = schema(name, report.events)
+        report.show_done(f"{name} is at {live or 'an unknown revision'}", {"pending": pending})
+
+
+@task(
+    help={
+        **ENV,
+        **JSON,
+        "to": "the revision (default: the live release's newest)",
+        "dry_run": "show the plan and change nothing",
+    }
+)
+def upgrade(
+    context: Context, env: str = "", to: str = "", dry_run: bool = False, json: bool = False
+) -> None:
+    """Apply the live release's migrations up to a revision, after a backup."""
+    from deploy.operations.schema import move
+    from deploy.report import Report
+
+    with Report(json=json) as report:
+        result = move(
+            env or default_environment(), to, report.events, confirm=None, dry_run=dry_run
+        )
+        report.show_result(result, dry_run=dry_run)
+
+
+@task(
+    help={
+        **ENV,
+        **JSON,
+        "to": "the revision to go back to",
+        "auto_confirm": "do not ask",
+        "allow_data_loss": "with --auto-confirm: yes to what that loses",
+        "dry_run": "show the plan and change nothing",
+    }
+)
+def downgrade(
+    context: Context,
+    env: str = "",
+    to: str = "",
+    auto_confirm: bool = False,
+    allow_data_loss: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Undo migrations down to a revision, after a backup and a question."""
+    from deploy.errors import UsageError
+    from deploy.operations.schema import move
+    from deploy.report import Report
+
+    if not to:
+        raise UsageError("to which revision?", hint="--to=REV; `invoke db.current` tells the live")
+    name = env or default_environment()
+    with Report(json=json) as report:
+        result = move(
+            name,
+            to,
+            report.events,
+            confirm=None if auto_confirm else lambda question: report.confirm(question, name),
+            allow_data_loss=allow_data_loss,
+            dry_run=dry_run,
+        )
+        report.show_result(result, dry_run=dry_run)

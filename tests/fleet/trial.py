@@ -36,7 +36,7 @@ import http.server, json, os, signal, sys, threading, time, urllib.parse
 
 fault, version, head = (os.environ[name] for name in ("FAULT", "VERSION", "HEAD"))
 command = sys.argv[1:]
-if command == ["db", "upgrade"]:
+if command[:2] == ["db", "upgrade"]:
     sys.exit("cannot alter the table ledger" if fault == "migration" else 0)
 if command == ["db", "current"]:
     print("0001" if fault == "forgetful-migration" else head + " (head)")
@@ -124,6 +124,8 @@ class Trial:
         self.repository = f"{fleet.registry}/{NAME}"
         self._engine = docker.from_env()
         self.content: dict[str, Any] = yaml.safe_load(fleet.environment_file.read_text())
+        # It keeps no data.
+        self.content["backups"] = {"policy": "never"}
         self._built: set[str] = set()
         ensure_bases([BASE])
 
@@ -141,6 +143,9 @@ class Trial:
             "org.opencontainers.image.version": version,
             "org.opencontainers.image.revision": hashlib.sha1(version.encode()).hexdigest(),
             "amani.schema.head": head,
+            "amani.schema.revisions": ",".join(
+                f"{number:04}:expand" for number in range(1, int(head) + 1)
+            ),
         }
         recipe = f"""\
             FROM {BASE}

@@ -1,0 +1,206 @@
+"""What a plan does to the schema: classes say what comes when, and whether a way back is open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deploy.errors import GateRefused
+from deploy.strategies.blue_green import plan
+from deploy.strategies.schema import Options
+from tests.deploy.planner.world import World, bare, environment, release
+
+V1 = release(1, "0001")
+EXPANDED = release(2, "0002")
+CONTRACTED = release(3, "0003", r0003="contract")
+FILLED = release(4, "0003", r0003="backfill")
+UNSAFE = release(5, "0002", r0002="unsafe")
+BOTH = release(6, "0004", r0003="contract")
+
+
+@pytest.fixture
+def world(tmp_path) -> World:
+    env = environment(tmp_path)
+    return World(env, bare(env))
+
+
+def deploy(world, wanted, **options):
+    made = plan(world.environment, wanted, world.facts, options=Options(**options))
+    world.run(made, wanted)
+    return made
+
+
+def back(world, wanted, **options):
+    options = Options(**options)
+    return plan(world.environment, wanted, world.facts, kind="rollback", options=options)
+
+
+def stages(made) -> list[str]:
+    return [stage.name for stage in made.stages]
+
+
+def changes(made) -> list[tuple[str, str]]:
+    return [
+        (step.kind, getattr(step, "head", "") or getattr(step, "to", ""))
+        for step in made.steps()
+        if step.kind in ("backup", "migrate", "downgrade")
+    ]
+
+
+def test_each_revision_is_a_step_of_its_own_after_a_backup(world):
+    deploy(world, V1)
+    made = plan(world.environment, FILLED, world.facts)
+    assert changes(made) == [("backup", ""), ("migrate", "0002"), ("migrate", "0003")]
+    assert stages(made).index("migrate") < stages(made).index("swap")
+
+
+def test_the_first_deploy_has_nothing_to_back_up(world):
+    assert changes(plan(world.environment, FILLED, world.facts)) == [("migrate", "0003")]
+
+
+def test_what_takes_away_comes_after_the_last_old_container(world):
+    deploy(world, EXPANDED)
+    made = plan(world.environment, CONTRACTED, world.facts)
+    assert changes(made) == [("backup", ""), ("migrate", "0003")]
+    names = stages(made)
+    assert names.index("backup") < names.index("swap") < names.index("retire")
+    assert names.index("retire") < names.index("contract")
+    assert next(s for s in made.stages if s.name == "contract").on_failure == "report"
+
+
+def test_a_contract_that_was_cut_short_is_made_up_for(world):
+    deploy(world, EXPANDED)
+    made = plan(world.environment, CONTRACTED, world.facts)
+    for step in made.steps():
+        if getattr(step, "change", "") != "contract":
+            world.apply(step, CONTRACTED)
+    rest = plan(world.environment, CONTRACTED, world.facts)
+    assert stages(rest) == ["backup", "contract"]
+    world.run(rest, CONTRACTED)
+    assert plan(world.environment, CONTRACTED, world.facts).empty
+
+
+def test_a_contract_waits_while_only_some_hosts_are_selected(world):
+    deploy(world, EXPANDED)
+    some = world.environment.select(["one", "two"])
+    facts = replace(world.facts, hosts={n: world.facts.hosts[n] for n in ("one", "two")})
+    made = plan(some, CONTRACTED, facts)
+    assert "contract" not in stages(made)
+    assert any("0003 waits" in reason for reason in made.reasons)
+
+
+def test_expand_and_contract_in_one_deploy_are_refused(world):
+    deploy(world, V1)
+    with pytest.raises(GateRefused, match=r"brings 0002 \(expand\) and takes away in 0003") as told:
+        plan(world.environment, CONTRACTED, world.facts)
+    assert "deploy the release in between first" in told.value.hint
+
+
+def test_an_unsafe_migration_needs_to_be_allowed(world):
+    deploy(world, V1)
+    with pytest.raises(GateRefused, match="can stop the service: 0002") as told:
+        plan(world.environment, UNSAFE, world.facts)
+    assert "--allow-unsafe-migration" in told.value.hint
+    made = deploy(world, UNSAFE, unsafe=True)
+    assert ("migrate", "0002") in changes(made)
+
+
+def test_no_backup_no_migration(world):
+    deploy(world, V1)
+    some = world.environment.select(["two"])
+    facts = replace(world.facts, hosts={"two": world.facts.hosts["two"]})
+    with pytest.raises(GateRefused, match="without a backup nothing is migrated"):
+        plan(some, EXPANDED, facts)
+
+
+def test_an_environment_may_do_without_backups(world):
+    deploy(world, V1)
+    never = world.environment.backups.model_copy(update={"policy": "never"})
+    without = world.environment.model_copy(update={"backups": never})
+    made = plan(without, EXPANDED, world.facts)
+    assert changes(made) == [("migrate", "0002")]
+
+
+def test_a_rollback_on_the_same_schema_is_a_swap(world):
+    deploy(world, V1)
+    deploy(world, release(7, "0001"))
+    assert changes(back(world, V1)) == []
+
+
+@pytest.mark.parametrize("newer", [EXPANDED, FILLED])
+def test_a_rollback_leaves_a_schema_that_only_grew(world, newer):
+    deploy(world, V1)
+    deploy(world, newer)
+    made = back(world, V1)
+    assert changes(made) == []
+    assert any(f"stays at {newer.schema_head}" in reason for reason in made.reasons)
+    world.run(made, V1)
+    assert plan(world.environment, V1, world.facts, kind="rollback").empty
+
+
+def test_a_rollback_past_a_contract_is_refused_with_both_ways_out(world):
+    deploy(world, V1)
+    deploy(world, EXPANDED)
+    deploy(world, CONTRACTED)
+    with pytest.raises(GateRefused, match=r"0003 \(contract\) took away what it uses") as told:
+        back(world, EXPANDED)
+    assert "invoke deploy --env=planned" in told.value.hint
+    assert "invoke rollback --env=planned --version=1.2.0 --with-downgrade" in told.value.hint
+    with pytest.raises(GateRefused, match="took away"):
+        plan(world.environment, EXPANDED, world.facts)
+
+
+def test_a_downgrade_undoes_only_what_is_in_the_way_and_before_the_swap(world):
+    deploy(world, V1)
+    deploy(world, EXPANDED)
+    deploy(world, CONTRACTED)
+    made = back(world, V1, downgrade=True)
+    assert changes(made) == [("backup", ""), ("downgrade", "0002")]
+    names = stages(made)
+    assert names.index("backup") < names.index("migrate") < names.index("swap")
+    step = next(step for step in made.steps() if step.kind == "downgrade")
+    assert (step.digest, step.back) == (CONTRACTED.image.digest, "0003")
+    world.run(made, V1)
+    assert world.facts.schema == "0002"
+
+
+def test_a_downgrade_of_what_the_live_release_needs_wants_maintenance(world):
+    deploy(world, V1)
+    deploy(world, EXPANDED)
+    deploy(world, CONTRACTED)
+    deploy(world, BOTH)
+    with pytest.raises(GateRefused, match="undoing 0004 takes away") as told:
+        back(world, EXPANDED, downgrade=True)
+    assert "invoke maintenance.on" in told.value.hint
+    closed = {
+        name: replace(host, proxy=replace(host.proxy, maintenance=True))
+        for name, host in world.facts.hosts.items()
+    }
+    world.facts = replace(world.facts, hosts=closed)
+    assert changes(back(world, EXPANDED, downgrade=True))[-1] == ("downgrade", "0002")
+
+
+def test_a_revision_that_nobody_knows_is_refused(world):
+    deploy(world, V1)
+    deploy(world, EXPANDED)
+    world.facts = replace(world.facts, schema="9999")
+    with pytest.raises(GateRefused, match="the database is at 9999, which neither 1.1.0"):
+        back(world, V1)
+
+
+def test_a_rollback_never_migrates(world):
+    deploy(world, V1)
+    deploy(world, EXPANDED)
+    world.facts = replace(world.facts, schema="0001")
+    with pytest.raises(GateRefused, match="a rollback never migrates"):
+        back(world, EXPANDED)
+
+
+def test_where_nothing_answers_the_journal_tells_the_schema(world):
+    deploy(world, V1)
+    deploy(world, EXPANDED)
+    deploy(world, CONTRACTED)
+    world.facts = replace(world.facts, schema=None)
+    with pytest.raises(GateRefused, match="took away"):
+        back(world, EXPANDED)

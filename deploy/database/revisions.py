@@ -46,6 +46,11 @@ class History:
         ids = [known.id for known in self.revisions]
         return self.revisions[ids.index(revision) + 1 :]
 
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The image's build arguments, by name."""
+        return {"SCHEMA_HEAD": self.head, "SCHEMA_REVISIONS": self.label()}
+
     def label(self) -> str:
         """As an image carries it: `0001:expand,0002:contract`."""
         return ",".join(f"{known.id}:{known.kind}" for known in self.revisions)

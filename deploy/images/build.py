@@ -14,7 +14,6 @@ from pathlib import Path
 from deploy.errors import DeployError, EngineError, UsageError
 from deploy.events import Events
 from deploy.database.checkout import read_checkout
-from deploy.database.revisions import History
 from deploy.images import bases, pip_configuration
 from deploy.images.registry import Credentials, split_repository
 
@@ -61,7 +60,7 @@ def build(
         identity = Path(folder, "image-id")
         argv = [*command, "--progress=plain", f"--iidfile={identity}"]
         argv += [f"--platform={platform}"] if platform else []
-        for name, value in {**arguments, **_schema(history)}.items():
+        for name, value in {**arguments, **history.arguments}.items():
             argv += ["--build-arg", f"{name}={value}"]
         # By name alone: the value comes from the environment, and BuildKit keeps none of these.
         argv += [f"--build-arg={name}" for proxy in PROXIES for name in _set_variables(proxy)]
@@ -70,10 +69,6 @@ def build(
             argv += ["--tag", reference]
         _follow([*argv, str(checkout)], events)
         return BuiltImage(identity.read_text().strip(), tuple(references))
-
-
-def _schema(history: History) -> dict[str, str]:
-    return {"SCHEMA_HEAD": history.head, "SCHEMA_REVISIONS": history.label()}
 
 
 def push(

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 
 from deploy.checkout import ROOT
+from deploy.database.checkout import read_checkout
 from deploy.errors import ReleaseFailed, UsageError
-from deploy.images.schema import read_head
 from deploy.release import BuildInfo
 
 
@@ -17,8 +17,8 @@ def deploy() -> None:
     if flyctl is None:
         raise UsageError("there is no flyctl on PATH", hint="https://fly.io/docs/flyctl/install")
     argv = [flyctl, "deploy", "--remote-only", "--yes"]
-    head = read_head(ROOT / "migrations" / "versions")
-    for name, value in {**BuildInfo.of(ROOT).arguments, "SCHEMA_HEAD": head}.items():
+    schema = read_checkout(ROOT / "migrations" / "versions").arguments
+    for name, value in {**BuildInfo.of(ROOT).arguments, **schema}.items():
         argv += ["--build-arg", f"{name}={value}"]
     if subprocess.run(argv, cwd=ROOT).returncode != 0:
         raise ReleaseFailed("flyctl could not deploy; its own words stand above")

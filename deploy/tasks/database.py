@@ -194,6 +194,15 @@ def fetch(
 ) -> None:
     """Bring a backup back from a place for copies, onto the database's host."""
     from deploy.operations.backups import fetch as bring
+    from deploy.report import Report
+
+    name = env or default_environment()
+    with Report(json=json) as report:
+        found = bring(name, report.events, id=id, place=place)
+        report.show_done(
+            f"backup {found} is here",
+            {"restore it": f"invoke db.restore --env={name} --id={found}"},
+        )
 
 
 @task(help={"since": "only revisions after this one"})
@@ -221,11 +230,6 @@ def current(context: Context, env: str = "", json: bool = False) -> None:
 
     name = env or default_environment()
     with Report(json=json) as report:
-        found = bring(name, report.events, id=id, place=place)
-        report.show_done(
-            f"backup {found} is here",
-            {"restore it": f"invoke db.restore --env={name} --id={found}"},
-        )
         live, pending = schema(name, report.events)
         report.show_done(f"{name} is at {live or 'an unknown revision'}", {"pending": pending})
 

@@ -48,7 +48,7 @@ CASES: dict[str, Case] = {
     ),
     "worker exits at once": Case(5, ("cannot open the queue",), fault="worker"),
     "migration fails": Case(
-        5, ("`flask db upgrade` failed with status 1", "cannot alter the table ledger"),
+        5, ("`flask db upgrade 0002` failed with status 1", "cannot alter the table ledger"),
         fault="migration", head="0002",
     ),
     "migration does nothing": Case(

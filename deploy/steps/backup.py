@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy.backups import catalogue, work
-from deploy.backups.tool import open_tool
 from deploy.plan import Step
 from deploy.run import Run
 
@@ -28,6 +26,10 @@ class BackUp(Step):
         return "back the database up, and read the archive to its end"
 
     def apply(self, run: Run) -> None:
+        # Here, so that planning a backup loads nothing of what makes one.
+        from deploy.backups import catalogue, work
+        from deploy.backups.tool import open_tool
+
         host, environment = run.hosts[self.host], run.environment
         with open_tool(
             host, environment, run.secrets, run.events, run_id=run.id, check=run.check_cancelled

@@ -73,7 +73,9 @@ class Patience:
 
     def rest(self, tried: int) -> float:
         """Longer each time, and never as long as anybody else's."""
-        return min(self.most, self.first * 2.0 ** (tried - 1)) * random.uniform(0.5, 1)  # nosec B311
+        return min(self.most, self.first * 2.0 ** (tried - 1)) * random.uniform(
+            0.5, 1
+        )  # nosec B311
 
 
 PATIENT = Patience()

@@ -1,4 +1,4 @@
-"""SQLite keeps no half of a transaction, but a revision may have left its own: then a copy helps."""
+"""SQLite keeps no half of a transaction, but a revision may have left one: then a copy helps."""
 
 from __future__ import annotations
 

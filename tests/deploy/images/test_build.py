@@ -30,7 +30,9 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     versions = folder / "migrations" / "versions"
     versions.mkdir(parents=True)
-    (versions / "one.py").write_text('"""Class: expand"""\nrevision = "one"\ndown_revision = None\n')
+    (versions / "one.py").write_text(
+        '"""Class: expand"""\nrevision = "one"\ndown_revision = None\n'
+    )
     (folder / "Dockerfile").write_text(DOCKERFILE)
     return folder
 

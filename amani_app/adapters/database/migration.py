@@ -55,7 +55,7 @@ _LEFT_OVER = (
 log = logging.getLogger("alembic.runtime.migration")
 
 
-class MigrationRunning(RuntimeError):
+class MigrationRunning(CommandError):
     """Another migrator, a backup or a restore is at work on this database."""
 
 

@@ -157,13 +157,13 @@ class Operator:
         secrets.write_text(self.fleet.secrets_file.read_text())
         self._environ = {"AMANI_ENVIRONMENTS": str(self._folder)}
 
-    def publish(self, *versions: str) -> None:
+    def publish(self, *versions: str, source: Path = ROOT) -> None:
         """Build the service under these versions and push them; after the first it is cached."""
         repository = f"{self.fleet.registry}/amani-backend"
         arguments = BuildInfo.of(ROOT).arguments
         for version in versions:
             reference = f"{repository}:{version}"
-            images.build(ROOT, arguments | {"BUILD_VERSION": version}, [reference], events=SILENT)
+            images.build(source, arguments | {"BUILD_VERSION": version}, [reference], events=SILENT)
             images.push([reference], events=SILENT)
 
     def start(self, task: str, *arguments: str) -> Command:

@@ -130,6 +130,21 @@ class Registry:
             path = "tags/list?" + following.partition("?")[2] if following else ""
         return tags
 
+    def delete(self, digest: str) -> None:
+        """Remove an image, with all its tags; one that is gone already is as good.
+
+        Raises `RegistryError` where the registry does not offer that, as Docker Hub and GitHub's
+        do not.
+        """
+        answer = self._ask(f"manifests/{digest}", "*/*", "DELETE", "pull,delete")
+        if answer.status_code == 405:
+            raise RegistryError(
+                f"{self._host} does not delete images over the registry's API",
+                hint="delete them where it shows them; `--dry-run` lists which",
+            )
+        if answer.status_code != 404 and not answer.ok:
+            raise RegistryError(f"{self._host} answered {answer.status_code} to a deletion")
+
     def _json(self, path: str, digest: str) -> Any:
         answer = self._get(path, accept=", ".join(_MANIFESTS) + ", */*")
         self._verified(answer, digest)
@@ -143,12 +158,7 @@ class Registry:
         return digest
 
     def _get(self, path: str, *, accept: str = "application/json") -> requests.Response:
-        answer = self._send(path, accept)
-        if answer.status_code == 401:
-            self._authorise(answer.headers.get("WWW-Authenticate", ""))
-            answer = self._send(path, accept)
-        if answer.status_code in (401, 403):
-            raise self._unauthorised()
+        answer = self._ask(path, accept)
         if answer.status_code == 404:
             where = path.partition("?")[0].partition("/")[2]
             what = f"{self.repository} has no {where}" if where != "list" else self.repository
@@ -157,13 +167,25 @@ class Registry:
             raise RegistryError(f"{self._host} answered {answer.status_code} to {path}")
         return answer
 
-    def _send(self, path: str, accept: str) -> requests.Response:
-        url = f"{self._scheme}://{self._host}/v2/{self._name}/{path}"
-        return self._request(url, headers={"Accept": accept}, auth=self._auth)
+    def _ask(
+        self, path: str, accept: str, method: str = "GET", actions: str = "pull"
+    ) -> requests.Response:
+        answer = self._send(path, accept, method)
+        if answer.status_code == 401:
+            self._authorise(answer.headers.get("WWW-Authenticate", ""), actions)
+            answer = self._send(path, accept, method)
+        if answer.status_code in (401, 403):
+            raise self._unauthorised()
+        return answer
 
-    def _request(self, url: str, **options: Any) -> requests.Response:
+    def _send(self, path: str, accept: str, method: str) -> requests.Response:
+        url = f"{self._scheme}://{self._host}/v2/{self._name}/{path}"
+        return self._request(url, method, headers={"Accept": accept}, auth=self._auth)
+
+    def _request(self, url: str, method: str = "GET", **options: Any) -> requests.Response:
+        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
         try:
-            return self._session.get(url, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), **options)
+            return self._session.request(method, url, timeout=timeout, **options)
         except requests.exceptions.SSLError as error:
             hint = "Set SSL_CERT_FILE where it has a CA of its own"
             if not self._insecure:
@@ -172,7 +194,7 @@ class Registry:
         except requests.RequestException as error:
             raise RegistryUnreachable(f"{self._host} does not answer: {_brief(error)}") from None
 
-    def _authorise(self, challenge: str) -> None:
+    def _authorise(self, challenge: str, actions: str) -> None:
         """Find out how the registry wants to be asked (RFC 7235; the token flow of Docker)."""
         scheme, _, rest = challenge.partition(" ")
         basic = HTTPBasicAuth(*self._credentials) if self._credentials else None
@@ -185,7 +207,7 @@ class Registry:
             raise self._unauthorised()
         if basic and not (realm.startswith("https://") or self._insecure):
             raise RegistryError(f"{self._host} wants credentials sent to {realm} in the clear")
-        fields.setdefault("scope", f"repository:{self._name}:pull")
+        fields.setdefault("scope", f"repository:{self._name}:{actions}")
         answer = self._request(realm, params=fields, auth=basic or _Anonymous())
         if not answer.ok:
             raise self._unauthorised()

@@ -44,6 +44,7 @@ GRAPH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "rollback": (),
     },
     "fly-deploy.yml": {"deploy": ()},
+    "retention.yml": {"staging": ()},
 }
 """The jobs of each workflow and what each waits for."""
 UNSTOPPABLE = {"deploy.yml", "deploy-staging.yml", "fly-deploy.yml"}
@@ -60,6 +61,7 @@ _NEEDS: Mapping[str, Mapping[str, str]] = {
     },
     "./inv image.build --env=staging": {"packages": "write"},
     "./inv image.build --env=production": {"packages": "write"},
+    "./inv image.retention": {"packages": "write"},
     "./inv deploy": {"packages": "read"},
     "./inv rollback": {"packages": "read"},
     "$/.github/workflows/ci.yml": {"contents": "read", "id-token": "write"},

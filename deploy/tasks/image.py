@@ -51,3 +51,22 @@ def build(context: Context, env: str = "local", metadata: str = "", json: bool =
         report.show_image(built.release)
     if metadata:
         write(Path(metadata), built.release, env)
+
+
+@task(
+    help={
+        "env": "whose registries (default: AMANI_ENV, or production)",
+        "keep": "how many of each kind stay whatever their age",
+        "dry_run": "only say what would go",
+    }
+)
+def retention(context: Context, env: str = "", keep: int = 5, dry_run: bool = False) -> None:
+    """Delete images past their time: of commits after 90 days, of staging after 30."""
+    from deploy.environment import load
+    from deploy.errors import UsageError
+    from deploy.operations.expiry import expire
+    from deploy.tasks.release import default_environment
+
+    if keep < 1:
+        raise UsageError(f"--keep={keep}: one at least must stay")
+    expire(load(env or default_environment()), keep=keep, dry_run=dry_run)

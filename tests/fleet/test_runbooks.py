@@ -1,0 +1,58 @@
+"""What the runbooks tell to type, typed: blocks under `<!-- run: ... -->`, on practice hosts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.checkout import ROOT
+
+from .operator import Operator
+from .trial import invoke
+
+BLOCK = re.compile(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
+
+
+def blocks(kind: str) -> Iterator[tuple[str, list[str]]]:
+    """By runbook, the words of each command in its blocks of this kind."""
+    for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
+        for found, text in BLOCK.findall(path.read_text()):
+            if found == kind:
+                for line in text.strip().splitlines():
+                    yield path.name, shlex.split(line)
+
+
+def run_all(operator: Operator, kind: str) -> None:
+    """Run every block of a kind, with the fleet in production's place."""
+    lines = list(blocks(kind))
+    assert lines
+    wrong = []
+    for name, (door, *words) in lines:
+        assert door == "./inv"
+        here = [word.replace("--env=production", f"--env={operator.name}") for word in words]
+        done = invoke(*here)
+        if done.status:
+            wrong.append(f"{name}: {' '.join(words)} ended with {done.status}: {done.text}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_block_is_of_a_kind_that_runs() -> None:
+    kinds = {
+        kind
+        for path in (ROOT / "docs/runbooks").glob("*.md")
+        for kind in re.findall(r"<!-- run: (.*?) -->", path.read_text())
+    }
+    assert kinds == {"read", "deploy", "rollback"}
+
+
+@pytest.mark.timeout(600)
+def test_the_runbooks_say_what_works(operator: Operator) -> None:
+    operator.deploy("1.0.0")
+    run_all(operator, "deploy")
+    assert set(operator.versions().values()) == {"2.0.0"}
+    run_all(operator, "read")
+    run_all(operator, "rollback")
+    assert set(operator.versions().values()) == {"1.0.0"}

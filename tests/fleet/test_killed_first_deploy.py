@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
-
 from .operator import Operator, at
 
+KILLS = (
+    ("step-finished", "deliver-secrets"),
+    ("step-started", "proxy"),
+    ("step-started", "migrate"),
+    ("step-finished", "boot"),
+    ("step-started", "shift"),
+    ("step-finished", "shift"),
+    ("step-started", "verify-worker"),
+)
 
-@pytest.mark.parametrize("moment", ["step-started", "step-finished"])
+
 def test_a_first_deploy_killed_at_any_kind_of_step_is_completed_by_the_next(
-    two_hosts: Operator, moment: str
+    two_hosts: Operator,
 ) -> None:
     operator = two_hosts
     operator.deploy("1.0.0")
-    for step in ("deliver-secrets", "proxy", "migrate", "boot", "shift", "verify-worker"):
+    for moment, step in KILLS:
         operator.fleet.reset()
         killed = operator.kill("1.0.0", at(moment, step))
         operator.deploy("1.0.0")

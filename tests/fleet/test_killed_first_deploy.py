@@ -5,11 +5,9 @@ from __future__ import annotations
 from .operator import Operator, at
 
 KILLS = (
-    ("step-finished", "deliver-secrets"),
     ("step-started", "proxy"),
     ("step-started", "migrate"),
     ("step-finished", "boot"),
-    ("step-started", "shift"),
     ("step-finished", "shift"),
     ("step-started", "verify-worker"),
 )

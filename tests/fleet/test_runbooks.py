@@ -50,6 +50,7 @@ def test_every_block_is_of_a_kind_that_runs() -> None:
 
 @pytest.mark.timeout(600)
 def test_the_runbooks_say_what_works(operator: Operator) -> None:
+    operator.fleet.up(3, web=[1], workers=[1])
     operator.deploy("1.0.0")
     run_all(operator, "deploy")
     assert set(operator.versions().values()) == {"2.0.0"}

@@ -68,6 +68,7 @@ def kinds(outcome: Outcome) -> list[str]:
 def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
     operator: Operator, tmp_path: Path
 ) -> None:
+    operator.fleet.up(3, web=[1, 2], workers=[2])
     first = head()
     add = ("a001", first, "expand", ADD, DROP)
     drop = ("a002", "a001", "contract", DROP, ADD)

@@ -194,7 +194,7 @@ class Registry:
         except requests.RequestException as error:
             raise RegistryUnreachable(f"{self._host} does not answer: {_brief(error)}") from None
 
-    def _authorise(self, challenge: str, actions: str) -> None:
+    def _authorise(self, challenge: str, actions: str = "pull") -> None:
         """Find out how the registry wants to be asked (RFC 7235; the token flow of Docker)."""
         scheme, _, rest = challenge.partition(" ")
         basic = HTTPBasicAuth(*self._credentials) if self._credentials else None

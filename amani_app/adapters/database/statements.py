@@ -9,6 +9,7 @@ from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from amani_app.domain.errors import AlreadySettled, DomainError, InsufficientFunds
+from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import AlreadyBooked
 
 Row = t.Mapping[str, t.Any]
@@ -64,6 +65,11 @@ class Statements:
                 with contextlib.suppress(type(driver).Error):
                     driver.rollback()
                 raise
+            except type(driver).Error as error:
+                # From the pipeline's own begin or end, which SQLAlchemy does not see: the
+                # connection is lost, and whether the commit was heard nobody can tell.
+                self.connection.invalidate(error)
+                raise DatabaseUnavailable from error
         else:
             self._send()
             self.connection.commit()

@@ -201,6 +201,11 @@ class DatabaseStore:
             if getattr(orig, "sqlstate", None) in CONFLICTS:
                 raise
             raise DatabaseUnavailable from error
+        except DBAPIError as error:
+            # Psycopg has other names, too, for an answer that never came.
+            if error.connection_invalidated:
+                raise DatabaseUnavailable from error
+            raise
 
 
 def _user_row(user: User) -> dict[str, t.Any]:

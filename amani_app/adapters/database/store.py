@@ -21,7 +21,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InvalidRequestError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from amani_app.adapters.database.escrows import DatabaseEscrows
@@ -187,7 +193,7 @@ class DatabaseStore:
 
     def _once(self, engine: Engine, work: t.Callable[[UnitOfWork], T]) -> T:
         try:
-            with engine.connect() as connection:
+            with _connect(engine) as connection:
                 unit = DatabaseUnitOfWork(connection, self._now)
                 done = work(unit)
                 unit.statements.commit()
@@ -206,6 +212,14 @@ class DatabaseStore:
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
             raise
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except InvalidRequestError as error:
+        # The pool's words for: every connection that it had, and every new one, was cut at once.
+        raise DatabaseUnavailable from error
 
 
 def _user_row(user: User) -> dict[str, t.Any]:

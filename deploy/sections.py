@@ -402,6 +402,10 @@ class RetentionConfig(Section):
 
     releases: Annotated[int, Field(ge=1)] = 5
     """Releases whose image stays on the hosts, the live one included."""
+    standby: Literal["running", "stopped"] = "running"
+    """What the web container that served before does until the next deploy: run on without traffic,
+    watched by the proxy, so that a rollback only moves the traffic; or stop, which gives back its
+    memory and its connections to the database, once it has served its last request."""
 
 
 class MigrationsConfig(Section):

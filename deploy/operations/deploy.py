@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["deploy", "rollback"]
 Planner = Callable[["Facts", Candidate], "Plan"]
+Gate = Callable[["Facts", "Plan"], None]
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,12 @@ def converge(
     dry_run: bool = False,
     options: Options = blue_green.DEFAULTS,
     planner: Planner | None = None,
+    gate: Gate | None = None,
 ) -> tuple[Plan, bool]:
     """Choose from the facts, plan and apply, under the environment's lock; a dry run takes none.
 
     `what` tells others who find the lock what is going on. Plans a swap, unless another `planner`
-    is given.
+    is given. `gate` raises where a plan must not be applied.
     """
     make = planner or partial(_plan_swap, session, kind, options)
     environment, events = session.environment, session.events
@@ -105,6 +107,8 @@ def converge(
         plan = _announce(session, make(facts, candidate))
         if plan.empty:
             return plan, False
+        if gate is not None:
+            gate(facts, plan)
         live = [record for record in facts.history if record.live]
         run = Run(
             id=run_id,

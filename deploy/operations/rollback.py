@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploy.environment import Environment
     from deploy.facts import Facts
     from deploy.journal import Record
+    from deploy.plan import Plan
 
 Standing = Literal["container", "image", "registry"]
 
@@ -85,22 +86,31 @@ def rollback(
             target = _choose(targets(facts), version, environment.name)
             return _candidate(session, secrets, facts, target)
 
-        if not dry_run:
-            # Before the lock is taken: nobody else shall wait for an answer.
-            facts = session.facts(secrets)
-            release = choose(facts).release
-            made = blue_green.plan(environment, release, facts, kind="rollback", options=options)
-            losses = find_losses(session, facts, made)
-            if losses and not confirm and not allow_data_loss:
+        def refuse_losses(facts: Facts, made: Plan) -> None:
+            losses = () if allow_data_loss else find_losses(session, facts, made)
+            if losses:
                 raise GateRefused(
                     "going back loses:\n" + "\n".join(f"- {line}" for line in losses),
                     hint="--allow-data-loss says yes to that; the backup that is made first has it",
                 )
-            if confirm and not made.empty:
+
+        if confirm and not dry_run:
+            # Before the lock is taken: nobody else shall wait for an answer.
+            facts = session.facts(secrets)
+            release = choose(facts).release
+            made = blue_green.plan(environment, release, facts, kind="rollback", options=options)
+            if not made.empty:
+                losses = find_losses(session, facts, made)
                 confirm("\n".join([*losses, _question(environment, facts, version)]))
-        what = f"rollback to {version}"
         plan, applied = converge(
-            session, secrets, choose, what, kind="rollback", dry_run=dry_run, options=options
+            session,
+            secrets,
+            choose,
+            f"rollback to {version}",
+            kind="rollback",
+            dry_run=dry_run,
+            options=options,
+            gate=None if confirm else refuse_losses,
         )
     return Result(plan, environment, applied, time.monotonic() - started)
 

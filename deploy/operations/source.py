@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.checkout import ROOT
-from deploy.database import lint
 from deploy.errors import EngineError, GateRefused, UsageError
 from deploy.release import BuildInfo, ImageRef, Release
 
@@ -34,6 +33,7 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
     Raises GateRefused where a protected environment would get uncommitted changes, or where a
     migration is not of the class that it states.
     """
+    from deploy.database import lint
     from deploy.images import build as images
 
     info = BuildInfo.of(ROOT)

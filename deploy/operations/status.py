@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy import environment as environments
-from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts
+from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, Slot
 from deploy.operations.session import open_session
-from deploy.strategies.blue_green import live_slot
+from deploy.strategies.blue_green import live_slot, lived
 
 if TYPE_CHECKING:
     from deploy.events import Events
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One container. `traffic` is what the proxy does with it: live, drain, idle, or `-` for
-    roles without a proxy; `weight` its share while it is live; `since` in the engine's words."""
+    """One container. `traffic` is what the proxy does with it: live, standby (it runs, for a
+    rollback), drain, idle, or `-` for roles without a proxy; `weight` its share while it is live;
+    `since` in the engine's words."""
 
     host: str
     role: str
@@ -106,7 +107,16 @@ def _web_drift(host: HostFacts, recorded: Record | None) -> Iterator[str]:
     for slot in SLOTS:
         idle = host.container("web", slot)
         if slot != live and idle is not None and idle.running:
-            yield f"{slot} runs ({idle.version}) although it is idle"
+            yield from _standby_drift(host, slot, idle)
+
+
+def _standby_drift(host: HostFacts, slot: Slot, found: ContainerFacts) -> Iterator[str]:
+    server = host.proxy.servers.get(slot)
+    if not lived(host, found):
+        yield f"{slot} runs ({found.version}) and never was live"
+    elif server is not None and server.state == "drain" and not server.up:
+        check = server.check or "no check yet"
+        yield f"{slot} stands by ({found.version}), but the proxy finds it down ({check})"
 
 
 def _release_drift(standing: ContainerFacts, recorded: Record | None) -> Iterator[str]:
@@ -121,7 +131,12 @@ def _rows(host: HostFacts) -> Iterator[Row]:
         if found.slot is None:
             continue
         server = host.proxy.servers.get(found.slot) if found.role == "web" else None
-        traffic = {"ready": "live", "drain": "drain", "maint": "idle"}
+        stands_by = found.running and lived(host, found)
+        traffic = {
+            "ready": "live",
+            "drain": "standby" if stands_by else "drain",
+            "maint": "standby" if stands_by else "idle",
+        }
         yield Row(
             host=host.name,
             role=found.role,

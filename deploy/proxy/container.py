@@ -225,6 +225,13 @@ def close(host: Host, environment: Environment) -> None:
     runtime.close(host.engine, settings_of(environment).name)
 
 
+def is_ready(host: Host, environment: Environment, slot: Slot) -> bool:
+    """Whether a slot could take the traffic at once: up in the proxy's eyes, and answering now."""
+    settings = settings_of(environment)
+    address = settings.slot_address(slot)
+    return runtime.is_ready(host.engine, settings.name, slot, address, settings.health)
+
+
 def record_live(host: Host, environment: Environment, live: Slot | None) -> None:
     """Write the slot that a restart of the proxy comes back with; what it does now stays.
 

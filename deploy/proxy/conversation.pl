@@ -8,6 +8,7 @@
 # refused (the last answer says why), 3 where a wait was too long.
 use strict;
 use warnings;
+use IO::Socket::INET;
 use IO::Socket::UNIX;
 use POSIX ();
 
@@ -116,6 +117,18 @@ my %instructions = (
     },
     up => sub {
         return await(@_, 1, sub { $_[0]{up} }) ? '' : undef;
+    },
+    # What HAProxy's check asks, asked now: the answer that it knows may be a second old.
+    answers => sub {
+        my ($address, $port, $path, $host, $seconds) = @_;
+        my $socket = IO::Socket::INET->new(PeerAddr => "$address:$port", Timeout => $seconds);
+        return undef unless $socket;
+        print $socket "GET $path HTTP/1.1\r\nHost: $host\r\nConnection: close\r\n\r\n";
+        local $SIG{ALRM} = sub { $socket->shutdown(2) };
+        alarm $seconds;
+        my $status = <$socket> // '';
+        alarm 0;
+        return $status =~ m{^HTTP/1\.\d 200\b} ? '' : undef;
     },
     # Twice in a row: a request that has just been given to the slot may not be counted yet.
     idle => sub {

@@ -10,6 +10,7 @@ in it.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from deploy.errors import DeployError
 from deploy.facts import SLOTS, ProxyFacts, ServerFacts, Slot, other
 from deploy.hosts.engine import Engine
 from deploy.proxy.configuration import read_live
-from deploy.proxy.settings import BACKEND, CONFIGURATION, FOLDER, MAINTENANCE
+from deploy.proxy.settings import BACKEND, CONFIGURATION, FOLDER, MAINTENANCE, Health
 
 State = Literal["ready", "drain", "maint"]
 
@@ -103,6 +104,14 @@ def wait_until_up(
     begin = _watch(slot) if fresh else []
     outcome = _converse(engine, proxy, *begin, _wait("up", slot, timeout), patience=timeout)
     return outcome.servers[slot]
+
+
+def is_ready(engine: Engine, proxy: str, slot: Slot, address: str, health: Health) -> bool:
+    """Whether the proxy finds a slot up, and its address answers the same question right now too:
+    what the proxy knows is as old as its last check."""
+    question = (address, health.port, health.path, health.host, math.ceil(health.timeout))
+    asked = "\t".join(map(str, ("answers", *question)))
+    return not _converse(engine, proxy, _wait("up", slot, 0), asked).late
 
 
 def shift(engine: Engine, proxy: str, to: Slot) -> Mapping[Slot, ServerFacts]:

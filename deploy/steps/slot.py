@@ -46,6 +46,8 @@ class Boot(Step):
             if same and standing["State"]["Status"] in ("running", "exited", "created"):
                 engine.start(spec.name)
                 return
+            if standing["State"]["Status"] == "running":  # a standby: it may end in peace
+                engine.stop(spec.name, run.environment.role(self.role).stop_timeout)
             engine.remove(spec.name)
         # A host without a proxy has no network before its first container.
         labels = {containers.ENVIRONMENT: run.environment.name}
@@ -102,10 +104,14 @@ def _check_running(run: Run, host: str, role: Role, slot: Slot) -> None:
 
 @dataclass(frozen=True)
 class Verify(Step):
-    """Wait until the proxy's own health check finds the slot up, before it gets any traffic."""
+    """Wait until the proxy's own health check finds the slot up, before it gets any traffic.
+
+    A `standby` is watched by the proxy all the time: it only has to answer once more.
+    """
 
     kind: ClassVar[str] = "verify"
     slot: Slot
+    standby: bool = False
 
     def describe(self) -> str:
         return f"wait until the proxy sees {self.slot} up"
@@ -113,6 +119,8 @@ class Verify(Step):
     def apply(self, run: Run) -> None:
         engine = run.hosts[self.host].engine
         name = proxy.container_name(run.environment)
+        if self.standby and proxy.is_ready(run.hosts[self.host], run.environment, self.slot):
+            return
         timeout = run.environment.timeouts.boot
         deadline = time.monotonic() + timeout
         fresh = True
@@ -136,7 +144,7 @@ class Verify(Step):
         )
 
     def revert(self, run: Run) -> None:
-        if _proxy_runs(run, self.host):
+        if not self.standby and _proxy_runs(run, self.host):
             engine = run.hosts[self.host].engine
             proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
 

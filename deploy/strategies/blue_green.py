@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from deploy import containers
-from deploy.facts import SLOTS, Facts, HostFacts, Role, Slot, other
+from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, Role, Slot, other
 from deploy.journal import Record
 from deploy.plan import Plan, Stage, Step, stage
 from deploy.retention import prunable, unneeded_secrets
@@ -45,12 +45,14 @@ def plan(
     idle = all(host.converged for host in hosts)
     schema = changes(environment, release, facts, kind, options, idle=idle)
     reasons += schema.reasons
+    # What a contract takes away the release before needs, even where it gets no traffic.
+    standby = environment.retention.standby == "running" and not schema.after
     stages = [
         stage("fetch", [host.fetch() for host in hosts]),
         stage("prepare", [host.prepare() for host in hosts]),
         stage("backup", [list(schema.backup)]),
         stage("migrate", [list(schema.before)]),
-        *_batches(environment, hosts),
+        *_batches(environment, hosts, standby),
         stage("workers", [host.workers() for host in hosts]),
     ]
     moved = any(
@@ -63,7 +65,7 @@ def plan(
     recorded = all(_recorded(host.facts, release) for host in hosts)
     if moved or not recorded:
         stages.append(stage("smoke", [[host.smoke()] for host in hosts if host.web]))
-    stages.append(stage("retire", [host.retire() for host in hosts], "report"))
+    stages.append(stage("retire", [host.retire(standby) for host in hosts], "report"))
     # What it takes away nobody uses any more, now that nothing else runs.
     stages.append(stage("contract", [list(schema.after)], "report"))
     if moved or not recorded:
@@ -95,6 +97,11 @@ def live_slot(facts: HostFacts) -> Slot | None:
     return recorded if standing is not None and standing.running else None
 
 
+def lived(facts: HostFacts, found: ContainerFacts) -> bool:
+    """Whether a container's release was live on its host, as the journal has it."""
+    return any(record.live and record.digest == found.digest for record in facts.records)
+
+
 def _ready(facts: HostFacts) -> set[Slot]:
     if not facts.proxy.running:
         return set()
@@ -110,14 +117,14 @@ def _same(record: Record, release: Release) -> bool:
     return record.digest == release.image.digest and record.version == str(release.version)
 
 
-def _batches(environment: Environment, hosts: list[_HostPlan]) -> list[Stage | None]:
+def _batches(environment: Environment, hosts: list[_HostPlan], standby: bool) -> list[Stage | None]:
     by_name = {host.name: host for host in hosts if host.web}
     configs = [config for config in environment.hosts if config.name in by_name]
     batches = environment.batches(configs)
     return [
         stage(
             "swap" if len(batches) == 1 else f"swap {number} of {len(batches)}",
-            [by_name[config.name].swap() for config in batch],
+            [by_name[config.name].swap(standby) for config in batch],
         )
         for number, batch in enumerate(batches, 1)
     ]
@@ -217,36 +224,57 @@ class _HostPlan:
             steps.append(DeliverSecrets(self.name))
         return steps
 
-    def swap(self) -> list[Step]:
-        """Boot in the idle slot and take the traffic, or finish a swap that a kill cut short."""
+    def swap(self, standby: bool) -> list[Step]:
+        """Boot in the idle slot and take the traffic, or finish a swap that a kill cut short.
+
+        With `standby` the old slot runs on, so nobody need wait for its last requests.
+        """
         if self.web is None:
             return []
         place = self.web
-        if place.converged:
-            return self._settle(place.target)
         old = other(place.target)
         steps: list[Step] = []
-        if place.live == place.target:  # a kill came between the two halves of its shift
+        if place.converged:
+            if self.facts.proxy.running and self.facts.proxy.recorded != place.target:
+                steps.append(RecordLive(self.name, place.target))
+        elif place.live == place.target:  # a kill came between the two halves of its shift
             steps.append(Shift(self.name, place.target, old))
         else:
-            steps.append(Boot(self.name, "web", place.target))
-            steps.append(Verify(self.name, place.target))
+            steps += self._boot(place.target)
             steps.append(Shift(self.name, place.target, place.live))
-        if self._occupied(old):
+        if self._drains(old) and not (standby and self._may_go_back_to(old)):
             steps.append(Drain(self.name, old))
         return steps
 
-    def _settle(self, live: Slot) -> list[Step]:
-        steps: list[Step] = []
-        if self.facts.proxy.running and self.facts.proxy.recorded != live:
-            steps.append(RecordLive(self.name, live))
-        if self._occupied(other(live)):
-            steps.append(Drain(self.name, other(live)))
-        return steps
+    def _boot(self, slot: Slot) -> list[Step]:
+        """The wanted release in a slot that gets no traffic, seen to be ready."""
+        server = self.facts.proxy.servers.get(slot)
+        if self._wanted("web", slot) and self._stands_by(slot):
+            if server is not None and server.up and server.state == "drain":
+                return [Verify(self.name, slot, standby=True)]
+        # Another release that stands by there may have requests left from when it served.
+        last = [Drain(self.name, slot)] if self._drains(slot) else []
+        return [*last, Boot(self.name, "web", slot), Verify(self.name, slot)]
+
+    def _stands_by(self, slot: Slot) -> bool:
+        """Whether a slot's container could serve again: it runs, and was live before."""
+        standing = self.facts.container("web", slot)
+        return standing is not None and standing.running and lived(self.facts, standing)
+
+    def _may_go_back_to(self, slot: Slot) -> bool:
+        """The same, with another release: one with earlier settings of this one never comes back."""
+        standing = self.facts.container("web", slot)
+        another = standing is not None and standing.digest != self.release.image.digest
+        return another and self._stands_by(slot)
 
     def _occupied(self, slot: Slot) -> bool:
         standing = self.facts.container("web", slot)
         return standing is not None and standing.state in ("running", "restarting", "paused")
+
+    def _drains(self, slot: Slot) -> bool:
+        """Whether requests may still be under way there."""
+        server = self.facts.proxy.servers.get(slot)
+        return self._occupied(slot) and (server is None or server.state != "maint")
 
     def workers(self) -> list[Step]:
         """The worker in its idle slot; the old one goes on until the release is verified."""
@@ -259,13 +287,16 @@ class _HostPlan:
         """Ask through the public route."""
         return Smoke(self.name, str(self.release.version))
 
-    def retire(self) -> list[Step]:
-        """Stop what served before, web first."""
+    def retire(self, standby: bool) -> list[Step]:
+        """Stop what served before, web first; with `standby` a web container runs on."""
         steps: list[Step] = []
         if self.web is not None:
             old_slot = other(self.web.target)
             server = self.facts.proxy.servers.get(old_slot)
-            if self._occupied(old_slot) or (server is not None and server.state != "maint"):
+            out = server is None or server.state == "maint"
+            if not (standby and self._may_go_back_to(old_slot)) and (
+                self._occupied(old_slot) or not out
+            ):
                 steps.append(Retire(self.name, "web", old_slot))
         if self.worker is not None:
             old = self.facts.container("worker", other(self.worker.target))
@@ -276,7 +307,8 @@ class _HostPlan:
     def prune(self) -> list[Step]:
         """What is older than the retention, and what a kill left lying."""
         images, leftovers = prunable(self.environment, self.facts, self.release.image.digest)
-        booted = {(s.role, s.slot) for s in self.swap() + self.workers() if isinstance(s, Boot)}
+        moves = self.swap(standby=True) + self.workers()
+        booted = {(step.role, step.slot) for step in moves if isinstance(step, Boot)}
         replaced = [
             found
             for found in self.facts.containers

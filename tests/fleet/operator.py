@@ -271,6 +271,8 @@ class Operator:
             for host in facts.hosts.values()
             for found in host.containers
             if found.slot and found.running and found.version != version
+            # A web container of an earlier release may stand by; which, `drift` says.
+            if found.role != "web" or host.proxy.servers[found.slot].state == "ready"
         ]
         record = [r for r in facts.history if r.live][-1]
         unrecorded = [] if record.version == version else [f"recorded is {record.version}"]

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from tests.deploy.planner.world import World, bare, environment, image, release, with_server
 
-from deploy.facts import Facts
+from deploy.facts import Facts, other
 from deploy.plan import Plan
-from deploy.strategies.blue_green import live_slot, plan
+from deploy.strategies.blue_green import live_slot, lived, plan
 
 V1, V2, V3 = release(1), release(2), release(3, head="0002")
 
@@ -17,6 +17,13 @@ V1, V2, V3 = release(1), release(2), release(3, head="0002")
 @pytest.fixture
 def env(tmp_path):
     return environment(tmp_path)
+
+
+@pytest.fixture
+def frugal(tmp_path):
+    """A world whose hosts stop what served before."""
+    made = environment(tmp_path, standby="stopped")
+    return World(made, bare(made))
 
 
 @pytest.fixture
@@ -89,8 +96,66 @@ def test_upgrade_boots_the_idle_slot_and_retires_the_old_one_after_the_smoke(wor
     assert names.index("smoke") < names.index("retire") < names.index("record")
     host = world.facts.hosts["one"]
     assert live_slot(host) == "green"
-    kept = host.container("web", "blue")
-    assert (kept.version, kept.state) == ("1.1.0", "exited")
+    assert kept(world, "web") == ("1.1.0", "running", "drain")
+    assert kept(world, "worker", "three") == ("1.1.0", "exited", None)
+
+
+def test_what_served_before_is_stopped_where_the_environment_says_so(frugal):
+    deploy(frugal, V1)
+    made = deploy(frugal, V2)
+    moves = ["boot", "verify", "shift", "drain", "smoke", "retire", "record"]
+    assert kinds(made, "one") == ["pull", *moves]
+    assert kept(frugal, "web") == ("1.1.0", "exited", "maint")
+
+
+def test_a_standby_is_stopped_once_the_environment_says_so(world, frugal):
+    deploy(world, V1)
+    deploy(world, V2)
+    frugal.facts = world.facts
+    assert set(kinds(deploy(frugal, V2))) == {"drain", "retire"}
+    assert kept(frugal, "web") == ("1.1.0", "exited", "maint")
+
+
+def test_a_standby_that_a_contract_takes_the_ground_from_is_stopped_first(world):
+    deploy(world, V1)
+    made = deploy(world, release(3, head="0002", r0002="contract"))
+    assert kinds(made).index("retire") < kinds(made).index("migrate")
+    assert kept(world, "web") == ("1.1.0", "exited", "maint")
+
+
+def test_only_what_was_live_is_a_standby(world):
+    deploy(world, V1)
+    made = plan(world.environment, V2, world.facts)
+    world.run(made, V2, kinds(made).index("verify") + 1)
+    deploy(world, V1)
+    assert [c.version for c in world.facts.hosts["one"].containers if c.slot] == ["1.1.0"]
+
+
+def test_a_standby_that_has_crashed_is_no_standby(world):
+    deploy(world, V1)
+    deploy(world, V2)
+    host = world.facts.hosts["one"]
+    dead = replace(host.container("web", "blue"), state="restarting")
+    others = tuple(c for c in host.containers if (c.role, c.slot) != ("web", "blue"))
+    host = replace(host, containers=(*others, dead))
+    world.facts = replace(world.facts, hosts={**world.facts.hosts, "one": host})
+    assert kinds(plan(world.environment, V2, world.facts)) == ["drain", "retire"]
+
+
+def test_what_stands_by_serves_its_last_request_before_another_release_takes_its_place(world):
+    deploy(world, V1)
+    made = deploy(world, V2)
+    assert "drain" not in kinds(made)
+    moves = kinds(plan(world.environment, release(3), world.facts), "one")
+    assert moves == ["pull", "drain", "boot", "verify", "shift", "smoke", "record"]
+
+
+def test_the_same_release_with_earlier_secrets_does_not_stand_by(world):
+    deploy(world, V1)
+    hosts = {name: replace(host, secrets="") for name, host in world.facts.hosts.items()}
+    world.facts = replace(world.facts, hosts=hosts)
+    deploy(world, V1)
+    assert kept(world, "web") == ("1.1.0", "exited", "maint")
 
 
 def test_an_upgrade_without_a_schema_change_does_not_migrate(world):
@@ -166,12 +231,24 @@ def env_names(env):
     return [host.name for host in env.hosts]
 
 
+def kept(world, role: str, host: str = "one") -> tuple[str, str, str | None]:
+    """Version and state of what served before, and what the proxy does with its slot."""
+    facts = world.facts.hosts[host]
+    found = facts.container(role, other(live_slot(facts)))
+    server = facts.proxy.servers[found.slot].state if role == "web" else None
+    return found.version, found.state, server
+
+
 def assert_nothing_left_over(world, wanted):
     for host in world.facts.hosts.values():
         assert [c.role for c in host.containers if c.slot is None] == ["proxy"]
         running = [c for c in host.containers if c.running and c.slot]
-        assert {c.version for c in running} == {str(wanted.version)}
-        assert len(running) == len(host.roles)
+        serving = [c for c in running if c.version == str(wanted.version)]
+        assert {c.role for c in serving} == set(host.roles)
+        assert len(serving) == len(host.roles)
+        for standby in (c for c in running if c not in serving):
+            assert (standby.role, host.proxy.servers[standby.slot].state) == ("web", "drain")
+            assert lived(host, standby)
         assert not [c for c in host.containers if c.role == "one-off"]
 
 
@@ -184,7 +261,7 @@ def test_a_shift_killed_between_its_halves_is_finished_towards_the_recorded_slot
     host = replace(host, containers=(*others, blue))
     world.facts = replace(world.facts, hosts={**world.facts.hosts, "one": host})
     made = deploy(world, V2)
-    assert kinds(made, "one") == ["shift", "drain", "smoke", "retire", "record"]
+    assert kinds(made, "one") == ["shift", "smoke", "record"]
     assert plan(world.environment, V2, world.facts).empty
 
 
@@ -210,7 +287,28 @@ def test_hosts_on_mixed_versions_converge(env):
     assert set(serving(world.facts).values()) == {"1.2.0"}
 
 
-def test_a_rollback_starts_the_kept_container_and_pulls_and_migrates_nothing(world):
+def test_a_rollback_to_what_stands_by_only_moves_the_traffic(world):
+    deploy(world, V1)
+    deploy(world, V3)
+    before = world.facts.hosts["one"].container("web", "blue")
+    made = deploy(world, V1, kind="rollback")
+    assert kinds(made, "one") == ["verify", "shift", "smoke", "record"]
+    assert world.facts.hosts["one"].container("web", "blue") == before
+    assert set(serving(world.facts).values()) == {"1.1.0"}
+
+
+@pytest.mark.parametrize("trouble", [{"up": False}, {"state": "maint"}])
+def test_a_standby_that_the_proxy_does_not_find_up_is_verified_like_any_other(world, trouble):
+    deploy(world, V1)
+    deploy(world, V2)
+    host = with_server(world.facts.hosts["one"], "blue", **trouble)
+    world.facts = replace(world.facts, hosts={**world.facts.hosts, "one": host})
+    made = plan(world.environment, V1, world.facts, kind="rollback")
+    assert [s.standby for s in made.steps() if s.kind == "verify" and s.host == "one"] == [False]
+
+
+def test_a_rollback_starts_the_kept_container_and_pulls_and_migrates_nothing(frugal):
+    world = frugal
     deploy(world, V1)
     deploy(world, V3)
     made = plan(world.environment, V1, world.facts, kind="rollback")

@@ -47,10 +47,14 @@ def test_each_difference_is_told_with_its_host(world):
         "recorded is 1.2.0": replace(
             host, containers=(*others, replace(green, digest="sha256:other", version="9.9.9"))
         ),
-        "blue runs (1.1.0) although it is idle": replace(
+        "blue stands by (1.1.0), but the proxy finds it down (L4CON)": with_server(
+            host, "blue", up=False, check="L4CON"
+        ),
+        "blue runs (9.9.9) and never was live": replace(
             host,
             containers=tuple(
-                replace(c, state="running") if c.slot == "blue" else c for c in host.containers
+                replace(c, digest="sha256:other", version="9.9.9") if c.slot == "blue" else c
+                for c in host.containers
             ),
         ),
     }

@@ -29,12 +29,16 @@ image: {{repository: "{repository}", registries: ["{repository}"], insecure: tru
 roles: {{worker: {{command: [flask, amani, worker], healthcheck: false}}}}
 network: {{subnet: 172.29.40.0/24}}
 batch: {batch}
+retention: {{standby: {standby}}}
 """
 _KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJpbmRpbmcga2V5IGZvciB0ZXN0cyBvbmx5ISEhISEh"
 
 
 def environment(
-    folder: Path, roles: dict[str, str] | None = None, batch: str = '"100%"'
+    folder: Path,
+    roles: dict[str, str] | None = None,
+    batch: str = '"100%"',
+    standby: str = "running",
 ) -> Environment:
     """An environment of SSH hosts; `roles` maps a host's name to its roles, as YAML."""
     roles = roles or {"one": "[web]", "two": "[web]", "three": "[web, worker]"}
@@ -42,7 +46,7 @@ def environment(
         f'- {{name: {name}, address: 10.9.0.{n}, roles: {roles}, host_keys: ["{_KEY}"]}}'
         for n, (name, roles) in enumerate(roles.items(), 1)
     )
-    text = _FILE.format(hosts=hosts, repository=REPOSITORY, batch=batch)
+    text = _FILE.format(hosts=hosts, repository=REPOSITORY, batch=batch, standby=standby)
     (folder / "planned.yml").write_text(text)
     return load("planned", folder=folder)
 

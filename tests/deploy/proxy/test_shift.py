@@ -66,6 +66,22 @@ def test_a_slot_that_was_up_before_is_asked_anew(stand: Stand) -> None:
     assert not proxy.wait_until_up(stand.engine, stand.proxy, "blue", 0.5, fresh=True).up
 
 
+def test_what_stands_by_is_checked_all_the_time_and_asked_once_more(stand: Stand) -> None:
+    stand.serve_from("blue")
+    name = stand.boot("green")
+    assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 20, fresh=True).up
+    assert proxy.is_ready(stand.host, stand.environment, "green")
+
+    stand.engine.run_in(name, ["touch", "/tmp/unready"])
+    assert proxy.read_servers(stand.engine, stand.proxy)["green"].up, "not yet noticed"
+    assert not proxy.is_ready(stand.host, stand.environment, "green")
+
+    stand.engine.stop(name, 1)
+    assert not proxy.is_ready(stand.host, stand.environment, "green")
+    eventually(lambda: not proxy.read_servers(stand.engine, stand.proxy)["green"].up)
+    assert stand.ask().slot == "blue"
+
+
 def test_nobody_listening_is_told_as_such(stand: Stand) -> None:
     stand.serve_from("blue")
 

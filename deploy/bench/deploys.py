@@ -70,7 +70,7 @@ class _Series:
 
 def run(name: str, host_counts: Sequence[int], rounds: int) -> dict[str, Any]:
     """Measure on fleets of each size. Every deploy brings an image that the registry has and the
-    hosts have not; every rollback goes to the container that was kept."""
+    hosts have not; every rollback goes to the container that stands by."""
     found: dict[str, Any] = {}
     for count in host_counts:
         with stage.practice_fleet(name, count) as environment:

@@ -15,13 +15,14 @@ from deploy.checkout import ROOT
 from deploy.environment import Environment
 
 LIGHT = Path(__file__).with_name("light")
-VERSIONS = ("0.0.1-bench", "0.0.2-bench")
+VERSIONS = ("0.0.1-bench", "0.0.2-bench", "0.0.3-bench")
+"""Three: of two, each would stand by when its turn comes, and nothing would have to boot."""
 QUIET = 2.0
 """Seconds of load without a swap, before each and after the last: what swaps are compared with."""
 
 
 def run(name: str, swaps: int, rate: float, *, light: bool = False) -> dict[str, Any]:
-    """Deploy two versions in turn, `swaps` times, under `rate` requests a second; the figures.
+    """Deploy three versions in turn, `swaps` times, under `rate` requests a second; the figures.
 
     `light` swaps a service that costs next to nothing instead of this checkout's: what is shown
     is then the proxy's and the deployer's doing alone, at rates where the real service would need
@@ -38,7 +39,7 @@ def run(name: str, swaps: int, rate: float, *, light: bool = False) -> dict[str,
         with load(profile) as running:
             for number in range(swaps):
                 time.sleep(QUIET)
-                outcome = stage.bring(name, VERSIONS[(number + 1) % 2])
+                outcome = stage.bring(name, VERSIONS[(number + 1) % len(VERSIONS)])
                 windows.append((outcome.started, outcome.started + outcome.seconds))
             time.sleep(QUIET)
         return {

@@ -12,7 +12,7 @@ ENV = {"env": "name of the practice fleet, brought up where it is not (default: 
 @task(
     help=ENV
     | {
-        "swaps": "how many deploys, of two versions in turn",
+        "swaps": "how many deploys, of three versions in turn",
         "rate": "requests a second",
         "light": "swap a service that costs next to nothing, for rates beyond this machine's",
     }

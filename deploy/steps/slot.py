@@ -46,8 +46,6 @@ class Boot(Step):
             if same and standing["State"]["Status"] in ("running", "exited", "created"):
                 engine.start(spec.name)
                 return
-            if standing["State"]["Status"] == "running":  # a standby: it may end in peace
-                engine.stop(spec.name, run.environment.role(self.role).stop_timeout)
             engine.remove(spec.name)
         # A host without a proxy has no network before its first container.
         labels = {containers.ENVIRONMENT: run.environment.name}

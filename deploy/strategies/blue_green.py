@@ -48,7 +48,7 @@ def plan(
     # What a contract takes away the release before needs, even where it gets no traffic.
     standby = environment.retention.standby == "running" and not schema.after
     stages = [
-        stage("fetch", [host.fetch() for host in hosts]),
+        stage("fetch", [*(host.fetch() for host in hosts), *(host.make_room() for host in hosts)]),
         stage("prepare", [host.prepare() for host in hosts]),
         stage("backup", [list(schema.backup)]),
         stage("migrate", [list(schema.before)]),
@@ -224,6 +224,17 @@ class _HostPlan:
             steps.append(DeliverSecrets(self.name))
         return steps
 
+    def make_room(self) -> list[Step]:
+        """End another release that stands by where the wanted one will boot, meanwhile: it may have
+        requests left from when it served."""
+        if self.web is None or self.web.converged or self.web.live == self.web.target:
+            return []
+        slot = self.web.target
+        if not self._stands_by(slot) or self._wanted("web", slot):
+            return []
+        last: list[Step] = [Drain(self.name, slot)] if self._drains(slot) else []
+        return [*last, Retire(self.name, "web", slot)]
+
     def swap(self, standby: bool) -> list[Step]:
         """Boot in the idle slot and take the traffic, or finish a swap that a kill cut short.
 
@@ -252,9 +263,7 @@ class _HostPlan:
         if self._wanted("web", slot) and self._stands_by(slot):
             if server is not None and server.up and server.state == "drain":
                 return [Verify(self.name, slot, standby=True)]
-        # Another release that stands by there may have requests left from when it served.
-        last = [Drain(self.name, slot)] if self._drains(slot) else []
-        return [*last, Boot(self.name, "web", slot), Verify(self.name, slot)]
+        return [Boot(self.name, "web", slot), Verify(self.name, slot)]
 
     def _stands_by(self, slot: Slot) -> bool:
         """Whether a slot's container could serve again: it runs, and was live before."""

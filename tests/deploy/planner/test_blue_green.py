@@ -147,7 +147,7 @@ def test_what_stands_by_serves_its_last_request_before_another_release_takes_its
     made = deploy(world, V2)
     assert "drain" not in kinds(made)
     moves = kinds(plan(world.environment, release(3), world.facts), "one")
-    assert moves == ["pull", "drain", "boot", "verify", "shift", "smoke", "record"]
+    assert moves == ["pull", "drain", "retire", "boot", "verify", "shift", "smoke", "record"]
 
 
 def test_the_same_release_with_earlier_secrets_does_not_stand_by(world):
@@ -388,7 +388,7 @@ def test_a_failed_release_is_pruned_and_the_retention_is_kept(tmp_path):
     digests = [d for i in world.facts.hosts["one"].images for d in i.digests]
     assert digests == [release(n).image.reference for n in range(4, 9)]
     broken = plan(env, release(9), world.facts)
-    world.run(broken, release(9), 3)
+    world.run(broken, release(9), kinds(broken).index("boot") + 1)
     deploy(world, release(8))
     assert plan(env, release(8), world.facts).empty
     standing = [c for c in world.facts.hosts["one"].containers if c.slot]

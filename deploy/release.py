@@ -148,7 +148,7 @@ class BuildInfo:
         environ = os.environ if environ is None else environ
         if not (checkout / ".git").exists():
             return cls(Version(f"{FIRST_VERSION}-dev.0"), "", _iso(0), "0", "", True, False)
-        git = functools.partial(_git, checkout)
+        git = functools.partial(ask_git, checkout)
         log = git("log", "-1", "--format=%H %ct")
         sha, committed = log.split()
         changed = git("status", "--porcelain", "-z", "--no-renames", "--untracked=all").split("\0")
@@ -187,7 +187,8 @@ def _version(git: functools.partial[str], sha: str) -> tuple[Version, bool]:
     return Version(f"{major}.{minor}.{int(patch) + 1}-dev.{count}.g{sha[:7]}"), False
 
 
-def _git(checkout: Path, *arguments: str) -> str:
+def ask_git(checkout: Path, *arguments: str) -> str:
+    """What git prints of a checkout. Raises UsageError where it is missing or fails."""
     try:
         done = subprocess.run(  # nosec B603
             ("git", "-C", str(checkout), *arguments), capture_output=True, text=True, check=False

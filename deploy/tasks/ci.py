@@ -66,6 +66,20 @@ def migrations(context: Context) -> None:
     run_suite("migrations", reports=_reports())
 
 
+@task(
+    help={
+        "base": "the release before, as git knows it (default: the newest version tag in the past)",
+        "image": "its image, to be pulled and not built",
+    }
+)
+def compat(context: Context, base: str = "", image: str = "") -> None:
+    """Run the release before on this checkout's schema, and this checkout on that release's."""
+    from deploy.checkout import ROOT
+    from deploy.pipeline.compat.trial import run
+
+    run(ROOT, base=base, image=image)
+
+
 @task()
 def image(context: Context) -> None:
     """Build the image, check its structure, size and layers, and run its tests."""
@@ -159,5 +173,6 @@ def every(context: Context) -> None:
         measured(context, coverage=True)
     coverage(context)
     migrations(context)
+    compat(context)
     image(context)
     security.every(context, tolerant=True)

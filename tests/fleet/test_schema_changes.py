@@ -2,61 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import psycopg
 
-from deploy.checkout import ROOT
+from tests.revisions import ADD, DROP, checkout, head
 
 from .operator import Operator, Outcome
 from .traffic import traffic
-
-SHIPPED = ("amani_app", "migrations", "Dockerfile", ".dockerignore", "requirements.txt")
-SHIPPED += ("wsgi.py", "gunicorn.conf.py", "alembic.ini")
-REVISION = '''"""A try.
-
-Class: {kind}
-Revises: {down}
-"""
-
-import sqlalchemy as sa
-from alembic import op
-
-revision = "{id}"
-down_revision = "{down}"
-
-
-def upgrade():
-    {up}
-
-
-def downgrade():
-    {back}
-'''
-ADD = 'op.add_column("users", sa.Column("nickname", sa.Text()))'
-DROP = 'op.drop_column("users", "nickname")'
-
-
-def head() -> str:
-    """The newest revision of this checkout."""
-    return max(path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("0*.py"))
-
-
-def checkout(folder: Path, *revisions: tuple[str, str, str, str, str]) -> Path:
-    """A copy of what the image is made of, with more revisions."""
-    folder.mkdir()
-    for name in SHIPPED:
-        source = ROOT / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy2(source, folder / name)
-    for id, down, kind, up, back in revisions:
-        text = REVISION.format(id=id, down=down, kind=kind, up=up, back=back)
-        (folder / "migrations/versions" / f"{id}_try.py").write_text(text)
-    return folder
 
 
 def kinds(outcome: Outcome) -> list[str]:

@@ -1,0 +1,96 @@
+"""Every operation of a service's own OpenAPI document, asked the same way each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+from deploy.bench.service import API, PASSWORD
+from deploy.errors import DeployError
+from deploy.pipeline.compat.stand import Service
+
+EXAMPLES = 4
+"""Requests an operation."""
+DOCUMENT = f"{API}/openapi.json"
+_PERSON = {"email": "carol@example.org", "name": "carol", "password": PASSWORD}
+
+
+@dataclass
+class Answers:
+    """Statuses by operation, in the order of the requests; and answers that nobody documented."""
+
+    statuses: dict[str, list[int]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def differences(self, now: Answers) -> list[str]:
+        """What the same requests are answered with now, where that is something else."""
+        return [
+            f"{operation}: answered {_told(before)}, now {_told(now.statuses.get(operation, []))}"
+            for operation, before in self.statuses.items()
+            if before != now.statuses.get(operation)
+        ]
+
+
+def ask_all(service: Service) -> Answers:
+    """Ask every operation of the document that a service serves, as somebody who has signed up.
+
+    The values come from the document alone, and are the same for the same document: two services
+    of one release on equal databases answer alike.
+    """
+    import schemathesis
+
+    headers = _sign_up(service)
+    found = Answers()
+    document: Any = schemathesis.openapi.from_url(f"{service.url}{DOCUMENT}")
+    for number, each in enumerate(document.get_all_operations()):
+        _ask(each.ok(), number, headers, found)
+    found.wrong = list(dict.fromkeys(found.wrong))
+    return found
+
+
+def _ask(operation: Any, number: int, headers: Mapping[str, str], found: Answers) -> None:
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from schemathesis import GenerationMode
+    from schemathesis.specs.openapi import checks
+
+    wanted = [
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+    ]
+    statuses = found.statuses.setdefault(operation.label, [])
+
+    @seed(number)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def ask(case: Any) -> None:
+        answer = case.call(headers=headers)
+        statuses.append(answer.status_code)
+        try:
+            case.validate_response(answer, headers=headers, checks=wanted)
+        except Exception as error:  # of many kinds; each is told by its first line
+            said = next((line for line in str(error).splitlines() if line.strip()), "")
+            found.wrong.append(f"{operation.label}: {answer.status_code}: {said.strip()}")
+
+    ask()
+
+
+def _sign_up(service: Service) -> Mapping[str, str]:
+    answer = requests.post(f"{service.url}{API}/auth/signup", json=_PERSON, timeout=30)
+    if answer.status_code != 201:
+        raise DeployError(f"POST /auth/signup answered {answer.status_code}: {answer.text[:500]}")
+    return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+
+def _told(statuses: list[int]) -> str:
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    return ", ".join(f"{status} ({count})" for status, count in counts.items()) or "nothing"

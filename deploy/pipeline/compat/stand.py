@@ -1,0 +1,187 @@
+"""A PostgreSQL server and services of any release on it, in containers that end with the trial."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import requests
+
+from deploy.bench.service import API
+from deploy.errors import DeployError, EngineError, GateRefused
+
+SERVER = "postgres:17-trixie"
+PATIENCE = 60.0
+"""Seconds that a container has to answer."""
+# The guide shows the limit for reading; what is asked beside it writes more often than people do.
+_SETTINGS = dict.fromkeys(("LIMIT_WRITE", "LIMIT_SIGN_IN", "LIMIT_PAY_OUT"), "0")
+_REACHED = (
+    "SELECT relname, coalesce(seq_scan, 0) + coalesce(idx_scan, 0) + n_tup_ins"
+    " FROM pg_stat_user_tables WHERE relname <> 'alembic_version'"
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A release that serves; `url` is where this machine finds it."""
+
+    container: str
+    url: str
+
+    def status(self, path: str) -> int:
+        """What GET answers; 0 where nothing does."""
+        try:
+            return requests.get(f"{self.url}{API}{path}", timeout=10).status_code
+        except requests.RequestException:
+            return 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it wants traffic."""
+        return self.status("/readiness") == 200
+
+
+class Stand:
+    """The network, the server and everything on them; gone when the `with` block ends."""
+
+    def __init__(self) -> None:
+        self.name = f"amani-compat-{uuid.uuid4().hex[:8]}"
+        self._containers: list[Any] = []
+        self._password = secrets.token_hex(16)  # good for as long as the server lives
+
+    def __enter__(self) -> Self:
+        import docker
+
+        self._engine: Any = docker.from_env(timeout=300)
+        try:
+            self._network = self._engine.networks.create(self.name)
+            self._server = self._begin(
+                SERVER,
+                ["postgres", "-c", "fsync=off"],
+                name=f"{self.name}-server",
+                environment={"POSTGRES_USER": "amani", "POSTGRES_PASSWORD": self._password},
+            )
+            # Over TCP: while it makes its cluster it listens on its socket only.
+            ready = ["pg_isready", "--quiet", "--host=127.0.0.1", "--username=amani"]
+            self._await(lambda: self._server.exec_run(ready)[0] == 0, "the server", self._server)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for container in reversed(self._containers):
+            container.remove(force=True, v=True)
+        if hasattr(self, "_network"):
+            self._network.remove()
+        self._engine.close()
+
+    # -- databases -------------------------------------------------------------------------------
+
+    def create(self, database: str, template: str = "template1") -> None:
+        """Make a database, by copy of another one that nobody uses."""
+        self._sql("postgres", f"CREATE DATABASE {database} TEMPLATE {template}")
+
+    def revision(self, database: str) -> str:
+        """Where its schema is."""
+        return self._sql(database, "SELECT version_num FROM alembic_version")
+
+    def fingerprint(self, database: str) -> str:
+        """Of everything in a database, schema and rows."""
+        argv = ["pg_dump", "--username=amani", "--no-password", database]
+        lines = self._in_server(argv).splitlines()
+        # A dump's own guard is another one each time.
+        kept = [line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))]
+        return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+
+    def uses(self, database: str) -> dict[str, int]:
+        """How often each table was read or written, once all connections have ended."""
+        lines = self._sql(database, _REACHED).splitlines()
+        return {name: int(count) for name, count in (line.split("|") for line in lines)}
+
+    def _sql(self, database: str, statement: str) -> str:
+        argv = ["psql", "-XqAt", "--username=amani", f"--dbname={database}", "-c", statement]
+        return self._in_server(argv).strip()
+
+    def _in_server(self, argv: list[str]) -> str:
+        status, output = self._server.exec_run(argv)
+        said = str(output.decode(errors="replace"))
+        if status:
+            raise DeployError(f"{argv[0]} on the trial's server ended with {status}: {said}")
+        return said
+
+    # -- releases --------------------------------------------------------------------------------
+
+    def run(self, image: str, database: str, *command: str) -> str:
+        """What a command of a release prints; raises `DeployError` with it where it fails."""
+        container = self._begin(image, list(command), **self._service(database))
+        status = int(container.wait(timeout=300)["StatusCode"])
+        said = str(container.logs().decode(errors="replace"))
+        if status:
+            tail = "\n".join(said.strip().splitlines()[-15:])
+            raise DeployError(f"`{' '.join(command)}` ended with {status}:\n{tail}")
+        return said
+
+    @contextlib.contextmanager
+    def serve(self, image: str, database: str) -> Iterator[Service]:
+        """A release on a database, answering, ready or not."""
+        container = self._begin(
+            image, None, ports={"8000/tcp": ("127.0.0.1", None)}, **self._service(database)
+        )
+        try:
+            container.reload()
+            port = container.attrs["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostPort"]
+            service = Service(container.name, f"http://localhost:{port}")
+            self._await(lambda: service.status("/ping") == 200, "its first answer", container)
+            yield service
+        finally:
+            container.stop(timeout=20)
+
+    def await_readiness(self, service: Service, what: str) -> None:
+        """Until a service is ready; raises `GateRefused` with its last words where it never is."""
+        container = self._engine.containers.get(service.container)
+        try:
+            self._await(lambda: service.ready, what, container)
+        except DeployError as error:
+            raise GateRefused(error.message) from None
+
+    def _service(self, database: str) -> dict[str, Any]:
+        url = f"postgresql://amani:{self._password}@{self.name}-server:5432/{database}"
+        return {
+            "environment": {"DATABASE_URL": url, **_SETTINGS},
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "tmpfs": {"/tmp": "mode=1777", "/data": "mode=1777"},  # nosec B108
+        }
+
+    def _begin(self, image: str, command: list[str] | None, **options: Any) -> Any:
+        import docker.errors
+
+        options.setdefault("name", f"{self.name}-{len(self._containers)}")
+        try:
+            container = self._engine.containers.create(
+                image, command, network=self.name, labels={"amani.compat": self.name}, **options
+            )
+            self._containers.append(container)
+            container.start()
+        except docker.errors.DockerException as error:
+            raise EngineError(f"this machine's engine: {error}") from None
+        return container
+
+    def _await(self, condition: Any, what: str, container: Any) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            container.reload()
+            ended = container.status == "exited"
+            if ended or time.monotonic() > deadline:
+                said = container.logs(tail=15).decode(errors="replace").strip()
+                why = "it ended" if ended else f"not within {PATIENCE:g} s"
+                raise DeployError(f"{what}: {why}. Its last words:\n{said}")
+            time.sleep(0.1)

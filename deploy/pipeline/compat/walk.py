@@ -1,0 +1,68 @@
+"""A release's own guide to its API, docs/api.md, typed against a service that is there already."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from deploy.images.build import find_client
+from deploy.pipeline.compat.stand import Service
+
+PAGE = "docs/api.md"
+_BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.DOTALL)
+_END = "=== end of block"
+# The guide begins on a bare machine: here the schema is made, and the server runs.
+_PROGRAMS = {
+    "flask": '[ "$1" != db ] || exit 0\nexec {docker} exec {container} flask "$@"',
+    "gunicorn": "exec sleep 300",
+}
+
+
+def walk(source: Path, service: Service) -> list[str]:
+    """What the guide in `source` prints of this service otherwise than it says, a line each."""
+    blocks = list(_BLOCK.finditer((source / PAGE).read_text()))
+    script = "".join(f"{block['script']}\necho '{_END}'\n" for block in blocks)
+    with tempfile.TemporaryDirectory(prefix="compat-walk-") as home:
+        programs = Path(home) / "bin"
+        programs.mkdir()
+        for name, text in _PROGRAMS.items():
+            told = text.format(docker=find_client()[0], container=service.container)
+            (programs / name).write_text(f"#!/bin/sh\n{told}\n")
+            (programs / name).chmod(0o755)
+        python = Path(sys.executable).parent
+        environ = {
+            "PATH": f"{programs}:{python}:{os.environ['PATH']}",
+            "HOME": home,
+            "TMPDIR": home,
+            "PORT": service.url.rpartition(":")[2],
+            "NO_PROXY": "localhost",
+        }
+        stop = "trap '[ -z \"${server:-}\" ] || kill $server 2> /dev/null || true' EXIT\n"
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", stop + script],
+            cwd=source,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    return _compare(blocks, done.stdout.split(f"{_END}\n"), done.stderr.strip())
+
+
+def _compare(blocks: list[re.Match[str]], printed: list[str], errors: str) -> list[str]:
+    for number, block in enumerate(blocks):
+        found = printed[number].strip() if number < len(printed) - 1 else None
+        wanted = (block["prints"] or "").strip()
+        if found == wanted:
+            continue
+        last = block["script"].strip().splitlines()[-1]
+        if found is not None:
+            return [f"{PAGE}: `{last}` prints {found!r}, and not {wanted!r}"]
+        said = "\n".join([*printed[number].strip().splitlines()[-3:], *errors.splitlines()[-3:]])
+        return [f"{PAGE}: the walk stops in front of `{last}`: {said}"]
+    return []

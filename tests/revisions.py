@@ -1,0 +1,60 @@
+"""More revisions of the schema than there are, for tests that change it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from deploy.checkout import ROOT
+
+SHIPPED = ("amani_app", "migrations", "Dockerfile", ".dockerignore", "requirements.txt")
+SHIPPED += ("wsgi.py", "gunicorn.conf.py", "alembic.ini")
+REVISION = '''"""A try.
+
+Class: {kind}
+Revises: {down}
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{id}"
+down_revision = {down!r}
+
+
+def upgrade():
+    {up}
+
+
+def downgrade():
+    {back}
+'''
+ADD = 'op.add_column("users", sa.Column("nickname", sa.Text()))'
+DROP = 'op.drop_column("users", "nickname")'
+
+
+def head() -> str:
+    """The newest revision of this checkout."""
+    return max(path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("0*.py"))
+
+
+def write_revision(checkout: Path, id: str, down: str, kind: str, up: str, back: str) -> Path:
+    """Add a revision to a checkout; its file."""
+    path = checkout / "migrations/versions" / f"{id}_try.py"
+    path.write_text(REVISION.format(id=id, down=down or None, kind=kind, up=up, back=back))
+    return path
+
+
+def checkout(folder: Path, *revisions: tuple[str, str, str, str, str]) -> Path:
+    """A copy of what the image is made of, with more revisions."""
+    folder.mkdir()
+    for name in SHIPPED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(source, folder / name)
+    for id, down, kind, up, back in revisions:
+        write_revision(folder, id, down, kind, up, back)
+    return folder

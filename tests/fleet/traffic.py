@@ -1,9 +1,14 @@
-"""Light load on the public routes of web hosts, kept-alive and one connection a request."""
+"""Light load on the public routes of web hosts: what only asks, and what writes."""
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+import requests
 
 from deploy.bench.generator import Load, load
 from deploy.bench.load import Profile
@@ -50,3 +55,54 @@ def traffic(addresses: dict[str, str], name: str, *, rate: float = 20.0) -> Iter
             )
             seen.add(host, stack.enter_context(load(profile)))
         yield seen
+
+
+class Writer:
+    """Two people who agree on something new, again and again, at the public route of one host."""
+
+    def __init__(self, address: str, name: str, pause: float) -> None:
+        self.statuses: Counter[int] = Counter()
+        """How the requests were answered; 0: not at all."""
+        self.made: list[str] = []
+        """The agreements that were acknowledged."""
+        self._url, self._pause = f"http://{address}/api/v1", pause
+        self._session = requests.Session()
+        self._session.headers["Host"] = name
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> Writer:
+        for who in ("ben", "ada"):
+            person = {"email": f"{who}@example.org", "name": who, "password": "x" * 12}
+            answer = self._session.post(f"{self._url}/auth/signup", json=person, timeout=30)
+            self._session.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(60)
+
+    def lost(self) -> list[str]:
+        """Agreements that were acknowledged and are not there."""
+        urls = ((id, f"{self._url}/escrows/{id}") for id in self.made)
+        return [id for id, url in urls if self._session.get(url, timeout=30).status_code != 200]
+
+    def _write(self) -> None:
+        for number in itertools.count(1):
+            milestone = {"title": "all of it", "amount": 100 * number}
+            proposal = {
+                "title": f"shop {number}",
+                "freelancer_email": "ben@example.org",
+                "currency": "NGN",
+                "milestones": [milestone],
+            }
+            try:
+                answer = self._session.post(f"{self._url}/escrows", json=proposal, timeout=30)
+                self.statuses[answer.status_code] += 1
+                if answer.status_code == 201:
+                    self.made.append(answer.json()["id"])
+            except requests.RequestException:
+                self.statuses[0] += 1
+            if self._over.wait(self._pause):
+                return

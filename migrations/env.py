@@ -22,7 +22,6 @@ from amani_app.practice import fail_to_migrate
 def run() -> None:
     """Migrate, or print the SQL with ``--sql``."""
     fail_to_migrate(container().settings)
-    applied = []
     options = {
         "target_metadata": db.metadata,
         "render_as_batch": True,
@@ -30,28 +29,44 @@ def run() -> None:
         "transaction_per_migration": True,
         # True of SQLite as well, through the BEGIN of our own engine.
         "transactional_ddl": True,
-        "on_version_apply": lambda step, **_: applied.append(step),
     }
     if context.is_offline_mode():
         context.configure(dialect_name=db.engine.dialect.name, literal_binds=True, **options)
         context.run_migrations()
         return
 
-    def move(connection):
-        if applied:  # a relative goal (-2) would be counted anew from here
-            raise CommandError(f"no lock, {len(applied)} revisions on the way; those stay applied")
-        context.configure(connection=connection, **options)
-        context.run_migrations()
-
     with migration_engine(db.engine) as engine:
         if not moves():
             with engine.connect() as connection:
-                move(connection)
+                context.configure(connection=connection, **options)
+                context.run_migrations()
             return
-        with exclusive(engine), safety_copy(engine):
-            persist(engine, move)
+        with exclusive(engine):
+            move_by_steps(engine, options)
             for line in find_left_over(engine):
                 logging.getLogger("alembic.runtime.migration").warning("left over: %s", line)
+
+
+def move_by_steps(engine, options) -> None:
+    """Each revision by itself: a lock that one meets is waited for there, and what one leaves
+    half-made is put back to where it began, whatever came before it in the same command."""
+    steps = None
+
+    def move(connection):
+        nonlocal steps
+        if steps is None:  # once: a relative goal (-2) would be counted anew from each revision
+            context.configure(connection=connection, **options)
+            migration = context.get_context()
+            steps = list(migration.opts["fn"](migration.get_current_heads(), migration))
+            # Alembic commits nothing in a transaction that it finds begun.
+            connection.rollback()
+        context.configure(connection=connection, **options, fn=lambda *_: steps[:1])
+        context.run_migrations()
+
+    while steps is None or steps:
+        with safety_copy(engine):
+            persist(engine, move)
+        steps = steps[1:]
 
 
 def moves() -> bool:

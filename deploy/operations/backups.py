@@ -336,6 +336,8 @@ def restore(
             _require_maintenance(desk)
             confirm(f"replace the database of {name} by backup {backup.manifest.id}?")
         started = time.monotonic()
+        # For as long as it takes nobody migrates, `flask db upgrade` by hand included.
+        desk.tool.run("hold", seconds=60)
         fresh = _name(desk, "restored")
         work.restore(desk.tool, desk.environment, backup, fresh, identity)
         if not replace:

@@ -42,6 +42,12 @@ _BLOCKERS = text(
     " || to_char(query_start, 'YYYY-MM-DD HH24:MI:SS TZ')"
     " FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(:pid)) ORDER BY query_start"
 )
+_HOLDER = text(
+    "SELECT 'pid ' || pid || ', application ' || coalesce(nullif(application_name, ''), '?')"
+    " FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND granted AND pg_locks.database = datid"
+    " AND classid = :high AND objid = :low AND objsubid = 1"
+)
 _LEFT_OVER = (
     text(
         "SELECT 'invalid index ' || indexrelid::regclass FROM pg_index"
@@ -142,7 +148,12 @@ def exclusive(engine: Engine) -> t.Iterator[None]:
         return
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:n)"), {"n": ADVISORY_LOCK}):
-            raise MigrationRunning("another migration is running on this database; wait for it")
+            number = {"high": ADVISORY_LOCK >> 32, "low": ADVISORY_LOCK & 0xFFFFFFFF}
+            holder = connection.scalar(_HOLDER, number) or "somebody who is gone by now"
+            raise MigrationRunning(
+                "another migration is running on this database, or a backup or a restore of it "
+                f"({holder}); wait for it"
+            )
         try:
             yield
         finally:

@@ -137,6 +137,7 @@ JOBS: Mapping[str, Callable[[Job, Request], Any]] = {
     "restore": restore,
     "describe": describe,
     "drop": lambda job, request: database(request).drop(request["name"]),
+    "hold": lambda job, request: database(request).hold(),
     "swap": lambda job, request: database(request).swap(request["name"], request["old"]),
     "ask": ask,
     "copy": copies.send,

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
@@ -34,6 +34,9 @@ GROUP BY 1, 2 ORDER BY 1, 2
 
 class Postgres:
     """A server, and the database of it that a URL names."""
+
+    _held: ClassVar[contextlib.ExitStack | None] = None
+    """Keeps the lock for this program, over as many of its jobs as want it."""
 
     def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
@@ -79,14 +82,42 @@ class Postgres:
     def locked(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection that holds the lock of those who change or copy the whole database."""
         with self.connect() as connection:
-            found = connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
-            if found.fetchone() != (True,):
-                raise Failure(
-                    "a migration, a backup or a restore is under way on this database",
-                    kind="locked",
-                    hint="wait for it and run this again",
-                )
+            if Postgres._held is None:
+                self._lock(connection)
             yield connection
+
+    def _lock(self, connection: psycopg.Connection[Any]) -> None:
+        found = connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
+        if found.fetchone() != (True,):
+            raise Failure(
+                "a migration, a backup or a restore is under way on this database",
+                kind="locked",
+                hint="wait for it and run this again",
+            )
+
+    def hold(self) -> None:
+        """Take that lock and keep it until a swap or the program's end, whatever ends it.
+
+        A live database that is gone, or that lets nobody in, is not locked: nobody can migrate or
+        copy it either, and it is what a restore is for.
+        """
+        if Postgres._held is not None or not self.exists():
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.locked())
+            except Failure as failure:
+                if failure.kind == "locked":
+                    raise
+                return
+            Postgres._held = stack.pop_all()
+
+    @staticmethod
+    def let_go() -> None:
+        """Give the lock back."""
+        if (held := Postgres._held) is not None:
+            Postgres._held = None
+            held.close()
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -209,6 +240,9 @@ class Postgres:
         for attempt in range(10):
             try:
                 with self.connect("postgres") as connection, connection.transaction():
+                    # Whoever gets the lock now is ended with all others, and has changed nothing:
+                    # a database in which somebody is cannot be renamed.
+                    self.let_go()
                     connection.execute(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                         " WHERE datname IN (%s, %s) AND pid <> pg_backend_pid()",

@@ -123,6 +123,9 @@ class Sqlite:
         """Remove a database that was restored or replaced."""
         _remove(self._file(name))
 
+    def hold(self) -> None:
+        """Nothing: a migration is shut out by the environment's lock, and writes one at a time."""
+
     def replaced(self) -> list[str]:
         """Databases that restores made or replaced, by name."""
         pattern = re.compile(rf"({re.escape(self.name)}_(?:restored|before)_[0-9a-z]+)")

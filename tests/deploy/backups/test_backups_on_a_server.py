@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -16,8 +17,9 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from deploy.backups import work
 from deploy.backups.tool import archive_program
-from deploy.checkout import ROOT
+from deploy.checkout import ROOT, program
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
 from deploy.operations.backups import back_up, drill, listing, prune, restore, verify
@@ -328,6 +330,89 @@ def test_it_waits_for_no_migration(place: Place, database: str):
     assert back_up(place.name, SILENT).manifest.rows == 2001
 
 
+def test_a_migration_during_a_restore_is_refused(
+    place: Place, database: str, monkeypatch: pytest.MonkeyPatch
+):
+    back_up(place.name, SILENT)
+    really, told = work.restore, []
+
+    def migrate(*arguments: object) -> None:
+        really(*arguments)  # between two jobs of the restore, of which neither takes the lock
+        done = subprocess.run(
+            [program("flask"), "db", "upgrade"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": place.url(database)},
+            capture_output=True,
+            text=True,
+        )
+        told.append((done.returncode, done.stderr))
+
+    monkeypatch.setattr(work, "restore", migrate)
+    restore(place.name, SILENT, replace=True)
+    ((status, words),) = told
+    assert status == 1 and "Traceback" not in words
+    assert "or a backup or a restore of it (pid" in words and "application amani-backup" in words
+    with place.connect(database) as connection:  # given back, and asked for
+        query = "SELECT pg_try_advisory_lock(%s)"
+        assert connection.execute(query, [0x616D616E69]).fetchone() == (True,)
+        with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
+            restore(place.name, SILENT, replace=True)
+    assert len(told) == 1 and count(place, database)[0] == 2000
+
+
+# What a deployer does around each question to the program that makes and restores backups.
+KILLED = """
+import os, signal, sys
+from deploy.backups.tool import Tool
+from deploy.events import Events
+from deploy.operations.backups import back_up, restore
+name, request, moment, job = sys.argv[1:]
+ask = Tool._ask
+
+def die(when, asked):
+    if (when, asked["job"]) == (moment, job):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def killed(self, asked):
+    die("before", asked)
+    answer = ask(self, asked)
+    die("begun", asked)
+    return answer
+
+Tool._ask = killed
+back_up(name, Events()) if request == "backup" else restore(name, Events(), replace=True)
+"""
+KILLS = [("backup", "before", "back-up"), ("backup", "begun", "back-up")]
+KILLS += [("restore", "begun", "hold"), ("restore", "before", "restore")]
+KILLS += [("restore", "begun", "restore"), ("restore", "begun", "back-up")]
+KILLS += [("restore", "before", "swap"), ("restore", "begun", "swap")]
+
+
+def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
+    place: Place, database: str
+):
+    first = back_up(place.name, SILENT).manifest
+    with place.connect(database) as connection:
+        connection.execute("DELETE FROM ledger WHERE id > 5")
+    for request, moment, job in KILLS:
+        argv = [sys.executable, "-c", KILLED, place.name, request, moment, job]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, (request, moment, job, done.stderr)
+        # The program notices, and ends what it had begun; a swap is whole or has not been.
+        eventually(lambda: not place.tools() or place.in_tool(WORKS)[0] == 0)
+        rows = count(place, database)[0]
+        assert rows == 5 or (job == "swap" and moment == "begun" and rows == 2000)
+    for found in listing(place.name, SILENT):
+        verify(place.name, SILENT, id=found.manifest.id, level="hash")
+    restore(place.name, SILENT, id=first.id, replace=True)
+    assert count(place, database)[0] == 2000
+    assert place.partials() == [] and place.tools() == []
+    _, dropped = prune(place.name, SILENT, databases=True)
+    with place.connect("postgres") as connection:
+        query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
+        assert connection.execute(query, [f"{database}%"]).fetchall() == [(database,)], dropped
+
+
 def test_too_little_room_is_refused_before_anything_is_written(place: Place, database: str):
     manifest = back_up(place.name, SILENT).manifest
     path = place.backups / manifest.id / "manifest.json"
@@ -382,6 +467,11 @@ def test_a_server_that_is_away_and_a_wrong_password_are_told(place: Place, datab
     assert place.partials() == []
 
 
+WORKS = """
+import glob, sys
+names = [open(path).read() for path in glob.glob('/proc/[0-9]*/cmdline')]
+sys.exit(any('tool.' + 'pyz' in name or 'pg_' + 'restore' in name for name in names))
+"""
 KILL = """
 import glob, os, signal
 for path in glob.glob('/proc/[0-9]*/comm'):

@@ -1,0 +1,162 @@
+"""Several revisions in one command: what waits, is killed or fails leaves nothing half-made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+from sqlalchemy import Engine, inspect, text
+
+from amani_app.adapters.database.migration import PATIENT
+from deploy.bench.service import API, PASSWORD, Service
+from tests.postgres import PostgresServer
+from tests.revisions import ADD, DROP, head, write_revision
+from tests.service.conftest import ROOT, Shell
+from tests.waiting import eventually
+
+NOTES = 'op.create_table("notes", sa.Column("id", sa.BigInteger(), primary_key=True))'
+LOCK_TIMEOUT = 2.0
+
+
+@pytest.fixture
+def revisions(tmp_path: Path) -> Path:
+    """A folder of migrations with a001, which makes a table, and room for more."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=ignored)
+    write_revision(tmp_path, "a001", head(), "expand", NOTES, 'op.drop_table("notes")')
+    return tmp_path / "migrations"
+
+
+HALF = """with op.get_context().autocommit_block():
+        op.execute("CREATE TABLE half (id integer)")
+    op.execute("ALTER TABLE nowhere ADD COLUMN x integer")"""
+
+
+def test_a_later_revision_that_fails_outside_its_transaction_is_put_back_alone(
+    sqlite_engine: Engine, revisions: Path
+) -> None:
+    write_revision(revisions.parent, "a002", "a001", "unsafe", HALF, "pass")
+    shell = Shell(DATABASE_URL=sqlite_engine.url.render_as_string(hide_password=False))
+    done = shell.run("flask", "db", "upgrade", "-d", str(revisions))
+    assert done.returncode == 1 and "no such table: nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+    sqlite_engine.dispose()
+    tables = inspect(sqlite_engine).get_table_names()
+    assert "half" not in tables and "notes" in tables
+    with sqlite_engine.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "a001"
+    write_revision(revisions.parent, "a002", "a001", "expand", ADD, DROP)
+    shell.ok("flask", "db", "upgrade", "-d", str(revisions))
+    # A goal that is relative to where it begins, over several revisions.
+    shell.ok("flask", "db", "downgrade", "-d", str(revisions), "--", "-2")
+    assert shell.ok("flask", "db", "current").split()[0] == head()
+
+
+class Reader(threading.Thread):
+    """Asks for one thing, again and again; keeps when, how long it took and the status."""
+
+    def __init__(self, url: str, headers: t.Mapping[str, str]) -> None:
+        super().__init__()
+        self.answers: list[tuple[float, float, int]] = []
+        self.over = threading.Event()
+        self._url, self._headers = url, headers
+
+    def run(self) -> None:
+        session = requests.Session()
+        while not self.over.wait(0.02):
+            started = time.monotonic()
+            status = session.get(self._url, headers=self._headers, timeout=30).status_code
+            self.answers.append((started, time.monotonic() - started, status))
+
+    def between(self, since: float, until: float) -> list[float]:
+        """Seconds of the answers to what was asked in that time."""
+        return [took for at, took, _ in self.answers if since <= at < until]
+
+
+def p99(seconds: list[float]) -> float:
+    """In milliseconds."""
+    return statistics.quantiles(seconds, n=100)[98] * 1000
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(300)
+def test_the_service_answers_while_a_migration_waits_for_a_long_transaction(
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    revisions: Path,
+    tmp_path: Path,
+    record_property: t.Callable[[str, object], None],
+) -> None:
+    write_revision(revisions.parent, "a002", "a001", "expand", ADD, DROP)
+    service = Service(postgres_server, tmp_path, {"DATABASE_URL": postgres_url})
+    log = tmp_path / "migrate.log"
+
+    def migrate() -> subprocess.Popen[bytes]:
+        return service.start("flask", "db", "upgrade", "-d", str(revisions), log=log.name)
+
+    def tries() -> int:
+        return log.read_text().count("no lock: held by pid")
+
+    try:
+        service.must("db", "upgrade")
+        service.serve()
+        url = f"http://127.0.0.1:{service.port}{API}"
+        person = {"email": "ada@example.org", "name": "ada", "password": PASSWORD}
+        token = requests.post(f"{url}/auth/signup", json=person, timeout=30).json()["token"]
+        users = [Reader(f"{url}/auth/me", {"Authorization": f"Bearer {token}"}) for _ in range(2)]
+        others = Reader(f"{url}/health", {})
+        for reader in (*users, others):
+            reader.start()
+        began = time.monotonic()
+        eventually(lambda: min(len(r.answers) for r in (*users, others)) > 50)
+        with psycopg.connect(postgres_url, application_name="nightly-report") as report:
+            report.execute("SELECT count(*) FROM users")
+            waiting = time.monotonic()
+            killed = migrate()
+            eventually(lambda: tries() > 0, 60)
+            os.killpg(killed.pid, signal.SIGKILL)
+            killed.wait()
+            with psycopg.connect(postgres_url) as look:
+                assert look.execute("SELECT version_num FROM alembic_version").fetchone() == (
+                    "a001",
+                )
+            log.write_text("")
+            command = migrate()
+            eventually(lambda: tries() > 1, 60)
+            assert "application nightly-report, idle in transaction" in log.read_text()
+            report.rollback()
+            ended = time.monotonic()
+        assert command.wait(60) == 0, log.read_text()
+        assert 2 <= tries() < PATIENT.tries
+        for reader in (*users, others):
+            reader.over.set()
+            reader.join(60)
+    finally:
+        service.end()
+    assert {status for r in (*users, others) for _, _, status in r.answers} == {200}
+    calm = [took for reader in users for took in reader.between(began, waiting)]
+    held = [took for reader in users for took in reader.between(waiting, ended)]
+    beside = others.between(waiting, ended)
+    told = {
+        "p99 before, ms": p99(calm),
+        "p99 while it waits, of what needs the table, ms": p99(held),
+        "worst, ms": max(held) * 1000,
+        "p99 while it waits, of what does not, ms": p99(beside),
+        "seconds it waited": ended - waiting,
+    }
+    for name, figure in told.items():
+        record_property(name, round(figure, 1))
+        print(f"{name}: {figure:.1f}")
+    # Nobody queues behind a try for longer than it waits itself.
+    assert max(held) < 2 * LOCK_TIMEOUT
+    assert max(beside) < LOCK_TIMEOUT

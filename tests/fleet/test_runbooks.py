@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 
 import pytest
 
 from deploy.checkout import ROOT
+from tests.guide import commands
 
 from .operator import Operator
 from .trial import invoke
-
-BLOCK = re.compile(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 
 
 def blocks(kind: str) -> Iterator[tuple[str, list[str]]]:
     """By runbook, the words of each command in its blocks of this kind."""
     for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
-        for found, text in BLOCK.findall(path.read_text()):
-            if found == kind:
-                for line in text.strip().splitlines():
-                    yield path.name, shlex.split(line)
+        for words in commands(path, kind):
+            yield path.name, words
 
 
 def run_all(operator: Operator, kind: str) -> None:

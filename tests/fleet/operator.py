@@ -36,11 +36,12 @@ PATIENCE = 240.0
 """Seconds that a command may take on a busy machine."""
 Said = Mapping[str, Any]
 SILENT = Events()
-# Of volumes only those that no container needs.
+# Of volumes only those that no container needs, of backups only what is not whole.
 _LISTING = """
 docker ps -a --format 'container {{.Names}}'
 docker volume ls --filter dangling=true --format 'volume {{.Name}}'
-find "$1" -mindepth 1 -printf 'file %f\\n'
+find "$1" -mindepth 1 -path "$1/backups" -prune -o -printf 'file %f\\n'
+[ ! -d "$1/backups" ] || find "$1/backups" -name '*.partial' -printf 'file %f\\n'
 """
 
 
@@ -174,9 +175,11 @@ class Operator:
         """Run a task on the environment to its end."""
         return self.start(task, *arguments).end()
 
-    def kill(self, version: str, reached: Callable[[Said], bool]) -> str:
+    def kill(
+        self, version: str, reached: Callable[[Said], bool], task: str = "deploy", *more: str
+    ) -> str:
         """Deploy, and kill the deployer at the event that `reached` picks; returns what it was."""
-        command = self.start("deploy", f"--version={version}")
+        command = self.start(task, f"--version={version}", *more)
         found = command.until(reached)
         command.signal(signal.SIGKILL)
         outcome = command.end()

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from deploy.checkout import ROOT
 from deploy.fleet.fleet import Fleet
+from tests.guide import commands
 from tests.revisions import ADD, DROP, checkout, head
 
-from .operator import Operator, Outcome
+from .operator import Operator, Outcome, at
 from .traffic import Writer, traffic
 
+GUIDE = ROOT / "docs" / "migrations.md"
 SQLITE = (
     "import sqlite3; c = sqlite3.connect('/data/amani.sqlite3');"
     " print(c.execute('SELECT version_num FROM alembic_version').fetchone()[0])"
@@ -41,12 +44,23 @@ def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
 ) -> None:
     operator.fleet.up(3, web=[1, 2], workers=[2])
 
-    def live() -> str:
-        with psycopg.connect(operator.fleet.database_url) as connection:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return str(row[0]) if row else ""
+    add_and_take_away(operator, lambda: live_on_server(operator))
+    revisions = []
+    for door, task, *options in commands(GUIDE, "schema"):
+        known = {"--env=staging": "", "--to=0003": f"--to={head()}"}
+        told = [word for option in options if (word := known.get(option, option))]
+        yes = ["--auto-confirm", "--allow-data-loss"] if task == "db.downgrade" else []
+        done = operator.run(task, *told, *yes)
+        assert (door, done.status) == ("./inv", 0), done.errors
+        revisions.append(live_on_server(operator))
+    assert revisions == ["a001", head(), "a001"]
 
-    add_and_take_away(operator, live)
+
+def live_on_server(operator: Operator) -> str:
+    """The revision of the fleet's PostgreSQL."""
+    with psycopg.connect(operator.fleet.database_url) as connection:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else ""
 
 
 def test_the_same_with_sqlite_in_a_volume_of_one_host(
@@ -101,7 +115,9 @@ def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
         assert "--with-downgrade" in refused.errors
         assert set(operator.versions().values()) == {"4.0.0"}
 
-        undone = back("3.0.0", "--with-downgrade")
+        ((_, task, _, version, option),) = commands(GUIDE, "rollback")
+        assert (task, version.partition("=")[0]) == ("rollback", "--version")
+        undone = back("3.0.0", option)
         assert undone.status == 0, undone.errors
         order = kinds(undone)
         assert order.index("backup") < order.index("downgrade") < order.index("shift")
@@ -110,4 +126,64 @@ def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
     assert seen.failures == {}
     assert all(count > 50 for count in seen.requests.values())
     assert set(writer.statuses) == {201} and writer.statuses[201] > 20, writer.statuses
+    assert writer.lost() == []
+
+
+DEPLOY_KILLS = (
+    ("step-started", "backup"),
+    ("step-started", "migrate"),
+    ("step-finished", "migrate"),
+)
+ROLLBACK_KILLS = (
+    ("step-started", "backup"),
+    ("step-started", "downgrade"),
+    ("step-finished", "downgrade"),
+)
+CUTS = (("backup", "a001"), ("migrate", "a002"))
+"""The step, and how far the schema has come at most."""
+
+
+@pytest.mark.timeout(900)
+def test_killed_or_cut_off_in_a_change_of_the_schema_the_next_run_completes_it(
+    operator: Operator, changing_releases: None
+) -> None:
+    operator.fleet.up(3, web=[1], workers=())
+    back = ("--auto-confirm", "--with-downgrade")
+    operator.change(timeouts={"drain": "10s", "connect": "5s"})
+    operator.deploy("1.0.0")
+    domain = operator.environment.domain
+    host = operator.fleet.host(1)
+    writer = Writer(host.address, domain, pause=0.6)
+    with writer, traffic(operator.addresses(), domain) as seen:
+        for moment, step in DEPLOY_KILLS:
+            operator.kill("3.0.0", at(moment, step))
+            assert live_on_server(operator) in (head(), "a001")
+        operator.deploy("3.0.0")
+        assert (live_on_server(operator), operator.unsettled("3.0.0")) == ("a001", [])
+
+        operator.kill("4.0.0", at("step-started", "migrate"))
+        operator.deploy("4.0.0")
+        assert (live_on_server(operator), operator.unsettled("4.0.0")) == ("a002", [])
+
+        for moment, step in ROLLBACK_KILLS:
+            operator.kill("3.0.0", at(moment, step), "rollback", *back)
+            assert live_on_server(operator) in ("a002", "a001")
+        undone = operator.run("rollback", "--version=3.0.0", *back)
+        assert undone.status == 0, undone.errors
+        assert (live_on_server(operator), operator.unsettled("3.0.0")) == ("a001", [])
+    assert seen.failures == {}, seen.requests
+    assert set(writer.statuses) == {201}, writer.statuses
+    assert writer.lost() == []
+
+    for step, most in CUTS:
+        command = operator.start("deploy", "--version=4.0.0")
+        command.suspend(at("step-started", step))
+        host.cut()
+        outcome = command.resume()
+        assert outcome.status in (6, 7), outcome.errors
+        assert "host1: " in outcome.errors and "Traceback" not in outcome.errors
+        host.heal()
+        assert live_on_server(operator) in ("a001", most)
+    operator.deploy("4.0.0")
+    assert (live_on_server(operator), operator.unsettled("4.0.0")) == ("a002", [])
     assert writer.lost() == []

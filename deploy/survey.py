@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from deploy import containers, journal, probe, proxy, secrets
+from deploy.database.revisions import read_label
 from deploy.errors import DeployError, HostUnreachable
 from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, ImageFacts, Slot
 
@@ -56,7 +58,8 @@ def gather(environment: Environment, hosts: Mapping[str, Host], wanted: Secrets 
         for future in [pool.submit(ask, host) for host in hosts.values()]:
             future.result()
         ordered = {name: found[name] for name in hosts if name in found}
-        return Facts(ordered, unreachable, schema.result())
+    revision = schema.result() or _standing_revision(environment, hosts, ordered)
+    return Facts(ordered, unreachable, revision)
 
 
 def live_schema(environment: Environment) -> str | None:
@@ -67,6 +70,26 @@ def live_schema(environment: Environment) -> str | None:
         revision = answer.at(config.schema_path)
         if isinstance(revision, str) and revision:
             return revision
+    return None
+
+
+def _standing_revision(
+    environment: Environment, hosts: Mapping[str, Host], found: Mapping[str, HostFacts]
+) -> str | None:
+    """The live revision as a web container tells it that runs and gets no traffic, such as one
+    whose schema was taken back by hand. The journal would tell what the release needs."""
+    for name, facts in found.items():
+        known = {one.id for image in facts.images for one in read_label(image.labels).revisions}
+        for container in facts.containers:
+            if container.role != "web" or not container.running:
+                continue
+            with contextlib.suppress(DeployError):
+                argv = environment.migrations.current_command
+                told = hosts[name].engine.run_in(container.name, argv, timeout=30)
+                # A release that is older than the schema cannot name it, and fails.
+                words = told.output.split() if told.status == 0 else []
+                if revision := next((word for word in words if word in known), None):
+                    return revision
     return None
 
 

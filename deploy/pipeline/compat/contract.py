@@ -10,6 +10,7 @@ import requests
 
 from deploy.bench.service import API, PASSWORD
 from deploy.errors import DeployError
+from deploy.pipeline.compat.money import move_money
 from deploy.pipeline.compat.stand import Service
 
 EXAMPLES = 4
@@ -22,7 +23,7 @@ _PERSON = {"email": "carol@example.org", "name": "carol", "password": PASSWORD}
 class Answers:
     """Statuses by operation, in the order of the requests; and answers that nobody documented."""
 
-    statuses: dict[str, list[int]] = field(default_factory=dict)
+    statuses: dict[str, list[object]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def differences(self, now: Answers) -> list[str]:
@@ -44,6 +45,7 @@ def ask_all(service: Service) -> Answers:
 
     headers = _sign_up(service)
     found = Answers()
+    found.statuses |= move_money(service, headers)
     document: Any = schemathesis.openapi.from_url(f"{service.url}{DOCUMENT}")
     for number, each in enumerate(document.get_all_operations()):
         _ask(each.ok(), number, headers, found)
@@ -91,6 +93,6 @@ def _sign_up(service: Service) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
-def _told(statuses: list[int]) -> str:
-    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+def _told(statuses: list[object]) -> str:
+    counts = {status: statuses.count(status) for status in sorted(set(statuses), key=str)}
     return ", ".join(f"{status} ({count})" for status, count in counts.items()) or "nothing"

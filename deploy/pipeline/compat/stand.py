@@ -17,6 +17,8 @@ from deploy.bench.service import API
 from deploy.errors import DeployError, EngineError, GateRefused
 
 SERVER = "postgres:17-trixie"
+PORT, PROVIDER = 8000, 8090
+_KEYS = ("SECRET_KEY", "PUBLIC_KEY", "BUSINESS_ID", "WEBHOOK_SECRET")
 PATIENCE = 60.0
 """Seconds that a container has to answer."""
 # The guide shows the limit for reading; what is asked beside it writes more often than people do.
@@ -33,6 +35,8 @@ class Service:
 
     container: str
     url: str
+    provider: str = ""
+    """Where the payment provider's stand-in is found, if it has one."""
 
     def status(self, path: str) -> int:
         """What GET answers; 0 where nothing does."""
@@ -45,6 +49,21 @@ class Service:
     def ready(self) -> bool:
         """Whether it wants traffic."""
         return self.status("/readiness") == 200
+
+
+def _published(port: int) -> dict[str, tuple[str, None]]:
+    return {f"{port}/tcp": ("127.0.0.1", None)}
+
+
+def _port(container: Any, port: int) -> str:
+    return str(container.attrs["NetworkSettings"]["Ports"][f"{port}/tcp"][0]["HostPort"])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(requests.get(url, timeout=10).status_code)
+    except requests.RequestException:
+        return False
 
 
 class Stand:
@@ -129,17 +148,51 @@ class Stand:
         return said
 
     @contextlib.contextmanager
-    def serve(self, image: str, database: str) -> Iterator[Service]:
-        """A release on a database, answering, ready or not."""
-        container = self._begin(
-            image, None, ports={"8000/tcp": ("127.0.0.1", None)}, **self._service(database)
-        )
-        try:
-            container.reload()
-            port = container.attrs["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostPort"]
-            service = Service(container.name, f"http://localhost:{port}")
+    def serve(self, image: str, database: str, *, paying: bool = False) -> Iterator[Service]:
+        """A release on a database, answering, ready or not; `paying` gives it its own stand-in of
+        the payment provider."""
+        name, url = f"{self.name}-{database}-{len(self._containers)}", ""
+        options = self._service(database)
+        with contextlib.ExitStack() as stack:
+            if paying:
+                url = stack.enter_context(self._provider(image, name, options))
+            container = stack.enter_context(
+                self._running(image, None, name=name, ports=_published(PORT), **options)
+            )
+            service = Service(name, f"http://localhost:{_port(container, PORT)}", url)
             self._await(lambda: service.status("/ping") == 200, "its first answer", container)
             yield service
+
+    @contextlib.contextmanager
+    def work(self, image: str, service: Service) -> Iterator[None]:
+        """A release's worker beside its service."""
+        environment = self._engine.containers.get(service.container).attrs["Config"]["Env"]
+        options = {**self._service(""), "environment": environment}
+        with self._running(image, ["flask", "amani", "worker"], **options):
+            yield
+
+    @contextlib.contextmanager
+    def _provider(self, image: str, service: str, options: dict[str, Any]) -> Iterator[str]:
+        name = f"{service}-provider"
+        options["environment"] |= {
+            "FINCRA_URL": f"http://{name}:{PROVIDER}",
+            **{f"FINCRA_{each}": secrets.token_hex(16) for each in _KEYS},
+        }
+        words = ["flask", "amani", "sandbox", f"--host={name}", f"--port={PROVIDER}"]
+        words += [f"--webhook-url=http://{service}:{PORT}{API}/webhooks/fincra"]
+        words += ["--switch=payouts=successful"]
+        ports = _published(PROVIDER)
+        with self._running(image, words, name=name, ports=ports, **options) as container:
+            url = f"http://localhost:{_port(container, PROVIDER)}"
+            self._await(lambda: _answers(url), "the provider's stand-in", container)
+            yield url
+
+    @contextlib.contextmanager
+    def _running(self, image: str, command: list[str] | None, **options: Any) -> Iterator[Any]:
+        container = self._begin(image, command, **options)
+        try:
+            container.reload()
+            yield container
         finally:
             container.stop(timeout=20)
 

@@ -150,7 +150,7 @@ class _Trial:
         self._stand.create("lived")
         self._migrate(self._old, "lived", self._head)
         self._stand.create("empty", "lived")
-        with self._stand.serve(self._old.image, "lived") as service:
+        with self._stand.serve(self._old.image, "lived", paying=True) as service:
             control = self._suite(self._old, service)
             if control.wrong:
                 raise GateRefused(
@@ -166,7 +166,7 @@ class _Trial:
         self._stand.create("fresh")
         self._migrate(self._new, "fresh", self._wanted)
         idle = self._stand.uses("fresh")
-        with self._stand.serve(self._old.image, "fresh") as service:
+        with self._stand.serve(self._old.image, "fresh", paying=True) as service:
             self._stand.await_readiness(service, f"{self._old.name} ready on {self._wanted}")
             ran = self._suite(self._old, service)
         wrong = [*ran.wrong, *control.answers.differences(ran.answers)]
@@ -213,7 +213,7 @@ class _Trial:
 
     def _new_on_old(self, old: Service) -> None:
         """Where migrations only take away, they come last: the release must not need them."""
-        with self._stand.serve(self._new.image, "empty") as service:
+        with self._stand.serve(self._new.image, "empty", paying=True) as service:
             self._stand.await_readiness(service, f"this checkout ready on {self._head}")
             ran = self._suite(self._new, service)
         if ran.wrong:
@@ -253,7 +253,8 @@ class _Trial:
             self._tell(f"{release.name} has no {PAGE}: only its OpenAPI document is asked")
         if wrong:
             return Ran(wrong)
-        answers = contract.ask_all(service)
+        with self._stand.work(release.image, service):
+            answers = contract.ask_all(service)
         return Ran(answers.wrong, answers)
 
 

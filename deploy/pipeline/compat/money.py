@@ -1,0 +1,55 @@
+"""Money in and out, through a release's own worker and the payment provider's stand-in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from deploy.bench.service import API
+from deploy.pipeline.compat.stand import Service
+
+PATIENCE = 30.0
+"""Seconds until a worker is done with something."""
+_FUNDS = {"amount": 1000, "currency": "NGN"}
+_AMOUNT = {"amount": "250.00", "currency": "NGN"}
+_BANK = {"bank_code": "044", "account_number": "0123456789"}
+_ENDS = ("paid", "failed", "credited", "suspended")
+
+
+def move_money(service: Service, headers: Mapping[str, str]) -> dict[str, list[object]]:
+    """Ask for a deposit, pay it, and withdraw it; by step, what was answered or came of it.
+
+    What a release does not offer is answered as such, and ends there.
+    """
+    told: dict[str, list[object]] = {}
+    if not service.provider:
+        return told
+    told["fund the provider"] = [_post(f"{service.provider}/sandbox/fund", _FUNDS).status_code]
+    for path, body in (("/deposits", _AMOUNT), ("/withdrawals", {**_AMOUNT, **_BANK})):
+        answer = _post(f"{service.url}{API}{path}", body, **headers, **{"Idempotency-Key": path})
+        told[f"ask at {path}"] = [answer.status_code]
+        if answer.ok:
+            place = f"{service.url}{API}{path}/{answer.json()['id']}"
+            told[f"what came of it at {path}"] = [_end(service, place, headers)]
+    return told
+
+
+def _end(service: Service, place: str, headers: Mapping[str, str]) -> str:
+    """The state in which something is left, once the worker has dealt with it."""
+    deadline, paid = time.monotonic() + PATIENCE, False
+    while True:
+        found: dict[str, Any] = requests.get(place, headers=dict(headers), timeout=10).json()
+        if found.get("state") in _ENDS or time.monotonic() > deadline:
+            return str(found.get("state"))
+        if (page := found.get("checkout_url")) and not paid:
+            reference = page.rstrip("/").rpartition("/")[2]
+            _post(f"{service.provider}/sandbox/pay", {"reference": reference})
+            paid = True
+        time.sleep(0.2)
+
+
+def _post(url: str, body: Mapping[str, object], **headers: str) -> requests.Response:
+    return requests.post(url, json=body, headers=headers, timeout=30)

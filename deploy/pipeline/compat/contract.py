@@ -13,7 +13,7 @@ from deploy.errors import DeployError
 from deploy.pipeline.compat.money import move_money
 from deploy.pipeline.compat.stand import Service
 
-EXAMPLES = 4
+EXAMPLES = 3
 """Requests an operation."""
 DOCUMENT = f"{API}/openapi.json"
 _PERSON = {"email": "carol@example.org", "name": "carol", "password": PASSWORD}

@@ -158,8 +158,14 @@ class _Trial:
                     f"can be told of another one:\n{_listed(control.wrong)}",
                     hint="name another release before this one: --base=REF",
                 )
-            self._old_on_new(control, pending)
-            (self._unready if early else self._new_on_old)(service)
+            if early:
+                self._old_on_new(control, pending)
+                self._unready(service)
+            else:
+                self._new_on_old()
+                self._old_on_new(control, pending)
+                self._migrate(self._new, "lived", self._wanted)
+            self._require_right(service)
 
     def _old_on_new(self, control: Ran, pending: tuple[Revision, ...]) -> None:
         """What serves while a deploy is under way, and what a rollback brings back."""
@@ -209,9 +215,8 @@ class _Trial:
         self._tell(
             f"this checkout on {self._head}: unready, changed nothing, ready once it migrated"
         )
-        self._require_right(old)
 
-    def _new_on_old(self, old: Service) -> None:
+    def _new_on_old(self) -> None:
         """Where migrations only take away, they come last: the release must not need them."""
         with self._stand.serve(self._new.image, "empty", paying=True) as service:
             self._stand.await_readiness(service, f"this checkout ready on {self._head}")
@@ -222,8 +227,6 @@ class _Trial:
                 + _listed(ran.wrong)
             )
         self._tell(f"this checkout on {self._head}: serves before what goes is gone")
-        self._migrate(self._new, "lived", self._wanted)
-        self._require_right(old)
 
     def _require_right(self, old: Service) -> None:
         """What the release before wrote is right for both after the migration."""

@@ -108,39 +108,38 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 NEW_TABLE = 'op.create_table("notes", sa.Column("id", sa.BigInteger(), primary_key=True))'
-RENAME = 'op.alter_column("users", "name", new_column_name="full_name")'
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("kind", "up", "back", "said"),
-    [
-        ("expand", NEW_TABLE, 'op.drop_table("notes")', "unready, changed nothing, ready once"),
-        ("contract", DROP, ADD, "serves before what goes is gone"),
-    ],
-)
-def test_what_the_release_before_does_not_miss_passes(
-    released: Path, kind: str, up: str, back: str, said: str
-):
-    path = write_revision(released, "a002", "a001", kind, up, back)
+@pytest.mark.timeout(900)
+def test_what_only_adds_passes(released: Path):
+    path = write_revision(released, "a002", "a001", "expand", NEW_TABLE, 'op.drop_table("notes")')
     heard: list[str] = []
     try:
         run(released, report=heard.append)
     finally:
         path.unlink()
-    assert any(said in line for line in heard), heard
-    assert heard[-1] == "1.0.0 runs on a002, and this checkout keeps to its schema"
+    assert heard == [
+        "between 1.0.0 (schema a001) and this checkout: a002 (expand)",
+        # With its worker, and the payment provider's stand-in: all that there is but the new one.
+        "1.0.0 on a002: as on a001; it used 13 of 14 tables, all but notes",
+        "this checkout on a001: unready, changed nothing, ready once it migrated",
+        "what 1.0.0 wrote is right for both on a002",
+        "1.0.0 runs on a002, and this checkout keeps to its schema",
+    ]
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_what_takes_away_a_column_that_the_release_before_reads_fails(released: Path):
-    up = 'op.drop_column("users", "name")'
+    """Beside one that its code never used, whose loss would be none."""
+    up = f'{DROP}\n    op.drop_column("users", "role")'
     path = write_revision(released, "a002", "a001", "contract", up, ADD)
+    heard: list[str] = []
     try:
         with pytest.raises(GateRefused, match="1.0.0 does not run on the schema a002") as refused:
-            run(released, report=lambda line: None)
+            run(released, report=heard.append)
     finally:
         path.unlink()
+    assert heard[-1] == "this checkout on a001: serves before what goes is gone"
     assert "a002: what goes must not be used by the release before" in refused.value.hint

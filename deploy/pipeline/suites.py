@@ -16,6 +16,7 @@ SUITES = {
 
 _HOMES = {
     "tests/service/test_migrations.py": "migrations",
+    "tests/service/test_waiting_migrations.py": "migrations",
     "tests/service/test_image.py": "image",
     "tests/deploy/pipeline/test_image_check.py": "image",
 }

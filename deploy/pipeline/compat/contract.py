@@ -43,9 +43,12 @@ def ask_all(service: Service) -> Answers:
     """
     import schemathesis
 
-    headers = _sign_up(service)
     found = Answers()
-    found.statuses |= move_money(service, headers)
+    try:
+        headers = _sign_up(service)
+        found.statuses |= move_money(service, headers)
+    except requests.RequestException as error:
+        raise DeployError(f"money in and out: no answer: {error}") from None
     document: Any = schemathesis.openapi.from_url(f"{service.url}{DOCUMENT}")
     for number, each in enumerate(document.get_all_operations()):
         _ask(each.ok(), number, headers, found)
@@ -75,7 +78,10 @@ def _ask(operation: Any, number: int, headers: Mapping[str, str], found: Answers
     )
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
     def ask(case: Any) -> None:
-        answer = case.call(headers=headers)
+        try:
+            answer = case.call(headers=headers)
+        except requests.RequestException as error:
+            raise DeployError(f"{operation.label}: no answer: {error}") from None
         statuses.append(answer.status_code)
         try:
             case.validate_response(answer, headers=headers, checks=wanted)

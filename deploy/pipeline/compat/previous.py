@@ -35,7 +35,10 @@ def find(checkout: Path, base: str = "") -> Previous:
     elsewhere. Raises UsageError where there is none.
     """
     if base:
-        commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")
+        try:
+            commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")
+        except UsageError:
+            raise UsageError(f"--base={base} names no commit of {checkout}") from None
         return Previous(base, commit, _history(checkout, commit))
     if tag := _newest_tag(checkout):
         commit = ask_git(checkout, "rev-parse", f"{tag}^{{commit}}")

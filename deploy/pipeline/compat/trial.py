@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploy.database.checkout import read_checkout
 from deploy.database.compatibility import order
@@ -121,13 +122,13 @@ def _candidates(
                         engine.images.remove(name, force=True)
 
 
-def _pull(engine: object, image: str, before: Previous) -> None:
+def _pull(engine: Any, image: str, before: Previous) -> None:
     import docker.errors
 
     from deploy.release import SCHEMA_HEAD
 
     try:
-        found = engine.images.pull(image)  # type: ignore[attr-defined]
+        found = engine.images.pull(image)
     except docker.errors.DockerException as error:
         raise UsageError(f"{image} cannot be pulled: {error}") from None
     head = found.labels.get(SCHEMA_HEAD, "")
@@ -175,7 +176,9 @@ class _Trial:
         with self._stand.serve(self._old.image, "fresh", paying=True) as service:
             self._stand.await_readiness(service, f"{self._old.name} ready on {self._wanted}")
             ran = self._suite(self._old, service)
-        wrong = [*ran.wrong, *control.answers.differences(ran.answers)]
+        wrong = [*ran.wrong]
+        if ran.answers.statuses:
+            wrong += control.answers.differences(ran.answers)
         if wrong:
             taken = [revision.id for revision in pending if revision.kind == "contract"]
             hint = "a deploy would break what serves, and a rollback could not bring it back"
@@ -256,8 +259,11 @@ class _Trial:
             self._tell(f"{release.name} has no {PAGE}: only its OpenAPI document is asked")
         if wrong:
             return Ran(wrong)
-        with self._stand.work(release.image, service):
-            answers = contract.ask_all(service)
+        try:
+            with self._stand.work(release.image, service):
+                answers = contract.ask_all(service)
+        except DeployError as error:
+            return Ran([error.message])
         return Ran(answers.wrong, answers)
 
 

@@ -52,7 +52,7 @@ def test_the_release_before_is_the_newest_stable_tag_in_the_past(repository: Pat
     git(repository, "stash", "pop")
     found = previous.find(repository, "v1.0.0")
     assert (found.version, found.history.head) == ("v1.0.0", "a")
-    with pytest.raises(UsageError, match="rev-parse"):
+    with pytest.raises(UsageError, match="--base=nowhere names no commit"):
         previous.find(repository, "nowhere")
 
 

@@ -12,6 +12,7 @@ from deploy.checkout import ROOT
 from deploy.database.checkout import read_checkout
 from deploy.errors import GateRefused, UsageError
 from deploy.pipeline.compat import previous
+from deploy.pipeline.compat.contract import Answers
 from deploy.pipeline.compat.trial import run
 from tests.revisions import ADD, DROP, checkout, write_revision
 
@@ -91,6 +92,16 @@ def test_a_history_that_no_deploy_would_take_is_refused_before_anything_is_built
 def test_an_image_that_cannot_be_had_is_told(repository: Path):
     with pytest.raises(UsageError, match="localhost:1/amani:1.1.0 cannot be pulled"):
         run(repository, image="localhost:1/amani:1.1.0", report=lambda line: None)
+
+
+def test_the_same_requests_must_be_answered_as_before():
+    before = Answers({"GET /wallets": [200, 200], "POST /escrows": [201, 422], "GET /me": [200]})
+    assert before.differences(Answers(dict(before.statuses))) == []
+    now = Answers({"GET /wallets": [200, 200], "POST /escrows": [500, 422]})
+    assert before.differences(now) == [
+        "POST /escrows: answered 201 (1), 422 (1), now 422 (1), 500 (1)",
+        "GET /me: answered 200 (1), now nothing",
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithd
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
+from amani_app.adapters.database.virtual_accounts import DatabaseVirtualAccounts
 from amani_app.domain.users import Role, User
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import (
@@ -138,6 +139,7 @@ class DatabaseUnitOfWork:
         self.ledger = DatabaseLedger(statements, now)
         self.escrows = DatabaseEscrows(statements)
         self.deposits = DatabaseDeposits(statements)
+        self.virtual_accounts = DatabaseVirtualAccounts(statements)
         self.withdrawals = DatabaseWithdrawals(statements)
         self.inbox = DatabaseInbox(statements)
         self.outbox = DatabaseOutbox(statements)

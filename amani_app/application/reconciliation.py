@@ -60,7 +60,8 @@ class Reconcile:
         for deposit in deposits:
             collection = payments.collection(deposit.id)
             if collection and collection.outcome is Outcome.SUCCESSFUL:
-                expected.held[collection.received.currency] += collection.received.minor
+                got = collection.received - collection.kept
+                expected.held[got.currency] += got.minor
         for account in accounts:
             wrong += self._add_inflows(payments, account, expected)
         for withdrawal in withdrawals:
@@ -107,7 +108,7 @@ def _look_at(payments: Payments, withdrawal: Withdrawal, expected: Expected) -> 
     if found.amount != withdrawal.amount:
         return [f"withdrawal {withdrawal.id}: {withdrawal.amount}, at the provider {found.amount}"]
     if found.outcome is Outcome.SUCCESSFUL:
-        expected.held[currency] -= found.amount.minor
+        expected.held[currency] -= found.charged.minor
     elif found.outcome is Outcome.WAITING:
-        expected.lacking[currency] += found.amount.minor
+        expected.lacking[currency] += found.charged.minor
     return []

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from amani_app.application.acting import Actor, NotFound, Surroundings
 from amani_app.application.queues import LONGEST_WAIT, POLL_AFTER
 from amani_app.domain.errors import DomainError
-from amani_app.domain.ledger import Account, AccountKind, Entry, Transaction
+from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.payments import AccountState, VirtualAccount
 from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
 from amani_app.ports.store import UnitOfWork
@@ -100,13 +100,9 @@ class VirtualAccountUseCases:
         target = Account(AccountKind.SUSPENSE, currency)
         if account is not None:
             target = Account(AccountKind.WALLET, currency, account.owner)
-        sides = (
-            (Account(AccountKind.PROVIDER, currency), found.fee - found.amount),
-            (Account(AccountKind.FEES, currency), -found.fee),
-            (target, found.amount),
-        )
-        entries = tuple(Entry(each, amount) for each, amount in sides if amount)
-        work.ledger.book(Transaction(self._around.new_id(), INFLOW, found.reference, entries))
+        credit = (target, found.amount)
+        id = self._around.new_id()
+        work.ledger.book(receive(id, INFLOW, found.reference, found.fee, credit))
         topic, subject = "inflow.unattributed", found.reference
         if account is not None:
             topic, subject = "inflow.credited", account.id

@@ -51,22 +51,40 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Collection:
-    """A checkout as the provider tells it; *received* is what came in, more or less than asked."""
+    """A checkout as the provider tells it; *received* is what came in, more or less than asked.
+
+    *fee* is what the provider kept of that, where it tells so: payers bear it, as a rule.
+    """
 
     reference: str
     outcome: Outcome
     received: Money
     link: str = ""
+    fee: Money | None = None
+
+    @property
+    def kept(self) -> Money:
+        """What of *received* our wallet did not get."""
+        return self.fee or Money.zero(self.received.currency)
 
 
 @dataclass(frozen=True)
 class Payout:
-    """A pay-out as the provider tells it."""
+    """A pay-out as the provider tells it.
+
+    *fee* is what it charges beside *amount*; ``None`` where it does not tell.
+    """
 
     reference: str
     outcome: Outcome
     amount: Money
     reason: str = ""
+    fee: Money | None = None
+
+    @property
+    def charged(self) -> Money:
+        """What it takes from our wallet."""
+        return self.amount + self.fee if self.fee else self.amount
 
 
 @dataclass(frozen=True)

@@ -137,12 +137,14 @@ def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
         reference = body["reference"]
         amount = books.asked(reference) if "amount" not in body else Money.parse(
             major(body["amount"]), body["currency"])  # fmt: skip
-        _paid(books, webhooks, reference, amount)
+        _paid(books, webhooks, reference, amount, round(float(body.get("fee", 0)) * 100))
         return jsonify(_collection(books, t.cast(Collection, books.collection(reference))))
 
 
-def _paid(books: MemoryPayments, webhooks: Webhooks, reference: str, amount: Money) -> None:
-    books.pay(reference, amount)
+def _paid(
+    books: MemoryPayments, webhooks: Webhooks, reference: str, amount: Money, fee: int = 0
+) -> None:
+    books.pay(reference, amount, fee)
     found = t.cast(Collection, books.collection(reference))
     data = {**_collection(books, found), "chargeReference": f"fcr-{reference}"}
     webhooks.notify("charge.successful", data)
@@ -160,6 +162,8 @@ def _collection(books: MemoryPayments, found: Collection) -> dict[str, t.Any]:
         "amountReceived": float(found.received.major),
         "currency": found.received.currency,
         "varianceType": variance or None,
+        "feeBearer": "business" if found.fee else "customer",
+        "fee": float(found.kept.major),
         "link": found.link,
     }
 
@@ -195,6 +199,7 @@ def _install_payouts(
             raise refuse(422, DUPLICATE, "Duplicate customer reference")
         amount = Money.parse(major(body["amount"]), body["sourceCurrency"])
         account = Destination(to["bankCode"], to["accountNumber"], to["accountHolderName"])
+        books.fee = round(switches.payout_fee * 10**amount.exponent)
         try:
             made = books.pay_out(reference, amount, account)
         except PaymentRefused as error:
@@ -226,6 +231,8 @@ def _payout(found: Payout) -> dict[str, t.Any]:
         "customerReference": found.reference,
         "status": WORDS[found.outcome],
         "amount": float(found.amount.major),
+        "amountCharged": float(found.charged.major),
+        "fee": float((found.charged - found.amount).major),
         "currency": found.amount.currency,
         "reason": found.reason or None,
     }

@@ -106,8 +106,9 @@ class Books:
         made = self.withdrawals.request(work, Actor(who), naira(amount), to)
         self.asked[name] = made.id
 
-    def paid(self, work: UnitOfWork, name: str) -> None:
-        self.withdrawals.settle(work, Actor("test"), self.asked[name], True)
+    def paid(self, work: UnitOfWork, name: str, *fee: str) -> None:
+        cost = naira(fee[1]) if fee else None
+        self.withdrawals.settle(work, Actor("test"), self.asked[name], True, fee=cost)
 
     def failed(self, work: UnitOfWork, name: str) -> None:
         self.withdrawals.settle(work, Actor("test"), self.asked[name], False)

@@ -563,6 +563,23 @@ class TestWithdrawals:
         assert bank.sandbox.books.balance("NGN") == ngn(4_000)
         assert bank.consistent()
 
+    def test_what_the_provider_charges_for_it_is_booked(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        bank.sandbox.tell("switches", payout_fee=53.75)
+        id = ada.withdraw(4_000).json["id"]
+        bank.rounds()
+        bank.sandbox.tell("finish", reference=id, status="successful")
+        reconcile = Reconcile(bank.parts.store, bank.provider.payments)
+        assert reconcile() == []
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        assert ada.wallet() == (6_000, 0)
+        assert bank.sandbox.books.balance("NGN") == ngn(625)
+        assert bank.total(AccountKind.PROVIDER) == -625
+        assert bank.total(AccountKind.FEES) == -5_375
+        assert reconcile() == []
+        assert bank.consistent()
+
     def test_one_that_fails_comes_back(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         id = ada.withdraw(6_000).json["id"]

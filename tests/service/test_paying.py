@@ -26,7 +26,7 @@ from amani_app.application.virtual_accounts import LOOK_EVERY, AccountExists, Vi
 from amani_app.application.withdrawals import REQUESTED, WithdrawalUseCases
 from amani_app.container import build_provider
 from amani_app.domain.errors import InsufficientFunds, MoneyError
-from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.money import Money
 from amani_app.domain.payments import (
     AccountState,
@@ -51,6 +51,7 @@ from amani_app.ports.store import Event
 ADA = Actor("ada")
 BANK = Destination("044", "0123456789", "Ada Obi")
 HOLDER = Holder("Ada", "Obi", "ada@example.org", "22212345678")
+FEES = Account(AccountKind.FEES, "NGN")
 MOODS = ("good", "good", "good", "away", "lost", "late", "refuse")
 short = st.sampled_from([1, 5, 70])
 pick = st.integers(0, 10**6)
@@ -233,12 +234,12 @@ class Machine(RuleBasedStateMachine):
     def deposit(self, minor: int) -> None:
         self.world.deposit(minor)
 
-    @rule(pick=pick, over=st.sampled_from([0, 0, 0, -1, 1]))
-    def pay(self, pick: int, over: int) -> None:
+    @rule(pick=pick, over=st.sampled_from([0, 0, 0, -1, 1]), fee=st.sampled_from([0, 0, 1]))
+    def pay(self, pick: int, over: int, fee: int) -> None:
         if waiting := self._unpaid():
             id = waiting[pick % len(waiting)]
             asked = self.world.payments.asked(id).minor
-            self.world.payments.pay(id, ngn(max(1, asked + over)))
+            self.world.payments.pay(id, ngn(max(1, asked + over)), fee)
 
     @rule(pick=pick)
     def expire(self, pick: int) -> None:
@@ -251,6 +252,10 @@ class Machine(RuleBasedStateMachine):
             self.world.withdraw(minor)
         except InsufficientFunds:
             pass
+
+    @rule(fee=st.sampled_from([0, 0, 5, 250]))
+    def change_of_prices(self, fee: int) -> None:
+        self.world.payments.fee = fee
 
     @rule(pick=pick, good=st.booleans())
     def finish(self, pick: int, good: bool) -> None:
@@ -546,6 +551,49 @@ class TestEdges:
         assert world.provider.payouts.check("from-the-dashboard") is False
         world.payments.finish("from-the-dashboard", Outcome.SUCCESSFUL)
         assert world.provider.payouts.check("from-the-dashboard") is True
+
+    def test_what_a_pay_out_costs_is_ours_and_reconciles_at_every_moment(
+        self, world: World
+    ) -> None:
+        world.funded(100)
+        world.payments.fund(ngn(50))
+        world.store.run(
+            lambda work: work.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(50))))
+        )
+        world.payments.fee = 7
+        paid, failed = world.withdraw(60), world.withdraw(20)
+        assert world.reconcile() == []
+        world.work()
+        assert world.reconcile() == []
+        world.payments.finish(paid, Outcome.SUCCESSFUL)
+        world.payments.finish(failed, Outcome.FAILED)
+        assert world.reconcile() == []
+        world.time += QUIET
+        world.work()
+        assert (world.wallet(), world.total(AccountKind.FEES)) == ((40, 0), 43)
+        assert world.reconcile() == []
+
+    def test_a_price_that_comes_with_the_answer_only_when_asked_is_booked_all_the_same(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.funded(100)
+        world.payments.fund(ngn(7))
+        world.payments.fee = 7
+        pay_out = world.payments.pay_out
+
+        def at_once(reference: str, amount: Money, to: Destination) -> Payout:
+            pay_out(reference, amount, to)
+            world.payments.finish(reference, Outcome.SUCCESSFUL)
+            return Payout(reference, Outcome.SUCCESSFUL, amount)
+
+        monkeypatch.setattr(world.payments, "pay_out", at_once)
+        id = world.withdraw(60)
+        world.work()
+        assert world.state(id) is WithdrawalState.SENDING
+        world.time += timedelta(seconds=5)
+        world.work()
+        assert world.state(id) is WithdrawalState.PAID
+        assert world.total(AccountKind.FEES) == -7
 
     def test_another_amount_at_the_provider_is_told(self, world: World) -> None:
         world.funded(100)

@@ -48,6 +48,8 @@ class World(t.NamedTuple):
     secret: str
     issue: t.Callable[[str], None]
     """What becomes of requests for virtual accounts from now on."""
+    charge: t.Callable[[str], None]
+    """What a pay-out costs from now on."""
 
 
 @pytest.fixture
@@ -65,13 +67,19 @@ def world(request: pytest.FixtureRequest) -> World:
         def issue(word: str) -> None:
             twin.accounts = AccountState(word)
 
-        return World(twin, twin, twin.secret, issue)
+        def charge(major: str) -> None:
+            twin.fee = Money.parse(major, "NGN").minor
+
+        return World(twin, twin, twin.secret, issue, charge)
     sandbox: Sandbox = request.getfixturevalue("sandbox")
 
     def turn(word: str) -> None:
         sandbox.switches.turn({"accounts": word})
 
-    return World(sandbox.payments(), sandbox.books, WEBHOOK_SECRET, turn)
+    def cost(major: str) -> None:
+        sandbox.switches.turn({"payout_fee": float(major)})
+
+    return World(sandbox.payments(), sandbox.books, WEBHOOK_SECRET, turn, cost)
 
 
 class TestContract:
@@ -174,6 +182,33 @@ class TestContract:
         assert (found.outcome, found.amount, found.reason) == (outcome, ngn(600), "because")
         left = 400 if outcome is Outcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
+
+    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
+    def test_a_pay_out_s_fee_is_told_and_charged_beside_it(
+        self, world: World, outcome: Outcome
+    ) -> None:
+        world.charge("0.53")
+        world.books.fund(ngn(1_000))
+        for id, amount in (("w1", 600), ("w2", 348)):
+            if id == "w2":
+                with pytest.raises(PaymentRefused):
+                    world.payments.pay_out(id, ngn(amount), BANK)
+                continue
+            made = world.payments.pay_out(id, ngn(amount), BANK)
+            assert (made.amount, made.fee, made.charged) == (ngn(600), ngn(53), ngn(653))
+        world.books.finish("w1", outcome)
+        assert world.payments.payout("w1") == replace(made, outcome=outcome)
+        left = 347 if outcome is Outcome.SUCCESSFUL else 1_000
+        assert world.payments.balance("NGN") == ngn(left)
+
+    def test_a_fee_of_a_collection_is_told_where_it_is_ours_to_bear(self, world: World) -> None:
+        for id, fee in (("d1", 150), ("d2", 0)):
+            world.payments.checkout(id, ngn(10_000), "ada@example.org", "Ada")
+            world.books.pay(id, ngn(10_000), fee)
+            found = world.payments.collection(id)
+            assert found is not None
+            assert (found.received, found.kept) == (ngn(10_000), ngn(fee))
+        assert world.payments.balance("NGN") == ngn(19_850)
 
     def test_a_repeated_reference_sends_nothing_and_is_answered_again(self, world: World) -> None:
         world.books.fund(ngn(1_000))
@@ -355,6 +390,23 @@ class TestFincra:
             payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(PaymentRefused, match="no"):
                 payments.pay_out("w1", ngn(600), BANK)
+        finally:
+            server.stop()
+
+    @pytest.mark.parametrize("fee", ["-1", '"many"', "[]"])
+    def test_a_fee_that_is_none_is_unknown(self, fee: str) -> None:
+        text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
+        text += f'"currency": "NGN", "amount": 6, "fee": {fee}}}}}'
+
+        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+            start("200 OK", [("Content-Type", "application/json")])
+            return [text.encode()]
+
+        server = Running(answer)
+        try:
+            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            with pytest.raises(AnswerUnknown):
+                payments.payout("w1")
         finally:
             server.stop()
 

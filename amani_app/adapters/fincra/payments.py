@@ -80,7 +80,10 @@ class FincraPayments:
                 received = _money(data.get("amountReceived") or 0, currency)
                 link = data.get("link")
                 outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
-                return Collection(reference, outcome, received, link if link else "")
+                # Borne by the payer, it was paid on top and never was in what we received.
+                ours = data.get("feeBearer") == "business"
+                fee = _fee(data, currency) if ours else None
+                return Collection(reference, outcome, received, link if link else "", fee)
         raise AnswerUnknown("a collection in an unknown shape")
 
     def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
@@ -187,7 +190,8 @@ class FincraPayments:
         match data:
             case {"status": str(word)}:
                 outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
-                return Payout(reference, outcome, amount, _reason(data))
+                fee = _fee(data, amount.currency)
+                return Payout(reference, outcome, amount, _reason(data), fee)
         raise AnswerUnknown("a pay-out without a status")
 
     def payout(self, reference: str) -> Payout | None:
@@ -207,7 +211,8 @@ class FincraPayments:
                 named == reference
             ):
                 outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
-                return Payout(reference, outcome, _money(amount, currency), _reason(data))
+                fee, sent = _fee(data, currency), _money(amount, currency)
+                return Payout(reference, outcome, sent, _reason(data), fee)
         raise AnswerUnknown("a pay-out in an unknown shape")
 
     def balance(self, currency: str) -> Money:
@@ -302,6 +307,17 @@ def _money(value: t.Any, currency: str) -> Money:
         return Money(int(minor), currency)
     except (InvalidOperation, MoneyError, OverflowError, ValueError):
         raise AnswerUnknown("an amount in an unknown shape") from None
+
+
+def _fee(data: t.Mapping[str, t.Any], currency: str) -> Money | None:
+    """What Fincra charges: never less than nothing; ``None`` where it does not tell."""
+    told = data.get("fee")
+    if told is None:
+        return None
+    fee = _money(told, currency)
+    if fee.minor < 0:
+        raise AnswerUnknown("a fee below nothing")
+    return fee
 
 
 def _reason(data: t.Mapping[str, t.Any]) -> str:

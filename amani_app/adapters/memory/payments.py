@@ -34,6 +34,8 @@ class MemoryPayments:
 
     secret: str = "the webhook secret of the twin"
     base: str = "https://checkout.invalid"
+    fee: int = 0
+    """What a pay-out costs beside its amount, in minor units."""
     accounts: AccountState = AccountState.ACTIVE
     """What becomes of a request for a virtual account at once."""
     _accounts: dict[str, IssuedAccount] = field(default_factory=dict)
@@ -75,11 +77,13 @@ class MemoryPayments:
         with self._lock:
             if found := self._payouts.get(reference):
                 return found
-            if self._balances[amount.currency] < amount.minor:
+            fee = Money(self.fee, amount.currency)
+            made = Payout(reference, Outcome.WAITING, amount, fee=fee)
+            if self._balances[amount.currency] < made.charged.minor:
                 raise PaymentRefused("not enough money in the wallet")
-            self._balances[amount.currency] -= amount.minor
-            self._payouts[reference] = Payout(reference, Outcome.WAITING, amount)
-            return self._payouts[reference]
+            self._balances[amount.currency] -= made.charged.minor
+            self._payouts[reference] = made
+            return made
 
     def payout(self, reference: str) -> Payout | None:
         """As it stands."""
@@ -98,10 +102,13 @@ class MemoryPayments:
         with self._lock:
             self._balances[amount.currency] += amount.minor
 
-    def pay(self, reference: str, amount: Money) -> None:
-        """The payer pays *amount*, which need not be what was asked for, nor the first time."""
+    def pay(self, reference: str, amount: Money, fee: int = 0) -> None:
+        """The payer pays *amount*, which need not be what was asked for, nor the first time.
+
+        Of it the provider keeps *fee* minor units: none where the payer bears it.
+        """
         with self._lock:
-            self._balances[amount.currency] += amount.minor
+            self._balances[amount.currency] += amount.minor - fee
             # A notice may name a payment that never had a checkout.
             known = self._collections.get(reference)
             received = amount
@@ -109,7 +116,9 @@ class MemoryPayments:
                 received = known.received + amount
             self._asked.setdefault(reference, amount)
             link = known.link if known else ""
-            self._collections[reference] = Collection(reference, Outcome.SUCCESSFUL, received, link)
+            kept = Money(fee, amount.currency) if fee else None
+            made = Collection(reference, Outcome.SUCCESSFUL, received, link, kept)
+            self._collections[reference] = made
 
     def expire(self, reference: str) -> None:
         """Nobody paid in time."""
@@ -122,7 +131,7 @@ class MemoryPayments:
         with self._lock:
             found = self._payouts[reference]
             if found.outcome is Outcome.WAITING and outcome is Outcome.FAILED:
-                self._balances[found.amount.currency] += found.amount.minor
+                self._balances[found.amount.currency] += found.charged.minor
             self._payouts[reference] = replace(found, outcome=outcome, reason=reason)
 
     def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:

@@ -155,7 +155,8 @@ def receive(
 ) -> Transaction:
     """What came in at the provider: *targets* are credited whole.
 
-    Of it the provider kept *fee*, which is ours to bear; its mirror gets the rest. Raises ``LedgerError`` when nothing came in.
+    Of it the provider kept *fee*, which is ours to bear; its mirror gets the rest. Raises
+    ``LedgerError`` when nothing came in.
     """
     credits = [(account, amount) for account, amount in targets if amount]
     whole = sum((amount for _, amount in credits), Money.zero(fee.currency))

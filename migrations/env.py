@@ -43,7 +43,7 @@ def run() -> None:
         context.configure(connection=connection, **options)
         context.run_migrations()
 
-    with migration_engine(db.engine) as engine:
+    with migration_engine(db.engine, container().settings.direct_database) as engine:
         if not moves():
             with engine.connect() as connection:
                 move(connection)

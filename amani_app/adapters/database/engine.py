@@ -43,8 +43,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
                 "application_name": "amani",
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT}"
-                f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}",
+                **_session(bool(settings.direct_database)),
             },
         }
     db.init_app(app)
@@ -53,6 +52,14 @@ def install_engine(app: Flask, settings: Settings) -> None:
             tune_sqlite(db.engine)
         else:
             watch_sockets(db.engine)
+
+
+def _session(pooled: bool) -> dict[str, t.Any]:
+    """What holds for a whole session; behind a pooler each transaction may be in another one."""
+    if pooled:
+        return {"prepare_threshold": None}
+    timeouts = ("statement_timeout", "idle_in_transaction_session_timeout")
+    return {"options": " ".join(f"-c {name}={STATEMENT_TIMEOUT}" for name in timeouts)}
 
 
 def watch_sockets(engine: Engine) -> None:

@@ -31,11 +31,11 @@ def install_engine(app: Flask, settings: Settings) -> None:
     """Give *app* its engine; no connection is opened."""
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database
     if settings.database.startswith("sqlite"):
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": {"timeout": 5}}
+        options: dict[str, t.Any] = {"connect_args": {"timeout": 5}}
         if not settings.database_url.get_secret_value():
             settings.data_dir.mkdir(parents=True, exist_ok=True)
     else:
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        options = {
             "pool_size": settings.database_pool_size,
             "max_overflow": 0,
             "pool_timeout": 3,
@@ -46,6 +46,8 @@ def install_engine(app: Flask, settings: Settings) -> None:
                 **_session(bool(settings.direct_database)),
             },
         }
+    # Errors are logged with their statements, but values are people's: names, numbers, hashes.
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"hide_parameters": True, **options}
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":

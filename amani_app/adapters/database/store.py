@@ -55,6 +55,9 @@ LONGEST_WAIT = 0.2
 """Seconds before a try is repeated, at most; the wait is random, so that two do not meet again."""
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock: doing it again is the answer."""
+ELSEWHERE = frozenset({"25006", "0A000"})
+"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin: the primary is
+somewhere else by now."""
 
 _USER = select(users).where(users.c.id == bindparam("wanted"))
 _NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
@@ -212,6 +215,9 @@ class DatabaseStore:
         except DBAPIError as error:
             # Psycopg has other names, too, for an answer that never came.
             if error.connection_invalidated:
+                raise DatabaseUnavailable from error
+            if getattr(error.orig, "sqlstate", None) in ELSEWHERE:
+                self._engine.dispose()  # New connections may find it.
                 raise DatabaseUnavailable from error
             raise
 

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     limit_write: int = Field(default=120, ge=0)
     """Writing requests a person may make in a minute."""
     limit_sign_in: int = Field(default=20, ge=0)
-    """Requests with a password that may come from one address in a minute."""
+    """Requests with a password or a BVN that may come from one address in a minute."""
     limit_pay_out: int = Field(default=10, ge=0)
     """Withdrawals a person may ask for in a minute; refused while ``redis_url`` is away."""
     cors_origins: str = ""

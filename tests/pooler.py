@@ -29,7 +29,8 @@ class Pooler:
             os.chown(self._home, user.pw_uid, user.pw_gid)
             self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         told = conninfo_to_dict(url)
-        server = " ".join(f"{name}={told[name]}" for name in ("host", "port") if name in told)
+        where = ("host", "port", "password")
+        server = " ".join(f"{name}={told[name]}" for name in where if name in told)
         names = {
             "listen_addr": "",
             "unix_socket_dir": str(self._home),

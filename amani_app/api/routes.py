@@ -287,6 +287,8 @@ def _issue(call: Call, made: m.VirtualAccountOut) -> m.VirtualAccountOut:
     m.VirtualAccountOut,
     body=m.NewVirtualAccount,
     status=201,
+    # A BVN can be guessed at, like a password, and each guess costs a question to the bank.
+    quota="sign-in",
     private=True,
     prepare=_provider,
     complete=_issue,

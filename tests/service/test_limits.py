@@ -282,7 +282,7 @@ def test_whatever_asks_for_a_password_is_a_sign_in_and_what_pays_out_a_pay_out()
     operations: dict[str, Operation] = {o.name: o for o, _ in OPERATIONS}
     for operation in operations.values():
         fields = operation.body.model_fields if operation.body else {}
-        if {"password", "current"} & set(fields):
+        if {"password", "current", "bvn"} & set(fields):
             assert operation.quota == "sign-in", operation.name
         if operation.method == "POST" and operation.path.startswith("/withdrawals"):
             assert operation.quota == "pay-out", operation.name

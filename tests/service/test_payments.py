@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -40,6 +41,24 @@ ADA = Holder("Ada", "Obi", "ada@example.org", "22212345678")
 
 def ngn(minor: int) -> Money:
     return Money(minor, "NGN")
+
+
+NUMBER = {"accountNumber": "9900000000", "accountName": "Ada", "bankName": "A\x00bank"}
+
+
+@contextlib.contextmanager
+def telling(data: t.Any) -> t.Iterator[FincraPayments]:
+    """A provider whose every answer has this *data*."""
+
+    def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+        start("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps({"success": True, "data": data}).encode()]
+
+    server = Running(answer)
+    try:
+        yield FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+    finally:
+        server.stop()
 
 
 class World(t.NamedTuple):
@@ -392,6 +411,95 @@ class TestFincra:
                 payments.pay_out("w1", ngn(600), BANK)
         finally:
             server.stop()
+
+    @pytest.mark.parametrize(
+        ("data", "found"),
+        [
+            ({"_id": "a1", "status": "approved", "accountInformation": NUMBER}, "active"),
+            ({"_id": "a1", "status": "issued", "accountInformation": NUMBER}, "active"),
+            ({"_id": "a1", "status": "approved", "accountInformation": None}, "pending"),
+            (
+                {
+                    "_id": "a1",
+                    "status": "approved",
+                    "isActive": False,
+                    "accountInformation": NUMBER,
+                },
+                "closed",
+            ),
+            ({"_id": "a1", "status": "Declined"}, "declined"),
+            ({"_id": "a1", "status": "anything"}, "pending"),
+            ({"_id": "a2", "status": "approved"}, None),
+            ({"_id": "a1"}, None),
+            ([], None),
+        ],
+    )
+    def test_an_account_is_what_its_words_and_its_number_say(
+        self, data: t.Any, found: str | None
+    ) -> None:
+        with telling(data) as payments:
+            if found is None:
+                with pytest.raises(AnswerUnknown):
+                    payments.account_named("a1")
+                return
+            account = payments.account_named("a1")
+        assert account is not None
+        assert account.state.value == found
+
+    @pytest.mark.parametrize("named", ["v2", None])
+    @pytest.mark.parametrize("shape", [lambda x: x, lambda x: {"results": x}])
+    def test_a_list_that_was_not_narrowed_is_looked_through(
+        self, named: str | None, shape: t.Callable[[t.Any], t.Any]
+    ) -> None:
+        other = {"_id": "a1", "status": "approved", "merchantReference": named}
+        mine = {"_id": "a2", "status": "declined", "merchantReference": "v1"}
+        with telling(shape([other])) as payments:
+            assert payments.account("v1") is None
+        with telling(shape([other, mine])) as payments:
+            account = payments.account("v1")
+            assert account is not None
+            assert (account.id, account.state) == ("a2", AccountState.DECLINED)
+
+    def test_a_list_in_another_shape_is_unknown(self) -> None:
+        with telling("many") as payments:
+            for ask in (payments.account, payments.inflows):
+                with pytest.raises(AnswerUnknown):
+                    ask("a1")
+
+    @pytest.mark.parametrize(
+        ("changes", "found"),
+        [
+            ({}, (Outcome.SUCCESSFUL, 100)),
+            ({"status": "processing", "destinationAmountSettled": None}, (Outcome.WAITING, 0)),
+            ({"status": "failed", "destinationAmountSettled": None}, (Outcome.FAILED, 0)),
+            ({"destinationAmountSettled": None}, None),
+            ({"destinationAmountSettled": 201}, None),
+            ({"destinationAmountSettled": -1}, None),
+            ({"destinationAmount": "many"}, None),
+            ({"destinationCurrency": "BTC"}, None),
+            ({"payeeAccountNumber": None}, None),
+            ({"reference": "in-2"}, None),
+        ],
+    )
+    def test_a_transfer_that_does_not_add_up_is_unknown(
+        self, changes: dict[str, t.Any], found: tuple[Outcome, int] | None
+    ) -> None:
+        plain = {
+            "reference": "in-1",
+            "status": "successful",
+            "payeeAccountNumber": "9900000000",
+            "destinationCurrency": "NGN",
+            "destinationAmount": 2,
+            "destinationAmountSettled": 1,
+        }
+        with telling({**plain, **changes}) as payments:
+            if found is None:
+                with pytest.raises(AnswerUnknown):
+                    payments.inflow("in-1")
+                return
+            inflow = payments.inflow("in-1")
+        assert inflow is not None
+        assert (inflow.outcome, inflow.fee) == (found[0], ngn(found[1]))
 
     @pytest.mark.parametrize("fee", ["-1", '"many"', "[]"])
     def test_a_fee_that_is_none_is_unknown(self, fee: str) -> None:

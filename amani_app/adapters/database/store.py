@@ -216,7 +216,8 @@ class DatabaseStore:
             # Psycopg has other names, too, for an answer that never came.
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
-            if getattr(error.orig, "sqlstate", None) in ELSEWHERE:
+            # From a reader it would be our own mistake.
+            if engine is self._engine and getattr(error.orig, "sqlstate", None) in ELSEWHERE:
                 self._engine.dispose()  # New connections may find it.
                 raise DatabaseUnavailable from error
             raise

@@ -156,12 +156,12 @@ def receive(
     """What came in at the provider: *targets* are credited whole.
 
     Of it the provider kept *fee*, which is ours to bear; its mirror gets the rest. Raises
-    ``LedgerError`` when nothing came in.
+    ``LedgerError`` when nothing moves.
     """
     credits = [(account, amount) for account, amount in targets if amount]
     whole = sum((amount for _, amount in credits), Money.zero(fee.currency))
     if not whole:
-        raise LedgerError(f"{reason}: nothing came in")
+        raise LedgerError(f"{reason}: nothing moves")
     sides = [
         (Account(AccountKind.PROVIDER, fee.currency), fee - whole),
         (Account(AccountKind.FEES, fee.currency), -fee),

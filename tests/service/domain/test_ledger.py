@@ -127,7 +127,7 @@ def test_what_came_in_is_credited_whole_and_its_fee_is_the_house_s(fee: int) -> 
 def test_nothing_cannot_come_in() -> None:
     with pytest.raises(LedgerError) as refused:
         receive("t1", "inflow", "r1", ngn(5), (ADA, ngn(0)))
-    assert str(refused.value) == "inflow: nothing came in"
+    assert str(refused.value) == "inflow: nothing moves"
 
 
 def test_what_is_reserved_is_not_available() -> None:

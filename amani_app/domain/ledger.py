@@ -158,14 +158,13 @@ def receive(
     Of it the provider kept *fee*, which is ours to bear; its mirror gets the rest. Raises
     ``LedgerError`` when nothing moves.
     """
-    credits = [(account, amount) for account, amount in targets if amount]
-    whole = sum((amount for _, amount in credits), Money.zero(fee.currency))
+    whole = sum((amount for _, amount in targets), Money.zero(fee.currency))
     if not whole:
         raise LedgerError(f"{reason}: nothing moves")
     sides = [
         (Account(AccountKind.PROVIDER, fee.currency), fee - whole),
         (Account(AccountKind.FEES, fee.currency), -fee),
-        *credits,
+        *targets,
     ]
     entries = tuple(Entry(account, amount) for account, amount in sides if amount)
     return Transaction(id, reason, reference, entries)

@@ -249,5 +249,5 @@ def _jobs(parts: Container) -> list[Job]:
         DeliverEvents(around, store, listeners, kept=[REQUESTED]),
     ]
     if provider:
-        jobs += [provider.notices, provider.payouts, provider.checkouts]
+        jobs += [provider.notices, provider.payouts, provider.checkouts, provider.inflows]
     return jobs

@@ -20,11 +20,13 @@ from amani_app.application.acting import Surroundings
 from amani_app.application.checkouts import Checkouts
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases
+from amani_app.application.inflows import Inflows
 from amani_app.application.lifecycle import Lifecycle
 from amani_app.application.notices import Notices
 from amani_app.application.payouts import Payouts
 from amani_app.application.people import PeopleUseCases
 from amani_app.application.readiness import CheckHealth, CheckReadiness
+from amani_app.application.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.withdrawals import WithdrawalUseCases
 from amani_app.build_info import BuildInfo
 from amani_app.domain.escrow import FeePolicy
@@ -43,6 +45,7 @@ class Provider:
     payments: Payments
     checkouts: Checkouts
     payouts: Payouts
+    inflows: Inflows
     notices: Notices
 
 
@@ -64,6 +67,7 @@ class Container:
     people: PeopleUseCases
     escrows: EscrowUseCases
     deposits: DepositUseCases
+    virtual_accounts: VirtualAccountUseCases
     withdrawals: WithdrawalUseCases
     provider: Provider | None
     """``None`` where none is configured: nobody can deposit or withdraw."""
@@ -87,6 +91,7 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
     store = DatabaseStore(engine, utc_now)
     identity, accounts = _identity(settings, key)
     deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
+    numbers = VirtualAccountUseCases(around)
     payments = fincra(settings)
     return Container(
         settings=settings,
@@ -103,9 +108,12 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         people=PeopleUseCases(around, store, identity, accounts),
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
         deposits=deposits,
+        virtual_accounts=numbers,
         withdrawals=withdrawals,
         provider=(
-            build_provider(around, store, payments, deposits, withdrawals) if payments else None
+            build_provider(around, store, payments, deposits, numbers, withdrawals)
+            if payments
+            else None
         ),
     )
 
@@ -152,13 +160,15 @@ def build_provider(
     store: Store,
     payments: Payments,
     deposits: DepositUseCases,
+    virtual_accounts: VirtualAccountUseCases,
     withdrawals: WithdrawalUseCases,
 ) -> Provider:
     """Wire what speaks to *payments*."""
     checkouts = Checkouts(around, store, payments, deposits)
     payouts = Payouts(around, store, payments, withdrawals)
-    notices = Notices(around, store, payments, checkouts, payouts)
-    return Provider(payments, checkouts, payouts, notices)
+    inflows = Inflows(around, store, payments, virtual_accounts)
+    notices = Notices(around, store, payments, checkouts, payouts, inflows)
+    return Provider(payments, checkouts, payouts, inflows, notices)
 
 
 def container(app: Flask | None = None) -> Container:

@@ -55,13 +55,16 @@ class Settings(BaseSettings):
     limit_write: int = Field(default=120, ge=0)
     """Writing requests a person may make in a minute."""
     limit_sign_in: int = Field(default=20, ge=0)
-    """Requests with a password that may come from one address in a minute."""
+    """Requests with a password or a BVN that may come from one address in a minute."""
     limit_pay_out: int = Field(default=10, ge=0)
     """Withdrawals a person may ask for in a minute; refused while ``redis_url`` is away."""
     cors_origins: str = ""
     """Origins whose pages may call the API from a browser, with commas between; no wildcard."""
     database_pool_size: int = Field(default=4, ge=1, le=64)
     """Connections a process may hold: the number of its threads."""
+    database_direct_url: SecretStr = SecretStr("")
+    """The way around a pooler in transaction mode (PgBouncer), for migrations: it says that
+    ``database_url`` leads to one. Then no statement is prepared, and timeouts are the role's."""
     database_connect_timeout: int = Field(default=3, ge=1, le=60)
     """Seconds until an unreachable database counts as away."""
     readiness_cache: float = Field(default=1.0, ge=0, le=30)
@@ -111,6 +114,7 @@ class Settings(BaseSettings):
         schemes = ("postgresql://", "postgresql+psycopg://", "sqlite:///")
         if url and not url.startswith(schemes):
             yield f"DATABASE_URL: must start with one of {', '.join(schemes)}"
+        yield from self._direct_wrongs()
         yield from self._fincra_wrongs()
         if redis and not redis.startswith(("redis://", "rediss://", "unix://")):
             yield "REDIS_URL: must start with one of redis://, rediss://, unix://"
@@ -119,6 +123,12 @@ class Settings(BaseSettings):
                 yield f"CORS_ORIGINS: {origin!r} is no origin like https://app.example.org"
         if self.practice and self.environment == "production":
             yield "PRACTICE: refused when ENVIRONMENT=production; unset it"
+
+    def _direct_wrongs(self) -> t.Iterator[str]:
+        direct = self.database_direct_url.get_secret_value()
+        for name, value in (("DATABASE_URL", self.database), ("DATABASE_DIRECT_URL", direct)):
+            if direct and not value.startswith(("postgresql://", "postgresql+psycopg://")):
+                yield f"{name}: must be PostgreSQL's when DATABASE_DIRECT_URL is set"
 
     def _fincra_wrongs(self) -> t.Iterator[str]:
         needed = {
@@ -171,11 +181,18 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The URL to connect to, with the driver named; it may hold a password."""
         url = self.database_url.get_secret_value()
-        if not url:
-            return f"sqlite:///{self.data_dir.absolute()}/amani.sqlite3"
-        if url.startswith("postgresql://"):
-            return url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return url
+        return _with_driver(url) or f"sqlite:///{self.data_dir.absolute()}/amani.sqlite3"
+
+    @property
+    def direct_database(self) -> str:
+        """The URL to migrate at; empty where it is that of ``database``."""
+        return _with_driver(self.database_direct_url.get_secret_value())
+
+
+def _with_driver(url: str) -> str:
+    if url.startswith("postgresql://"):
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return url
 
 
 def load_settings(secrets_dir: Path = SECRETS_DIR) -> Settings:

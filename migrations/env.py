@@ -35,7 +35,7 @@ def run() -> None:
         context.run_migrations()
         return
 
-    with migration_engine(db.engine) as engine:
+    with migration_engine(db.engine, container().settings.direct_database) as engine:
         if not moves():
             with engine.connect() as connection:
                 context.configure(connection=connection, **options)

@@ -32,6 +32,19 @@ class PostgresServer(postgres.PostgresServer):
         return name
 
 
+class Standby(postgres.PostgresServer):
+    """A streaming replica of *primary*, of its own data; reads only until it is promoted."""
+
+    def __init__(self, primary: postgres.PostgresServer) -> None:
+        super().__init__({"fsync": "off", "hot_standby_feedback": "on"})
+        where = ("-h", str(primary._home), "-U", "amani")
+        self._run("pg_basebackup", *where, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+
+    def promote(self) -> None:
+        """Be the primary."""
+        self._run("pg_ctl", "-w", "promote")
+
+
 class GivenServer:
     """A server that is there already, such as a job's service container. What the tests make on
     it has names of its own, and goes with them."""

@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from amani_app.domain.escrow import MOST_MILESTONES, Escrow, Milestone, State, Work
 from amani_app.domain.ledger import Account, Balance
 from amani_app.domain.money import EXPONENTS, LARGEST, Money
-from amani_app.domain.payments import Deposit, DepositState, Withdrawal, WithdrawalState
+from amani_app.domain.payments import (
+    AccountState,
+    Deposit,
+    DepositState,
+    VirtualAccount,
+    Withdrawal,
+    WithdrawalState,
+)
 from amani_app.domain.users import Role, User
 from amani_app.ports.store import AuditLine, Line
 
@@ -106,6 +113,19 @@ class NewDeposit(Body):
 
     amount: Amount
     currency: Currency
+
+
+class NewVirtualAccount(Body):
+    """Whose account number it is to be. The bank verification number is handed on, never kept."""
+
+    currency: t.Literal["NGN"]
+    first_name: t.Annotated[Name, Field(examples=["Ada"])]
+    last_name: t.Annotated[Name, Field(examples=["Obi"])]
+    bvn: t.Annotated[
+        str,
+        StringConstraints(pattern=r"^[0-9]{11}$"),
+        Field(repr=False, examples=["22212345678"]),
+    ]
 
 
 class NewWithdrawal(Body):
@@ -326,6 +346,40 @@ class Deposits(Answer):
     """A page of deposits; without ``next_cursor`` it is the last one."""
 
     items: list[DepositOut]
+    next_cursor: str | None = None
+
+
+class VirtualAccountOut(Answer):
+    """A bank account number of one's own: what is paid into it while ``active`` is one's own."""
+
+    id: str
+    state: AccountState
+    currency: str
+    bank_name: str | None
+    account_number: str | None
+    account_name: str | None
+    failure: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, account: VirtualAccount) -> VirtualAccountOut:
+        """Of *account*."""
+        return cls(
+            id=account.id,
+            state=account.state,
+            currency=account.currency,
+            bank_name=account.bank_name or None,
+            account_number=account.account_number or None,
+            account_name=account.account_name or None,
+            failure=account.failure or None,
+            created_at=account.created_at,
+        )
+
+
+class VirtualAccounts(Answer):
+    """A page of virtual accounts; without ``next_cursor`` it is the last one."""
+
+    items: list[VirtualAccountOut]
     next_cursor: str | None = None
 
 

@@ -7,6 +7,7 @@ routing, the checks of headers, token and body, the idempotency, and the OpenAPI
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import typing as t
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ class Operation:
     """Slow work before the transaction; what it returns is the call's ``prepared``."""
     complete: t.Callable[[Call, t.Any], BaseModel] | None = None
     """Slow work after the commit, which may better the answer; it must not fail."""
+    private: bool = False
+    """The body tells what must not be kept: an Idempotency-Key keeps only a keyed digest of it."""
     raw: bool = False
     """The handler reads the body itself; ``body`` only describes it."""
     headers: tuple[str, ...] = ()
@@ -148,7 +151,7 @@ def _write(operation: Operation, handler: Handler, call: Call) -> Response:
     whole = b"\n".join(
         (request.method.encode(), request.path.encode(), request.get_data(cache=True))
     )
-    fingerprint = hashlib.sha256(whole).hexdigest()
+    fingerprint = _fingerprint(operation, whole)
 
     if operation.prepare and not (key and _was_answered(call, key, fingerprint)):
         call.prepared = operation.prepare(call)
@@ -173,6 +176,17 @@ def _write(operation: Operation, handler: Handler, call: Call) -> Response:
         response.headers["Idempotent-Replayed"] = "true"
         model = operation.answer.model_validate_json(body)
     return _tagged(response, model)
+
+
+def _fingerprint(operation: Operation, whole: bytes) -> str:
+    """Tells requests apart. Of a short number in one, a digest without a key could be guessed.
+
+    After a change of the signing key a repeat of a private request is another request.
+    """
+    if operation.private:
+        key = t.cast(str, current_app.secret_key).encode()
+        return hmac.new(key, b"idempotency\n" + whole, hashlib.sha256).hexdigest()
+    return hashlib.sha256(whole).hexdigest()
 
 
 def _was_answered(call: Call, key: str, fingerprint: str) -> bool:

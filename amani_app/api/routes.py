@@ -16,7 +16,7 @@ from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account
 from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import ForgedNotice, ProviderUnavailable
+from amani_app.ports.payments import ForgedNotice, Holder, ProviderUnavailable
 from amani_app.ports.schema import DatabaseUnavailable
 
 ARBITERS = frozenset({Role.ARBITER})
@@ -268,6 +268,52 @@ def list_deposits(call: Call) -> m.Deposits:
 def read_deposit(call: Call) -> m.DepositOut:
     """One of one's deposits."""
     return m.DepositOut.of(call.parts.deposits.read(call.unit, call.actor, call.path["deposit"]))
+
+
+def _issue(call: Call, made: m.VirtualAccountOut) -> m.VirtualAccountOut:
+    asked: m.NewVirtualAccount = call.body
+    try:
+        email = call.parts.store.read(lambda work: work.users.get(call.actor.user)).email
+        holder = Holder(asked.first_name, asked.last_name, email, asked.bvn)
+        issued = _provider(call).inflows.issue(made.id, holder, call.actor)
+        return m.VirtualAccountOut.of(issued)
+    except (ProviderUnavailable, DatabaseUnavailable):
+        return made  # The worker asks what became of it.
+
+
+@operation(
+    "POST",
+    "/virtual-accounts",
+    m.VirtualAccountOut,
+    body=m.NewVirtualAccount,
+    status=201,
+    # A BVN can be guessed at, like a password, and each guess costs a question to the bank.
+    quota="sign-in",
+    private=True,
+    prepare=_provider,
+    complete=_issue,
+)
+def create_virtual_account(call: Call) -> m.VirtualAccountOut:
+    """Ask for a bank account number of one's own, to bring money in by bank transfer."""
+    request_ = call.parts.virtual_accounts.request
+    return m.VirtualAccountOut.of(request_(call.unit, call.actor, call.body.currency))
+
+
+@operation("GET", "/virtual-accounts", m.VirtualAccounts, paged=True)
+def list_virtual_accounts(call: Call) -> m.VirtualAccounts:
+    """One's own virtual accounts, newest first."""
+    found = call.unit.virtual_accounts.of(call.actor.user, call.cursor, call.limit + 1)
+    page = found[: call.limit]
+    last = page[-1].id if len(found) > call.limit else None
+    items = list(map(m.VirtualAccountOut.of, page))
+    return m.VirtualAccounts(items=items, next_cursor=call.next_cursor(last))
+
+
+@operation("GET", "/virtual-accounts/{account}", m.VirtualAccountOut)
+def read_virtual_account(call: Call) -> m.VirtualAccountOut:
+    """One of one's virtual accounts."""
+    read = call.parts.virtual_accounts.read
+    return m.VirtualAccountOut.of(read(call.unit, call.actor, call.path["account"]))
 
 
 def _payee(call: Call) -> Destination:

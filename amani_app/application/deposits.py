@@ -7,7 +7,7 @@ from dataclasses import replace
 from amani_app.application.acting import Actor, NotFound, Surroundings
 from amani_app.application.queues import POLL_AFTER
 from amani_app.domain.errors import MoneyError
-from amani_app.domain.ledger import Account, AccountKind, move
+from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Deposit, DepositState
 from amani_app.ports.payments import Collection, Outcome
@@ -79,21 +79,29 @@ class DepositUseCases:
             )
 
     def collected(
-        self, work: UnitOfWork, actor: Actor, owner: str, reference: str, asked: Money, got: Money
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        owner: str,
+        reference: str,
+        asked: Money,
+        got: Money,
+        fee: Money | None = None,
     ) -> Money:
         """Book what arrived for *reference*; what *owner*'s wallet was credited with.
 
         The asked amount is credited, and what is over it goes to suspense; when less arrived, all
-        of it goes to suspense, for a person to look at. Raises ``AlreadyBooked`` for a reference
-        that was booked before: a repeated notice credits nothing.
+        of it goes to suspense, for a person to look at. What the provider kept as its *fee* is ours
+        to bear. Raises ``AlreadyBooked`` for a reference that was booked before: a repeated notice
+        credits nothing.
         """
         credited = asked if got >= asked else Money.zero(asked.currency)
         work.ledger.book(
-            move(
+            receive(
                 self._around.new_id(),
                 "deposit",
                 reference,
-                Account(AccountKind.PROVIDER, asked.currency),
+                fee or Money.zero(asked.currency),
                 (Account(AccountKind.WALLET, asked.currency, owner), credited),
                 (Account(AccountKind.SUSPENSE, asked.currency), got - credited),
             )
@@ -108,7 +116,8 @@ class DepositUseCases:
         if got.currency != asked.currency:
             self._unattributed(work, actor, found)
             return replace(deposit, state=DepositState.SUSPENDED)
-        credited = self.collected(work, actor, deposit.owner, deposit.id, asked, got)
+        owner, id = deposit.owner, deposit.id
+        credited = self.collected(work, actor, owner, id, asked, got, found.kept)
         state = DepositState.CREDITED if credited else DepositState.SUSPENDED
         return replace(deposit, state=state, received=got)
 
@@ -119,21 +128,19 @@ class DepositUseCases:
         before, sum_ = deposit.received, found.received
         if before is None or sum_.currency != before.currency or sum_ <= before:
             return
-        provider = Account(AccountKind.PROVIDER, sum_.currency)
         suspense = (Account(AccountKind.SUSPENSE, sum_.currency), sum_ - before)
+        free = Money.zero(sum_.currency)
         # With the sum so far a third payment has a reference of its own, and a repeat has not.
         reference = f"{deposit.id}:{sum_.minor}"
         book = work.ledger.book
-        book(move(self._around.new_id(), "paid-again", reference, provider, suspense))
+        book(receive(self._around.new_id(), "paid-again", reference, free, suspense))
         work.deposits.save(replace(deposit, received=sum_), None)
         self._around.record(work, actor, "deposit.paid-again", deposit.id, str(before), str(sum_))
 
     def _unattributed(self, work: UnitOfWork, actor: Actor, found: Collection) -> None:
-        currency = found.received.currency
-        provider = Account(AccountKind.PROVIDER, currency)
-        suspense = (Account(AccountKind.SUSPENSE, currency), found.received)
+        suspense = (Account(AccountKind.SUSPENSE, found.received.currency), found.received)
         id = self._around.new_id()
-        work.ledger.book(move(id, "unattributed", found.reference, provider, suspense))
+        work.ledger.book(receive(id, "unattributed", found.reference, found.kept, suspense))
         self._around.record(
             work, actor, "deposit.unattributed", found.reference, "", str(found.received)
         )

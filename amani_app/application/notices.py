@@ -6,6 +6,7 @@ import typing as t
 
 from amani_app.application.acting import Surroundings
 from amani_app.application.checkouts import Checkouts
+from amani_app.application.inflows import Inflows
 from amani_app.application.payouts import Payouts
 from amani_app.application.queues import LEASE, Going, always, drain, wait
 from amani_app.ports.payments import Notice, NoticeKind, Payments, ProviderUnavailable
@@ -27,6 +28,7 @@ class Notices:
         payments: Payments,
         checkouts: Checkouts,
         payouts: Payouts,
+        inflows: Inflows,
     ) -> None:
         self._around = around
         self._store = store
@@ -34,6 +36,8 @@ class Notices:
         self._ask: t.Mapping[NoticeKind, t.Callable[[str], bool]] = {
             NoticeKind.COLLECTION: checkouts.check,
             NoticeKind.PAYOUT: payouts.check,
+            NoticeKind.INFLOW: inflows.check,
+            NoticeKind.ACCOUNT: inflows.check_account,
         }
 
     def receive(self, raw: bytes, signature: str) -> bool:

@@ -98,14 +98,18 @@ class Payouts:
         except ProviderUnavailable:
             self._put_off(withdrawal.id, attempts)
         else:
-            self._note(found)
+            if found.outcome is Outcome.SUCCESSFUL and found.fee is None:
+                # What it cost is told when the provider is asked, and is booked with it.
+                self._put_off(withdrawal.id, attempts)
+            else:
+                self._note(found)
 
     def _refused(self, withdrawal: Withdrawal, attempts: int, why: str) -> None:
         doubt = withdrawal.doubted_at
         if doubt is not None and self._around.now() - doubt < QUIET:
             self._put_off(withdrawal.id, attempts)
         else:
-            self._settle(withdrawal.id, False, why)
+            self._settle(Payout(withdrawal.id, Outcome.FAILED, withdrawal.amount, why))
 
     def _note(self, found: Payout, attempts: int = 0) -> bool:
         last = found.outcome is not Outcome.WAITING
@@ -118,15 +122,17 @@ class Payouts:
             self._put_off(ours.id, attempts + 5)
             return False
         if last:
-            self._settle(ours.id, found.outcome is Outcome.SUCCESSFUL, found.reason)
+            self._settle(found)
             return True
         due = self._around.now() + (wait(attempts + 5) if attempts else POLL_AFTER)
         self._store.run(lambda work: self._withdrawals.accepted(work, CLOCK, ours.id, due))
         return False
 
-    def _settle(self, id: str, paid: bool, why: str) -> None:
+    def _settle(self, found: Payout) -> None:
+        id, why, fee = found.reference, found.reason, found.fee
+        paid = found.outcome is Outcome.SUCCESSFUL
         try:
-            self._store.run(lambda work: self._withdrawals.settle(work, CLOCK, id, paid, why))
+            self._store.run(lambda work: self._withdrawals.settle(work, CLOCK, id, paid, why, fee))
         except AlreadySettled:
             pass  # By another worker, or for another notice.
 

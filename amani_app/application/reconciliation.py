@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import EXPONENTS, Money
-from amani_app.domain.payments import Deposit, Withdrawal, WithdrawalState
+from amani_app.application.virtual_accounts import INFLOW
+from amani_app.domain.payments import Deposit, VirtualAccount, Withdrawal, WithdrawalState
 from amani_app.ports.payments import Outcome, Payments, ProviderUnavailable
 from amani_app.ports.store import Store, UnitOfWork
 
@@ -53,13 +54,16 @@ class Reconcile:
             return ["the provider is not reachable: its statement was not compared"]
 
     def _compare(self, payments: Payments) -> list[str]:
-        mirrors, deposits, withdrawals = self._store.read(_snapshot)
+        mirrors, deposits, accounts, withdrawals = self._store.read(_snapshot)
         expected, wrong = Expected(), []
         expected.held.update(mirrors)
         for deposit in deposits:
             collection = payments.collection(deposit.id)
             if collection and collection.outcome is Outcome.SUCCESSFUL:
-                expected.held[collection.received.currency] += collection.received.minor
+                got = collection.received - collection.kept
+                expected.held[got.currency] += got.minor
+        for account in accounts:
+            wrong += self._add_inflows(payments, account, expected)
         for withdrawal in withdrawals:
             wrong += _look_at(payments, withdrawal, expected)
         for currency in sorted({*mirrors, *expected.held}):
@@ -71,11 +75,29 @@ class Reconcile:
                 wrong.append(f"the provider holds {held}, the books say {words}")
         return wrong
 
+    def _add_inflows(
+        self, payments: Payments, account: VirtualAccount, expected: Expected
+    ) -> list[str]:
+        found = payments.inflows(account.provider_id)
+        names = [each.reference for each in found]
+        known = self._store.read(lambda work: work.ledger.booked(INFLOW, names))
+        new = [x for x in found if x.outcome is Outcome.SUCCESSFUL and x.reference not in known]
+        for each in new:
+            expected.held[each.amount.currency] += (each.amount - each.fee).minor
+        # Into an account that is closed nobody looks any more.
+        words = f"virtual account {account.id} is {account.state.value}, and has not booked"
+        lost = not account.state.open
+        return [f"{words} {each.amount} of {each.reference}" for each in new if lost]
 
-def _snapshot(work: UnitOfWork) -> tuple[dict[str, int], list[Deposit], list[Withdrawal]]:
+
+Snapshot = tuple[dict[str, int], list[Deposit], list[VirtualAccount], list[Withdrawal]]
+
+
+def _snapshot(work: UnitOfWork) -> Snapshot:
     totals = (work.ledger.total(Account(AccountKind.PROVIDER, c)) for c in EXPONENTS)
     mirrors = {total.currency: -total.minor for total in totals if total}
-    return mirrors, work.deposits.waiting(), work.withdrawals.waiting()
+    accounts = work.virtual_accounts.issued()
+    return mirrors, work.deposits.waiting(), accounts, work.withdrawals.waiting()
 
 
 def _look_at(payments: Payments, withdrawal: Withdrawal, expected: Expected) -> list[str]:
@@ -86,7 +108,7 @@ def _look_at(payments: Payments, withdrawal: Withdrawal, expected: Expected) -> 
     if found.amount != withdrawal.amount:
         return [f"withdrawal {withdrawal.id}: {withdrawal.amount}, at the provider {found.amount}"]
     if found.outcome is Outcome.SUCCESSFUL:
-        expected.held[currency] -= found.amount.minor
+        expected.held[currency] -= found.charged.minor
     elif found.outcome is Outcome.WAITING:
-        expected.lacking[currency] += found.amount.minor
+        expected.lacking[currency] += found.charged.minor
     return []

@@ -80,10 +80,17 @@ class WithdrawalUseCases:
             self._record(work, actor, after, found)
 
     def settle(
-        self, work: UnitOfWork, actor: Actor, id: str, paid: bool, failure: str = ""
+        self,
+        work: UnitOfWork,
+        actor: Actor,
+        id: str,
+        paid: bool,
+        failure: str = "",
+        fee: Money | None = None,
     ) -> None:
         """The provider's word is final: book the pay-out, or give the reservation back.
 
+        What the provider charged beside the amount is ours to bear: *fee*, of what was paid only.
         Raises ``AlreadySettled`` the second time, and ``KeyError`` for an unknown id.
         """
         found = work.withdrawals.get(id, lock=True)
@@ -91,9 +98,12 @@ class WithdrawalUseCases:
             raise AlreadySettled(f"the withdrawal {id} was {found.state.value} before")
         if paid:
             pending = work.ledger.pending(id)
-            provider = Account(AccountKind.PROVIDER, pending.amount.currency)
-            out = pending.post(self._around.new_id(), [Entry(provider, pending.amount)])
-            work.ledger.book(out)
+            currency = pending.amount.currency
+            fee = fee or Money.zero(currency)
+            to = [Entry(Account(AccountKind.PROVIDER, currency), pending.amount + fee)]
+            if fee:
+                to.append(Entry(Account(AccountKind.FEES, currency), -fee))
+            work.ledger.book(pending.post(self._around.new_id(), to))
             after = replace(found, state=WithdrawalState.PAID)
         else:
             work.ledger.void(self._around.new_id(), id)

@@ -150,6 +150,26 @@ class Balance:
         return self.posted - self.reserved
 
 
+def receive(
+    id: str, reason: str, reference: str, fee: Money, *targets: tuple[Account, Money]
+) -> Transaction:
+    """What came in at the provider: *targets* are credited whole.
+
+    Of it the provider kept *fee*, which is ours to bear; its mirror gets the rest. Raises
+    ``LedgerError`` when nothing moves.
+    """
+    whole = sum((amount for _, amount in targets), Money.zero(fee.currency))
+    if not whole:
+        raise LedgerError(f"{reason}: nothing moves")
+    sides = [
+        (Account(AccountKind.PROVIDER, fee.currency), fee - whole),
+        (Account(AccountKind.FEES, fee.currency), -fee),
+        *targets,
+    ]
+    entries = tuple(Entry(account, amount) for account, amount in sides if amount)
+    return Transaction(id, reason, reference, entries)
+
+
 def sums(entries: t.Iterable[Entry]) -> dict[str, int]:
     """The sum of *entries* in minor units, by currency."""
     found: Counter[str] = Counter()

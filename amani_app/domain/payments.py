@@ -1,9 +1,9 @@
-"""Money that comes in from outside and goes out again: deposits and withdrawals."""
+"""Money that comes in from outside and goes out again: deposits, virtual accounts, withdrawals."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from amani_app.domain.money import Money
@@ -47,6 +47,27 @@ class WithdrawalState(enum.Enum):
         return self in (WithdrawalState.PAID, WithdrawalState.FAILED)
 
 
+class AccountState(enum.Enum):
+    """Where a virtual account stands."""
+
+    REQUESTED = "requested"
+    """The provider may have heard of it."""
+    PENDING = "pending"
+    """The provider considers it."""
+    ACTIVE = "active"
+    """What is paid into it is its owner's."""
+    DECLINED = "declined"
+    CLOSED = "closed"
+    """What is paid into it all the same goes to suspense."""
+    FAILED = "failed"
+    """The provider never heard of it; the owner asks anew, for nobody kept what it must be told."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it is or may become active by itself."""
+        return self in (AccountState.REQUESTED, AccountState.PENDING, AccountState.ACTIVE)
+
+
 @dataclass(frozen=True)
 class Destination:
     """A bank account, and the name that its bank has for it."""
@@ -76,6 +97,25 @@ class Deposit:
     state: DepositState = DepositState.OPENING
     link: str = ""
     received: Money | None = None
+
+
+@dataclass(frozen=True)
+class VirtualAccount:
+    """A bank account number for *owner* to be paid at; its id is our reference at the provider.
+
+    ``provider_id`` is the provider's own name for it, empty until that is known.
+    """
+
+    id: str
+    owner: str
+    currency: str
+    created_at: datetime
+    state: AccountState = AccountState.REQUESTED
+    provider_id: str = ""
+    bank_name: str = ""
+    account_number: str = field(default="", repr=False)
+    account_name: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ class LimiterUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Quota:
-    """*amount* times in each window of *seconds*; windows begin at whole multiples of them."""
+    """*amount* times within any *seconds*, whenever they begin."""
 
     name: str
     amount: int
@@ -25,17 +25,15 @@ class Standing:
 
     quota: Quota
     used: int
+    """Times within the last ``quota.seconds``, this one among them unless it was one too many."""
     reset: int
-    """Seconds until the next window, at least 1."""
-
-    @property
-    def exceeded(self) -> bool:
-        """Whether this time was one too many."""
-        return self.used > self.quota.amount
+    """Seconds until the oldest of these counts no more, at least 1."""
+    exceeded: bool = False
+    """Whether this time was one too many; then it does not count."""
 
     @property
     def remaining(self) -> int:
-        """How many times are left in this window."""
+        """How many times are left now."""
         return max(self.quota.amount - self.used, 0)
 
 
@@ -43,4 +41,4 @@ class Limiter(t.Protocol):
     """Counts."""
 
     def hit(self, quota: Quota, whose: str) -> Standing:
-        """Count one more time of *whose*. Raises ``LimiterUnavailable``."""
+        """Count one more time of *whose*, if there is one left. Raises ``LimiterUnavailable``."""

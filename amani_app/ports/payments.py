@@ -1,4 +1,4 @@
-"""The payment provider: money in by checkout, money out to bank accounts.
+"""The payment provider: money in by checkout or virtual account, money out to bank accounts.
 
 Whatever has an effect carries a reference of ours, and can be asked about by it. The provider
 takes a reference once: that, and asking before anything is repeated, makes a pay-out happen once.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import enum
 import hashlib
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amani_app.domain.errors import DomainError
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination
+from amani_app.domain.payments import AccountState, Destination
 
 
 class ProviderUnavailable(Exception):
@@ -51,22 +51,84 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Collection:
-    """A checkout as the provider tells it; *received* is what came in, more or less than asked."""
+    """A checkout as the provider tells it; *received* is what came in, more or less than asked.
+
+    *fee* is what the provider kept of that, where it tells so: payers bear it, as a rule.
+    """
 
     reference: str
     outcome: Outcome
     received: Money
     link: str = ""
+    fee: Money | None = None
+
+    @property
+    def kept(self) -> Money:
+        """What of *received* our wallet did not get."""
+        return self.fee or Money.zero(self.received.currency)
 
 
 @dataclass(frozen=True)
 class Payout:
-    """A pay-out as the provider tells it."""
+    """A pay-out as the provider tells it.
+
+    *fee* is what it charges beside *amount*; ``None`` where it does not tell.
+    """
 
     reference: str
     outcome: Outcome
     amount: Money
     reason: str = ""
+    fee: Money | None = None
+
+    @property
+    def charged(self) -> Money:
+        """What it takes from our wallet."""
+        return self.amount + self.fee if self.fee else self.amount
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whose virtual account it is to be, as the provider must know (KYC).
+
+    It is handed through to the provider and kept nowhere: in no row, no log, no queue.
+    """
+
+    first_name: str
+    last_name: str
+    email: str
+    bvn: str
+    """The bank verification number."""
+
+    def __repr__(self) -> str:
+        return "Holder(...)"
+
+
+@dataclass(frozen=True)
+class IssuedAccount:
+    """A virtual account as the provider tells it; *reference* is ours, *id* the provider's."""
+
+    reference: str
+    id: str
+    state: AccountState
+    bank_name: str = ""
+    account_number: str = field(default="", repr=False)
+    account_name: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Inflow:
+    """A bank transfer into a virtual account; *reference* is the provider's.
+
+    *amount* is what was sent. Of it the provider kept *fee*: our wallet there got the rest.
+    """
+
+    reference: str
+    outcome: Outcome
+    account_number: str = field(repr=False)
+    amount: Money
+    fee: Money
 
 
 class NoticeKind(enum.Enum):
@@ -74,6 +136,10 @@ class NoticeKind(enum.Enum):
 
     COLLECTION = "collection"
     PAYOUT = "payout"
+    INFLOW = "inflow"
+    """Its reference is the provider's, of the transfer into a virtual account."""
+    ACCOUNT = "account"
+    """Its reference is the provider's own id of a virtual account."""
     OTHER = "other"
 
 
@@ -86,10 +152,19 @@ class Notice:
     reference: str
     status: str
 
+    @property
+    def personal(self) -> bool:
+        """Whether its body tells of a person what we need not know, and must not keep."""
+        return self.kind is NoticeKind.ACCOUNT
+
     def fingerprint(self, raw: bytes) -> str:
-        """The same for each copy of it, however it is spaced or ordered inside: it has no id."""
+        """The same for each copy of it, however it is spaced or ordered inside: it has no id.
+
+        An account may be changed more than once in the same words: there, each body is its own.
+        """
         said = (self.kind.value, self.event, self.reference, self.status)
-        words = "\n".join(said).encode() if self.reference else raw
+        once = self.reference and self.kind is not NoticeKind.ACCOUNT
+        words = "\n".join(said).encode() if once else raw
         return hashlib.sha256(words).hexdigest()
 
 
@@ -105,6 +180,24 @@ class Payments(t.Protocol):
 
     def collection(self, reference: str) -> Collection | None:
         """The checkout with our *reference*; ``None`` when the provider knows none."""
+
+    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+        """Ask for a virtual account in *currency*.
+
+        Raises ``PaymentRefused`` and ``AnswerUnknown``.
+        """
+
+    def account(self, reference: str) -> IssuedAccount | None:
+        """The virtual account with our *reference*; ``None`` when the provider knows none."""
+
+    def account_named(self, id: str) -> IssuedAccount | None:
+        """The virtual account that the provider calls *id*; ``None`` when it knows none."""
+
+    def inflow(self, reference: str) -> Inflow | None:
+        """The transfer that the provider calls *reference*; ``None`` when it knows none."""
+
+    def inflows(self, id: str) -> list[Inflow]:
+        """The newest transfers into the virtual account that the provider calls *id*."""
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
         """The name that the bank has for an account. Raises ``UnknownPayee``."""

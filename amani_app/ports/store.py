@@ -15,7 +15,7 @@ from amani_app.domain.errors import DomainError
 from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account, Balance, Pending, Transaction
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Deposit, Withdrawal
+from amani_app.domain.payments import Deposit, VirtualAccount, Withdrawal
 from amani_app.domain.users import User
 from amani_app.ports.payments import Notice
 
@@ -131,6 +131,9 @@ class Ledger(t.Protocol):
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
         """The wallets of *owner*, by currency."""
 
+    def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
+        """Those of *references* that a transaction of this *reason* stands in the ledger for."""
+
     def differences(self) -> list[str]:
         """What is wrong with the books, one line each: nothing, ever."""
 
@@ -221,6 +224,34 @@ class Deposits(t.Protocol):
         """Those that a payer has the link of."""
 
 
+class VirtualAccounts(t.Protocol):
+    """Account numbers that people are paid at. One with a due time waits for a worker."""
+
+    def add(self, account: VirtualAccount, due: datetime | None) -> None:
+        """Keep a new one."""
+
+    def get(self, id: str, lock: bool = False) -> VirtualAccount:
+        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+
+    def save(self, account: VirtualAccount, due: datetime | None) -> None:
+        """Keep its change, and when to look at it again, if ever."""
+
+    def of(self, owner: str, before: str | None, limit: int) -> list[VirtualAccount]:
+        """Those of *owner*, newest first, with ids below *before*."""
+
+    def claim(self, now: datetime, until: datetime) -> tuple[VirtualAccount, int] | None:
+        """One that is due, and how often it was claimed; no other worker has it before *until*."""
+
+    def named(self, provider_id: str) -> VirtualAccount | None:
+        """The one that the provider calls so."""
+
+    def active(self, account_number: str, currency: str) -> VirtualAccount | None:
+        """The active one with this number; ``None`` also when several have it."""
+
+    def issued(self) -> list[VirtualAccount]:
+        """Those that were ever active: what money may have come in at."""
+
+
 class Withdrawals(t.Protocol):
     """Money that people take out. One with a due time waits for a worker to look at it."""
 
@@ -289,6 +320,10 @@ class UnitOfWork(t.Protocol):
     @property
     def deposits(self) -> Deposits:
         """Money on its way in."""
+
+    @property
+    def virtual_accounts(self) -> VirtualAccounts:
+        """Where people are paid by bank transfer."""
 
     @property
     def withdrawals(self) -> Withdrawals:

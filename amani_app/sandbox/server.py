@@ -14,23 +14,20 @@ from amani_app.domain.errors import DomainError, MoneyError
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
 from amani_app.ports.payments import Collection, Outcome, PaymentRefused, Payout
+from amani_app.sandbox.answers import WORDS, Refused, major, refuse
+from amani_app.sandbox.virtual_accounts import (
+    install_decisions,
+    install_transfers,
+    install_virtual_accounts,
+)
 from amani_app.sandbox.webhooks import Switches, Webhooks
 
 DUPLICATE = "DUPLICATE_CUSTOMER_REFERENCE"
-WORDS = {Outcome.WAITING: "processing", Outcome.SUCCESSFUL: "successful", Outcome.FAILED: "failed"}
 CHECKOUT_WORDS = {
     Outcome.WAITING: "pending",
     Outcome.SUCCESSFUL: "success",
     Outcome.FAILED: "expired",
 }
-
-
-class Refused(Exception):
-    """One of Fincra's error answers."""
-
-    def __init__(self, status: int, body: dict[str, t.Any]) -> None:
-        self.status, self.body = status, body
-        super().__init__(body)
 
 
 def create_sandbox(
@@ -53,6 +50,9 @@ def create_sandbox(
     _install_errors(app)
     _install_checkout(app, books, webhooks)
     _install_accounts(app, books)
+    install_virtual_accounts(app, books, switches)
+    install_transfers(app, books, webhooks)
+    install_decisions(app, books, webhooks)
     _install_payouts(app, books, switches, webhooks)
     _install_controls(app, books, switches, webhooks)
     return app
@@ -68,7 +68,7 @@ def _install_gate(app: Flask, secret_key: str, switches: Switches) -> None:
             words = {"message": "Invalid API key", "error": "Unauthorized", "statusCode": 401}
             raise Refused(401, words)
         if switches.answers == "away":
-            raise _refusal(503, "SERVICE_UNAVAILABLE", "try again")
+            raise refuse(503, "SERVICE_UNAVAILABLE", "try again")
         if switches.answers == "limit":
             raise Refused(429, {"message": "API rate limit exceeded", "request_id": "0"})
 
@@ -89,12 +89,12 @@ def _install_errors(app: Flask) -> None:
 
     @app.errorhandler(KeyError)
     def _unknown(_error: KeyError) -> Response:
-        return _refused(_refusal(404, "RESOURCE_NOT_FOUND", "not found"))
+        return _refused(refuse(404, "RESOURCE_NOT_FOUND", "not found"))
 
     @app.errorhandler(MoneyError)
     @app.errorhandler(ValueError)
     def _invalid(error: Exception) -> Response:
-        return _refused(_refusal(422, "VALIDATION_FAILED", str(error)))
+        return _refused(refuse(422, "VALIDATION_FAILED", str(error)))
 
     @app.errorhandler(HTTPException)
     def _framework(error: HTTPException) -> Response:
@@ -107,12 +107,12 @@ def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
     @app.post("/checkout/payments")
     def _open() -> Response:
         body = request.get_json()
-        amount = Money.parse(_major(body["amount"]), body["currency"])
+        amount = Money.parse(major(body["amount"]), body["currency"])
         customer = body["customer"]
         try:
             link = books.checkout(body["reference"], amount, customer["email"], customer["name"])
         except PaymentRefused as error:
-            raise _refusal(409, "DUPLICATE_REFERENCE", str(error)) from None
+            raise refuse(409, "DUPLICATE_REFERENCE", str(error)) from None
         return jsonify(status=True, message="Payment created", data={"link": link})
 
     @app.get("/checkout/payments/merchant-reference/<reference>")
@@ -136,13 +136,15 @@ def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
         body = request.get_json()
         reference = body["reference"]
         amount = books.asked(reference) if "amount" not in body else Money.parse(
-            _major(body["amount"]), body["currency"])  # fmt: skip
-        _paid(books, webhooks, reference, amount)
+            major(body["amount"]), body["currency"])  # fmt: skip
+        _paid(books, webhooks, reference, amount, round(float(body.get("fee", 0)) * 100))
         return jsonify(_collection(books, t.cast(Collection, books.collection(reference))))
 
 
-def _paid(books: MemoryPayments, webhooks: Webhooks, reference: str, amount: Money) -> None:
-    books.pay(reference, amount)
+def _paid(
+    books: MemoryPayments, webhooks: Webhooks, reference: str, amount: Money, fee: int = 0
+) -> None:
+    books.pay(reference, amount, fee)
     found = t.cast(Collection, books.collection(reference))
     data = {**_collection(books, found), "chargeReference": f"fcr-{reference}"}
     webhooks.notify("charge.successful", data)
@@ -160,6 +162,8 @@ def _collection(books: MemoryPayments, found: Collection) -> dict[str, t.Any]:
         "amountReceived": float(found.received.major),
         "currency": found.received.currency,
         "varianceType": variance or None,
+        "feeBearer": "business" if found.fee else "customer",
+        "fee": float(found.kept.major),
         "link": found.link,
     }
 
@@ -171,7 +175,7 @@ def _install_accounts(app: Flask, books: MemoryPayments) -> None:
         try:
             name = books.payee(body["bankCode"], body["accountNumber"], body["currency"])
         except DomainError as error:
-            raise _refusal(422, "UNPROCESSABLE_ENTITY", str(error)) from None
+            raise refuse(422, "UNPROCESSABLE_ENTITY", str(error)) from None
         number = body["accountNumber"]
         return jsonify(success=True, message="Account resolved",
                        data={"accountName": name, "accountNumber": number})  # fmt: skip
@@ -192,13 +196,14 @@ def _install_payouts(
         body = request.get_json()
         reference, to = body["customerReference"], body["beneficiary"]
         if books.payout(reference):
-            raise _refusal(422, DUPLICATE, "Duplicate customer reference")
-        amount = Money.parse(_major(body["amount"]), body["sourceCurrency"])
+            raise refuse(422, DUPLICATE, "Duplicate customer reference")
+        amount = Money.parse(major(body["amount"]), body["sourceCurrency"])
         account = Destination(to["bankCode"], to["accountNumber"], to["accountHolderName"])
+        books.fee = round(switches.payout_fee * 10**amount.exponent)
         try:
             made = books.pay_out(reference, amount, account)
         except PaymentRefused as error:
-            raise _refusal(422, "NO_ENOUGH_MONEY_IN_WALLET", str(error)) from None
+            raise refuse(422, "NO_ENOUGH_MONEY_IN_WALLET", str(error)) from None
         if switches.payouts != "waiting":
             _finished(books, webhooks, reference, Outcome(switches.payouts), "")
         return jsonify(success=True, message="Payout initiated", data=_payout(made))
@@ -226,6 +231,8 @@ def _payout(found: Payout) -> dict[str, t.Any]:
         "customerReference": found.reference,
         "status": WORDS[found.outcome],
         "amount": float(found.amount.major),
+        "amountCharged": float(found.charged.major),
+        "fee": float((found.charged - found.amount).major),
         "currency": found.amount.currency,
         "reason": found.reason or None,
     }
@@ -246,7 +253,7 @@ def _install_controls(
     @app.post("/sandbox/fund")
     def _fund() -> Response:
         body = request.get_json()
-        books.fund(Money.parse(_major(body["amount"]), body.get("currency", "NGN")))
+        books.fund(Money.parse(major(body["amount"]), body.get("currency", "NGN")))
         return jsonify(success=True)
 
     @app.post("/sandbox/expire")
@@ -265,12 +272,3 @@ def _install_controls(
     def _deliver() -> Response:
         backwards = bool(request.get_json(silent=True) or {}) and request.get_json()["backwards"]
         return jsonify(webhooks.deliver(backwards is True))
-
-
-def _major(amount: t.Any) -> str:
-    """A JSON number or string as plain digits."""
-    return f"{amount:.2f}" if isinstance(amount, float) else str(amount)
-
-
-def _refusal(status: int, kind: str, text: str) -> Refused:
-    return Refused(status, {"success": False, "error": text, "errorType": kind})

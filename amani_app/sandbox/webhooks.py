@@ -27,6 +27,10 @@ class Switches:
     """Sign notices with another key."""
     payouts: t.Literal["waiting", "successful", "failed"] = "waiting"
     """What becomes of a pay-out as soon as it is taken on."""
+    payout_fee: float = 0.0
+    """What a pay-out costs beside its amount, in major units."""
+    accounts: t.Literal["pending", "active", "declined"] = "active"
+    """What becomes of a request for a virtual account at once."""
     answers: t.Literal["good", "away", "limit", "lost"] = "good"
     """503 without an effect, 429, or 500 after the effect."""
 

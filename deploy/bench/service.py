@@ -92,7 +92,7 @@ class Service:
         return process
 
     def serve_provider(self) -> None:
-        """Start the sandbox that stands in for the payment provider; it pays at once."""
+        """Start the sandbox that stands in for the payment provider; it pays at once, for a fee."""
         port = free_port()
         self.environ |= {
             "FINCRA_URL": f"http://127.0.0.1:{port}",
@@ -103,7 +103,8 @@ class Service:
         }
         notices = f"http://127.0.0.1:{self.port}{API}/webhooks/fincra"
         words = ("flask", "amani", "sandbox", f"--port={port}", f"--webhook-url={notices}")
-        self.start(*words, "--switch=payouts=successful", log="sandbox.log")
+        switches = ("--switch=payouts=successful", "--switch=payout_fee=53.75")
+        self.start(*words, *switches, log="sandbox.log")
         wait_for(lambda: reachable(port), "the sandbox")
 
     def arrived(self, minor: int) -> None:

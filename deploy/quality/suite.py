@@ -21,6 +21,7 @@ PACKAGES = (
     "prometheus",
     "prometheus-alertmanager",
     "redis-server",
+    "pgbouncer",
     "wrk",
 )
 QUICK = "not engine and not fleet"

@@ -72,7 +72,12 @@ class World:
         """Let *payments* be the payment provider."""
         parts = self.parts
         provider = build_provider(
-            parts.around, parts.store, payments, parts.deposits, parts.withdrawals
+            parts.around,
+            parts.store,
+            payments,
+            parts.deposits,
+            parts.virtual_accounts,
+            parts.withdrawals,
         )
         self.parts = self.app.extensions["amani"] = replace(parts, provider=provider)
 
@@ -93,14 +98,19 @@ class World:
         )
 
     def payments_of(self, person: Person) -> dict[str, str]:
-        """A deposit and a withdrawal of *person*, both under way."""
+        """A deposit, a virtual account and a withdrawal of *person*, all under way."""
         self.deposit(person, 100)
         actor, to = Actor(person.id), Destination("044", "0123456789", "A shop")
 
         def work(unit: UnitOfWork) -> dict[str, str]:
             deposit = self.parts.deposits.request(unit, actor, Money(100, "NGN"))
+            account = self.parts.virtual_accounts.request(unit, actor, "NGN")
             withdrawal = self.parts.withdrawals.request(unit, actor, Money(100, "NGN"), to)
-            return {"deposit": deposit.id, "withdrawal": withdrawal.id}
+            return {
+                "deposit": deposit.id,
+                "account": account.id,
+                "withdrawal": withdrawal.id,
+            }
 
         return self.parts.store.run(work)
 

@@ -341,6 +341,17 @@ class TestEveryRoute:
             assert found.status_code == (403 if forbidden else 404), operation.name
             assert "A shop" not in found.text
         assert asked >= 10
+        for operation, _ in OPERATIONS:
+            if operation.method == "GET" and "{" not in operation.path:
+                text = eve.get(operation.path).text
+                assert not [name for name in names.values() if name in text], operation.name
+        # Whoever rules on escrows or looks after the service does not see into people's pockets.
+        for role in (Role.ARBITER, Role.ADMIN):
+            other = world.person(role.value, role)
+            for operation, _ in OPERATIONS:
+                path = operation.path.format(**names)
+                if operation.method == "GET" and path != operation.path and "escrow" not in path:
+                    assert other.get(path).status_code == 404, (role, operation.name)
         assert client_.get(f"/escrows/{funded['id']}").json == funded
 
     def test_the_part_of_another_s_agreement_is_not_found_in_one_s_own(

@@ -14,12 +14,14 @@ from amani_app.adapters.memory.store import MemoryStore
 from amani_app.application.acting import Actor, Surroundings
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases, Plan
+from amani_app.application.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.withdrawals import WithdrawalUseCases
 from amani_app.domain.escrow import FeePolicy
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination
+from amani_app.domain.payments import AccountState, Destination
 from amani_app.domain.users import Role, User
+from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
 from amani_app.ports.store import Store, UnitOfWork
 from tests.service.conftest import ROOT
 
@@ -43,6 +45,7 @@ class Books:
         self.store = store
         self.deposits = DepositUseCases(around)
         self.escrows = EscrowUseCases(around, FeePolicy(500))
+        self.accounts = VirtualAccountUseCases(around)
         self.withdrawals = WithdrawalUseCases(around)
         self.references = map(str, itertools.count(1))
         self.agreed: dict[str, tuple[str, list[str]]] = {}
@@ -59,6 +62,15 @@ class Books:
         got = naira(received[1] if received else asked)
         reference = next(self.references)
         self.deposits.collected(work, Actor(who), who, reference, naira(asked), got)
+
+    def transfer(self, work: UnitOfWork, who: str, amount: str, _fee: str, fee: str) -> None:
+        if who != "nobody" and not work.virtual_accounts.of(who, None, 1):
+            made = self.accounts.request(work, Actor(who), "NGN")
+            issued = IssuedAccount(made.id, "a1", AccountState.ACTIVE, account_number=who)
+            self.accounts.learn(work, Actor(who), made.id, issued)
+        reference, outcome = next(self.references), Outcome.SUCCESSFUL
+        found = Inflow(reference, outcome, who, naira(amount), naira(fee))
+        self.accounts.settle(work, Actor("test"), found)
 
     def agree(
         self, work: UnitOfWork, name: str, client: str, freelancer: str, *amounts: str
@@ -94,8 +106,9 @@ class Books:
         made = self.withdrawals.request(work, Actor(who), naira(amount), to)
         self.asked[name] = made.id
 
-    def paid(self, work: UnitOfWork, name: str) -> None:
-        self.withdrawals.settle(work, Actor("test"), self.asked[name], True)
+    def paid(self, work: UnitOfWork, name: str, *fee: str) -> None:
+        cost = naira(fee[1]) if fee else None
+        self.withdrawals.settle(work, Actor("test"), self.asked[name], True, fee=cost)
 
     def failed(self, work: UnitOfWork, name: str) -> None:
         self.withdrawals.settle(work, Actor("test"), self.asked[name], False)
@@ -146,7 +159,7 @@ def test_no_example_is_left_out() -> None:
 def test_the_guide_names_every_state_and_account() -> None:
     from amani_app.domain.payments import DepositState, WithdrawalState
 
-    states: list[t.Any] = [*DepositState, *WithdrawalState]
+    states: list[t.Any] = [*DepositState, *AccountState, *WithdrawalState]
     missing = [state.value for state in states if f"`{state.value}`" not in GUIDE]
     kinds = [kind for kind in AccountKind if kind is not AccountKind.TRANSIT]
     missing += [kind.value for kind in kinds if f"| `{kind.value}` |" not in GUIDE]

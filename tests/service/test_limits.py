@@ -61,14 +61,52 @@ class TestContract:
         assert [each.exceeded for each in found] == [False, False, False, True]
         assert {each.reset for each in found} == {60}
 
-    def test_the_next_window_begins_anew(self, limiter: Limiter, clock: Clock) -> None:
-        for _ in range(5):
+    def test_each_time_counts_for_as_long_as_the_window_is(
+        self, limiter: Limiter, clock: Clock
+    ) -> None:
+        for wait in (0, 20, 20):
+            clock.now += wait
+            assert not limiter.hit(QUOTA, "ada").exceeded
+        for wait, reset in ((0, 20), (19.5, 1)):
+            clock.now += wait
+            late = limiter.hit(QUOTA, "ada")
+            assert (late.exceeded, late.reset, late.used) == (True, reset, 3)
+        clock.now += 0.5  # The first one is a window old: there is room for one, and one only.
+        again = limiter.hit(QUOTA, "ada")
+        assert (again.exceeded, again.remaining, again.reset) == (False, 0, 20)
+        assert limiter.hit(QUOTA, "ada").exceeded
+
+    @pytest.mark.parametrize("edge", [0.0, 30.0, 59.9])
+    def test_no_window_whenever_it_begins_has_more_than_the_quota(
+        self, limiter: Limiter, clock: Clock, edge: float
+    ) -> None:
+        """A fixed window lets two quotas pass within a moment, around its edge."""
+        clock.now += edge
+        taken = []
+        for _ in range(60):
+            if not limiter.hit(QUOTA, "ada").exceeded:
+                taken.append(clock.now)
+            clock.now += 7.3
+        assert len(taken) >= 3 * 7
+        for begin in taken:
+            assert sum(begin <= each < begin + QUOTA.seconds for each in taken) <= 3
+
+    def test_who_waits_as_long_as_told_is_let_through(self, limiter: Limiter, clock: Clock) -> None:
+        for wait in (0, 1.7, 3.2):
+            clock.now += wait
             limiter.hit(QUOTA, "ada")
-        clock.now += 59
-        late = limiter.hit(QUOTA, "ada")
-        assert (late.exceeded, late.reset) == (True, 1)
-        clock.now += 1
-        assert limiter.hit(QUOTA, "ada").remaining == 2
+        for _ in range(20):
+            standing = limiter.hit(QUOTA, "ada")
+            if standing.exceeded:
+                clock.now += standing.reset
+                assert not limiter.hit(QUOTA, "ada").exceeded
+
+    def test_a_lower_limit_holds_at_once(self, limiter: Limiter, clock: Clock) -> None:
+        for _ in range(3):
+            limiter.hit(QUOTA, "ada")
+        lower = Quota(QUOTA.name, 2)
+        found = limiter.hit(lower, "ada")
+        assert (found.exceeded, found.remaining) == (True, 0)
 
     def test_people_and_quotas_are_counted_apart(self, limiter: Limiter) -> None:
         for _ in range(4):
@@ -77,15 +115,35 @@ class TestContract:
         assert limiter.hit(Quota("read", 3), "ada").used == 1
 
     def test_nothing_is_lost_between_threads(self, limiter: Limiter) -> None:
+        quota = Quota("write", 1_000)
         threads = [
-            threading.Thread(target=lambda: [limiter.hit(QUOTA, "ada") for _ in range(25)])
+            threading.Thread(target=lambda: [limiter.hit(quota, "ada") for _ in range(25)])
             for _ in range(4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert limiter.hit(QUOTA, "ada").used == 101
+        assert limiter.hit(quota, "ada").used == 101
+
+
+def test_who_has_not_come_for_a_window_is_forgotten(clock: Clock) -> None:
+    limiter = MemoryLimiter(clock)
+    for number in range(50):
+        limiter.hit(QUOTA, f"somebody-{number}")
+    clock.now += QUOTA.seconds
+    limiter.hit(QUOTA, "ada")
+    assert list(limiter._times) == [(QUOTA.name, "ada")]
+
+
+def test_redis_has_its_own_time_and_forgets(redis_server: RedisServer) -> None:
+    limiter, brief = RedisLimiter(redis_server.url), Quota("write", 2, seconds=1)
+    for used in (1, 2):
+        assert limiter.hit(brief, "ada").used == used
+    assert limiter.hit(brief, "ada").exceeded
+    assert eventually(lambda: not limiter.hit(brief, "ada").exceeded)
+    assert eventually(lambda: limiter._redis.dbsize() == 0)
+    limiter.close()
 
 
 def test_several_processes_count_together_in_redis(redis_server: RedisServer, clock: Clock) -> None:
@@ -224,7 +282,7 @@ def test_whatever_asks_for_a_password_is_a_sign_in_and_what_pays_out_a_pay_out()
     operations: dict[str, Operation] = {o.name: o for o, _ in OPERATIONS}
     for operation in operations.values():
         fields = operation.body.model_fields if operation.body else {}
-        if {"password", "current"} & set(fields):
+        if {"password", "current", "bvn"} & set(fields):
             assert operation.quota == "sign-in", operation.name
         if operation.method == "POST" and operation.path.startswith("/withdrawals"):
             assert operation.quota == "pay-out", operation.name

@@ -11,15 +11,17 @@ from datetime import timedelta
 
 import pytest
 import requests
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from werkzeug.test import TestResponse
 
 from amani_app import create_app
+from amani_app.adapters.database.engine import db
 from amani_app.adapters.fincra.notices import sign
-from amani_app.adapters.memory.payments import NOBODY
+from amani_app.adapters.memory.payments import NO_BVN, NOBODY
 from amani_app.application.acting import Actor, Surroundings
 from amani_app.application.outbox import DeliverEvents
 from amani_app.application.payouts import QUIET
+from amani_app.application.reconciliation import Reconcile
 from amani_app.application.withdrawals import REQUESTED
 from amani_app.container import Container, Provider, build_provider
 from amani_app.domain.ledger import Account, AccountKind
@@ -62,9 +64,15 @@ class Bank:
         now = made.around.now
         around = Surroundings(lambda: now() + self.later, made.around.new_id)
         provider = build_provider(
-            around, made.store, made.provider.payments, made.deposits, made.withdrawals
+            around,
+            made.store,
+            made.provider.payments,
+            made.deposits,
+            made.virtual_accounts,
+            made.withdrawals,
         )
-        made.deposits._around = made.withdrawals._around = around
+        for each in (made.deposits, made.virtual_accounts, made.withdrawals):
+            each._around = around
         self.parts = replace(made, around=around, provider=provider)
         self.provider: Provider = provider
         self.app.extensions["amani"] = self.parts
@@ -94,6 +102,7 @@ class Bank:
             self.provider.notices()
             self.provider.payouts()
             self.provider.checkouts()
+            self.provider.inflows()
 
     def total(self, kind: AccountKind, currency: str = "NGN") -> int:
         account = Account(kind, currency)
@@ -380,7 +389,7 @@ class TestNotices:
         assert bank.consistent()
 
     def test_what_is_not_about_money_is_ignored(self, bank: Bank) -> None:
-        bank.notify({"event": "account.approved", "data": {"id": 1}})
+        bank.notify({"event": "conversion.successful", "data": {"id": 1}})
         bank.rounds()
         assert bank.outcomes() == ["ignored"]
 
@@ -392,6 +401,147 @@ class TestNotices:
         raw = '{"event": "x.y", "data": {"name": "\x7f Ọlá", "z": "\\u0000"}}'.encode()
         assert bank.notify(raw) == 200
         assert bank.notify(b'{"event": "a\\u0000b", "data": {}}') == 422
+
+
+BVN = "22212345678"
+
+
+class TestVirtualAccounts:
+    def ask(self, person: Person, bvn: str = BVN, **rest: t.Any) -> TestResponse:
+        body = {"currency": "NGN", "first_name": "Ada", "last_name": "Obi", "bvn": bvn}
+        return person.post("/virtual-accounts", **rest, **body)
+
+    def test_what_is_paid_into_an_account_is_its_owner_s_once(
+        self, bank: Bank, ada: Person, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        made = self.ask(ada)
+        assert (made.status_code, made.json["state"]) == (201, "active"), made.text
+        assert made.json["account_name"] == "Ada Obi"
+        assert ada.get("/virtual-accounts")["items"] == [made.json]
+        bank.sandbox.switches.copies = 3
+        number = made.json["account_number"]
+        for amount in ("100.00", "0.01"):
+            bank.sandbox.tell("transfer", account_number=number, amount=amount, fee="0.01")
+        assert bank.sandbox.tell("deliver", backwards=True) == [200] * 6
+        assert ada.wallet() == (0, 0)  # A notice moves nothing; the provider is asked first.
+        bank.rounds(2)
+        assert ada.wallet() == (10_001, 0)
+        assert bank.total(AccountKind.PROVIDER) == -9_999
+        assert bank.total(AccountKind.FEES) == -2
+        assert bank.sandbox.books.balance("NGN") == ngn(9_999)
+        assert Reconcile(bank.parts.store, bank.provider.payments)() == []
+        assert not self.told(bank, BVN)
+        assert self.told(bank, number) == {"virtual_accounts", "idempotency_keys"}
+        seen = capfd.readouterr().err
+        assert BVN not in seen and number not in seen
+
+    def told(self, bank: Bank, number: str) -> set[str]:
+        """The tables in which *number* stands anywhere."""
+        with bank.parts.engine.connect() as connection:
+            return {
+                table.name
+                for table in db.metadata.sorted_tables
+                for row in connection.execute(select(table))
+                if number in " ".join(map(str, row))
+            }
+
+    @pytest.mark.parametrize("event", ["account.approved", "virtualaccount.approved", "approved"])
+    def test_an_account_that_people_approve_is_active_when_they_have(
+        self, bank: Bank, ada: Person, event: str
+    ) -> None:
+        bank.sandbox.switches.accounts = "pending"
+        made = self.ask(ada).json
+        assert (made["state"], made["account_number"]) == ("pending", None)
+        status = {"reference": made["id"], "status": "active", "event": event}
+        bank.sandbox.tell("account", **status)
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        found = ada.get(f"/virtual-accounts/{made['id']}")
+        assert found["state"] == "active"
+        bank.sandbox.tell("transfer", account_number=found["account_number"], amount="5.00")
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        assert ada.wallet() == (500, 0)
+
+    @pytest.mark.parametrize("event", ["account.declined", "virtualaccount.declined", "declined"])
+    def test_one_that_is_declined_says_why_and_another_may_be_asked_for(
+        self, bank: Bank, ada: Person, event: str
+    ) -> None:
+        bank.sandbox.switches.accounts = "pending"
+        made = self.ask(ada).json
+        told = {"status": "declined", "reason": f"the name is not of {BVN}", "event": event}
+        bank.sandbox.tell("account", reference=made["id"], **told)
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        found = ada.get(f"/virtual-accounts/{made['id']}")
+        assert (found["state"], found["failure"]) == ("declined", "the name is not of ...")
+        assert self.ask(ada).status_code == 201
+
+    def test_there_is_one_at_a_time_and_a_repeat_is_given_the_same(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        first, again = (self.ask(ada, key="the-same-key") for _ in range(2))
+        assert first.json == again.json
+        assert again.headers["Idempotent-Replayed"] == "true"
+        other = self.ask(ada, "22212345679", key="the-same-key")
+        assert (other.status_code, other.json["code"]) == (422, "idempotency-key-reused")
+        found = self.ask(ada)
+        assert (found.status_code, found.json["code"]) == (409, "virtual-account-exists")
+        assert len(ada.get("/virtual-accounts")["items"]) == 1
+
+    def test_a_wrong_bvn_is_refused_and_not_repeated(self, bank: Bank, ada: Person) -> None:
+        found = self.ask(ada, NO_BVN)
+        assert (found.status_code, found.json["state"]) == (201, "declined")
+        assert "BVN" in found.json["failure"]
+        assert NO_BVN not in found.text
+        for bvn in ("1234", "2221234567x", ""):
+            refused = self.ask(ada, bvn)
+            assert (refused.status_code, refused.json["code"]) == (422, "invalid-request")
+            assert not bvn or bvn not in refused.text
+
+    @pytest.mark.parametrize(("answers", "state"), [("limit", "failed"), ("lost", "requested")])
+    def test_while_the_provider_is_away_nobody_keeps_what_it_must_be_told(
+        self, bank: Bank, ada: Person, answers: str, state: str
+    ) -> None:
+        bank.sandbox.switches.answers = answers  # type: ignore[assignment]
+        made = self.ask(ada)
+        assert (made.status_code, made.json["state"]) == (201, state)
+        bank.sandbox.switches.answers = "good"
+        bank.rounds(minutes=3)
+        found = ada.get(f"/virtual-accounts/{made.json['id']}")
+        assert found["state"] == ("active" if answers == "lost" else "failed")
+        assert not self.told(bank, BVN)
+
+    def test_money_for_a_number_that_is_nobody_s_goes_to_suspense_once(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        made = self.ask(ada).json
+        bank.sandbox.tell("account", reference=made["id"], status="closed")
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        for number in (made["account_number"], "1234567890"):
+            bank.sandbox.tell("transfer", account_number=number, amount="7.00")
+        bank.sandbox.switches.copies = 2
+        bank.sandbox.tell("deliver")
+        bank.rounds(3)
+        assert ada.wallet() == (0, 0)
+        assert bank.total(AccountKind.SUSPENSE) == 1_400
+        assert ada.get(f"/virtual-accounts/{made['id']}")["state"] == "closed"
+        assert bank.outcomes() == ["done"] * 3
+        assert bank.consistent()
+
+    def test_a_forged_transfer_and_one_that_the_provider_does_not_know_credit_nothing(
+        self, bank: Bank, ada: Person
+    ) -> None:
+        number = self.ask(ada).json["account_number"]
+        data = {"virtualAccount": "a", "reference": "in-1", "accountNumber": number,
+                "amountReceived": 100, "status": "successful"}  # fmt: skip
+        body = {"event": "collection.successful", "data": data}
+        assert bank.notify(body, secret="another secret") == 401
+        assert bank.notify(body) == 200
+        for _ in range(12):
+            bank.rounds(minutes=10)
+        assert (ada.wallet(), bank.outcomes()) == ((0, 0), ["given-up"])
 
 
 class TestWithdrawals:
@@ -411,6 +561,23 @@ class TestWithdrawals:
         assert (ada.state(path), ada.wallet()) == ("paid", (4_000, 0))
         assert bank.total(AccountKind.PROVIDER) == -4_000
         assert bank.sandbox.books.balance("NGN") == ngn(4_000)
+        assert bank.consistent()
+
+    def test_what_the_provider_charges_for_it_is_booked(self, bank: Bank, ada: Person) -> None:
+        ada.funded(10_000)
+        bank.sandbox.tell("switches", payout_fee=53.75)
+        id = ada.withdraw(4_000).json["id"]
+        bank.rounds()
+        bank.sandbox.tell("finish", reference=id, status="successful")
+        reconcile = Reconcile(bank.parts.store, bank.provider.payments)
+        assert reconcile() == []
+        bank.sandbox.tell("deliver")
+        bank.rounds()
+        assert ada.wallet() == (6_000, 0)
+        assert bank.sandbox.books.balance("NGN") == ngn(625)
+        assert bank.total(AccountKind.PROVIDER) == -625
+        assert bank.total(AccountKind.FEES) == -5_375
+        assert reconcile() == []
         assert bank.consistent()
 
     def test_one_that_fails_comes_back(self, bank: Bank, ada: Person) -> None:
@@ -587,8 +754,15 @@ def test_without_a_provider_money_neither_comes_nor_goes(sqlite_engine: Engine) 
         "Idempotency-Key": "some-key-or-other",
     }
     account = {"bank_code": "044", "account_number": "0123456789"}
-    for path, more in (("deposits", {}), ("withdrawals", account), ("webhooks/fincra", {})):
-        body = {"amount": 1, "currency": "NGN", **more}
+    holder = {"first_name": "Ada", "last_name": "Obi", "bvn": BVN}
+    amount = {"amount": 1}
+    for path, more in (
+        ("deposits", amount),
+        ("withdrawals", amount | account),
+        ("virtual-accounts", holder),
+        ("webhooks/fincra", {}),
+    ):
+        body = {"currency": "NGN", **more}
         found = app.test_client().post(f"{API}/{path}", headers=headers, json=body)
         assert (found.status_code, found.json["code"]) == (503, "payments-unavailable")
     parts.engine.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import typing as t
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,16 +22,25 @@ from amani_app.application.deposits import DepositUseCases
 from amani_app.application.outbox import SKIP_AT_ONCE, DeliverEvents
 from amani_app.application.payouts import QUIET
 from amani_app.application.reconciliation import Reconcile
+from amani_app.application.virtual_accounts import LOOK_EVERY, AccountExists, VirtualAccountUseCases
 from amani_app.application.withdrawals import REQUESTED, WithdrawalUseCases
 from amani_app.container import build_provider
 from amani_app.domain.errors import InsufficientFunds, MoneyError
-from amani_app.domain.ledger import Account, AccountKind
+from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination, WithdrawalState
+from amani_app.domain.payments import (
+    AccountState,
+    Destination,
+    VirtualAccount,
+    WithdrawalState,
+)
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import (
     AnswerUnknown,
     Collection,
+    Holder,
+    Inflow,
+    IssuedAccount,
     Outcome,
     PaymentRefused,
     Payout,
@@ -40,6 +50,8 @@ from amani_app.ports.store import Event
 
 ADA = Actor("ada")
 BANK = Destination("044", "0123456789", "Ada Obi")
+HOLDER = Holder("Ada", "Obi", "ada@example.org", "22212345678")
+FEES = Account(AccountKind.FEES, "NGN")
 MOODS = ("good", "good", "good", "away", "lost", "late", "refuse")
 short = st.sampled_from([1, 5, 70])
 pick = st.integers(0, 10**6)
@@ -82,6 +94,29 @@ class MoodyPayments(MemoryPayments):
         self._answer(("lost",), AnswerUnknown)
         return made
 
+    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+        self._answer(("away",), ProviderUnavailable)
+        self._answer(("refuse",), PaymentRefused)
+        made = super().request_account(reference, currency, holder)
+        self._answer(("lost", "late"), AnswerUnknown)
+        return made
+
+    def account(self, reference: str) -> IssuedAccount | None:
+        self._answer(("away", "lost", "late"), ProviderUnavailable)
+        return super().account(reference)
+
+    def account_named(self, id: str) -> IssuedAccount | None:
+        self._answer(("away", "lost"), ProviderUnavailable)
+        return super().account_named(id)
+
+    def inflow(self, reference: str) -> Inflow | None:
+        self._answer(("away", "lost", "late"), ProviderUnavailable)
+        return super().inflow(reference)
+
+    def inflows(self, id: str) -> list[Inflow]:
+        self._answer(("away", "late"), ProviderUnavailable)
+        return super().inflows(id)
+
     def arrive(self) -> None:
         """What is late has come."""
         late, self.late = self.late, []
@@ -103,11 +138,13 @@ class World:
         self.store = MemoryStore(around.now)
         self.payments = MoodyPayments()
         self.deposits = DepositUseCases(around)
+        self.numbers = VirtualAccountUseCases(around)
         self.withdrawals = WithdrawalUseCases(around)
         self.provider = build_provider(
-            around, self.store, self.payments, self.deposits, self.withdrawals
+            around, self.store, self.payments, self.deposits, self.numbers, self.withdrawals
         )
         self.deliver = DeliverEvents(around, self.store, {REQUESTED: self.provider.payouts.send})
+        self.transfers = itertools.count(1)
         self.asked: list[str] = []
         self.wanted: list[str] = []
         user = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", self.time)
@@ -119,6 +156,7 @@ class World:
             self.provider.notices,
             self.provider.payouts,
             self.provider.checkouts,
+            self.provider.inflows,
         ):
             job()
 
@@ -137,6 +175,25 @@ class World:
         self.asked.append(id)
         return id
 
+    def ask_for_an_account(self) -> VirtualAccount | None:
+        try:
+            made = self.store.run(lambda work: self.numbers.request(work, ADA, "NGN"))
+        except AccountExists:
+            return None
+        try:
+            return self.provider.inflows.issue(made.id, HOLDER)
+        except ProviderUnavailable:
+            return made
+
+    def send(self, number: str, minor: int, fee: int = 0) -> Inflow:
+        reference = f"in-{next(self.transfers)}"
+        return self.payments.transfer(number, ngn(minor), ngn(fee), reference)
+
+    def notify_of_a_transfer(self, reference: str) -> None:
+        data = {"virtualAccount": "a", "reference": reference}
+        raw = json.dumps({"event": "collection.successful", "data": data}).encode()
+        self.provider.notices.receive(raw, sign(self.payments.secret, raw))
+
     def notify(self, event: str, field: str, reference: str) -> None:
         raw = json.dumps({"event": event, "data": {field: reference}}).encode()
         self.provider.notices.receive(raw, sign(self.payments.secret, raw))
@@ -151,6 +208,12 @@ class World:
         account = Account(AccountKind.WALLET, "NGN", "ada")
         found = self.store.read(lambda work: work.ledger.balance(account))
         return found.posted.minor, found.reserved.minor
+
+    def total(self, kind: AccountKind) -> int:
+        return self.store.read(lambda work: work.ledger.total(Account(kind, "NGN"))).minor
+
+    def account(self, id: str) -> VirtualAccount:
+        return self.store.read(lambda work: work.virtual_accounts.get(id))
 
     def state(self, id: str) -> WithdrawalState:
         return self.store.read(lambda work: work.withdrawals.get(id)).state
@@ -171,12 +234,12 @@ class Machine(RuleBasedStateMachine):
     def deposit(self, minor: int) -> None:
         self.world.deposit(minor)
 
-    @rule(pick=pick, over=st.sampled_from([0, 0, 0, -1, 1]))
-    def pay(self, pick: int, over: int) -> None:
+    @rule(pick=pick, over=st.sampled_from([0, 0, 0, -1, 1]), fee=st.sampled_from([0, 0, 1]))
+    def pay(self, pick: int, over: int, fee: int) -> None:
         if waiting := self._unpaid():
             id = waiting[pick % len(waiting)]
             asked = self.world.payments.asked(id).minor
-            self.world.payments.pay(id, ngn(max(1, asked + over)))
+            self.world.payments.pay(id, ngn(max(1, asked + over)), fee)
 
     @rule(pick=pick)
     def expire(self, pick: int) -> None:
@@ -189,6 +252,10 @@ class Machine(RuleBasedStateMachine):
             self.world.withdraw(minor)
         except InsufficientFunds:
             pass
+
+    @rule(fee=st.sampled_from([0, 0, 5, 250]))
+    def change_of_prices(self, fee: int) -> None:
+        self.world.payments.fee = fee
 
     @rule(pick=pick, good=st.booleans())
     def finish(self, pick: int, good: bool) -> None:
@@ -208,6 +275,28 @@ class Machine(RuleBasedStateMachine):
         if self.world.asked:
             asked = self.world.asked
             self.world.notify(event, "customerReference", asked[pick % len(asked)])
+
+    @rule(decided=st.sampled_from(["pending", "active", "active", "declined"]))
+    def ask_for_an_account(self, decided: str) -> None:
+        self.world.payments.accounts = AccountState(decided)
+        self.world.ask_for_an_account()
+
+    @rule(pick=pick, state=st.sampled_from([AccountState.ACTIVE, AccountState.CLOSED]))
+    def decide_on_an_account(self, pick: int, state: AccountState) -> None:
+        if issued := list(self.world.payments._accounts):
+            id = issued[pick % len(issued)]
+            self.world.payments.decide(id, state)
+            self.world.notify("account.changed", "id", id)
+
+    @rule(pick=pick, minor=st.integers(1, 5_000), fee=st.sampled_from([0, 0, 1]), told=pick)
+    def transfer(self, pick: int, minor: int, fee: int, told: int) -> None:
+        accounts = [each for each in self.world.payments._accounts.values() if each.account_number]
+        active = [x.account_number for x in accounts if x.state is AccountState.ACTIVE]
+        numbers = [*(each.account_number for each in accounts), "1111111111"]
+        made = self.world.send(numbers[pick % len(numbers)], minor, fee)
+        # What is not notified is found by asking: not so for an account that is not active.
+        for _ in range(told % 3 or made.account_number not in active):
+            self.world.notify_of_a_transfer(made.reference)
 
     @rule(mood=st.sampled_from(MOODS))
     def change_of_mood(self, mood: str) -> None:
@@ -244,7 +333,7 @@ class Machine(RuleBasedStateMachine):
         world, payments = self.world, self.world.payments
         payments.mood = "good"
         for _ in range(12):
-            world.time += QUIET
+            world.time += LOOK_EVERY
             payments.arrive()
             world.work()
             for found in list(payments._payouts.values()):
@@ -303,6 +392,134 @@ class TestEdges:
         with pytest.raises(NotFound):
             world.store.read(lambda work: world.withdrawals.read(work, ben, withdrawal))
 
+    @pytest.mark.parametrize("fee", [0, 7, 30])
+    def test_what_comes_in_at_an_account_is_credited_whole_and_the_fee_is_ours(
+        self, world: World, fee: int
+    ) -> None:
+        made = world.ask_for_an_account()
+        assert made is not None
+        sent = world.send(made.account_number, 30, fee)
+        for _ in range(2):
+            world.notify_of_a_transfer(sent.reference)
+            world.work()
+        assert world.wallet() == (30, 0)
+        assert world.total(AccountKind.FEES) == -fee
+        assert world.total(AccountKind.PROVIDER) == fee - 30
+        assert world.reconcile() == []
+
+    def test_what_was_never_notified_is_found_within_the_hour_and_reconciles_before(
+        self, world: World
+    ) -> None:
+        made = world.ask_for_an_account()
+        assert made is not None
+        for _ in range(2):
+            world.send(made.account_number, 30, 1)
+        assert world.reconcile() == []
+        world.time += LOOK_EVERY
+        world.work()
+        assert (world.wallet(), world.reconcile()) == ((60, 0), [])
+
+    def test_a_transfer_that_waits_or_failed_credits_nothing(self, world: World) -> None:
+        made = world.ask_for_an_account()
+        assert made is not None
+        sent = world.send(made.account_number, 30)
+        world.payments._balances["NGN"] = 0
+        for outcome, last in ((Outcome.WAITING, False), (Outcome.FAILED, True)):
+            world.payments._inflows[sent.reference] = replace(sent, outcome=outcome)
+            assert world.provider.inflows.check(sent.reference) is last
+        assert world.wallet() == (0, 0)
+        assert world.reconcile() == []
+
+    def test_what_comes_in_at_a_closed_account_goes_to_suspense_for_good(
+        self, world: World
+    ) -> None:
+        made = world.ask_for_an_account()
+        assert made is not None
+        world.send(made.account_number, 10)
+        world.payments.decide(made.provider_id, AccountState.CLOSED)
+        assert world.provider.inflows.check_account(made.provider_id)
+        assert world.wallet() == (10, 0)  # It came in while the account was hers.
+        late = world.send(made.account_number, 5)
+        lost = f"virtual account {made.id} is closed, and has not booked NGN 0.05"
+        assert world.reconcile() == [f"{lost} of {late.reference}"]
+        assert world.provider.inflows.check(late.reference)
+        world.payments.decide(made.provider_id, AccountState.ACTIVE)
+        assert world.provider.inflows.check_account(made.provider_id)
+        assert world.provider.inflows.check(late.reference)
+        assert (world.wallet(), world.total(AccountKind.SUSPENSE)) == ((10, 0), 5)
+        assert world.reconcile() == []
+
+    @pytest.mark.parametrize(("mood", "state"), [("away", "failed"), ("refuse", "declined")])
+    def test_a_request_that_had_no_effect_ends_and_may_be_made_anew(
+        self, world: World, mood: str, state: str
+    ) -> None:
+        world.payments.mood = mood
+        made = world.ask_for_an_account()
+        assert made is not None
+        assert made.state.value == state
+        world.payments.mood = "good"
+        again = world.ask_for_an_account()
+        assert again is not None
+        assert again.state is AccountState.ACTIVE
+        assert world.ask_for_an_account() is None
+
+    def test_a_request_whose_answer_was_lost_is_asked_for_by_our_reference(
+        self, world: World
+    ) -> None:
+        world.payments.mood = "lost"
+        made = world.ask_for_an_account()
+        assert made is not None
+        assert made.state is AccountState.REQUESTED
+        world.payments.mood = "good"
+        world.time += timedelta(minutes=3)
+        world.work()
+        assert world.account(made.id).state is AccountState.ACTIVE
+
+    def test_a_request_that_never_reached_the_provider_fails_when_it_cannot_appear_any_more(
+        self, world: World
+    ) -> None:
+        made = world.store.run(lambda work: world.numbers.request(work, ADA, "NGN"))
+        for minutes, state in ((3, AccountState.REQUESTED), (15, AccountState.FAILED)):
+            world.time += timedelta(minutes=minutes)
+            world.work()
+            assert world.account(made.id).state is state
+        # It appears all the same: its approval is believed.
+        issued = world.payments.request_account(made.id, "NGN", HOLDER)
+        world.notify("account.approved", "id", issued.id)
+        world.work()
+        assert world.account(made.id).state is AccountState.ACTIVE
+
+    def test_an_account_is_known_by_the_provider_s_name_where_our_reference_is_not_told(
+        self, world: World
+    ) -> None:
+        made = world.ask_for_an_account()
+        assert made is not None
+        found = world.payments._accounts[made.provider_id]
+        told = replace(found, reference="", state=AccountState.CLOSED)
+        world.payments._accounts[made.provider_id] = told
+        world.notify("closed", "id", made.provider_id)
+        world.work()
+        assert world.account(made.id).state is AccountState.CLOSED
+
+    def test_an_account_that_is_not_ours_is_nobody_s_business(self, world: World) -> None:
+        made = world.payments.request_account("from-the-dashboard", "NGN", HOLDER)
+        assert world.provider.inflows.check_account(made.id) is True
+        assert world.provider.inflows.check_account("nothing") is False
+
+    def test_a_late_end_changes_nothing(self, world: World) -> None:
+        made = world.ask_for_an_account()
+        assert made is not None
+        end = world.numbers.end
+        failed = AccountState.FAILED
+        assert world.store.run(lambda work: end(work, ADA, made.id, failed, "x")) == made
+        closed = replace(made, state=AccountState.CLOSED)
+        world.store.run(lambda work: work.virtual_accounts.save(closed, None))
+        world.store.run(lambda work: world.numbers.put_off(work, made.id, world.time))
+        assert (
+            world.store.run(lambda work: work.virtual_accounts.claim(world.time, world.time))
+            is None
+        )
+
     def test_an_event_that_comes_twice_sends_once(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
@@ -334,6 +551,49 @@ class TestEdges:
         assert world.provider.payouts.check("from-the-dashboard") is False
         world.payments.finish("from-the-dashboard", Outcome.SUCCESSFUL)
         assert world.provider.payouts.check("from-the-dashboard") is True
+
+    def test_what_a_pay_out_costs_is_ours_and_reconciles_at_every_moment(
+        self, world: World
+    ) -> None:
+        world.funded(100)
+        world.payments.fund(ngn(50))
+        world.store.run(
+            lambda work: work.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(50))))
+        )
+        world.payments.fee = 7
+        paid, failed = world.withdraw(60), world.withdraw(20)
+        assert world.reconcile() == []
+        world.work()
+        assert world.reconcile() == []
+        world.payments.finish(paid, Outcome.SUCCESSFUL)
+        world.payments.finish(failed, Outcome.FAILED)
+        assert world.reconcile() == []
+        world.time += QUIET
+        world.work()
+        assert (world.wallet(), world.total(AccountKind.FEES)) == ((40, 0), 43)
+        assert world.reconcile() == []
+
+    def test_a_price_that_comes_with_the_answer_only_when_asked_is_booked_all_the_same(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.funded(100)
+        world.payments.fund(ngn(7))
+        world.payments.fee = 7
+        pay_out = world.payments.pay_out
+
+        def at_once(reference: str, amount: Money, to: Destination) -> Payout:
+            pay_out(reference, amount, to)
+            world.payments.finish(reference, Outcome.SUCCESSFUL)
+            return Payout(reference, Outcome.SUCCESSFUL, amount)
+
+        monkeypatch.setattr(world.payments, "pay_out", at_once)
+        id = world.withdraw(60)
+        world.work()
+        assert world.state(id) is WithdrawalState.SENDING
+        world.time += timedelta(seconds=5)
+        world.work()
+        assert world.state(id) is WithdrawalState.PAID
+        assert world.total(AccountKind.FEES) == -7
 
     def test_another_amount_at_the_provider_is_told(self, world: World) -> None:
         world.funded(100)

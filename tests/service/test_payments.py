@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,13 @@ from amani_app.adapters.breaker import CircuitBreaker
 from amani_app.adapters.fincra.client import Credentials, FincraClient
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.fincra.payments import FincraPayments
-from amani_app.adapters.memory.payments import NOBODY, MemoryPayments
+from amani_app.adapters.memory.payments import NO_BVN, NOBODY, MemoryPayments
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination
+from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     AnswerUnknown,
     ForgedNotice,
+    Holder,
     NoticeKind,
     Outcome,
     PaymentRefused,
@@ -33,16 +36,39 @@ from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
 from tests.waiting import eventually
 
 BANK = Destination("044", "0123456789", "Ada Obi")
+ADA = Holder("Ada", "Obi", "ada@example.org", "22212345678")
 
 
 def ngn(minor: int) -> Money:
     return Money(minor, "NGN")
 
 
+NUMBER = {"accountNumber": "9900000000", "accountName": "Ada", "bankName": "A\x00bank"}
+
+
+@contextlib.contextmanager
+def telling(data: t.Any) -> t.Iterator[FincraPayments]:
+    """A provider whose every answer has this *data*."""
+
+    def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+        start("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps({"success": True, "data": data}).encode()]
+
+    server = Running(answer)
+    try:
+        yield FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+    finally:
+        server.stop()
+
+
 class World(t.NamedTuple):
     payments: Payments
     books: MemoryPayments
     secret: str
+    issue: t.Callable[[str], None]
+    """What becomes of requests for virtual accounts from now on."""
+    charge: t.Callable[[str], None]
+    """What a pay-out costs from now on."""
 
 
 @pytest.fixture
@@ -56,9 +82,23 @@ def sandbox() -> t.Iterator[Sandbox]:
 def world(request: pytest.FixtureRequest) -> World:
     if request.param == "memory":
         twin = MemoryPayments()
-        return World(twin, twin, twin.secret)
+
+        def issue(word: str) -> None:
+            twin.accounts = AccountState(word)
+
+        def charge(major: str) -> None:
+            twin.fee = Money.parse(major, "NGN").minor
+
+        return World(twin, twin, twin.secret, issue, charge)
     sandbox: Sandbox = request.getfixturevalue("sandbox")
-    return World(sandbox.payments(), sandbox.books, WEBHOOK_SECRET)
+
+    def turn(word: str) -> None:
+        sandbox.switches.turn({"accounts": word})
+
+    def cost(major: str) -> None:
+        sandbox.switches.turn({"payout_fee": float(major)})
+
+    return World(sandbox.payments(), sandbox.books, WEBHOOK_SECRET, turn, cost)
 
 
 class TestContract:
@@ -93,12 +133,61 @@ class TestContract:
     def test_what_nobody_heard_of_is_none(self, world: World) -> None:
         assert world.payments.collection("nothing") is None
         assert world.payments.payout("nothing") is None
+        assert world.payments.account("nothing") is None
+        assert world.payments.account_named("nothing") is None
+        assert world.payments.inflow("nothing") is None
         assert world.payments.balance("GHS") == Money.zero("GHS")
 
     def test_a_payee_has_the_name_of_the_bank(self, world: World) -> None:
         assert world.payments.payee("044", "0123456789", "NGN") == "Holder of 0123456789"
         with pytest.raises(UnknownPayee):
             world.payments.payee("044", NOBODY, "NGN")
+
+    def test_an_account_is_issued_and_found_by_either_name(self, world: World) -> None:
+        made = world.payments.request_account("v1", "NGN", ADA)
+        assert (made.reference, made.state) == ("v1", AccountState.ACTIVE)
+        assert made.account_number.isdigit()
+        assert (made.bank_name, made.account_name) == ("Sandbox Bank", "Ada Obi")
+        assert world.payments.account("v1") == made
+        assert world.payments.account_named(made.id) == made
+        other = world.payments.request_account("v2", "NGN", ADA)
+        assert other.account_number != made.account_number
+
+    def test_an_account_that_is_declined_has_no_number(self, world: World) -> None:
+        world.issue("pending")
+        made = world.payments.request_account("v1", "NGN", ADA)
+        assert (made.state, made.account_number) == (AccountState.PENDING, "")
+        world.books.decide(made.id, AccountState.DECLINED, "no licence for 22212345678")
+        found = world.payments.account("v1")
+        assert found is not None
+        assert (found.state, found.account_number) == (AccountState.DECLINED, "")
+        assert found.reason.startswith("no licence for ")
+
+    def test_a_wrong_bvn_is_refused_and_not_quoted(self, world: World) -> None:
+        with pytest.raises(PaymentRefused) as refused:
+            world.payments.request_account("v1", "NGN", replace(ADA, bvn=NO_BVN))
+        assert NO_BVN not in str(refused.value)
+        assert world.payments.account("v1") is None
+
+    @pytest.mark.parametrize(("minor", "fee"), [(1, 0), (20_000, 10_000), (150_051, 5_375)])
+    def test_a_transfer_is_told_with_its_fee_to_the_kobo(
+        self, world: World, minor: int, fee: int
+    ) -> None:
+        made = world.payments.request_account("v1", "NGN", ADA)
+        world.books.transfer(made.account_number, ngn(minor), ngn(fee), "in-1")
+        found = world.payments.inflow("in-1")
+        assert found is not None
+        assert (found.outcome, found.account_number) == (Outcome.SUCCESSFUL, made.account_number)
+        assert (found.amount, found.fee) == (ngn(minor), ngn(fee))
+        assert world.payments.inflows(made.id) == [found]
+        assert world.payments.balance("NGN") == ngn(minor - fee)
+
+    def test_the_transfers_of_an_account_are_its_own_newest_first(self, world: World) -> None:
+        first, second = (world.payments.request_account(id, "NGN", ADA) for id in ("v1", "v2"))
+        for number, account in enumerate((first, second, first), 1):
+            world.books.transfer(account.account_number, ngn(5), ngn(0), f"in-{number}")
+        assert [x.reference for x in world.payments.inflows(first.id)] == ["in-3", "in-1"]
+        assert world.payments.inflows("0" * 24) == []
 
     @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
     def test_a_pay_out_waits_and_ends(self, world: World, outcome: Outcome) -> None:
@@ -112,6 +201,33 @@ class TestContract:
         assert (found.outcome, found.amount, found.reason) == (outcome, ngn(600), "because")
         left = 400 if outcome is Outcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
+
+    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
+    def test_a_pay_out_s_fee_is_told_and_charged_beside_it(
+        self, world: World, outcome: Outcome
+    ) -> None:
+        world.charge("0.53")
+        world.books.fund(ngn(1_000))
+        for id, amount in (("w1", 600), ("w2", 348)):
+            if id == "w2":
+                with pytest.raises(PaymentRefused):
+                    world.payments.pay_out(id, ngn(amount), BANK)
+                continue
+            made = world.payments.pay_out(id, ngn(amount), BANK)
+            assert (made.amount, made.fee, made.charged) == (ngn(600), ngn(53), ngn(653))
+        world.books.finish("w1", outcome)
+        assert world.payments.payout("w1") == replace(made, outcome=outcome)
+        left = 347 if outcome is Outcome.SUCCESSFUL else 1_000
+        assert world.payments.balance("NGN") == ngn(left)
+
+    def test_a_fee_of_a_collection_is_told_where_it_is_ours_to_bear(self, world: World) -> None:
+        for id, fee in (("d1", 150), ("d2", 0)):
+            world.payments.checkout(id, ngn(10_000), "ada@example.org", "Ada")
+            world.books.pay(id, ngn(10_000), fee)
+            found = world.payments.collection(id)
+            assert found is not None
+            assert (found.received, found.kept) == (ngn(10_000), ngn(fee))
+        assert world.payments.balance("NGN") == ngn(19_850)
 
     def test_a_repeated_reference_sends_nothing_and_is_answered_again(self, world: World) -> None:
         world.books.fund(ngn(1_000))
@@ -132,6 +248,9 @@ class TestContract:
             ("charge.successful", "reference", NoticeKind.COLLECTION),
             ("collection.successful", "merchantReference", NoticeKind.COLLECTION),
             ("payout.failed", "customerReference", NoticeKind.PAYOUT),
+            ("account.approved", "id", NoticeKind.ACCOUNT),
+            ("virtualaccount.declined", "id", NoticeKind.ACCOUNT),
+            ("approved", "_id", NoticeKind.ACCOUNT),
         ],
     )
     def test_a_notice_is_read_from_its_raw_bytes(
@@ -142,6 +261,14 @@ class TestContract:
         raw = (text % (event, field)).encode()
         notice = world.payments.read_notice(raw, sign(world.secret, raw))
         assert (notice.kind, notice.event, notice.reference) == (kind, event, "r1")
+
+    def test_a_transfer_into_an_account_is_named_by_the_provider_s_reference(
+        self, world: World
+    ) -> None:
+        data = {"virtualAccount": "a1", "merchantReference": "v1", "reference": "in-1"}
+        raw = json.dumps({"event": "collection.successful", "data": data}).encode()
+        notice = world.payments.read_notice(raw, sign(world.secret, raw))
+        assert (notice.kind, notice.reference) == (NoticeKind.INFLOW, "in-1")
 
     def test_what_is_not_about_money_is_read_as_other(self, world: World) -> None:
         raw = b'{"event": "approved", "data": {}}'
@@ -285,6 +412,112 @@ class TestFincra:
         finally:
             server.stop()
 
+    @pytest.mark.parametrize(
+        ("data", "found"),
+        [
+            ({"_id": "a1", "status": "approved", "accountInformation": NUMBER}, "active"),
+            ({"_id": "a1", "status": "issued", "accountInformation": NUMBER}, "active"),
+            ({"_id": "a1", "status": "approved", "accountInformation": None}, "pending"),
+            (
+                {
+                    "_id": "a1",
+                    "status": "approved",
+                    "isActive": False,
+                    "accountInformation": NUMBER,
+                },
+                "closed",
+            ),
+            ({"_id": "a1", "status": "Declined"}, "declined"),
+            ({"_id": "a1", "status": "anything"}, "pending"),
+            ({"_id": "a2", "status": "approved"}, None),
+            ({"_id": "a1"}, None),
+            ([], None),
+        ],
+    )
+    def test_an_account_is_what_its_words_and_its_number_say(
+        self, data: t.Any, found: str | None
+    ) -> None:
+        with telling(data) as payments:
+            if found is None:
+                with pytest.raises(AnswerUnknown):
+                    payments.account_named("a1")
+                return
+            account = payments.account_named("a1")
+        assert account is not None
+        assert account.state.value == found
+
+    @pytest.mark.parametrize("named", ["v2", None])
+    @pytest.mark.parametrize("shape", [lambda x: x, lambda x: {"results": x}])
+    def test_a_list_that_was_not_narrowed_is_looked_through(
+        self, named: str | None, shape: t.Callable[[t.Any], t.Any]
+    ) -> None:
+        other = {"_id": "a1", "status": "approved", "merchantReference": named}
+        mine = {"_id": "a2", "status": "declined", "merchantReference": "v1"}
+        with telling(shape([other])) as payments:
+            assert payments.account("v1") is None
+        with telling(shape([other, mine])) as payments:
+            account = payments.account("v1")
+            assert account is not None
+            assert (account.id, account.state) == ("a2", AccountState.DECLINED)
+
+    def test_a_list_in_another_shape_is_unknown(self) -> None:
+        with telling("many") as payments:
+            for ask in (payments.account, payments.inflows):
+                with pytest.raises(AnswerUnknown):
+                    ask("a1")
+
+    @pytest.mark.parametrize(
+        ("changes", "found"),
+        [
+            ({}, (Outcome.SUCCESSFUL, 100)),
+            ({"status": "processing", "destinationAmountSettled": None}, (Outcome.WAITING, 0)),
+            ({"status": "failed", "destinationAmountSettled": None}, (Outcome.FAILED, 0)),
+            ({"destinationAmountSettled": None}, None),
+            ({"destinationAmountSettled": 201}, None),
+            ({"destinationAmountSettled": -1}, None),
+            ({"destinationAmount": "many"}, None),
+            ({"destinationCurrency": "BTC"}, None),
+            ({"payeeAccountNumber": None}, None),
+            ({"reference": "in-2"}, None),
+        ],
+    )
+    def test_a_transfer_that_does_not_add_up_is_unknown(
+        self, changes: dict[str, t.Any], found: tuple[Outcome, int] | None
+    ) -> None:
+        plain = {
+            "reference": "in-1",
+            "status": "successful",
+            "payeeAccountNumber": "9900000000",
+            "destinationCurrency": "NGN",
+            "destinationAmount": 2,
+            "destinationAmountSettled": 1,
+        }
+        with telling({**plain, **changes}) as payments:
+            if found is None:
+                with pytest.raises(AnswerUnknown):
+                    payments.inflow("in-1")
+                return
+            inflow = payments.inflow("in-1")
+        assert inflow is not None
+        assert (inflow.outcome, inflow.fee) == (found[0], ngn(found[1]))
+
+    @pytest.mark.parametrize("fee", ["-1", '"many"', "[]"])
+    def test_a_fee_that_is_none_is_unknown(self, fee: str) -> None:
+        text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
+        text += f'"currency": "NGN", "amount": 6, "fee": {fee}}}}}'
+
+        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+            start("200 OK", [("Content-Type", "application/json")])
+            return [text.encode()]
+
+        server = Running(answer)
+        try:
+            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            with pytest.raises(AnswerUnknown):
+                payments.payout("w1")
+        finally:
+            server.stop()
+
     @pytest.mark.parametrize("amount", ['"many"', "true", "[]", "1e400", "NaN", "null"])
     def test_an_amount_that_is_none_is_unknown(self, amount: str) -> None:
         text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
@@ -308,11 +541,17 @@ class TestFincra:
         payments = sandbox.payments()
         sandbox.books.fund(ngn(1_000))
         payments.pay_out("w1", ngn(600), BANK)
+        made = payments.request_account("v1", "NGN", ADA)
+        got = sandbox.books.transfer(made.account_number, ngn(5), ngn(1), "in-1")
         sandbox.switches.answers = "away"
+        with pytest.raises(AnswerUnknown):
+            payments.request_account("v2", "NGN", ADA)
         with pytest.raises(AnswerUnknown) as caught:
             payments.payee("044", BANK.account_number, "NGN")
-        seen = capfd.readouterr().err + repr((sandbox.credentials(), BANK, caught.value))
-        for secret in (API_KEY, WEBHOOK_SECRET, BANK.account_number):
+        shown = repr((sandbox.credentials(), BANK, ADA, made, got, caught.value))
+        seen = capfd.readouterr().err + shown
+        secrets = (API_KEY, WEBHOOK_SECRET, BANK.account_number, made.account_number, ADA.bvn)
+        for secret in secrets:
             assert secret not in seen
 
     def test_many_threads_may_ask_at_once(self, sandbox: Sandbox) -> None:

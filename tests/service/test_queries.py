@@ -6,9 +6,11 @@ import contextlib
 import typing as t
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
+from sqlalchemy.exc import IntegrityError
 
 from amani_app import create_app
+from amani_app.adapters.database.tables import idempotency_keys
 from amani_app.settings import Settings
 from tests.postgres import PostgresServer
 from tests.service.conftest import SECRET_KEY
@@ -119,6 +121,16 @@ def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ad
     assert again.headers["Idempotent-Replayed"] == "true"
     assert len(statements) == 3, statements
     assert all(statement.startswith("SELECT") for statement in statements)
+
+
+def test_no_error_quotes_the_values_of_its_statement(world: World, ada: Person) -> None:
+    """It is logged; values are names, account numbers and hashes."""
+    with pytest.raises(IntegrityError) as refused, world.parts.engine.begin() as connection:
+        for _ in range(2):
+            connection.execute(insert(idempotency_keys).values(
+                caller=ada.id, key="k", fingerprint="f", status=1, body="a secret",
+                created_at=world.parts.around.now()))  # fmt: skip
+    assert "a secret" not in str(refused.value)
 
 
 def test_a_connection_that_the_server_ended_meanwhile_is_replaced(

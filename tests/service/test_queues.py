@@ -16,9 +16,11 @@ from amani_app.adapters.memory.store import MemoryStore
 from amani_app.domain.ledger import Account, AccountKind, Pending, move
 from amani_app.domain.money import Money
 from amani_app.domain.payments import (
+    AccountState,
     Deposit,
     DepositState,
     Destination,
+    VirtualAccount,
     Withdrawal,
     WithdrawalState,
 )
@@ -88,6 +90,29 @@ def add(store: Store, *items: Deposit | Withdrawal, due: datetime | None = None)
     store.run(work)
 
 
+def account(id: str = "v1", owner: str = "ada") -> VirtualAccount:
+    return VirtualAccount(id, owner, "NGN", NOW)
+
+
+def active(id: str = "v1", owner: str = "ada", number: str = "1") -> VirtualAccount:
+    return replace(
+        account(id, owner),
+        state=AccountState.ACTIVE,
+        provider_id=f"p-{id}",
+        bank_name="A bank",
+        account_number=number,
+        account_name="Ada Obi",
+    )
+
+
+def keep(store: Store, *accounts: VirtualAccount) -> None:
+    def work(work: UnitOfWork) -> None:
+        for each in accounts:
+            work.virtual_accounts.add(each, None)
+
+    store.run(work)
+
+
 def publish(store: Store, *topics: str) -> None:
     def work(work: UnitOfWork) -> None:
         for number, topic in enumerate(topics, 1):
@@ -146,6 +171,53 @@ class TestWithdrawals:
     def test_nothing_is_due_before_it_is_told(self, store: Store) -> None:
         add(store, withdrawal())
         assert store.run(lambda work: work.withdrawals.claim(SOON, SOON)) is None
+
+
+class TestVirtualAccounts:
+    def test_what_is_added_is_read_back_and_changed(self, store: Store) -> None:
+        keep(store, account())
+        assert store.read(lambda work: work.virtual_accounts.get("v1")) == account()
+        after = active()
+        store.run(lambda work: work.virtual_accounts.save(after, None))
+        assert store.run(lambda work: work.virtual_accounts.get("v1", lock=True)) == after
+        with pytest.raises(KeyError):
+            store.read(lambda work: work.virtual_accounts.get("v2"))
+
+    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+        keep(store, *(account(f"v{n}") for n in range(5)), account("v9", "ben"))
+        page = store.read(lambda work: work.virtual_accounts.of("ada", "v3", 2))
+        assert [each.id for each in page] == ["v2", "v1"]
+
+    def test_one_is_found_by_the_provider_s_name_and_by_its_number(self, store: Store) -> None:
+        keep(store, active(), active("v2", "ben", number="2"), account("v3"))
+        find = store.read
+        assert find(lambda work: work.virtual_accounts.named("p-v2")) == active("v2", "ben", "2")
+        assert find(lambda work: work.virtual_accounts.named("p-v3")) is None
+        assert find(lambda work: work.virtual_accounts.active("1", "NGN")) == active()
+        assert find(lambda work: work.virtual_accounts.active("1", "USD")) is None
+        assert find(lambda work: work.virtual_accounts.active("3", "NGN")) is None
+        issued = find(lambda work: work.virtual_accounts.issued())
+        assert sorted(each.id for each in issued) == ["v1", "v2"]
+
+    def test_a_number_that_two_have_or_that_is_closed_is_nobody_s(self, store: Store) -> None:
+        closed = replace(active("v3", number="3"), state=AccountState.CLOSED)
+        keep(store, active(), active("v2", "ben"), closed)
+        for number in ("1", "3"):
+            find = store.read
+            assert find(lambda work, n=number: work.virtual_accounts.active(n, "NGN")) is None
+
+    def test_one_that_is_due_is_claimed_once_for_a_while(self, store: Store) -> None:
+        store.run(lambda work: work.virtual_accounts.add(account(), NOW))
+        claim = store.run
+        assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) == (account(), 1)
+        assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) is None
+        assert claim(lambda work: work.virtual_accounts.claim(SOON, SOON)) == (account(), 2)
+
+
+def test_what_is_booked_is_told_by_reason_and_reference(store: Store) -> None:
+    assert store.read(lambda work: work.ledger.booked("deposit", ["d0", "d1"])) == {"d0"}
+    assert store.read(lambda work: work.ledger.booked("inflow", ["d0"])) == set()
+    assert store.read(lambda work: work.ledger.booked("deposit", [])) == set()
 
 
 class TestClaims:

@@ -31,11 +31,11 @@ def install_engine(app: Flask, settings: Settings) -> None:
     """Give *app* its engine; no connection is opened."""
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database
     if settings.database.startswith("sqlite"):
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": {"timeout": 5}}
+        options: dict[str, t.Any] = {"connect_args": {"timeout": 5}}
         if not settings.database_url.get_secret_value():
             settings.data_dir.mkdir(parents=True, exist_ok=True)
     else:
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        options = {
             "pool_size": settings.database_pool_size,
             "max_overflow": 0,
             "pool_timeout": 3,
@@ -43,16 +43,25 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
                 "application_name": "amani",
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT}"
-                f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}",
+                **_session(bool(settings.direct_database)),
             },
         }
+    # Errors are logged with their statements, but values are people's: names, numbers, hashes.
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"hide_parameters": True, **options}
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             tune_sqlite(db.engine)
         else:
             watch_sockets(db.engine)
+
+
+def _session(pooled: bool) -> dict[str, t.Any]:
+    """What holds for a whole session; behind a pooler each transaction may be in another one."""
+    if pooled:
+        return {"prepare_threshold": None}
+    timeouts = ("statement_timeout", "idle_in_transaction_session_timeout")
+    return {"options": " ".join(f"-c {name}={STATEMENT_TIMEOUT}" for name in timeouts)}
 
 
 def watch_sockets(engine: Engine) -> None:

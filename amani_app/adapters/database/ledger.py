@@ -167,6 +167,12 @@ class DatabaseLedger:
             for row in self._run(select(accounts).where(mine).order_by(accounts.c.id))
         ]
 
+    def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
+        """Along the unique index."""
+        c = transfers.c
+        wanted = (c.reference.in_(references)) & (c.reason == reason)
+        return set(self._run(select(c.reference).where(wanted)).scalars())
+
     def differences(self) -> list[str]:
         """Sums, stored balances and reservations, each computed again from the rows."""
         return [row.what for query in _CHECKS for row in self._run(text(query))]

@@ -88,8 +88,10 @@ PATIENT = Patience()
 
 
 @contextmanager
-def migration_engine(engine: Engine) -> t.Iterator[Engine]:
+def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
     """An engine for the database of *engine*, with the timeouts of a migration.
+
+    *direct* is the URL that leads there past a pooler: the lock of a migration is a session's.
 
     They go in as connection options: after a plain SET Alembic would run everything, commit
     nothing, and exit 0. On SQLite foreign keys are off, because changing a table there means
@@ -98,7 +100,7 @@ def migration_engine(engine: Engine) -> t.Iterator[Engine]:
     if engine.dialect.name == "postgresql":
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
         arguments = {"application_name": "amani-migrate", "options": options}
-        own = create_engine(engine.url, poolclass=NullPool, connect_args=arguments)
+        own = create_engine(direct or engine.url, poolclass=NullPool, connect_args=arguments)
         _give_time(own)
     else:
         own = create_engine(engine.url, poolclass=NullPool, connect_args={"timeout": 30})

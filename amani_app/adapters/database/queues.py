@@ -53,7 +53,7 @@ class DatabaseInbox:
             "reference": notice.reference,
             "status": notice.status,
             # JSON holds no bare NUL, and what is no UTF-8 was no JSON.
-            "body": raw.decode("utf-8", "backslashreplace"),
+            "body": "" if notice.personal else raw.decode("utf-8", "backslashreplace"),
             "received_at": at,
             "due_at": at,
         }

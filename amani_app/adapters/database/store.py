@@ -36,6 +36,7 @@ from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithd
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
+from amani_app.adapters.database.virtual_accounts import DatabaseVirtualAccounts
 from amani_app.domain.users import Role, User
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import (
@@ -54,6 +55,9 @@ LONGEST_WAIT = 0.2
 """Seconds before a try is repeated, at most; the wait is random, so that two do not meet again."""
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock: doing it again is the answer."""
+ELSEWHERE = frozenset({"25006", "0A000"})
+"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin: the primary is
+somewhere else by now."""
 
 _USER = select(users).where(users.c.id == bindparam("wanted"))
 _NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
@@ -138,6 +142,7 @@ class DatabaseUnitOfWork:
         self.ledger = DatabaseLedger(statements, now)
         self.escrows = DatabaseEscrows(statements)
         self.deposits = DatabaseDeposits(statements)
+        self.virtual_accounts = DatabaseVirtualAccounts(statements)
         self.withdrawals = DatabaseWithdrawals(statements)
         self.inbox = DatabaseInbox(statements)
         self.outbox = DatabaseOutbox(statements)
@@ -210,6 +215,10 @@ class DatabaseStore:
         except DBAPIError as error:
             # Psycopg has other names, too, for an answer that never came.
             if error.connection_invalidated:
+                raise DatabaseUnavailable from error
+            # From a reader it would be our own mistake.
+            if engine is self._engine and getattr(error.orig, "sqlstate", None) in ELSEWHERE:
+                self._engine.dispose()  # New connections may find it.
                 raise DatabaseUnavailable from error
             raise
 

@@ -22,7 +22,7 @@ from amani_app.adapters.database.columns import UtcDateTime
 from amani_app.adapters.database.engine import db
 from amani_app.domain.escrow import Party, State, Work
 from amani_app.domain.ledger import AccountKind
-from amani_app.domain.payments import DepositState, WithdrawalState
+from amani_app.domain.payments import AccountState, DepositState, WithdrawalState
 from amani_app.domain.users import Role
 
 ID = String(64)
@@ -192,6 +192,29 @@ deposits = Table(
     ),
     Index("ix_deposits_owner_id_id", "owner_id", "id"),
     Index("ix_deposits_due_at_id", "due_at", "id"),
+)
+
+virtual_accounts = Table(
+    "virtual_accounts",
+    db.metadata,
+    Column("id", ID, primary_key=True),
+    Column("owner_id", ID, ForeignKey("users.id"), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("state", String(16), nullable=False),
+    # Nothing of what the provider must know of a person stands here.
+    Column("provider_id", String(64), nullable=False),
+    Column("bank_name", String(100), nullable=False),
+    Column("account_number", String(40), nullable=False),
+    Column("account_name", String(200), nullable=False),
+    Column("failure", String(200), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    *queue(),
+    one_of("state", AccountState),
+    CheckConstraint("state <> 'active' OR account_number <> ''", name="account_number"),
+    Index("ix_virtual_accounts_owner_id_id", "owner_id", "id"),
+    Index("ix_virtual_accounts_due_at_id", "due_at", "id"),
+    Index("ix_virtual_accounts_account_number", "account_number"),
+    Index("ix_virtual_accounts_provider_id", "provider_id"),
 )
 
 withdrawals = Table(

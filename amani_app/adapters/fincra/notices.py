@@ -18,9 +18,18 @@ KINDS: t.Mapping[str, NoticeKind] = {
     "charge": NoticeKind.COLLECTION,
     "collection": NoticeKind.COLLECTION,
     "payout": NoticeKind.PAYOUT,
+    # Fincra's pages disagree on what an account's events are called: all of these are told.
+    "account": NoticeKind.ACCOUNT,
+    "virtualaccount": NoticeKind.ACCOUNT,
+    **dict.fromkeys(("approved", "declined", "issued", "changed", "closed"), NoticeKind.ACCOUNT),
 }
 REFERENCES = ("customerReference", "merchantReference", "reference", "chargeReference")
 """Where ours may stand, the surest first."""
+THEIRS: t.Mapping[NoticeKind, tuple[str, ...]] = {
+    NoticeKind.INFLOW: ("reference",),
+    NoticeKind.ACCOUNT: ("id", "_id"),
+}
+"""Where theirs stands, of what has none of ours."""
 WORD = re.compile(r"[A-Za-z0-9._-]{1,32}")
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -46,8 +55,12 @@ def read(secret: str, raw: bytes, signature: str) -> Notice:
 
 def _notice(event: str, data: t.Mapping[str, t.Any]) -> Notice:
     kind = KINDS.get(event.partition(".")[0], NoticeKind.OTHER)
-    named = (str(data.get(name) or "") for name in REFERENCES)
+    if event.startswith("collection.") and data.get("virtualAccount"):
+        kind = NoticeKind.INFLOW
+    named = (str(data.get(name) or "") for name in THEIRS.get(kind, REFERENCES))
     reference = next((name for name in named if REFERENCE.fullmatch(name)), "")
+    if kind is NoticeKind.ACCOUNT and not reference:
+        kind = NoticeKind.OTHER  # A bare word like "approved" may be about anything.
     if kind is not NoticeKind.OTHER and not reference:
         raise ValueError(f"a notice of {event} names what it is about")
     status = str(data.get("status", ""))

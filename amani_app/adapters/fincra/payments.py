@@ -10,12 +10,16 @@ from amani_app.adapters.fincra import notices
 from amani_app.adapters.fincra.client import DUPLICATE, Credentials, FincraClient, Refusal
 from amani_app.domain.errors import MoneyError
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination
+from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     AnswerUnknown,
     Collection,
+    Holder,
+    Inflow,
+    IssuedAccount,
     Notice,
     Outcome,
+    PaymentRefused,
     Payout,
     UnknownPayee,
 )
@@ -27,7 +31,16 @@ OUTCOMES: t.Mapping[str, Outcome] = {
     "expired": Outcome.FAILED,
 }
 """The word for success differs between the checkout and everything else; any other is waiting."""
+STATES: t.Mapping[str, AccountState] = {
+    "approved": AccountState.ACTIVE,
+    "issued": AccountState.ACTIVE,
+    "declined": AccountState.DECLINED,
+    "closed": AccountState.CLOSED,
+    "deactivated": AccountState.CLOSED,
+}
+"""Of a virtual account; any other word is pending."""
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 class FincraPayments:
@@ -67,8 +80,68 @@ class FincraPayments:
                 received = _money(data.get("amountReceived") or 0, currency)
                 link = data.get("link")
                 outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
-                return Collection(reference, outcome, received, link if link else "")
+                # Borne by the payer, it was paid on top and never was in what we received.
+                ours = data.get("feeBearer") == "business"
+                fee = _fee(data, currency) if ours else None
+                return Collection(reference, outcome, received, link if link else "", fee)
         raise AnswerUnknown("a collection in an unknown shape")
+
+    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+        """Individual accounts in naira are approved at once, others by people."""
+        body = {
+            "currency": currency,
+            "accountType": "individual",
+            "merchantReference": reference,
+            "KYCInformation": {
+                "firstName": holder.first_name,
+                "lastName": holder.last_name,
+                "email": holder.email,
+                "bvn": holder.bvn,
+            },
+        }
+        try:
+            return _issued(self._client.post("/profile/virtual-accounts/requests", body), reference)
+        except Refusal as refusal:
+            # The words may quote the number that they refuse.
+            raise PaymentRefused(LONG_NUMBER.sub("...", str(refusal))) from None
+
+    def account(self, reference: str) -> IssuedAccount | None:
+        """Among our requests; the filter is not believed."""
+        path = "/profile/virtual-accounts/requests"
+        for data in self._list(path, merchantReference=reference):
+            match data:
+                case {"merchantReference": named} if named == reference:
+                    return _issued(data, reference)
+        return None
+
+    def account_named(self, id: str) -> IssuedAccount | None:
+        """By Fincra's id; our reference is in the answer."""
+        try:
+            data = self._client.get(f"/profile/virtual-accounts/{_safe(id)}")
+        except KeyError:
+            return None
+        match data:
+            case {"_id": str(named)} if named == id:
+                return _issued(data, str(data.get("merchantReference") or ""))
+        raise AnswerUnknown("a virtual account in an unknown shape")
+
+    def inflow(self, reference: str) -> Inflow | None:
+        """By Fincra's reference: a transfer has none of ours."""
+        path = f"/collections/reference/{_safe(reference)}"
+        try:
+            data = self._client.get(path, business=self._credentials.business_id)
+        except KeyError:
+            return None
+        found = _inflow(data)
+        if found.reference != reference:
+            raise AnswerUnknown("another transfer than the one that was asked for")
+        return found
+
+    def inflows(self, id: str) -> list[Inflow]:
+        """One page, the newest."""
+        business = self._credentials.business_id
+        found = self._list("/collections", business=business, virtualAccount=_safe(id))
+        return list(map(_inflow, found))
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
         """The name is the bank's."""
@@ -117,7 +190,8 @@ class FincraPayments:
         match data:
             case {"status": str(word)}:
                 outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
-                return Payout(reference, outcome, amount, _reason(data))
+                fee = _fee(data, amount.currency)
+                return Payout(reference, outcome, amount, _reason(data), fee)
         raise AnswerUnknown("a pay-out without a status")
 
     def payout(self, reference: str) -> Payout | None:
@@ -137,7 +211,8 @@ class FincraPayments:
                 named == reference
             ):
                 outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
-                return Payout(reference, outcome, _money(amount, currency), _reason(data))
+                fee, sent = _fee(data, currency), _money(amount, currency)
+                return Payout(reference, outcome, sent, _reason(data), fee)
         raise AnswerUnknown("a pay-out in an unknown shape")
 
     def balance(self, currency: str) -> Money:
@@ -154,9 +229,66 @@ class FincraPayments:
                     return _money(amount, currency)
         return Money.zero(currency)
 
+    def _list(self, path: str, **query: str) -> list[t.Any]:
+        try:
+            data = self._client.get(path, **query)
+        except KeyError:
+            return []
+        match data:
+            case list(found) | {"results": list(found)}:
+                return found
+        raise AnswerUnknown("a list in an unknown shape")
+
     def read_notice(self, raw: bytes, signature: str) -> Notice:
         """In constant time, over the bytes as they came."""
         return notices.read(self._credentials.webhook_secret, raw, signature)
+
+
+def _issued(data: t.Any, reference: str) -> IssuedAccount:
+    match data:
+        case {"_id": str(id), "status": str(word)} if SAFE.fullmatch(id):
+            told = data.get("accountInformation") or {}
+            state = STATES.get(word.lower(), AccountState.PENDING)
+            number = _plain(told.get("accountNumber"), 40)
+            if state is AccountState.ACTIVE and data.get("isActive") is False:
+                state = AccountState.CLOSED
+            elif state is AccountState.ACTIVE and not number:
+                state = AccountState.PENDING
+            return IssuedAccount(
+                reference,
+                id,
+                state,
+                bank_name=_plain(told.get("bankName"), 100),
+                account_number=number,
+                account_name=_plain(told.get("accountName"), 200),
+                reason=LONG_NUMBER.sub("...", _plain(data.get("reason"), 200)),
+            )
+    raise AnswerUnknown("a virtual account in an unknown shape")
+
+
+def _inflow(data: t.Any) -> Inflow:
+    match data:
+        case {
+            "reference": str(reference),
+            "status": str(word),
+            "payeeAccountNumber": str(number),
+            "destinationCurrency": str(currency),
+            "destinationAmount": whole,
+        } if SAFE.fullmatch(reference):
+            amount = _money(whole, currency)
+            outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+            settled = amount
+            if outcome is Outcome.SUCCESSFUL:
+                settled = _money(data.get("destinationAmountSettled"), currency)
+            if not Money.zero(currency) <= settled <= amount:
+                raise AnswerUnknown("more was settled than was sent")
+            return Inflow(reference, outcome, number, amount, amount - settled)
+    raise AnswerUnknown("a transfer in an unknown shape")
+
+
+def _plain(value: t.Any, length: int) -> str:
+    """A text without control characters, which PostgreSQL may not hold."""
+    return "".join(filter(str.isprintable, str(value or "")))[:length]
 
 
 def _safe(reference: str) -> str:
@@ -175,6 +307,17 @@ def _money(value: t.Any, currency: str) -> Money:
         return Money(int(minor), currency)
     except (InvalidOperation, MoneyError, OverflowError, ValueError):
         raise AnswerUnknown("an amount in an unknown shape") from None
+
+
+def _fee(data: t.Mapping[str, t.Any], currency: str) -> Money | None:
+    """What Fincra charges: never less than nothing; ``None`` where it does not tell."""
+    told = data.get("fee")
+    if told is None:
+        return None
+    fee = _money(told, currency)
+    if fee.minor < 0:
+        raise AnswerUnknown("a fee below nothing")
+    return fee
 
 
 def _reason(data: t.Mapping[str, t.Any]) -> str:

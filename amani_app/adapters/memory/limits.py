@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import typing as t
-from collections import Counter
+from collections import deque
 
 from amani_app.ports.limits import Quota, Standing
 
 
 class MemoryLimiter:
-    """See ``ports.limits.Limiter``; n processes together allow n times as much."""
+    """See ``ports.limits.Limiter``; n processes together allow n times as much.
 
-    def __init__(self, clock: t.Callable[[], float] = time.time) -> None:
+    What it holds is one number for each time within the last window, by everybody together.
+    """
+
+    def __init__(self, clock: t.Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: dict[str, tuple[int, Counter[str]]] = {}
+        self._times: dict[tuple[str, str], deque[float]] = {}
+        self._swept = 0.0
 
     def hit(self, quota: Quota, whose: str) -> Standing:
-        """In the counts of this window; those of the one before are dropped whole."""
-        window, into = divmod(int(self._clock()), quota.seconds)
+        """Among the times of the last window."""
+        now = self._clock()
         with self._lock:
-            number, counts = self._windows.get(quota.name, (window, Counter()))
-            if number != window:
-                counts = Counter()
-            self._windows[quota.name] = (window, counts)
-            counts[whose] += 1
-            return Standing(quota, counts[whose], quota.seconds - into)
+            self._sweep(now, quota.seconds)
+            times = self._times.setdefault((quota.name, whose), deque())
+            while times and times[0] <= now - quota.seconds:
+                times.popleft()
+            exceeded = len(times) >= quota.amount
+            if not exceeded:
+                times.append(now)
+            left = times[0] + quota.seconds - now if times else quota.seconds
+            return Standing(quota, len(times), max(1, math.ceil(left)), exceeded)
+
+    def _sweep(self, now: float, seconds: int) -> None:
+        """Forget, once a window, who has not come for one."""
+        if now - self._swept < seconds:
+            return
+        self._swept = now
+        gone = [key for key, times in self._times.items() if times[-1] <= now - seconds]
+        for key in gone:
+            del self._times[key]

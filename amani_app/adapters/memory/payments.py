@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from amani_app.adapters.fincra import notices
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination
+from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     Collection,
+    Holder,
+    Inflow,
+    IssuedAccount,
     Notice,
     Outcome,
     PaymentRefused,
@@ -20,6 +24,8 @@ from amani_app.ports.payments import (
 
 NOBODY = "0000000000"
 """The one account number that no bank has."""
+NO_BVN = "00000000000"
+"""The one bank verification number that nobody has."""
 
 
 @dataclass
@@ -28,6 +34,13 @@ class MemoryPayments:
 
     secret: str = "the webhook secret of the twin"
     base: str = "https://checkout.invalid"
+    fee: int = 0
+    """What a pay-out costs beside its amount, in minor units."""
+    accounts: AccountState = AccountState.ACTIVE
+    """What becomes of a request for a virtual account at once."""
+    _accounts: dict[str, IssuedAccount] = field(default_factory=dict)
+    _numbers: dict[str, str] = field(default_factory=dict)
+    _inflows: dict[str, Inflow] = field(default_factory=dict)
     _asked: dict[str, Money] = field(default_factory=dict)
     _collections: dict[str, Collection] = field(default_factory=dict)
     _payouts: dict[str, Payout] = field(default_factory=dict)
@@ -64,11 +77,13 @@ class MemoryPayments:
         with self._lock:
             if found := self._payouts.get(reference):
                 return found
-            if self._balances[amount.currency] < amount.minor:
+            fee = Money(self.fee, amount.currency)
+            made = Payout(reference, Outcome.WAITING, amount, fee=fee)
+            if self._balances[amount.currency] < made.charged.minor:
                 raise PaymentRefused("not enough money in the wallet")
-            self._balances[amount.currency] -= amount.minor
-            self._payouts[reference] = Payout(reference, Outcome.WAITING, amount)
-            return self._payouts[reference]
+            self._balances[amount.currency] -= made.charged.minor
+            self._payouts[reference] = made
+            return made
 
     def payout(self, reference: str) -> Payout | None:
         """As it stands."""
@@ -87,10 +102,13 @@ class MemoryPayments:
         with self._lock:
             self._balances[amount.currency] += amount.minor
 
-    def pay(self, reference: str, amount: Money) -> None:
-        """The payer pays *amount*, which need not be what was asked for, nor the first time."""
+    def pay(self, reference: str, amount: Money, fee: int = 0) -> None:
+        """The payer pays *amount*, which need not be what was asked for, nor the first time.
+
+        Of it the provider keeps *fee* minor units: none where the payer bears it.
+        """
         with self._lock:
-            self._balances[amount.currency] += amount.minor
+            self._balances[amount.currency] += amount.minor - fee
             # A notice may name a payment that never had a checkout.
             known = self._collections.get(reference)
             received = amount
@@ -98,7 +116,9 @@ class MemoryPayments:
                 received = known.received + amount
             self._asked.setdefault(reference, amount)
             link = known.link if known else ""
-            self._collections[reference] = Collection(reference, Outcome.SUCCESSFUL, received, link)
+            kept = Money(fee, amount.currency) if fee else None
+            made = Collection(reference, Outcome.SUCCESSFUL, received, link, kept)
+            self._collections[reference] = made
 
     def expire(self, reference: str) -> None:
         """Nobody paid in time."""
@@ -111,5 +131,60 @@ class MemoryPayments:
         with self._lock:
             found = self._payouts[reference]
             if found.outcome is Outcome.WAITING and outcome is Outcome.FAILED:
-                self._balances[found.amount.currency] += found.amount.minor
+                self._balances[found.amount.currency] += found.charged.minor
             self._payouts[reference] = replace(found, outcome=outcome, reason=reason)
+
+    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+        """Approved at once, or as ``accounts`` says; the holder is forgotten."""
+        with self._lock:
+            if holder.bvn == NO_BVN:
+                raise PaymentRefused(f"the BVN {holder.bvn[:4]}... does not match the name")
+            if any(each.reference == reference for each in self._accounts.values()):
+                raise PaymentRefused(f"the reference {reference} was used before")
+            name = f"{holder.first_name} {holder.last_name}"
+            id = hashlib.sha256(reference.encode()).hexdigest()[:24]
+            self._numbers[id] = f"{9_900_000_000 + len(self._accounts)}"
+            self._accounts[id] = IssuedAccount(
+                reference, id, AccountState.PENDING, "Sandbox Bank", "", name
+            )
+            if self.accounts is not AccountState.PENDING:
+                self.decide(id, self.accounts)
+            return self._accounts[id]
+
+    def account(self, reference: str) -> IssuedAccount | None:
+        """As it stands."""
+        found = (each for each in self._accounts.values() if each.reference == reference)
+        return next(found, None)
+
+    def account_named(self, id: str) -> IssuedAccount | None:
+        """As it stands."""
+        return self._accounts.get(id)
+
+    def inflow(self, reference: str) -> Inflow | None:
+        """As it stands."""
+        return self._inflows.get(reference)
+
+    def inflows(self, id: str) -> list[Inflow]:
+        """All of them, the newest first."""
+        found = self._inflows.values()
+        return [each for each in reversed(found) if each.account_number == self._numbers.get(id)]
+
+    def id_of(self, number: str) -> str:
+        """Of the account with this number; empty where there is none."""
+        return next((id for id, each in self._numbers.items() if each == number), "")
+
+    def decide(self, id: str, state: AccountState, reason: str = "") -> None:
+        """The bank's word on an account; an active one has a number."""
+        with self._lock:
+            number = self._numbers[id] if state is AccountState.ACTIVE else ""
+            found = self._accounts[id]
+            number = number or found.account_number
+            self._accounts[id] = replace(found, state=state, account_number=number, reason=reason)
+
+    def transfer(self, number: str, amount: Money, fee: Money, reference: str) -> Inflow:
+        """Somebody sends *amount* to an account *number*, of which *fee* is kept."""
+        with self._lock:
+            self._balances[amount.currency] += amount.minor - fee.minor
+            made = Inflow(reference, Outcome.SUCCESSFUL, number, amount, fee)
+            self._inflows[reference] = made
+            return made

@@ -1,4 +1,4 @@
-"""Deposits, withdrawals, and the queues of notices and events, in memory."""
+"""Deposits, virtual accounts, withdrawals, and the queues of notices and events, in memory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import typing as t
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from amani_app.domain.payments import Deposit, DepositState, Withdrawal
+from amani_app.domain.payments import (
+    AccountState,
+    Deposit,
+    DepositState,
+    VirtualAccount,
+    Withdrawal,
+)
 from amani_app.ports.payments import Notice
 from amani_app.ports.store import Event
 
-Item = t.TypeVar("Item", Deposit, Withdrawal)
+Item = t.TypeVar("Item", Deposit, VirtualAccount, Withdrawal)
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
@@ -29,9 +35,9 @@ class Shelf(t.Generic[Item]):
     items: dict[str, Item] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
 
-    def copy(self) -> Shelf[Item]:
+    def copy(self) -> t.Self:
         """A snapshot."""
-        return Shelf(self.items.copy(), self.tickets.copy())
+        return type(self)(self.items.copy(), self.tickets.copy())
 
     def add(self, item: Item, due: datetime | None = None) -> None:
         """By id."""
@@ -65,6 +71,27 @@ class Shelf(t.Generic[Item]):
             for id, item in self.items.items()
             if self.tickets[id].due is not None and item.state is not DepositState.OPENING
         ]
+
+
+class AccountShelf(Shelf[VirtualAccount]):
+    """See ``ports.store.VirtualAccounts``."""
+
+    def named(self, provider_id: str) -> VirtualAccount | None:
+        """All of them looked at."""
+        found = (x for x in self.items.values() if x.provider_id == provider_id)
+        return next(found, None)
+
+    def active(self, account_number: str, currency: str) -> VirtualAccount | None:
+        """All of them looked at."""
+        wanted = (account_number, currency, AccountState.ACTIVE)
+        found = [
+            x for x in self.items.values() if (x.account_number, x.currency, x.state) == wanted
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def issued(self) -> list[VirtualAccount]:
+        """All of them looked at."""
+        return [x for x in self.items.values() if x.account_number]
 
 
 class MemoryInbox:

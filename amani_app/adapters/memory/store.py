@@ -8,7 +8,13 @@ from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
-from amani_app.adapters.memory.queues import MemoryInbox, MemoryOutbox, Shelf, Ticket
+from amani_app.adapters.memory.queues import (
+    AccountShelf,
+    MemoryInbox,
+    MemoryOutbox,
+    Shelf,
+    Ticket,
+)
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
 from amani_app.domain.escrow import Escrow, Party, State, Work
 from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, Transaction
@@ -40,6 +46,7 @@ class Contents:
     settled: set[str] = field(default_factory=set)
     escrows: dict[str, Escrow] = field(default_factory=dict)
     deposits: Shelf[Deposit] = field(default_factory=Shelf)
+    virtual_accounts: AccountShelf = field(default_factory=AccountShelf)
     withdrawals: Shelf[Withdrawal] = field(default_factory=Shelf)
     notices: dict[str, Notice] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
@@ -120,6 +127,10 @@ class MemoryLedger:
             if account.kind is AccountKind.WALLET and account.owner == owner
         }
         return [(account, self.balance(account)) for account in sorted(mine, key=lambda a: a.id)]
+
+    def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
+        """Those of them that were booked directly."""
+        return {each for each in references if ("direct", reason, each) in self._state.booked}
 
     def differences(self) -> list[str]:
         """Every currency sums to zero, and nothing guarded is below it."""
@@ -275,6 +286,7 @@ class MemoryUnitOfWork:
         self.ledger = MemoryLedger(state, now)
         self.escrows = MemoryEscrows(state)
         self.deposits = state.deposits
+        self.virtual_accounts = state.virtual_accounts
         self.withdrawals = state.withdrawals
         self.inbox = MemoryInbox(state.notices, state.tickets, state.outcomes)
         self.outbox = MemoryOutbox(state.events, state.leases, state.delivered)

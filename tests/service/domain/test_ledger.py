@@ -14,6 +14,7 @@ from amani_app.domain.ledger import (
     Side,
     Transaction,
     move,
+    receive,
     sums,
 )
 from amani_app.domain.money import Money
@@ -22,6 +23,7 @@ ADA = Account(AccountKind.WALLET, "NGN", "ada")
 BEN = Account(AccountKind.WALLET, "NGN", "ben")
 FEES = Account(AccountKind.FEES, "NGN")
 TRANSIT = Account(AccountKind.TRANSIT, "NGN")
+SUSPENSE = Account(AccountKind.SUSPENSE, "NGN")
 
 
 def ngn(minor: int) -> Money:
@@ -106,6 +108,26 @@ def test_only_something_of_a_guarded_account_can_be_reserved(
 ) -> None:
     with pytest.raises(LedgerError):
         Pending("p", "withdraw", "w1", account, amount)
+
+
+@pytest.mark.parametrize("fee", [0, 1, 99, 100])
+def test_what_came_in_is_credited_whole_and_its_fee_is_the_house_s(fee: int) -> None:
+    provider = Account(AccountKind.PROVIDER, "NGN")
+    booked = receive(
+        "t1", "inflow", "r1", ngn(fee), (ADA, ngn(70)), (BEN, ngn(30)), (SUSPENSE, ngn(0))
+    )
+    assert (booked.id, booked.reason, booked.reference) == ("t1", "inflow", "r1")
+    assert booked.settles is None
+    expected = {provider: fee - 100, FEES: -fee, ADA: 70, BEN: 30}
+    found = {entry.account: entry.amount.minor for entry in booked.entries}
+    assert found == {account: amount for account, amount in expected.items() if amount}
+    assert sums(booked.entries) == {"NGN": 0}
+
+
+def test_nothing_cannot_come_in() -> None:
+    with pytest.raises(LedgerError) as refused:
+        receive("t1", "inflow", "r1", ngn(5), (ADA, ngn(0)))
+    assert str(refused.value) == "inflow: nothing moves"
 
 
 def test_what_is_reserved_is_not_available() -> None:

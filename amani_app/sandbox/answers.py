@@ -1,0 +1,27 @@
+"""What the sandbox's answers have in common."""
+
+from __future__ import annotations
+
+import typing as t
+
+from amani_app.ports.payments import Outcome
+
+WORDS = {Outcome.WAITING: "processing", Outcome.SUCCESSFUL: "successful", Outcome.FAILED: "failed"}
+
+
+class Refused(Exception):
+    """One of Fincra's error answers."""
+
+    def __init__(self, status: int, body: dict[str, t.Any]) -> None:
+        self.status, self.body = status, body
+        super().__init__(body)
+
+
+def major(amount: t.Any) -> str:
+    """A JSON number or string as plain digits."""
+    return f"{amount:.2f}" if isinstance(amount, float) else str(amount)
+
+
+def refuse(status: int, kind: str, text: str) -> Refused:
+    """Fincra's own shape of a refusal, to be raised."""
+    return Refused(status, {"success": False, "error": text, "errorType": kind})

@@ -23,6 +23,12 @@ NAMING = {
 
 db = SQLAlchemy(metadata=MetaData(naming_convention=NAMING))
 
+OPENINGS: t.Mapping[str, t.Mapping[str, str]] = {
+    "postgresql": {"write": "BEGIN", "read": "BEGIN READ ONLY"},
+    "sqlite": {"write": "BEGIN IMMEDIATE", "read": "BEGIN DEFERRED"},
+}
+"""How a transaction begins, by the execution option ``access``; to ``look`` there is none."""
+
 STATEMENT_TIMEOUT = 10_000
 """Milliseconds a statement of a request may take: below gunicorn's and the proxy's patience."""
 
@@ -40,6 +46,8 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "max_overflow": 0,
             "pool_timeout": 3,
             "pool_recycle": 1800,
+            # Transactions begin with a statement of ours, which travels with the first one in it.
+            "isolation_level": "AUTOCOMMIT",
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
                 "application_name": "amani",
@@ -52,7 +60,28 @@ def install_engine(app: Flask, settings: Settings) -> None:
         if db.engine.dialect.name == "sqlite":
             tune_sqlite(db.engine)
         else:
+            begin_explicitly(db.engine)
             watch_sockets(db.engine)
+
+
+def opening(connection: Connection) -> str | None:
+    """What begins a transaction on *connection*; None where each statement stands for itself."""
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return None
+    return OPENINGS[connection.dialect.name].get(options.get("access", "write"))
+
+
+def begin_explicitly(engine: Engine) -> None:
+    """Begin transactions with our own words, where the driver begins none."""
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        driver: t.Any = connection.connection.driver_connection
+        if engine.dialect.name == "postgresql" and driver.info.transaction_status.name != "IDLE":
+            return  # begun by what was said past SQLAlchemy
+        if words := opening(connection):
+            connection.exec_driver_sql(words)
 
 
 def watch_sockets(engine: Engine) -> None:
@@ -88,8 +117,4 @@ def tune_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'IMMEDIATE')}")
+    begin_explicitly(engine)

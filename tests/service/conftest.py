@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, create_engine
 
 from amani_app import create_app
-from amani_app.adapters.database.engine import begin_explicitly, tune_sqlite
+from amani_app.adapters.database.engine import tune_postgres, tune_sqlite
 from amani_app.settings import Settings
 from tests.postgres import PostgresServer
 
@@ -147,6 +147,6 @@ def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> 
     name = postgres_server.create_database(migrated_template)
     url = postgres_server.url(name)
     engine = create_engine(url, pool_size=10, isolation_level="AUTOCOMMIT")
-    begin_explicitly(engine)
+    tune_postgres(engine)
     yield engine
     engine.dispose()

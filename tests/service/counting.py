@@ -5,41 +5,33 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
-ENDS = ("BEGIN", "COMMIT", "ROLLBACK")
+from amani_app.adapters.database.prepared import Text
+from amani_app.adapters.database.wire import Wire
 
 
 @contextlib.contextmanager
 def counted(engine: Engine) -> t.Iterator[list[str]]:
-    """The statements of the block in their order, but for those that begin and end transactions.
-
-    Those for PostgreSQL are taken from the driver: not all of them come through SQLAlchemy.
-    """
+    """The statements of the block in their order, but for those that begin and end transactions:
+    what SQLAlchemy sends, and what goes past it."""
     found: list[str] = []
 
-    def note(statement: t.Any) -> None:
-        if not str(statement).startswith(ENDS):
-            found.append(str(statement))
-
     def listen(_connection: t.Any, _cursor: t.Any, statement: str, *_rest: t.Any) -> None:
-        note(statement)
+        if not statement.startswith("BEGIN"):
+            found.append(statement)
 
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "before_cursor_execute", listen)
-        try:
+    send = Wire._send
+
+    def sent(wire: Wire, start: bytes, texts: t.Sequence[Text], *rest: t.Any) -> t.Any:
+        found.extend(text.sql.decode() for text in texts)
+        return send(wire, start, texts, *rest)
+
+    event.listen(engine, "before_cursor_execute", listen)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Wire, "_send", sent)
             yield found
-        finally:
-            event.remove(engine, "before_cursor_execute", listen)
-        return
-    execute = psycopg.Cursor.execute
-
-    def noted(cursor: t.Any, query: t.Any, *rest: t.Any, **more: t.Any) -> t.Any:
-        note(query)
-        return execute(cursor, query, *rest, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(psycopg.Cursor, "execute", noted)
-        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", listen)

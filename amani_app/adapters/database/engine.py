@@ -60,7 +60,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
         if db.engine.dialect.name == "sqlite":
             tune_sqlite(db.engine)
         else:
-            begin_explicitly(db.engine)
+            tune_postgres(db.engine)
             watch_sockets(db.engine)
 
 
@@ -82,6 +82,20 @@ def begin_explicitly(engine: Engine) -> None:
             return  # begun by what was said past SQLAlchemy
         if words := opening(connection):
             connection.exec_driver_sql(words)
+
+
+def tune_postgres(engine: Engine) -> None:
+    """Leave transactions and prepared statements to us; *engine* is one of AUTOCOMMIT.
+
+    The driver drops all that is prepared on a connection, ours as well, with each transaction that
+    is rolled back, once it has prepared something itself.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: t.Any, _record: t.Any) -> None:
+        connection.prepare_threshold = None
+
+    begin_explicitly(engine)
 
 
 def watch_sockets(engine: Engine) -> None:

@@ -6,7 +6,7 @@ import typing as t
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import Integer, bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.prepared import Prepared
@@ -65,6 +65,26 @@ def _entering(number: int) -> Prepared:
     return Prepared(insert(entries).inline().values(rows))  # nobody asks for their numbers
 
 
+_WALLETS = Prepared(
+    select(accounts)
+    .where(accounts.c.owner == bindparam("owner"), accounts.c.kind == AccountKind.WALLET.value)
+    .order_by(accounts.c.id)
+)
+
+
+@cache
+def _page(further: bool) -> Prepared:
+    """The newest entries of an account; *further*, those before one of them."""
+    query = (
+        select(entries, transfers.c.reason, transfers.c.reference, transfers.c.at)
+        .select_from(entries.join(transfers, transfers.c.id == entries.c.transfer_id))
+        .where(entries.c.account_id == _ACCOUNT)
+        .order_by(entries.c.id.desc())
+        .limit(bindparam("most", type_=Integer()))
+    )
+    return Prepared(query.where(entries.c.id < bindparam("before")) if further else query)
+
+
 class DatabaseLedger:
     """See ``ports.store.Ledger``.
 
@@ -74,6 +94,7 @@ class DatabaseLedger:
 
     def __init__(self, statements: Statements, now: t.Callable[[], datetime]) -> None:
         self._run = statements.now
+        self._ask = statements.ask
         self._later = statements.later
         self._dialect = statements.dialect
         self._now = now
@@ -144,16 +165,10 @@ class DatabaseLedger:
 
     def lines(self, account: Account, before: int | None, limit: int) -> list[Line]:
         """One statement along the index of the account."""
-        joined = entries.join(transfers, transfers.c.id == entries.c.transfer_id)
-        query = (
-            select(entries, transfers.c.reason, transfers.c.reference, transfers.c.at)
-            .select_from(joined)
-            .where(entries.c.account_id == account.id)
-            .order_by(entries.c.id.desc())
-            .limit(limit)
-        )
+        row = {"account": account.id, "most": limit}
         if before is not None:
-            query = query.where(entries.c.id < before)
+            row["before"] = before
+        (found,) = self._ask((_page(before is not None), row))
         return [
             Line(
                 row.id,
@@ -164,18 +179,18 @@ class DatabaseLedger:
                 Money(row.balance_after, row.currency),
                 row.at,
             )
-            for row in self._run(query)
+            for row in found
         ]
 
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
         """One statement."""
-        mine = (accounts.c.owner == owner) & (accounts.c.kind == AccountKind.WALLET.value)
+        (found,) = self._ask((_WALLETS, {"owner": owner}))
         return [
             (
                 Account(AccountKind.WALLET, row.currency, row.owner),
                 Balance(Money(row.posted, row.currency), Money(row.reserved, row.currency)),
             )
-            for row in self._run(select(accounts).where(mine).order_by(accounts.c.id))
+            for row in found
         ]
 
     def differences(self) -> list[str]:

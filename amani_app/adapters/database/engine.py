@@ -51,6 +51,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
                 "application_name": "amani",
+                "client_encoding": "utf8",
                 "options": f"-c statement_timeout={STATEMENT_TIMEOUT}"
                 f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}",
             },

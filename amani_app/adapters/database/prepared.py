@@ -34,7 +34,12 @@ class Text:
         found = {**self.fixed, **row}
         for name, process in self.binds:
             found[name] = process(found[name])
-        return [_spelled(found[name]) for name in self.order]
+        values = [
+            None if (value := found[name]) is None else str(value).encode() for name in self.order
+        ]
+        if b"\0" in b"".join(filter(None, values)):
+            raise ValueError("a text for the database has a NUL")  # where C would end it
+        return values
 
     def rows(self, rows: list[t.Any]) -> list[t.Any]:
         """*rows* as SQLAlchemy's types would have them."""
@@ -78,15 +83,6 @@ class Prepared:
             make=row._make if columns else None,
             results=tuple((name, process) for name, process in results if process),
         )
-
-
-def _spelled(value: t.Any) -> bytes | None:
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else str(value)
-    if "\0" in text:
-        raise ValueError("a text for the database has a NUL")  # where C would end it
-    return text.encode()
 
 
 def _in(kind: t.Any, dialect: Dialect) -> Processor | None:

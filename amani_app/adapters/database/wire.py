@@ -39,8 +39,10 @@ class Wire:
         self._opening = opening
         self._driver = t.cast(psycopg.Connection[t.Any], connection.connection.driver_connection)
         self._server = self._driver.pgconn
-        # Lives as long as the connection to the server, as what is prepared there does.
+        # Both live as long as the connection to the server, as what is prepared there does.
         self._known: set[bytes] = connection.info.setdefault("amani.prepared", set())
+        self._loading = connection.info.get("amani.loading") or Transformer(self._driver)
+        connection.info["amani.loading"] = self._loading
 
     def exchange(self, asked: Sequence[Asked]) -> list[list[t.Any]]:
         """The rows of each of *asked*; none of what reads nothing."""
@@ -141,6 +143,5 @@ class Wire:
     def _rows(self, text: Text, result: pq.abc.PGresult) -> list[t.Any]:
         if text.make is None:
             return []
-        loading = Transformer(self._driver)
-        loading.set_pgresult(result)
-        return text.rows(loading.load_rows(0, result.ntuples, text.make))
+        self._loading.set_pgresult(result)
+        return text.rows(self._loading.load_rows(0, result.ntuples, text.make))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typing as t
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import Integer, bindparam, insert, or_, select, update
 
 from amani_app.adapters.database.prepared import Prepared
 from amani_app.adapters.database.statements import Statements
@@ -24,6 +25,23 @@ _ONE = Prepared(_JOINED.where(_ID))
 _ONE_LOCKED = Prepared(_JOINED.where(_ID).with_for_update(of=escrows))
 _SAVE = Prepared(update(escrows).where(_ID, escrows.c.version == bindparam("was")))
 _SAVE_WORK = Prepared(update(milestones).where(milestones.c.id == bindparam("wanted")))
+
+
+@cache
+def _page(party: Party | None, narrowed: bool, further: bool) -> Prepared:
+    """The newest agreements of a user; *narrowed* to a state, and *further*, before one of them."""
+    user = bindparam("user", type_=escrows.c.client_id.type)
+    parts = {
+        Party.CLIENT: escrows.c.client_id == user,
+        Party.FREELANCER: escrows.c.freelancer_id == user,
+    }
+    ids = select(escrows.c.id).where(parts[party] if party else or_(*parts.values()))
+    if narrowed:
+        ids = ids.where(escrows.c.state == bindparam("in_state"))
+    if further:
+        ids = ids.where(escrows.c.id < bindparam("before"))
+    ids = ids.order_by(escrows.c.id.desc()).limit(bindparam("most", type_=Integer()))
+    return Prepared(_JOINED.where(escrows.c.id.in_(ids)))
 
 
 class DatabaseEscrows:
@@ -99,17 +117,13 @@ class DatabaseEscrows:
         party: Party | None = None,
     ) -> list[Escrow]:
         """One statement for all agreements and their milestones."""
-        columns = {
-            Party.CLIENT: escrows.c.client_id == user,
-            Party.FREELANCER: escrows.c.freelancer_id == user,
-        }
-        ids = select(escrows.c.id).where(columns[party] if party else or_(*columns.values()))
+        row: dict[str, t.Any] = {"user": user, "most": limit}
         if state is not None:
-            ids = ids.where(escrows.c.state == state.value)
+            row["in_state"] = state.value
         if before is not None:
-            ids = ids.where(escrows.c.id < before)
-        ids = ids.order_by(escrows.c.id.desc()).limit(limit)
-        return self._assemble(self._run(_JOINED.where(escrows.c.id.in_(ids))).all())
+            row["before"] = before
+        (rows,) = self._ask((_page(party, state is not None, before is not None), row))
+        return self._assemble(rows)
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
         """Along the index of (state, expires_at)."""

@@ -7,6 +7,8 @@ import shutil
 import signal
 from pathlib import Path
 
+from gunicorn.glogging import Logger
+
 # Collecting garbage while modules load finds none and costs a tenth of the boot.
 gc.disable()
 
@@ -39,6 +41,13 @@ def cpu_quota() -> float:
     return len(os.sched_getaffinity(0))
 
 
+class Silent(Logger):
+    """The application writes a line for each request: none is put together here."""
+
+    def access(self, resp, req, environ, request_time):
+        """Nothing."""
+
+
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_CONCURRENCY", 0)) or max(2, math.ceil(cpu_quota()))
@@ -55,7 +64,7 @@ preload_app = True
 # A tmpfs: the workers' heartbeat must not wait for a disk.
 worker_tmp_dir = "/dev/shm"  # nosec B108
 control_socket_disable = True
-accesslog = None
+logger_class = Silent
 # The application says what is wrong with its settings; gunicorn must get that far.
 LEVEL = os.environ.get("LOG_LEVEL", "").upper()
 logconfig_dict = library_logging(LEVEL if LEVEL in ("DEBUG", "WARNING", "ERROR") else "INFO")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import typing as t
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ class BuildInfo:
 
     def as_dict(self) -> dict[str, str]:
         """The fields under their own names."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 VARIABLES = {

@@ -10,6 +10,7 @@ from amani_app.adapters.database import tables  # noqa: F401  (fills the metadat
 from amani_app.adapters.database.engine import db, install_engine
 from amani_app.adapters.database.gauges import BookGauges
 from amani_app.api import register_api
+from amani_app.api.application import Application
 from amani_app.build_info import load_build_info
 from amani_app.container import build_container
 from amani_app.logs import configure_logging
@@ -25,7 +26,7 @@ def build_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     configure_logging(settings.log_level, settings.log_format)
     key = signing_key(settings)
-    app = Flask("amani_app", static_folder=None)
+    app = Application("amani_app", static_folder=None)
     app.config.update(
         SECRET_KEY=key,
         SECRET_KEY_FALLBACKS=list(settings.previous_keys),

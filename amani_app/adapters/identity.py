@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import typing as t
+from functools import lru_cache
 
 from amani_app.domain.users import User
 from amani_app.ports.identity import Claims, InvalidToken
@@ -13,6 +14,8 @@ AUDIENCE = "amani-api"
 LIFETIME = 3600
 """Seconds."""
 REQUIRED = ("exp", "iat", "iss", "aud", "sub", "ver")
+REMEMBERED = 4096
+"""Good tokens whose signature is not checked again: the keys of a process never change."""
 
 
 class LocalAccounts:
@@ -28,6 +31,8 @@ class LocalAccounts:
     def __init__(self, keys: t.Sequence[str], clock: t.Callable[[], float] = time.time) -> None:
         self._keys = tuple(keys)
         self._clock = clock
+        # What is refused is not remembered: it raises.
+        self._decoded = lru_cache(REMEMBERED)(self._decode)
 
     def hash(self, password: str) -> str:
         """argon2id with the library's own parameters."""
@@ -61,12 +66,16 @@ class LocalAccounts:
         return jwt.encode(claims, self._keys[0], algorithm="HS256")
 
     def verify(self, token: str) -> Claims:
+        """The signature once, the end each time."""
+        return self._claims(self._decoded(token))
+
+    def _decode(self, token: str) -> t.Mapping[str, t.Any]:
         """One algorithm, never the token's own choice; every claim is demanded."""
         import jwt
 
         for key in self._keys:
             try:
-                claims = jwt.decode(
+                return jwt.decode(
                     token,
                     key,
                     algorithms=["HS256"],
@@ -78,7 +87,6 @@ class LocalAccounts:
                 continue
             except jwt.InvalidTokenError as error:
                 raise InvalidToken from error
-            return self._claims(claims)
         raise InvalidToken
 
     def _claims(self, claims: t.Mapping[str, t.Any]) -> Claims:

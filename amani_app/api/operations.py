@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 import pydantic
 import structlog
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 
 from amani_app.api.limits import Kind, Limits
 from amani_app.api.problems import Problem, Refused
+from amani_app.api.telemetry import request_id
 from amani_app.application.acting import Actor, Forbidden
 from amani_app.container import Container, container
 from amani_app.domain.users import Role
@@ -208,7 +209,7 @@ def _complete(
 
 
 def _actor(operation: Operation, parts: Container) -> Actor:
-    where = (str(g.request_id), request.remote_addr or "")
+    where = (request_id(), request.remote_addr or "")
     if operation.roles is None:
         return Actor("anonymous", Role.MEMBER, *where)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")

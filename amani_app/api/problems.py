@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import structlog
-from flask import Flask, Response, g
+from flask import Flask, Response
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import RequestRedirect
 
+from amani_app.api.telemetry import request_id
 from amani_app.application.acting import Forbidden, NotFound
 from amani_app.application.people import BadCredentials, SecondFactorNeeded
 from amani_app.domain.errors import (
@@ -56,7 +57,7 @@ class Problem:
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
-            "request_id": g.get("request_id", ""),
+            "request_id": request_id(),
         }
         if self.errors:
             body["errors"] = self.errors

@@ -87,13 +87,13 @@ class Bench:
         }
 
     def releases(self, kind: str, number: int) -> dict[str, Any]:
-        """A release over HTTP beside pgbench with the SQL of a release.
+        """A release over HTTP beside pgbench with the SQL of a release, sent as the service does.
 
         *kind* `spread` pays a wallet each, `hot` always the same one.
         """
         each = number * self._clients
-        numbers = self._stock.submitted(kind, 1 + 2 * self._rounds * each)
-        script = self._recorded(numbers[0])
+        numbers = self._stock.submitted(kind, 1 + 3 * self._rounds * each)
+        statements = self._recorded(numbers[0])
         firsts = iter(range(numbers[1], numbers[-1] + 1, each))
 
         def over_http() -> Reading:
@@ -103,15 +103,23 @@ class Bench:
             self._stock.released(first, first + each - 1)
             return reading
 
-        def in_sql() -> Reading:
+        def in_sql(pipelined: bool) -> Reading:
             first = next(firsts)
+            known = self._stock.people
+            script = replay.script(statements, str(numbers[0]), known, pipelined)
             variables = {"i": 0, "first": first, "span": number}
             reading = transact(self._postgres, script, self._clients, number, **variables)
             self._stock.released(first, first + each - 1)
             return reading
 
-        http, sql = self._in_turn(over_http, in_sql)
-        return {"http": http.figures(), "pgbench": sql.figures(), "ratio": ratio(http, sql)}
+        http, sql, slow = self._in_turn(over_http, lambda: in_sql(True), lambda: in_sql(False))
+        return {
+            "http": http.figures(),
+            "pgbench": sql.figures(),
+            "pgbench_one_by_one": slow.figures(),
+            "ratio": ratio(http, sql),
+            "ratio_one_by_one": ratio(http, slow),
+        }
 
     def pages(self, seconds: float, entries: int) -> dict[str, Any]:
         """50 entries of a wallet that has a thousand, and of one that has *entries*."""
@@ -148,8 +156,8 @@ class Bench:
         wait_for(lambda: answers(port, "/"), "the bare function's first answer")
         return port
 
-    def _recorded(self, number: int) -> str:
-        """What one release runs, for pgbench."""
+    def _recorded(self, number: int) -> list[replay.Statement]:
+        """What one release runs."""
         stock = self._stock
         path = f"/escrows/bench-e-{number}/milestones/bench-m-{number}/approve"
         request = Request(stock.client, path, version=4, key=f"bench-k-{number}")
@@ -157,7 +165,7 @@ class Bench:
             answer = stock.wire.post(request)
         if not answer.acknowledged:
             raise DeployError(f"{path} answered {answer.status}: {answer.body}")
-        return replay.script(recording.statements, str(number), stock.people)
+        return recording.statements
 
 
 def _page(person: Person) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 from deploy.bench.service import API, PASSWORD
 from deploy.errors import DeployError
 
+IDLE = 60.0
+"""Seconds after which an idle connection is opened anew: the service closes it after 95."""
 PATIENCE = 15.0
 """Seconds a caller waits for an answer: longer than the service waits for its database."""
 
@@ -142,5 +144,9 @@ class Wire:
                 "127.0.0.1", self._port, timeout=PATIENCE
             )
             self._all.append(self._mine.connection)
+            self._mine.used = time.monotonic()
         found: http.client.HTTPConnection = self._mine.connection
+        if time.monotonic() - self._mine.used > IDLE:
+            found.close()  # the next request opens it
+        self._mine.used = time.monotonic()
         return found

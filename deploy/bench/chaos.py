@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -55,7 +54,6 @@ class Run:
     market: Market
     deposits: list[Deposit] = field(default_factory=list)
     done: Disturbances = field(default_factory=Disturbances)
-    _over: threading.Event = field(default_factory=threading.Event)
 
     def disturb(self, master: int, seconds: float) -> Iterator[Callable[[], None]]:
         """What must run beside the callers, each in a thread."""
@@ -65,8 +63,8 @@ class Run:
         yield self._pay_out
 
     def end(self) -> None:
-        """Let the disturbances end."""
-        self._over.set()
+        """Let the disturbances end, and the callers that are still at it."""
+        self.market.over.set()
 
     def book(self, person: Person, reference: str, amount: int, patience: float = 60.0) -> None:
         """`flask amani deposit`, killed after *patience* seconds."""
@@ -86,7 +84,7 @@ class Run:
             self.service.arrived(amount)
 
     def _kill_workers(self, master: int) -> None:
-        while not self._over.wait(self.choice.uniform(*BETWEEN_KILLS)):
+        while not self.market.over.wait(self.choice.uniform(*BETWEEN_KILLS)):
             if found := children(master):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.choice.choice(found), signal.SIGKILL)
@@ -94,7 +92,7 @@ class Run:
 
     def _restart_database(self, after: float) -> None:
         """A crash, not a farewell: what was committed is in the log only."""
-        if self._over.wait(after):
+        if self.market.over.wait(after):
             return
         started = time.monotonic()
         self.postgres.stop("immediate")
@@ -105,7 +103,7 @@ class Run:
         """The worker, killed now and then; the last one may end its work."""
         while True:
             worker = self.service.start("flask", "amani", "worker", log="worker.log")
-            if self._over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
+            if self.market.over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
                 return
             worker.kill()
             worker.wait()
@@ -113,7 +111,7 @@ class Run:
 
     def _deposit(self) -> None:
         number = 0
-        while not self._over.wait(1.0):
+        while not self.market.over.wait(1.0):
             number += 1
             person = self.choice.choice(self.market.members)
             patience = self.choice.choice((60.0, self.choice.uniform(0.3, 1.5)))

@@ -34,6 +34,7 @@ class Market:
     requests: list[Request] = field(default_factory=list)
     reads: list[Answer] = field(default_factory=list)
     races: dict[str, int] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
     _open: dict[str, Person] = field(default_factory=dict)
     """The agreements under way, each with its client."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -80,13 +81,13 @@ class Caller:
         self._choice = random.Random(seed)  # nosec B311 - a load, no secret
 
     def run(self, until: float) -> None:
-        """Until the monotonic clock says *until*."""
+        """Until the monotonic clock says *until*, or it is over before."""
         acts: list[Callable[[], None]] = [
             self._advance, self._approve_twice, self._fund_against_withdraw,
             self._approve_against_dispute, self._repeat, self._look,
         ]  # fmt: skip
         weights = [50, 12, 12, 12, 6, 8]
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._market.over.is_set():
             self._choice.choices(acts, weights)[0]()
 
     def _propose(self) -> None:

@@ -7,11 +7,11 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploy.bench import leftovers
 from deploy.errors import DeployError, UsageError
 
 PATIENCE = 600.0
@@ -38,7 +38,7 @@ class PostgresServer:
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self.programs = server_programs()
         self._settings = {"listen_addresses": "", "max_connections": "200", **(settings or {})}
-        self._home = Path(tempfile.mkdtemp(prefix="amani-pg-"))
+        self._home = leftovers.folder("amani-pg-")
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             users = {user.pw_name for user in pwd.getpwall()}
@@ -107,6 +107,7 @@ class PostgresServer:
         done = subprocess.run(
             argv,
             cwd=self._home,
+            env={**os.environ, leftovers.MARK: leftovers.owner()},
             # No pipe: the server would inherit it and keep the reader waiting.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,

@@ -70,22 +70,45 @@ def _statements(lines: Iterator[str]) -> Iterator[Statement]:
             yield Statement(sql, values)
 
 
-def script(statements: list[Statement], number: str, known: set[str]) -> str:
+def script(statements: list[Statement], number: str, known: set[str], pipelined: bool) -> str:
     """A pgbench script that does the same for any `n` that is done in *statements* for *number*.
 
     Values that have *number* in them get `n` there. Ids that were made up, all but the *known*,
-    get made up anew.
+    get made up anew. *pipelined*, it goes out in the round trips of the service, else one by one.
     """
     made_up: dict[str, str] = {}
     lines = [NUMBERED]
-    for statement in statements:
-        values = {
-            place: _expression(value, number, known, made_up)
-            for place, value in statement.values.items()
-        }
-        sql = PLACE.sub(lambda place: values[place[1]], statement.sql)  # noqa: B023
-        lines.append(f"{sql};")
+    for together in _round_trips(statements):
+        spelled = [_spelled(statement, number, known, made_up) for statement in together]
+        if pipelined and len(spelled) > 1:
+            spelled = ["\\startpipeline", *spelled, "\\endpipeline"]
+        lines += spelled
     return "\n".join(lines)
+
+
+def _round_trips(statements: list[Statement]) -> Iterator[list[Statement]]:
+    """What the service sends at once. The server does not log it, so it follows from the SQL.
+
+    Nobody waits for a write, and somebody for whatever is read; two reads in a row are one
+    question, but for the one that takes the lock.
+    """
+    together: list[Statement] = []
+    for statement, after in zip(statements, [*statements[1:], None], strict=True):
+        together.append(statement)
+        reads_on = after and after.sql.startswith("SELECT") and "FOR UPDATE" not in after.sql
+        if statement.sql.startswith("SELECT") and not reads_on:
+            yield together
+            together = []
+    if together:
+        yield together
+
+
+def _spelled(statement: Statement, number: str, known: set[str], made_up: dict[str, str]) -> str:
+    values = {
+        place: _expression(value, number, known, made_up)
+        for place, value in statement.values.items()
+    }
+    return f"{PLACE.sub(lambda place: values[place[1]], statement.sql)};"
 
 
 def _expression(value: str, number: str, known: set[str], made_up: dict[str, str]) -> str:

@@ -7,14 +7,16 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from deploy import interrupts
+from deploy.bench import leftovers
 from deploy.bench.postgres import PostgresServer
 from deploy.checkout import ROOT, program
 from deploy.errors import DeployError
@@ -62,6 +64,7 @@ class Service:
             "SECRET_KEY": secrets.token_hex(32),
             "PORT": str(self.port),
             "TMPDIR": str(home),
+            leftovers.MARK: leftovers.owner(),
             **UNLIMITED,
             **(settings or {}),
         }
@@ -176,14 +179,24 @@ def children(pid: int) -> list[int]:
 def installed(
     settings: Mapping[str, str] | None = None, server: Mapping[str, str] | None = None
 ) -> Iterator[tuple[PostgresServer, Service]]:
-    """A PostgreSQL server with its own settings *server*, and a service on a migrated database."""
-    postgres = PostgresServer(server)
-    with tempfile.TemporaryDirectory(prefix="amani-bench-") as folder:
-        service = Service(postgres, Path(folder), settings)
+    """A PostgreSQL server with its own settings *server*, and a service on a migrated database.
+
+    Ctrl-C and SIGTERM end both; what a run that got SIGKILL has left is ended first.
+    """
+    leftovers.sweep()
+    with interrupts.answered(interrupts.stop):
+        postgres = PostgresServer(server)
+        service = Service(postgres, leftovers.folder("amani-bench-"), settings)
         try:
             postgres.start()
             service.must("db", "upgrade")
             yield postgres, service
         finally:
-            service.end()
-            postgres.remove()
+            with interrupts.answered(_finish_first):
+                service.end()
+                shutil.rmtree(service.home, ignore_errors=True)
+                postgres.remove()
+
+
+def _finish_first() -> None:
+    """Asked to stop while it stops, a bench goes on with that."""

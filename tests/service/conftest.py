@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, create_engine
 
 from amani_app import create_app
-from amani_app.adapters.database.engine import tune_sqlite
+from amani_app.adapters.database.engine import tune_postgres, tune_sqlite
 from amani_app.settings import Settings
 from tests.postgres import PostgresServer
 
@@ -145,6 +145,8 @@ def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> t.Iterator[Engine]:
 def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> t.Iterator[Engine]:
     """A migrated PostgreSQL database of one test."""
     name = postgres_server.create_database(migrated_template)
-    engine = create_engine(postgres_server.url(name), pool_size=10)
+    url = postgres_server.url(name)
+    engine = create_engine(url, pool_size=10, isolation_level="AUTOCOMMIT")
+    tune_postgres(engine)
     yield engine
     engine.dispose()

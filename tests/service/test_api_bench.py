@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import pytest
 
+from deploy.bench import leftovers
 from deploy.bench.api import missed, run
 from deploy.bench.meters import Reading, Series, ratio
+from tests.service.conftest import ROOT
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
@@ -16,6 +25,7 @@ def test_releases_over_http_and_in_sql_leave_the_same_books() -> None:
     for kind in ("spread", "hot"):
         assert figures["release"][kind]["http"]["per_second"] > 0
         assert figures["release"][kind]["pgbench"]["per_second"] > 0
+        assert figures["release"][kind]["pgbench_one_by_one"]["per_second"] > 0
     assert figures["ping"]["ratio"]["median"] > 0
     assert figures["entries"]["lengths"] == [1_000, 2_000]
 
@@ -30,3 +40,50 @@ def test_a_ratio_below_its_target_is_named() -> None:
     good, bad = {"ratio": {"median": 1.0}}, {"ratio": {"median": 0.1}}
     figures = {"ping": good, "release": {"spread": good, "hot": bad}, "entries": good}
     assert missed(figures) == ["release, hot: 0.1 where 0.5 is wanted"]
+
+
+BENCH = """
+import time
+from deploy.bench.service import installed
+with installed() as (_, service):
+    service.serve()
+    print("up", flush=True)
+    time.sleep(300)
+"""
+
+
+def started_by(bench: subprocess.Popen[str]) -> list[str]:
+    """The processes and folders that are owned by *bench*."""
+    found = [str(each) for each in Path(tempfile.gettempdir()).glob(f"amani-*-{bench.pid}.*")]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{leftovers.MARK}={bench.pid}.".encode() in (process / "environ").read_bytes():
+                found.append(process.name)
+        except OSError:
+            pass  # it has ended, or is another user's
+    return found
+
+
+def test_a_bench_that_is_killed_leaves_nothing_to_the_next_one() -> None:
+    benches = [
+        subprocess.Popen([sys.executable, "-c", BENCH], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        for _ in range(2)
+    ]
+    killed, other = benches
+    try:
+        for bench in benches:
+            assert bench.stdout and bench.stdout.readline() == "up\n"
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(60)
+        assert len(started_by(killed)) > 4
+        leftovers.sweep()
+        eventually(lambda: not started_by(killed))
+        assert len(started_by(other)) > 4
+        other.send_signal(signal.SIGTERM)
+        other.wait(60)
+        eventually(lambda: not started_by(other))
+    finally:
+        for bench in benches:
+            bench.kill()
+            bench.communicate()
+        leftovers.sweep()

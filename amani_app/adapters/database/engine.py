@@ -23,6 +23,15 @@ NAMING = {
 
 db = SQLAlchemy(metadata=MetaData(naming_convention=NAMING))
 
+OPENINGS: t.Mapping[str, t.Mapping[str, str]] = {
+    "postgresql": {"write": "BEGIN", "read": "BEGIN READ ONLY"},
+    "sqlite": {"write": "BEGIN IMMEDIATE", "read": "BEGIN DEFERRED"},
+}
+"""How a transaction begins, by the execution option ``access``; to ``look`` there is none."""
+
+POOLED = "amani.pooled"
+"""Says of a connection whether a pooler may give each of its transactions another session."""
+
 STATEMENT_TIMEOUT = 10_000
 """Milliseconds a statement of a request may take: below gunicorn's and the proxy's patience."""
 
@@ -40,9 +49,12 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "max_overflow": 0,
             "pool_timeout": 3,
             "pool_recycle": 1800,
+            # Transactions begin with a statement of ours, which travels with the first one in it.
+            "isolation_level": "AUTOCOMMIT",
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
                 "application_name": "amani",
+                "client_encoding": "utf8",
                 **_session(bool(settings.direct_database)),
             },
         }
@@ -53,15 +65,51 @@ def install_engine(app: Flask, settings: Settings) -> None:
         if db.engine.dialect.name == "sqlite":
             tune_sqlite(db.engine)
         else:
+            tune_postgres(db.engine, pooled=bool(settings.direct_database))
             watch_sockets(db.engine)
 
 
 def _session(pooled: bool) -> dict[str, t.Any]:
     """What holds for a whole session; behind a pooler each transaction may be in another one."""
     if pooled:
-        return {"prepare_threshold": None}
+        return {}
     timeouts = ("statement_timeout", "idle_in_transaction_session_timeout")
     return {"options": " ".join(f"-c {name}={STATEMENT_TIMEOUT}" for name in timeouts)}
+
+
+def opening(connection: Connection) -> str | None:
+    """What begins a transaction on *connection*; None where each statement stands for itself."""
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return None
+    return OPENINGS[connection.dialect.name].get(options.get("access", "write"))
+
+
+def begin_explicitly(engine: Engine) -> None:
+    """Begin transactions with our own words, where the driver begins none."""
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        driver: t.Any = connection.connection.driver_connection
+        if engine.dialect.name == "postgresql" and driver.info.transaction_status.name != "IDLE":
+            return  # begun by what was said past SQLAlchemy
+        if words := opening(connection):
+            connection.exec_driver_sql(words)
+
+
+def tune_postgres(engine: Engine, pooled: bool) -> None:
+    """Leave transactions and prepared statements to us; *engine* is one of AUTOCOMMIT.
+
+    The driver drops all that is prepared on a connection, ours as well, with each transaction that
+    is rolled back, once it has prepared something itself. *pooled*, nobody prepares anything.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: t.Any, record: t.Any) -> None:
+        connection.prepare_threshold = None
+        record.info[POOLED] = pooled
+
+    begin_explicitly(engine)
 
 
 def watch_sockets(engine: Engine) -> None:
@@ -97,8 +145,4 @@ def tune_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'IMMEDIATE')}")
+    begin_explicitly(engine)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typing as t
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy import Integer, bindparam, insert, or_, select, update
 
+from amani_app.adapters.database.prepared import Prepared
 from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import escrows, milestones
 from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, State, Work
@@ -18,12 +20,28 @@ _JOINED = (
     .select_from(escrows.join(milestones, milestones.c.escrow_id == escrows.c.id))
     .order_by(escrows.c.id.desc(), milestones.c.position)
 )
-_ONE = _JOINED.where(escrows.c.id == bindparam("wanted"))
-_ONE_LOCKED = _ONE.with_for_update(of=escrows)
-_SAVE = update(escrows).where(
-    escrows.c.id == bindparam("wanted"), escrows.c.version == bindparam("was")
-)
-_SAVE_WORK = update(milestones).where(milestones.c.id == bindparam("wanted"))
+_ID = escrows.c.id == bindparam("wanted")
+_ONE = Prepared(_JOINED.where(_ID))
+_ONE_LOCKED = Prepared(_JOINED.where(_ID).with_for_update(of=escrows))
+_SAVE = Prepared(update(escrows).where(_ID, escrows.c.version == bindparam("was")))
+_SAVE_WORK = Prepared(update(milestones).where(milestones.c.id == bindparam("wanted")))
+
+
+@cache
+def _page(party: Party | None, narrowed: bool, further: bool) -> Prepared:
+    """The newest agreements of a user; *narrowed* to a state, and *further*, before one of them."""
+    user = bindparam("user", type_=escrows.c.client_id.type)
+    parts = {
+        Party.CLIENT: escrows.c.client_id == user,
+        Party.FREELANCER: escrows.c.freelancer_id == user,
+    }
+    ids = select(escrows.c.id).where(parts[party] if party else or_(*parts.values()))
+    if narrowed:
+        ids = ids.where(escrows.c.state == bindparam("in_state"))
+    if further:
+        ids = ids.where(escrows.c.id < bindparam("before"))
+    ids = ids.order_by(escrows.c.id.desc()).limit(bindparam("most", type_=Integer()))
+    return Prepared(_JOINED.where(escrows.c.id.in_(ids)))
 
 
 class DatabaseEscrows:
@@ -31,6 +49,7 @@ class DatabaseEscrows:
 
     def __init__(self, statements: Statements) -> None:
         self._run = statements.now
+        self._ask = statements.ask
         self._later = statements.later
         self._read: dict[str, Escrow] = {}
         self._locked: set[str] = set()
@@ -66,8 +85,8 @@ class DatabaseEscrows:
 
     def get(self, id: str, lock: bool = False) -> Escrow:
         """One statement; the lock is on the agreement's row, which stands for all of it."""
-        query = _ONE_LOCKED if lock else _ONE
-        found = self._assemble(self._run(query, {"wanted": id}).all())
+        (rows,) = self._ask((_ONE_LOCKED if lock else _ONE, {"wanted": id}))
+        found = self._assemble(rows)
         if not found:
             raise KeyError(id)
         if lock:
@@ -81,7 +100,7 @@ class DatabaseEscrows:
         row = {"wanted": escrow.id, "was": escrow.version - 1, **_state(escrow)}
         if escrow.id in self._locked and before and before.version == escrow.version - 1:
             self._later(_SAVE, row)
-        elif not self._run(_SAVE, row).rowcount:
+        elif not self._run(_SAVE.statement, row).rowcount:
             raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
         known = {m.id: m for m in before.milestones} if before else {}
         for milestone in escrow.milestones:
@@ -98,17 +117,13 @@ class DatabaseEscrows:
         party: Party | None = None,
     ) -> list[Escrow]:
         """One statement for all agreements and their milestones."""
-        columns = {
-            Party.CLIENT: escrows.c.client_id == user,
-            Party.FREELANCER: escrows.c.freelancer_id == user,
-        }
-        ids = select(escrows.c.id).where(columns[party] if party else or_(*columns.values()))
+        row: dict[str, t.Any] = {"user": user, "most": limit}
         if state is not None:
-            ids = ids.where(escrows.c.state == state.value)
+            row["in_state"] = state.value
         if before is not None:
-            ids = ids.where(escrows.c.id < before)
-        ids = ids.order_by(escrows.c.id.desc()).limit(limit)
-        return self._assemble(self._run(_JOINED.where(escrows.c.id.in_(ids))).all())
+            row["before"] = before
+        (rows,) = self._ask((_page(party, state is not None, before is not None), row))
+        return self._assemble(rows)
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
         """Along the index of (state, expires_at)."""
@@ -117,14 +132,14 @@ class DatabaseEscrows:
         rows = self._run(query.order_by(milestones.c.expires_at).limit(limit))
         return [(row.escrow_id, row.id) for row in rows]
 
-    def _assemble(self, rows: t.Sequence[Row[t.Any]]) -> list[Escrow]:
-        grouped: dict[str, list[Row[t.Any]]] = {}
+    def _assemble(self, rows: t.Sequence[t.Any]) -> list[Escrow]:
+        grouped: dict[str, list[t.Any]] = {}
         for row in rows:
             grouped.setdefault(row.id, []).append(row)
         return [_escrow(group) for group in grouped.values()]
 
 
-def _escrow(rows: list[Row[t.Any]]) -> Escrow:
+def _escrow(rows: list[t.Any]) -> Escrow:
     first = rows[0]
     return Escrow(
         id=first.id,

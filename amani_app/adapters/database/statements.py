@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
 from sqlalchemy import Connection, CursorResult, Executable
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
+from amani_app.adapters.database.engine import opening
+from amani_app.adapters.database.prepared import Prepared, Row
 from amani_app.domain.errors import AlreadySettled, DomainError, InsufficientFunds
-from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import AlreadyBooked
 
-Row = t.Mapping[str, t.Any]
+if t.TYPE_CHECKING:
+    from amani_app.adapters.database.wire import Wire
 
 REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
     "ck_accounts_available": (InsufficientFunds, "the account holds less"),
+    "fk_entries_account_id_accounts": (InsufficientFunds, "the account was never used"),
     "ck_accounts_reserved": (AlreadySettled, "the pending transfer was settled before"),
     "uq_transfers_pending_id": (AlreadySettled, "the pending transfer was settled before"),
     "uq_transfers_reference_reason_kind": (AlreadyBooked, "it is in the ledger already"),
@@ -37,47 +39,48 @@ class Statements:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.dialect = connection.dialect.name
-        self._put_off: list[tuple[Executable, Row]] = []
-        self._begun = False
+        self._put_off: list[tuple[Prepared, Row]] = []
+        self._wire: Wire | None = None
+        if self.dialect == "postgresql":
+            # The driver of a database that is not in use is not loaded.
+            from amani_app.adapters.database import wire
+
+            self._wire = wire.Wire(connection, opening(connection))
 
     def now(self, statement: Executable, row: Row | t.Sequence[Row] = ()) -> CursorResult[t.Any]:
         """Send everything put off, then *statement*, and wait for its result."""
         self._send()
-        self._begun = True
         # An empty tuple, unlike None, would be a list of no rows.
         return self.connection.execute(statement, row or None)
 
-    def later(self, statement: Executable, row: Row) -> None:
+    def ask(self, *asked: tuple[Prepared, Row]) -> list[t.Sequence[t.Any]]:
+        """Send everything put off, then *asked*, and wait for the rows of each of them."""
+        if self._wire:
+            sending, self._put_off = [*self._put_off, *asked], []
+            return self._wire.exchange(sending)[-len(asked) :]  # type: ignore[return-value]
+        self._send()
+        return [self.connection.execute(each.statement, row).all() for each, row in asked]
+
+    def later(self, statement: Prepared, row: Row) -> None:
         """Send *statement* at the latest with the commit."""
         self._put_off.append((statement, row))
 
     def commit(self) -> None:
         """Send everything put off, and make it last."""
-        # Psycopg does not commit in a pipeline what has not begun before it.
-        if self.dialect == "postgresql" and self._begun and self._put_off:
-            driver: t.Any = self.connection.connection.driver_connection
-            try:
-                with driver.pipeline():
-                    self._send()
-                    self.connection.commit()
-            except DBAPIError:
-                # SQLAlchemy takes a commit that failed for the end of the transaction.
-                with contextlib.suppress(type(driver).Error):
-                    driver.rollback()
-                raise
-            except type(driver).Error as error:
-                # From the pipeline's own begin or end, which SQLAlchemy does not see: the
-                # connection is lost, and whether the commit was heard nobody can tell.
-                self.connection.invalidate(error)
-                raise DatabaseUnavailable from error
+        if self._wire:
+            sending, self._put_off = self._put_off, []
+            self._wire.commit(sending)
         else:
             self._send()
             self.connection.commit()
 
     def _send(self) -> None:
         sending, self._put_off = self._put_off, []
+        if self._wire:
+            self._wire.exchange(sending)
+            return
         for statement, row in sending:
-            self.connection.execute(statement, row)
+            self.connection.execute(statement.statement, row)
 
 
 def refusal(error: IntegrityError) -> DomainError | None:

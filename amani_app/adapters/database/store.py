@@ -12,7 +12,6 @@ from time import sleep
 from sqlalchemy import (
     Connection,
     Engine,
-    Row,
     String,
     bindparam,
     delete,
@@ -33,6 +32,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from amani_app.adapters.database.escrows import DatabaseEscrows
 from amani_app.adapters.database.ledger import DatabaseLedger
 from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithdrawals
+from amani_app.adapters.database.prepared import Prepared
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
@@ -59,14 +59,18 @@ ELSEWHERE = frozenset({"25006", "0A000"})
 """SQLSTATE of a write that a standby refuses, in a transaction or at its begin: the primary is
 somewhere else by now."""
 
-_USER = select(users).where(users.c.id == bindparam("wanted"))
+_USER = Prepared(select(users).where(users.c.id == bindparam("wanted")))
 _NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
-_LOCK_KEY = select(func.pg_try_advisory_xact_lock(_NAME))
-_ANSWERED = select(
-    idempotency_keys.c.fingerprint, idempotency_keys.c.status, idempotency_keys.c.body
-).where(idempotency_keys.c.caller == bindparam("of"), idempotency_keys.c.key == bindparam("named"))
-# Made once: making a statement takes Python longer than sending it.
-_KEEP, _PUBLISH, _AUDIT = insert(idempotency_keys), insert(outbox), insert(audit_log)
+_LOCK_KEY = Prepared(select(func.pg_try_advisory_xact_lock(_NAME).label("locked")))
+_ANSWERED = Prepared(
+    select(
+        idempotency_keys.c.fingerprint, idempotency_keys.c.status, idempotency_keys.c.body
+    ).where(
+        idempotency_keys.c.caller == bindparam("of"), idempotency_keys.c.key == bindparam("named")
+    )
+)
+_KEEP = Prepared(insert(idempotency_keys))
+_PUBLISH, _AUDIT = Prepared(insert(outbox)), Prepared(insert(audit_log))
 
 
 class DatabaseUsers:
@@ -74,6 +78,7 @@ class DatabaseUsers:
 
     def __init__(self, statements: Statements) -> None:
         self._run = statements.now
+        self._ask = statements.ask
 
     def add(self, user: User) -> None:
         """The unique constraint decides."""
@@ -88,9 +93,10 @@ class DatabaseUsers:
 
     def get(self, id: str) -> User:
         """By primary key."""
-        if (row := self._run(_USER, {"wanted": id}).first()) is None:
+        (found,) = self._ask((_USER, {"wanted": id}))
+        if not found:
             raise KeyError(id)
-        return _user(row)
+        return _user(found[0])
 
     def by_email(self, email: str) -> User | None:
         """By the unique index."""
@@ -106,13 +112,16 @@ class DatabaseIdempotency:
 
     def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
         """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
-        run = self._statements.now
+        # The lock first: what the first request has committed since is seen then.
+        asked = [(_ANSWERED, {"of": caller, "named": key})]
         if self._statements.dialect == "postgresql":
-            if not run(_LOCK_KEY, {"name": f"{caller}/{key}"}).scalar():
-                raise KeyInUse("the first request with this Idempotency-Key is still running")
-        row = run(_ANSWERED, {"of": caller, "named": key}).first()
-        if row is None:
+            asked.insert(0, (_LOCK_KEY, {"name": f"{caller}/{key}"}))
+        *locks, answered = self._statements.ask(*asked)
+        if not all(row.locked for rows in locks for row in rows):
+            raise KeyInUse("the first request with this Idempotency-Key is still running")
+        if not answered:
             return None
+        row = answered[0]
         if row.fingerprint != fingerprint:
             raise KeyReused("this Idempotency-Key came before with another request")
         return Answer(row.status, row.body)
@@ -172,9 +181,8 @@ class DatabaseStore:
 
     def __init__(self, engine: Engine, now: t.Callable[[], datetime]) -> None:
         self._engine = engine
-        # Both dialects ignore the option of the other.
-        self._reader = engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED")
-        self._onlooker = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._reader = engine.execution_options(access="read")
+        self._onlooker = engine.execution_options(access="look")
         self._now = now
 
     def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
@@ -235,5 +243,5 @@ def _user_row(user: User) -> dict[str, t.Any]:
     return {**asdict(user), "role": user.role.value}
 
 
-def _user(row: Row[t.Any]) -> User:
-    return User(**{**row._mapping, "role": Role(row.role)})
+def _user(row: t.Any) -> User:
+    return User(**{**row._asdict(), "role": Role(row.role)})

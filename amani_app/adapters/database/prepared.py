@@ -1,0 +1,95 @@
+"""Statements that are made once, and what they are on the wire to PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from collections import namedtuple
+from dataclasses import dataclass
+
+from sqlalchemy import Delete, Dialect, Executable, Insert, Select, Update
+
+Row = t.Mapping[str, t.Any]
+Processor = t.Callable[[t.Any], t.Any]
+
+
+@dataclass(frozen=True)
+class Text:
+    """SQL with ``$1`` for its values, and what SQLAlchemy's types do to what goes in and out."""
+
+    sql: bytes
+    name: bytes
+    """Of the server's prepared statement; follows from the SQL."""
+    order: tuple[str, ...]
+    """The values' names."""
+    fixed: Row
+    """Values that no row brings."""
+    binds: tuple[tuple[str, Processor], ...]
+    make: t.Callable[[t.Sequence[t.Any]], t.Any] | None
+    """Makes a named tuple of a row; None where nothing is read."""
+    results: tuple[tuple[str, Processor], ...]
+
+    def values(self, row: Row) -> list[bytes | None]:
+        """*row* in the order of the SQL, as text. Raises ``ValueError`` for a NUL."""
+        found = {**self.fixed, **row}
+        for name, process in self.binds:
+            found[name] = process(found[name])
+        values = [
+            None if (value := found[name]) is None else str(value).encode() for name in self.order
+        ]
+        if b"\0" in b"".join(filter(None, values)):
+            raise ValueError("a text for the database has a NUL")  # where C would end it
+        return values
+
+    def rows(self, rows: list[t.Any]) -> list[t.Any]:
+        """*rows* as SQLAlchemy's types would have them."""
+        if not self.results:
+            return rows
+        return [
+            row._replace(**{name: process(getattr(row, name)) for name, process in self.results})
+            for row in rows
+        ]
+
+
+class Prepared:
+    """A statement of a hot path: SQLAlchemy spells it out once for each set of values' names."""
+
+    def __init__(self, statement: Select[t.Any] | Insert | Update | Delete) -> None:
+        self.statement: Executable = statement
+        self._made = statement
+        self._texts: dict[tuple[str, ...], Text] = {}
+
+    def text(self, dialect: Dialect, row: Row) -> Text:
+        """The SQL for a row like *row*; *dialect* numbers its values (``numeric_dollar``)."""
+        names = tuple(row)
+        found = self._texts.get(names)
+        if found is None:
+            found = self._texts[names] = self._spell(dialect, names)
+        return found
+
+    def _spell(self, dialect: Dialect, names: tuple[str, ...]) -> Text:
+        compiled: t.Any = self._made.compile(dialect=dialect, column_keys=list(names))
+        columns = list(self._made.selected_columns) if isinstance(self._made, Select) else []
+        binds = ((name, _in(bind.type, dialect)) for name, bind in compiled.binds.items())
+        results = ((column.name, _out(column.type, dialect)) for column in columns)
+        row = namedtuple("Row", [column.name for column in columns])  # type: ignore[misc]
+        sql = str(compiled).encode()
+        return Text(
+            sql=sql,
+            name=b"amani_" + hashlib.sha256(sql).hexdigest()[:24].encode(),
+            order=tuple(compiled.positiontup),
+            fixed={name: value for name, value in compiled.params.items() if name not in names},
+            binds=tuple((name, process) for name, process in binds if process),
+            make=row._make if columns else None,
+            results=tuple((name, process) for name, process in results if process),
+        )
+
+
+def _in(kind: t.Any, dialect: Dialect) -> Processor | None:
+    found: Processor | None = kind.dialect_impl(dialect).bind_processor(dialect)
+    return found
+
+
+def _out(kind: t.Any, dialect: Dialect) -> Processor | None:
+    found: Processor | None = kind.dialect_impl(dialect).result_processor(dialect, None)
+    return found

@@ -1,0 +1,147 @@
+"""What is said to PostgreSQL past SQLAlchemy: several statements in one round trip.
+
+Psycopg's cursors send each statement of a pipeline by itself, which is a system call here, a turn
+of the interpreter's lock, and a server process that wakes up. So this is libpq's own pipeline, by
+way of ``psycopg.pq``: everything is put together first and sent once.
+"""
+
+from __future__ import annotations
+
+import select
+import typing as t
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import Transformer
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DBAPIError
+
+from amani_app.adapters.database.prepared import Prepared, Row, Text
+from amani_app.ports.schema import DatabaseUnavailable
+
+Asked = tuple[Prepared, Row]
+DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+GOOD = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+
+
+class Wire:
+    """The psycopg connection under *connection*.
+
+    *opening* begins its transactions, together with the first statement; without one each
+    statement stands for itself. Raises what SQLAlchemy would, and ``DatabaseUnavailable`` where
+    the connection is lost: whether a commit was heard nobody can tell then.
+    """
+
+    def __init__(self, connection: Connection, opening: str | None) -> None:
+        self._connection = connection
+        self._opening = opening
+        self._driver = t.cast(psycopg.Connection[t.Any], connection.connection.driver_connection)
+        self._server = self._driver.pgconn
+        # Both live as long as the connection to the server, as what is prepared there does.
+        self._known: set[bytes] = connection.info.setdefault("amani.prepared", set())
+        self._loading = connection.info.get("amani.loading") or Transformer(self._driver)
+        connection.info["amani.loading"] = self._loading
+
+    def exchange(self, asked: Sequence[Asked]) -> list[list[t.Any]]:
+        """The rows of each of *asked*; none of what reads nothing."""
+        if not asked:
+            return []
+        texts = [statement.text(DIALECT, row) for statement, row in asked]
+        results = self._converse(texts, asked)
+        return [self._rows(*pair) for pair in zip(texts, results, strict=True)]
+
+    def commit(self, asked: Sequence[Asked]) -> None:
+        """Send *asked* and make everything last."""
+        if self._opening is None or (self._idle and not asked):
+            self.exchange(asked)
+            return
+        texts = [statement.text(DIALECT, row) for statement, row in asked]
+        end = self._converse(texts, asked, b"COMMIT")[-1]
+        if end.command_status != b"COMMIT":
+            # PostgreSQL's only word about the commit of a transaction that had failed before.
+            raise RuntimeError(f"the commit was a {end.command_status!r}")
+
+    @property
+    def _idle(self) -> bool:
+        return self._server.transaction_status == pq.TransactionStatus.IDLE
+
+    def _converse(
+        self, texts: Sequence[Text], asked: Sequence[Asked], end: bytes = b""
+    ) -> list[pq.abc.PGresult]:
+        """The results of *texts*, and of *end* where there is one."""
+        values = [text.values(row) for text, (_, row) in zip(texts, asked, strict=True)]
+        start = self._opening.encode() if self._opening and self._idle else b""
+        try:
+            results = self._send(start, texts, values, end)
+            for result in results:
+                if result.status not in GOOD:
+                    raise psycopg.errors.error_from_result(result, self._driver.info.encoding)
+            return results
+        except psycopg.Error as error:
+            if self._driver.closed:
+                self._connection.invalidate(error)
+                raise DatabaseUnavailable from error
+            raise DBAPIError.instance(
+                None, None, error, psycopg.Error, True, dialect=self._connection.dialect
+            ) from error
+
+    def _send(
+        self, start: bytes, texts: Sequence[Text], values: Sequence[list[bytes | None]], end: bytes
+    ) -> list[pq.abc.PGresult]:
+        """The first bad result stands before those that it kept from happening."""
+        server = self._server
+        aside: list[bytes] = []  # for each result that nobody asked for, what is prepared by it
+        server.enter_pipeline_mode()
+        try:
+            for text in texts:
+                if text.name not in self._known and text.name not in aside:
+                    server.send_prepare(text.name, text.sql)
+                    aside.append(text.name)
+            if start:
+                server.send_query_params(start, None)
+                aside.append(b"")
+            for text, bound in zip(texts, values, strict=True):
+                server.send_query_prepared(text.name, bound)
+            if end:
+                server.send_query_params(end, None)
+            server.pipeline_sync()
+            results = self._collect()
+            server.exit_pipeline_mode()
+        except BaseException:
+            # What is still on its way would be taken for the answer to something else.
+            server.finish()
+            raise
+        done = zip(aside, results, strict=False)
+        self._known |= {name for name, result in done if name and result.status in GOOD}
+        bad = [result for result in results[: len(aside)] if result.status not in GOOD]
+        return bad or results[len(aside) :]
+
+    def _collect(self) -> list[pq.abc.PGresult]:
+        """All results up to the end of the pipeline; other threads run meanwhile."""
+        server, found = self._server, list[pq.abc.PGresult]()
+        waiting = select.poll()
+        waiting.register(server.socket, select.POLLIN | select.POLLOUT)
+        while server.flush():
+            waiting.poll()
+            server.consume_input()
+        waiting.modify(server.socket, select.POLLIN)
+        while True:
+            while server.is_busy():
+                waiting.poll()
+                server.consume_input()
+            result = server.get_result()
+            if result is None:
+                if server.status == pq.ConnStatus.BAD:
+                    raise psycopg.OperationalError("the connection was lost")
+            elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                return found
+            else:
+                found.append(result)
+
+    def _rows(self, text: Text, result: pq.abc.PGresult) -> list[t.Any]:
+        if text.make is None:
+            return []
+        self._loading.set_pgresult(result)
+        return text.rows(self._loading.load_rows(0, result.ntuples, text.make))

@@ -1,0 +1,37 @@
+"""What is sent to a database."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+import pytest
+from sqlalchemy import Engine, event
+
+from amani_app.adapters.database.prepared import Text
+from amani_app.adapters.database.wire import Wire
+
+
+@contextlib.contextmanager
+def counted(engine: Engine) -> t.Iterator[list[str]]:
+    """The statements of the block in their order, but for those that begin and end transactions:
+    what SQLAlchemy sends, and what goes past it."""
+    found: list[str] = []
+
+    def listen(_connection: t.Any, _cursor: t.Any, statement: str, *_rest: t.Any) -> None:
+        if not statement.startswith("BEGIN"):
+            found.append(statement)
+
+    send = Wire._send
+
+    def sent(wire: Wire, start: bytes, texts: t.Sequence[Text], *rest: t.Any) -> t.Any:
+        found.extend(text.sql.decode() for text in texts)
+        return send(wire, start, texts, *rest)
+
+    event.listen(engine, "before_cursor_execute", listen)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Wire, "_send", sent)
+            yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", listen)

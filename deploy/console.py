@@ -43,11 +43,17 @@ def choose_listener(json: bool, stream: TextIO | None = None) -> Console:
 
 
 def confirm(
-    question: str, expected: str, *, automatic: bool = False, stdin: TextIO | None = None
+    question: str,
+    expected: str,
+    *,
+    automatic: bool = False,
+    option: str = "--auto-confirm",
+    stdin: TextIO | None = None,
 ) -> None:
     """Ask on standard error, and go on only when `expected` is typed.
 
-    `automatic` answers yes. Raises UsageError where nobody is there to ask, or on another answer.
+    `automatic` answers yes, as `option` lets people say. Raises UsageError where nobody is there
+    to ask, or on another answer.
     """
     if automatic:
         return
@@ -55,7 +61,7 @@ def confirm(
     if not stdin.isatty():
         raise UsageError(
             f"{question}\nnobody is there to answer: standard input is no terminal",
-            hint="--auto-confirm answers yes",
+            hint=f"{option} answers yes",
         )
     print(f"{question}\nType {expected} to go on: ", end="", file=sys.stderr, flush=True)
     if stdin.readline().strip() != expected:

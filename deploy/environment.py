@@ -290,31 +290,39 @@ def _find(name: str, folder: Path | None) -> Path:
 def _unfilled(
     environment: Environment, document: documents.Document
 ) -> Iterator[documents.Problem]:
-    index = {host.name: n for n, host in enumerate(environment._every_host)}
-    for host in environment.hosts:
-        if host.connection == "local":
-            continue
-        ways: list[tuple[documents.KeyPath, HostConfig | JumpConfig]] = [
-            (("hosts", index[host.name]), host)
-        ]
-        if host.jump:
-            ways.append((("hosts", index[host.name], "jump"), host.jump))
-        for path, way in ways:
-            if _is_example(way.address):
-                text = f"{way.address} is an example; put the host's own address here"
-                yield document.problem((*path, "address"), text)
-            elif not way.host_keys:
-                yield document.problem(
-                    (*path, "host_keys"),
-                    "no host key is pinned; show the host's keys with\n"
-                    f"  ssh-keyscan -p {way.port} {way.address}\n"
-                    "  compare them with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`"
-                    " prints on the host, and put them here",
-                )
+    for path, way in _ways(environment):
+        if _is_example(way.address):
+            text = f"{way.address} is an example; put the host's own address here"
+            yield document.problem((*path, "address"), text)
+        elif not way.host_keys:
+            yield document.problem(
+                (*path, "host_keys"),
+                "no host key is pinned; show the host's keys with\n"
+                f"  ssh-keyscan -p {way.port} {way.address}\n"
+                "  compare them with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`"
+                " prints on the host, and put them here",
+            )
     for n, repository in enumerate(environment.image.registries):
         if _is_example(repository):
             text = f"{repository} is an example; put your own repository here"
             yield document.problem(("image", "registries", n), text)
+
+
+def _ways(
+    environment: Environment,
+) -> Iterator[tuple[documents.KeyPath, HostConfig | JumpConfig | sections.ServerConfig]]:
+    """Every SSH server that is logged in to, and where the file names it."""
+    index = {host.name: n for n, host in enumerate(environment._every_host)}
+    ends: list[tuple[documents.KeyPath, HostConfig | sections.ServerConfig]] = [
+        (("hosts", index[host.name]), host) for host in environment.hosts
+    ]
+    if environment.backups.pitr:
+        ends.append((("backups", "pitr", "server"), environment.backups.pitr.server))
+    for path, end in ends:
+        if end.connection == "ssh":
+            yield path, end
+            if end.jump:
+                yield (*path, "jump"), end.jump
 
 
 def _is_example(text: str) -> bool:

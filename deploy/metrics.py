@@ -1,24 +1,42 @@
-"""An environment's deploys and certificates in Prometheus' text format. Pure."""
+"""An environment's deploys, certificates and archive in Prometheus' text format. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from deploy.pitr.configuration import archive_command
+
 if TYPE_CHECKING:
     from deploy.journal import Record
+    from deploy.pitr.facts import Facts
     from deploy.probe import Answer
 
 
-def render(name: str, newest_first: Sequence[Record], answers: Mapping[str, Answer]) -> str:
-    """The text; `answers` are those of the public route through each web host."""
-    return "\n".join((*_deploys(name, newest_first), *_routes(name, answers))) + "\n"
+def render(
+    name: str,
+    newest_first: Sequence[Record],
+    answers: Mapping[str, Answer],
+    *,
+    archived: bool = False,
+    archive: Facts | None = None,
+) -> str:
+    """The text; `answers` are those of the public route through each web host, `archive` is what
+    is known of a database that is to be `archived`: None where its machine does not answer."""
+    lines = [*_deploys(name, newest_first), *_routes(name, answers)]
+    if archived:
+        lines += _archive(name, archive)
+    return "\n".join(lines) + "\n"
+
+
+_RELEASES = ("deploy", "rollback", "hotfix")
 
 
 def _deploys(name: str, newest_first: Sequence[Record]) -> Iterator[str]:
     yield "# HELP amani_deploy_failed Whether the newest deploy or rollback left another live."
     yield "# TYPE amani_deploy_failed gauge"
-    for record in newest_first[:1]:
+    # A rehearsal of a restore, which the journal tells of, too, is none.
+    for record in [each for each in newest_first if each.kind in _RELEASES][:1]:
         yield f'amani_deploy_failed{{environment="{name}"}} {int(not record.live)}'
     yield "# HELP amani_release_timestamp_seconds Since when the live release is live."
     yield "# TYPE amani_release_timestamp_seconds gauge"
@@ -39,3 +57,35 @@ def _routes(name: str, answers: Mapping[str, Answer]) -> Iterator[str]:
         if answer.expires is not None:
             labels = f'environment="{name}",host="{host}"'
             yield f"amani_certificate_expires_timestamp_seconds{{{labels}}} {answer.expires:.0f}"
+
+
+def _archive(name: str, facts: Facts | None) -> Iterator[str]:
+    """Where it cannot be read only that is told: an old figure must not look like a fresh one."""
+    found = facts.archiving if facts else None
+    ours = found and found.on and found.value("archive_command") == archive_command(name)
+    values: list[tuple[str, str, float]] = [
+        ("amani_pitr_archiving", "Whether the database is known to be archived.", bool(ours))
+    ]
+    if found:
+        values += [
+            ("amani_pitr_failing", "Whether the last segment was not archived.", found.failing),
+            (
+                "amani_pitr_waiting_seconds",
+                "How long the oldest full segment has been waiting to be archived.",
+                found.waiting_seconds,
+            ),
+            (
+                "amani_pitr_archived_timestamp_seconds",
+                "Until when all that was committed is in the archive; 0: nothing is.",
+                found.written,
+            ),
+        ]
+    if facts and facts.repository.stanza:
+        whole = [base.stopped for base in facts.repository.bases if base.sound]
+        meaning = "When the newest whole base backup in the repository ended; 0: there is none."
+        newest = whole[-1] if whole else 0.0
+        values.append(("amani_pitr_backup_timestamp_seconds", meaning, newest))
+    for metric, meaning, value in values:
+        yield f"# HELP {metric} {meaning}"
+        yield f"# TYPE {metric} gauge"
+        yield f'{metric}{{environment="{name}"}} {value:.0f}'

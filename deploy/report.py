@@ -41,10 +41,17 @@ class Report:
     ) -> None:
         self._console.__exit__(kind, error, trace)
 
-    def confirm(self, question: str, expected: str, *, automatic: bool = False) -> None:
-        """Ask, and raise UsageError unless `expected` is typed."""
+    def confirm(
+        self,
+        question: str,
+        expected: str,
+        *,
+        automatic: bool = False,
+        option: str = "--auto-confirm",
+    ) -> None:
+        """Ask, and raise UsageError unless `expected` is typed; `option` is what says yes."""
         self._console.close()
-        confirm(question, expected, automatic=automatic)
+        confirm(question, expected, automatic=automatic, option=option)
 
     def show_result(self, result: Result, *, dry_run: bool) -> None:
         """The plan of a dry run, or how the run ended."""

@@ -473,6 +473,97 @@ class CopyConfig(Section):
         return self
 
 
+class ServerConfig(Section):
+    """The machine that PostgreSQL runs on, as a package of Debian or Ubuntu."""
+
+    connection: Literal["ssh", "local"] = "ssh"
+    """`ssh`, or `local` for this machine itself."""
+    address: Address = "127.0.0.1"
+    """DNS name or IP address; needed for `ssh`."""
+    port: Port = 22
+    """The SSH port."""
+    user: str = "root"
+    """Who logs in: `root`, or one who has sudo without a password."""
+    host_keys: tuple[HostKey, ...] = ()
+    """Its public host keys; the connection is refused for any other."""
+    identity_file: str | None = None
+    """The private key to log in with; without one the SSH agent's keys are tried."""
+    jump: JumpConfig | None = None
+    """The SSH server that the way leads through."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in every output."""
+        return "database"
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        if self.connection == "ssh" and "address" not in self.model_fields_set:
+            raise ValueError("a server with `connection: ssh` needs an `address`")
+        return self
+
+
+class RepositoryConfig(Section):
+    """Where pgBackRest keeps base backups and the write-ahead log."""
+
+    kind: Literal["folder", "s3", "ssh"]
+    """A folder of the database's machine (let it be another disk), an S3-compatible store, or
+    another machine by SSH (SFTP; pgBackRest 2.46 or newer)."""
+    path: AbsolutePath
+    """The folder there; in a bucket the prefix. No other environment may share it."""
+    bucket: str = ""
+    """For `s3`: the bucket."""
+    endpoint: str = ""
+    """For `s3`: its URL, such as `https://s3.eu-west-1.amazonaws.com`; HTTPS only."""
+    region: str = "us-east-1"
+    """For `s3`: the region."""
+    address: Address = "127.0.0.1"
+    """For `ssh`: DNS name or IP address."""
+    port: Port = 22
+    """For `ssh`: the port."""
+    user: str = "backup"
+    """For `ssh`: who logs in."""
+    host_keys: tuple[HostKey, ...] = ()
+    """For `ssh`: its public host keys; any other is refused."""
+    username: Variable | None = None
+    """For `s3`: the secret that holds the access key's id."""
+    key: Variable | None = None
+    """The secret that holds the secret access key, or the private SSH key."""
+    passphrase: Variable | None = None
+    """The secret that encrypts all of it (AES-256); without one nothing is encrypted."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "s3":
+            if not (self.bucket and self.username and self.key):
+                raise ValueError("`kind: s3` needs `bucket`, `username` and `key`")
+            if not re.fullmatch(r"https://[^/\s]+", self.endpoint):
+                raise ValueError("`endpoint` must be such as https://s3.eu-west-1.amazonaws.com")
+        there = self.host_keys and self.key and "address" in self.model_fields_set
+        if self.kind == "ssh" and not there:
+            raise ValueError("`kind: ssh` needs `address`, `host_keys` and `key`")
+        return self
+
+
+class PitrConfig(Section):
+    """Point-in-time recovery of a PostgreSQL on a machine of one's own, by pgBackRest."""
+
+    server: ServerConfig
+    """The machine that PostgreSQL runs on."""
+    repository: RepositoryConfig
+    """Where its base backups and write-ahead log are kept."""
+    archive_timeout: Annotated[WholeSeconds, Field(ge=1, le=86400)] = 60
+    """What may be lost with the machine (the RPO): a segment is archived at the latest so long
+    after the first change in it."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Full backups that are kept, with the write-ahead log from the oldest of them on."""
+    processes: Annotated[int, Field(ge=1, le=999)] = 2
+    """How many compress and copy at once."""
+    port: Port = 5433
+    """Where a restored cluster listens until it is the live one. The host that makes backups must
+    reach it."""
+
+
 class BackupsConfig(Section):
     """How the database is backed up."""
 
@@ -498,3 +589,5 @@ class BackupsConfig(Section):
     """For one backup or restore."""
     textfile: AbsolutePath | None = None
     """The file for node_exporter's textfile collector; `metrics.prom` in the folder otherwise."""
+    pitr: PitrConfig | None = None
+    """Going back to any moment; without it, to the moments of backups only."""

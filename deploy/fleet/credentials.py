@@ -46,6 +46,10 @@ class Credentials:
         """The password of PostgreSQL's user."""
         return self._kept(self.folder / "postgres-password", lambda: secrets.token_urlsafe(24))
 
+    def repository_passphrase(self) -> str:
+        """What encrypts the database's write-ahead log in its repository."""
+        return self._kept(self.folder / "repository-passphrase", lambda: secrets.token_urlsafe(24))
+
     def secret_key(self) -> str:
         """The key that the service signs with."""
         return self._kept(self.folder / "secret-key", lambda: secrets.token_urlsafe(48))

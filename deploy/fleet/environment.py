@@ -11,6 +11,7 @@ from deploy.fleet.credentials import Credentials
 from deploy.fleet.host import PracticeHost
 from deploy.fleet.layout import Layout, check_numbers
 from deploy.fleet.members import DATABASE_USER
+from deploy.secrets.sources import quoted
 
 PROXY_IMAGE = "haproxy:3.0-trixie"
 CONTAINERS = "172.29.40.0/24"
@@ -45,8 +46,15 @@ class Roles:
         return ["web"] * (number in self.web) + ["worker"] * (number in self.workers)
 
 
-def document(layout: Layout, hosts: Sequence[PracticeHost], roles: Roles) -> dict[str, Any]:
-    """The environment file's content."""
+def document(
+    layout: Layout,
+    hosts: Sequence[PracticeHost],
+    roles: Roles,
+    database: PracticeHost | None = None,
+) -> dict[str, Any]:
+    """The environment file's content. With a host of its own for the `database` that can be taken
+    back to any moment; the last of the others keeps what that needs."""
+    recovery = {"backups": {"pitr": _recovery(database, hosts[-1])}} if database else {}
     repository = f"{layout.registry}/amani-backend"
     limits = {"memory": "256MB", "cpus": 1.0, "pids": 128}
     return {
@@ -77,16 +85,44 @@ def document(layout: Layout, hosts: Sequence[PracticeHost], roles: Roles) -> dic
         "proxy": {"image": f"{layout.registry}/{PROXY_IMAGE}", "http_port": 80},
         "settings": {"ENVIRONMENT": "staging", "LOG_LEVEL": "info", "PROXY_HOPS": "1"},
         "secrets": ["DATABASE_URL", "SECRET_KEY"],
+        **recovery,
     }
 
 
-def secrets(layout: Layout, credentials: Credentials) -> dict[str, str]:
+def _recovery(database: PracticeHost, keeper: PracticeHost) -> dict[str, Any]:
+    return {
+        "server": {
+            "address": database.address,
+            "user": database.user,
+            "identity_file": str(database.identity_file),
+            "host_keys": [database.host_key],
+        },
+        "repository": {
+            "kind": "ssh",
+            "address": keeper.address,
+            "user": keeper.user,
+            "host_keys": [keeper.host_key],
+            "path": "/var/lib/amani/pgbackrest",
+            "key": "REPOSITORY_KEY",
+            "passphrase": "REPOSITORY_PASSPHRASE",  # nosec B105 - a name
+        },
+    }
+
+
+def secrets(
+    layout: Layout, credentials: Credentials, *, own_database_host: bool = False
+) -> dict[str, str]:
     """The values that the environment's secrets have."""
     login = f"{DATABASE_USER}:{credentials.database_password()}"
-    return {
-        "DATABASE_URL": f"postgresql://{login}@{layout.database}:5432/{DATABASE_USER}",
+    address = layout.database_host if own_database_host else layout.database
+    found = {
+        "DATABASE_URL": f"postgresql://{login}@{address}:5432/{DATABASE_USER}",
         "SECRET_KEY": credentials.secret_key(),
     }
+    if own_database_host:
+        found["REPOSITORY_KEY"] = credentials.identity().private
+        found["REPOSITORY_PASSPHRASE"] = credentials.repository_passphrase()
+    return found
 
 
 def render(content: Mapping[str, Any], layout: Layout) -> str:
@@ -99,7 +135,7 @@ def render(content: Mapping[str, Any], layout: Layout) -> str:
 
 def render_secrets(values: Mapping[str, str]) -> str:
     """The file of secrets, a `NAME=value` a line."""
-    return "".join(f"{name}={value}\n" for name, value in values.items())
+    return "".join(f"{name}={quoted(value)}\n" for name, value in values.items())
 
 
 def known_hosts(hosts: Sequence[PracticeHost]) -> str:

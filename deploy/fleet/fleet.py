@@ -93,7 +93,17 @@ class Fleet:
     @property
     def database_url(self) -> str:
         """PostgreSQL, for hosts and for this machine, password included."""
-        return environment.secrets(self.layout, self.credentials)["DATABASE_URL"]
+        own = self._has_database_host
+        values = environment.secrets(self.layout, self.credentials, own_database_host=own)
+        return values["DATABASE_URL"]
+
+    @property
+    def database_host(self) -> PracticeHost:
+        """PostgreSQL's own host; raises `UsageError` where the fleet has none."""
+        if not self._has_database_host:
+            hint = "Bring it up with one: invoke fleet.up --database"
+            raise UsageError(f"the fleet {self.name!r} has no host for its database", hint=hint)
+        return self._database_host(self.layout)
 
     def up(
         self,
@@ -101,21 +111,24 @@ class Fleet:
         *,
         web: Sequence[int] | None = None,
         workers: Sequence[int] | None = None,
+        database: bool = False,
     ) -> list[str]:
         """Bring the fleet to `hosts` hosts that all answer, whatever state it is in.
 
         Returns what was done, a line each; empty where nothing had to be. `web` and `workers` are
-        numbers of hosts (see `Roles.choose`).
+        numbers of hosts (see `Roles.choose`). With `database` the environment's PostgreSQL is one
+        on a host of its own, as a package, instead of the one in a container.
         """
         roles = Roles.choose(check_hosts(hosts), web, workers)
         with self._locked(), engine_errors(self.name):
             self._outer.find_network()  # refuses another checkout's fleet before anything is made
-            self._ensure_images()
+            self._ensure_images(database)
             layout, made = self._outer.ensure_layout()
             done = [f"{layout.network}: created on {layout.subnet}"] if made else []
             done += self._remove_hosts_above(hosts)
-            done += self._ensure_members(layout, hosts)
-            done += self._write_files(layout, hosts, roles)
+            done += [] if database else self._remove_database_host()
+            done += self._ensure_members(layout, hosts, database)
+            done += self._write_files(layout, hosts, roles, database)
         return done
 
     def down(self) -> list[str]:
@@ -137,7 +150,12 @@ class Fleet:
         """
         with engine_errors(self.name):
             self._in_parallel(PracticeHost.wipe, self.hosts)
-            self._query("-c", "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+            self._query("-c", empty)
+            if self._has_database_host:
+                psql = ["runuser", "-u", "postgres", "--", "psql", "-q"]
+                owner = f"{empty} AUTHORIZATION {members.DATABASE_USER}"
+                self.database_host.run([*psql, "-d", members.DATABASE_USER, "-c", owner])
 
     def status(self) -> FleetStatus:
         """What every member is doing."""
@@ -146,6 +164,8 @@ class Fleet:
             found = self._outer.containers()
         layout = self.layout
         addresses = {"registry": layout.registry, "postgres": f"{layout.database}:5432"}
+        if self._has_database_host:
+            addresses["database"] = f"{layout.database_host}:5432"
         states = {container.labels[MEMBER]: container.status for container in found}
         services = {
             role: (address, states.get(role, "missing")) for role, address in addresses.items()
@@ -194,16 +214,28 @@ class Fleet:
     def _outer(self) -> OuterEngine:
         return OuterEngine(self._client, self.name, self.folder)
 
-    def _ensure_images(self) -> None:
+    @property
+    def _has_database_host(self) -> bool:
+        with engine_errors(self.name):
+            return self._outer.find("database") is not None
+
+    def _ensure_images(self, database: bool) -> None:
         from deploy.images.bases import ensure_bases
 
         bases = [members.REGISTRY_IMAGE, members.DATABASE_IMAGE, PROXY_IMAGE]
         with ThreadPoolExecutor() as pool:
             own = pool.submit(ensure_host_image, self._client, self._announce)
+            other = pool.submit(self._ensure_database_image) if database else own
             ensure_bases(bases, announce=self._announce)
             own.result()
+            other.result()
 
-    def _ensure_members(self, layout: Layout, hosts: int) -> list[str]:
+    def _ensure_database_image(self) -> None:
+        from deploy.fleet.database_image import ensure_database_image
+
+        ensure_database_image(self._client, self._announce)
+
+    def _ensure_members(self, layout: Layout, hosts: int, database: bool) -> list[str]:
         # Keys are made here, not in the threads: two of them may want the same one.
         wanted = [
             (members.host(number, layout, self.credentials), self._host(number, layout))
@@ -211,6 +243,9 @@ class Fleet:
         ]
         tasks = [lambda: self._ensure_registry(layout), lambda: self._ensure_database(layout)]
         tasks += [partial(self._ensure_host, member, host, layout) for member, host in wanted]
+        if database:
+            own = members.database_host(layout, self.credentials)
+            tasks.append(lambda: self._ensure_database_host(own, layout))
         return [line for lines in self._in_parallel(lambda task: task(), tasks) for line in lines]
 
     def _ensure_host(self, member: Member, host: PracticeHost, layout: Layout) -> list[str]:
@@ -226,6 +261,12 @@ class Fleet:
         wait_for("PostgreSQL", lambda: self._outer.run_in(container, probe)[0] == 0)
         if done in ("created", "replaced"):
             self._query("-f", members.RENEW_PASSWORD)
+        return _line(member, done)
+
+    def _ensure_database_host(self, member: Member, layout: Layout) -> list[str]:
+        done = self._outer.ensure_running(member, layout)
+        # The last thing that it starts.
+        wait_for("the database's host", lambda: answers(member.address, 22, b"SSH-"))
         return _line(member, done)
 
     def _query(self, *what: str) -> None:
@@ -270,16 +311,24 @@ class Fleet:
         self._in_parallel(self._outer.remove_member, surplus)
         return [f"{container.labels[MEMBER]}: removed" for container in surplus]
 
+    def _remove_database_host(self) -> list[str]:
+        found = self._outer.find("database")
+        if found is not None:
+            self._outer.remove_member(found)
+        return ["database: removed"] if found is not None else []
+
     def _forget_pushed_images(self, registry: str) -> None:
         for image in self._client.images.list():
             for tag in image.tags:
                 if tag.startswith(f"{registry}/"):
                     self._client.images.remove(tag)
 
-    def _write_files(self, layout: Layout, hosts: int, roles: Roles) -> list[str]:
+    def _write_files(self, layout: Layout, hosts: int, roles: Roles, database: bool) -> list[str]:
         found = [self._host(number, layout) for number in range(1, hosts + 1)]
-        document = environment.document(layout, found, roles)
-        secrets = environment.secrets(layout, self.credentials)
+        own = self._database_host(layout) if database else None
+        document = environment.document(layout, found, roles, own)
+        secrets = environment.secrets(layout, self.credentials, own_database_host=database)
+        found += [own] if own else []
         files = {
             self.environment_file: environment.render(document, layout),
             self.secrets_file: environment.render_secrets(secrets),
@@ -298,6 +347,16 @@ class Fleet:
             user="deploy",
             identity_file=self.credentials.identity_file,
             host_key=self.credentials.host_key(number).public,
+            outer=self._outer,
+        )
+
+    def _database_host(self, layout: Layout) -> PracticeHost:
+        return PracticeHost(
+            name="database",
+            address=str(layout.database_host),
+            user="deploy",
+            identity_file=self.credentials.identity_file,
+            host_key=self.credentials.host_key(members.DATABASE_HOST).public,
             outer=self._outer,
         )
 

@@ -57,6 +57,11 @@ class Layout:
         """PostgreSQL's address."""
         return self.subnet[3]
 
+    @property
+    def database_host(self) -> IPv4Address:
+        """The address of the host that PostgreSQL may have of its own."""
+        return self.subnet[4]
+
     def host(self, number: int) -> IPv4Address:
         """The address of host `number`, counted from 1."""
         return self.subnet[FIRST_HOST + number]

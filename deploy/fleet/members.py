@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deploy.fleet.credentials import Credentials
+from deploy.fleet.database_image import FILES, database_image
 from deploy.fleet.image import host_image
 from deploy.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
 
@@ -20,6 +21,10 @@ DATABASE_USER = "amani"
 RENEW_PASSWORD = "/etc/renew-password.sql"  # nosec B105
 """What gives a database of an earlier life the password of this one."""
 DEPLOY_UID = 1000
+ROLE = FILES / "role.sql"
+"""Makes the service's user and database where they are not there, and renews the password."""
+DATABASE_HOST = 0
+"""The number that the database's host has among the hosts' keys."""
 CONFIG = f"{LABEL}.config"
 MEMBER = f"{LABEL}.member"
 
@@ -87,6 +92,27 @@ def database(layout: Layout, credentials: Credentials) -> Member:
             RENEW_PASSWORD: PlacedFile(renew, 0o644),
         },
         environment={"POSTGRES_USER": DATABASE_USER, "POSTGRES_PASSWORD_FILE": password},
+    )
+
+
+def database_host(layout: Layout, credentials: Credentials) -> Member:
+    """A host with nothing but PostgreSQL, as a package: opened by the fleet's key as `root` and as
+    `deploy`, who has sudo."""
+    own, visitor = credentials.host_key(DATABASE_HOST), credentials.identity().public + "\n"
+    password = credentials.database_password()
+    role = f"\\set name {DATABASE_USER}\n\\set password '{password}'\n{ROLE.read_text()}"
+    return Member(
+        role="database",
+        image=database_image(),
+        address=str(layout.database_host),
+        data="/var/lib/postgresql",
+        files={
+            "/etc/practice-role.sql": PlacedFile(role),
+            "/etc/ssh/ssh_host_ed25519_key": PlacedFile(own.private),
+            "/etc/ssh/ssh_host_ed25519_key.pub": PlacedFile(own.public + "\n", 0o644),
+            "/root/.ssh/authorized_keys": PlacedFile(visitor),
+            "/home/deploy/.ssh/authorized_keys": PlacedFile(visitor, uid=DEPLOY_UID),
+        },
     )
 
 

@@ -64,13 +64,19 @@ class Desk:
         """The version that serves; empty where none does."""
         return next((found.version for found in self.live.values()), "")
 
+    def check(self) -> None:
+        """Raise `DeployError` where the lock was taken away."""
+        if self.lease.lost.is_set():
+            raise DeployError("the lock was taken away; nothing more is done")
+
     def backups(self) -> list[Backup]:
         """Every backup, oldest first."""
         return catalogue.read(self.host, self.environment)
 
 
 @contextlib.contextmanager
-def _open(name: str, events: Events, what: str) -> Iterator[Desk]:
+def open_desk(name: str, events: Events, what: str) -> Iterator[Desk]:
+    """Everything that a request about backups works with, and the environment's lock."""
     environment = environments.load(name)
     values = secrets.load_secrets(environment, registries=False)
     keys = load_copy_keys(environment)
@@ -113,7 +119,7 @@ def back_up(name: str, events: Events) -> Backup:
 
     Raises `DeployError` where a copy could not be made; the backup on the host is whole then.
     """
-    with _open(name, events, "db.backup") as desk:
+    with open_desk(name, events, "db.backup") as desk:
         backup = _make(desk, "asked")
         _copy(desk, backup, desk.environment.backups.copies)
         return backup
@@ -121,7 +127,7 @@ def back_up(name: str, events: Events) -> Backup:
 
 def copy(name: str, events: Events, *, id: str = "") -> Backup:
     """Copy a backup, the newest by default, to every place for copies that lacks it."""
-    with _open(name, events, "db.copy") as desk:
+    with open_desk(name, events, "db.copy") as desk:
         backup = catalogue.pick(desk.backups(), id, name)
         if not desk.environment.backups.copies:
             raise UsageError(f"{name} names no place for copies", hint="`backups.copies`")
@@ -131,7 +137,7 @@ def copy(name: str, events: Events, *, id: str = "") -> Backup:
 
 def fetch(name: str, events: Events, *, id: str = "", place: str = "") -> str:
     """Bring a backup back from a place for copies (the newest, the first place); its id."""
-    with _open(name, events, "db.fetch") as desk:
+    with open_desk(name, events, "db.fetch") as desk:
         places = [p for p in desk.environment.backups.copies if place in ("", p.name)]
         if not places:
             raise UsageError(f"{name} has no place for copies called {place!r}")
@@ -191,7 +197,7 @@ def verify(name: str, events: Events, *, id: str = "", level: Level = "restored"
     """Prove a backup, the newest by default, up to a level, and record that it was reached."""
     if level not in LEVELS:
         raise UsageError(f"there is no level {level!r}", hint=f"levels: {', '.join(LEVELS)}")
-    with _open(name, events, "db.verify") as desk:
+    with open_desk(name, events, "db.verify") as desk:
         backup = catalogue.pick(desk.backups(), id, name)
         return _verify(desk, backup, level, _identity(backup))
 
@@ -231,6 +237,14 @@ def _name(desk: Desk, kind: str) -> str:
 
 
 def _examine(desk: Desk, database: str, *, boot: bool) -> None:
+    url = urlsplit(database_url(desk.environment, desk.secrets))
+    folder = "" if "sqlite" not in url.scheme else url.path.rpartition("/")[0]
+    suffix = "" if "sqlite" not in url.scheme else "." + url.path.rpartition(".")[2]
+    path = f"{folder}/{database}{suffix}"
+    examine(desk, Secret(url._replace(path=path).geturl()), boot=boot)
+
+
+def examine(desk: Desk, url: Secret, *, boot: bool) -> None:
     """Let the live image's own check look at a restored database, and, to `boot`, start on it."""
     live = desk.live.get(desk.host.name) or next(iter(desk.live.values()), None)
     if live is None:
@@ -240,7 +254,7 @@ def _examine(desk: Desk, database: str, *, boot: bool) -> None:
             )
         desk.events.emit("warning", "nothing serves, so no image could check the content")
         return
-    with _service(desk, live, database) as run:
+    with _service(desk, live, url) as run:
         if desk.environment.backups.check_command:
             run(desk.environment.backups.check_command, _await_end)
         if boot:
@@ -249,16 +263,11 @@ def _examine(desk: Desk, database: str, *, boot: bool) -> None:
 
 @contextlib.contextmanager
 def _service(
-    desk: Desk, live: ContainerFacts, database: str
+    desk: Desk, live: ContainerFacts, url: Secret
 ) -> Iterator[Callable[[tuple[str, ...] | None, Callable[[Desk, str, str], None]], None]]:
     """Runs commands of the live image whose database is the restored one."""
     environment, host = desk.environment, desk.host
-    url = urlsplit(database_url(environment, desk.secrets))
-    folder = "" if "sqlite" not in url.scheme else url.path.rpartition("/")[0]
-    suffix = "" if "sqlite" not in url.scheme else "." + url.path.rpartition(".")[2]
-    path = f"{folder}/{database}{suffix}"
-    changed = Secret(url._replace(path=path).geturl())
-    values = secrets.Secrets({**desk.secrets.values, environment.backups.secret: changed})
+    values = secrets.Secrets({**desk.secrets.values, environment.backups.secret: url})
     image = ImageRef(
         environment.image.repository, live.digest, registered=environment.image.registered
     )
@@ -329,11 +338,11 @@ def restore(
     With `replace` it becomes the live one: only in maintenance, after `confirm`, and after a backup
     of what is there; that stays, renamed, until `db.prune --databases`.
     """
-    with _open(name, events, "db.restore") as desk:
+    with open_desk(name, events, "db.restore") as desk:
         backup = catalogue.pick(desk.backups(), id, name)
         identity = _identity(backup)
         if replace:
-            _require_maintenance(desk)
+            require_maintenance(desk)
             confirm(f"replace the database of {name} by backup {backup.manifest.id}?")
         started = time.monotonic()
         # For as long as it takes nobody migrates, `flask db upgrade` by hand included.
@@ -357,7 +366,8 @@ def restore(
         return Restored(backup, fresh, old if there else "none", time.monotonic() - started)
 
 
-def _require_maintenance(desk: Desk) -> None:
+def require_maintenance(desk: Desk) -> None:
+    """Raise `GateRefused` where a web host serves."""
     for config in desk.environment.hosts_with("web"):
         found, _ = proxy.facts(desk.session.hosts[config.name], desk.environment)
         if found.running and not found.maintenance:
@@ -400,7 +410,7 @@ class Drill:
 
 def drill(name: str, events: Events) -> Drill:
     """Back up, restore into a scratch database, prove it, start the service on it; timed."""
-    with _open(name, events, "db.drill") as desk:
+    with open_desk(name, events, "db.drill") as desk:
         started = time.time()
         backup = _make(desk, "drill")
         proof = _verify(desk, backup, "booted", _identity(backup))
@@ -437,7 +447,7 @@ def prune(
 
     Returns both; a dry run only says what would go.
     """
-    with _open(name, events, "db.prune") as desk:
+    with open_desk(name, events, "db.prune") as desk:
         gone = retention.prunable(desk.backups(), desk.environment.backups.keep, desk.releases)
         left = list(desk.tool.run("describe", seconds=60)["replaced"]) if databases else []
         if dry_run:

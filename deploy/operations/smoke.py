@@ -11,6 +11,7 @@ from deploy import environment as environments
 from deploy import probe
 from deploy.errors import UsageError
 from deploy.metrics import render
+from deploy.operations import pitr
 from deploy.operations.history import history
 from deploy.secrets.sources import load_account
 from deploy.verification import Expected, Finding, Inspection
@@ -42,11 +43,13 @@ def smoke(name: str, events: Events, *, url: str = "", version: str = "") -> lis
 
 
 def metrics(name: str, events: Events) -> str:
-    """Deploys and certificates of an environment in Prometheus' text format."""
+    """Deploys, certificates and archive of an environment in Prometheus' text format."""
     environment = environments.load(name)
     path, timeout = environment.smoke.version_path, environment.smoke.timeout
     answers = {place: route.get(path, timeout=timeout) for place, route, _ in _places(environment)}
-    return render(name, history(name, events), answers)
+    archived = environment.backups.pitr is not None
+    archive = pitr.facts(name, events) if archived else None
+    return render(name, history(name, events), answers, archived=archived, archive=archive)
 
 
 def _places(environment: Environment) -> Iterator[tuple[str, probe.Route, int | None]]:

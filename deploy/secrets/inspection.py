@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from deploy.checkout import ROOT
-from deploy.secrets.sources import account_names, copy_names, layers, login_names
+from deploy.secrets.sources import (
+    account_names,
+    copy_names,
+    layers,
+    login_names,
+    repository_names,
+)
 
 if TYPE_CHECKING:
     from deploy.environment import Environment
@@ -33,7 +39,8 @@ _PASSWORDS = frozenset(
 @dataclass(frozen=True)
 class Verdict:
     """What there is of one secret: `state` is `good`, `missing`, `empty` or `placeholder`; `origin`
-    where it comes from; `needed` says for what: `yes`, `optional`, `registry` or `smoke`."""
+    where it comes from; `needed` says for what: `yes`, `optional`, `registry`, `smoke`,
+    `backups` or `pitr`."""
 
     name: str
     needed: str
@@ -63,6 +70,7 @@ def examine(
         *((name, "registry") for name in login_names(environment)),
         *((name, "smoke") for name in account_names(environment)),
         *((name, "backups") for name in copy_names(environment)),
+        *((name, "pitr") for name in repository_names(environment)),
     ]
     return [_verdict(name, needed, found) for name, needed in dict(needs).items()]
 

@@ -98,6 +98,22 @@ def load_copy_keys(
     }
 
 
+def load_repository_keys(
+    environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> Mapping[str, Secret]:
+    """By name, the secrets that open and encrypt the repository of point-in-time recovery. They
+    never go into the service's containers.
+
+    Raises UsageError naming all that have no value.
+    """
+    environ = os.environ if environ is None else environ
+    names = repository_names(environment)
+    found = _find(environment, root, environ) if names else {}
+    if missing := [name for name in names if name not in found]:
+        raise _missing(environment.name, missing, list(found), environ)
+    return {name: found[name][0] for name in names}
+
+
 def origins(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> list[tuple[str, str, str | None]]:
@@ -109,6 +125,7 @@ def origins(
         *((name, "registry") for name in login_names(environment)),
         *((name, "smoke") for name in account_names(environment)),
         *((name, "backups") for name in copy_names(environment)),
+        *((name, "pitr") for name in repository_names(environment)),
     ]
     return [(name, need, found[name][1] if name in found else None) for name, need in needs]
 
@@ -116,7 +133,8 @@ def origins(
 def check_name(environment: Environment, name: str) -> None:
     """Raise UsageError for a secret that the environment does not name."""
     operators = (*login_names(environment), *account_names(environment))
-    known = [*environment.container_secrets, *operators, *copy_names(environment)]
+    backups = (*copy_names(environment), *repository_names(environment))
+    known = [*environment.container_secrets, *operators, *backups]
     if name not in known:
         raise UsageError(
             f"{environment.name} names no secret {name!r}{suggest(name, known)}",
@@ -134,6 +152,14 @@ def copy_names(environment: Environment) -> list[str]:
     """Names of the secrets that open the places for copies of backups."""
     pairs = ((copy.username, copy.key) for copy in environment.backups.copies)
     return [name for pair in pairs for name in pair if name]
+
+
+def repository_names(environment: Environment) -> list[str]:
+    """Names of the secrets that open and encrypt the repository of point-in-time recovery."""
+    if environment.backups.pitr is None:
+        return []
+    repository = environment.backups.pitr.repository
+    return [name for name in (repository.username, repository.key, repository.passphrase) if name]
 
 
 def account_names(environment: Environment) -> list[str]:

@@ -16,12 +16,16 @@ from deploy.tasks import (
     local,
     lock,
     maintenance,
+    pitr,
     quality,
     release,
     secrets,
     security,
     smoke,
 )
+
+_database = Collection.from_module(database)
+_database.add_collection(Collection.from_module(pitr))
 
 namespace = Collection(
     local.up,
@@ -40,7 +44,7 @@ namespace = Collection(
     quality.lock_requirements,
     bench=Collection.from_module(bench),
     ci=Collection.from_module(ci),
-    db=Collection.from_module(database),
+    db=_database,
     env=Collection.from_module(environments),
     fleet=Collection.from_module(fleet),
     host=Collection.from_module(host),

@@ -114,7 +114,9 @@ def restore(
             report.events,
             id=id,
             replace=replace,
-            confirm=lambda question: report.confirm(question, name, automatic=confirm == name),
+            confirm=lambda question: report.confirm(
+                question, name, automatic=confirm == name, option=f"--confirm={name}"
+            ),
         )
         details = {**_about(done.backup.manifest), "took": f"{done.seconds:.1f} s"}
         if done.before:
@@ -170,7 +172,9 @@ def prune(
             report.events,
             dry_run=dry_run,
             databases=databases,
-            confirm=lambda question: report.confirm(question, name, automatic=confirm == name),
+            confirm=lambda question: report.confirm(
+                question, name, automatic=confirm == name, option=f"--confirm={name}"
+            ),
         )
         names = [*(found.manifest.id for found in gone), *left]
         said = "would go" if dry_run else "removed"

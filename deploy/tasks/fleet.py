@@ -23,17 +23,23 @@ HOST = NAME | {"host": "the host's number, counted from 1"}
         "hosts": "how many",
         "web": "numbers of the web hosts, such as 1,2 (default: all)",
         "workers": "numbers of the worker hosts (default: those that --web leaves, or the last)",
+        "database": "give PostgreSQL a host of its own, where it can be taken back to any moment",
     }
 )
 def up(
-    context: Context, hosts: int = 3, web: str = "", workers: str = "", name: str = "fleet"
+    context: Context,
+    hosts: int = 3,
+    web: str = "",
+    workers: str = "",
+    name: str = "fleet",
+    database: bool = False,
 ) -> None:
     """Bring the fleet up, or to another number of hosts, or repair it; as often as you like."""
     from deploy.fleet.fleet import Fleet
 
     chosen_web, chosen_workers = _numbers("--web", web), _numbers("--workers", workers)
     with Fleet(name) as fleet:
-        done = fleet.up(hosts, web=chosen_web, workers=chosen_workers)
+        done = fleet.up(hosts, web=chosen_web, workers=chosen_workers, database=database)
         print("\n".join(done) or "nothing to do")
         print(f"{fleet.environment_file} describes it: invoke deploy --env={name}")
 

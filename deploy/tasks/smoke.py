@@ -53,7 +53,7 @@ def smoke(
 
 @task(help={**ENV, "file": "write it there, whole or not at all (default: print it)"})
 def metrics(context: Context, env: str = "", file: str = "") -> None:
-    """Tell Prometheus of deploys and certificates, for node_exporter's textfile collector."""
+    """Tell Prometheus of deploys, certificates and archive, for node_exporter's collector."""
     from pathlib import Path
 
     from deploy.operations.smoke import metrics as tell

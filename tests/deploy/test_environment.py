@@ -365,3 +365,60 @@ def test_the_pages_example_is_a_valid_environment(tmp_path: Path) -> None:
         "DATABASE_URL",
         "SECRET_KEY",
     )
+
+
+SERVER = f'{{address: 10.0.0.9, host_keys: ["{HOST_KEY}"]}}'
+
+
+@pytest.mark.parametrize(
+    ("server", "rest", "expected"),
+    [
+        (SERVER, "", "backups.pitr.repository: is missing"),
+        (
+            SERVER,
+            "repository: {kind: s4, path: /a}",
+            "backups.pitr.repository.kind: must be one of: folder, s3, ssh",
+        ),
+        (SERVER, "repository: {kind: folder, path: a}", "must be an absolute path, found 'a'"),
+        (
+            SERVER,
+            "repository: {kind: s3, path: /a, bucket: b, endpoint: 'http://s3.test',"
+            " username: A, key: B}",
+            "`endpoint` must be such as https://",
+        ),
+        (SERVER, "repository: {kind: s3, path: /a}", "needs `bucket`, `username` and `key`"),
+        (
+            SERVER,
+            "repository: {kind: ssh, path: /a, address: 10.0.0.3, key: K}",
+            "`kind: ssh` needs `address`, `host_keys` and `key`",
+        ),
+        (
+            SERVER,
+            "repository: {kind: folder, path: /a}, archive_timeout: 2 fortnights",
+            "backups.pitr.archive_timeout: must be a duration such as 30s, 2m or 1h",
+        ),
+        (
+            SERVER,
+            "repository: {kind: folder, path: /a}, archive_timeout: 0",
+            "backups.pitr.archive_timeout: must be at least 1",
+        ),
+        (SERVER, "repository: {kind: folder, path: /a}, keep: 0", "keep: must be at least 1"),
+        (SERVER, "repository: {kind: folder, path: /a}, kep: 1", 'did you mean "keep"?'),
+        ("{}", "repository: {kind: folder, path: /a}", "`connection: ssh` needs an `address`"),
+        (
+            "{address: 10.0.0.9}",
+            "repository: {kind: folder, path: /a}",
+            "ssh-keyscan -p 22 10.0.0.9",
+        ),
+        (
+            "{address: 203.0.113.9}",
+            "repository: {kind: folder, path: /a}",
+            "backups.pitr.server.address: 203.0.113.9 is an example",
+        ),
+    ],
+)
+def test_what_is_wrong_with_point_in_time_is_told_by_line_and_key(
+    tmp_path: Path, server: str, rest: str, expected: str
+) -> None:
+    message = refused(tmp_path, GOOD + f"backups: {{pitr: {{server: {server}, {rest}}}}}\n")
+    assert message.startswith("trial.yml:11:") and expected in message

@@ -13,7 +13,9 @@ import yaml
 from deploy.checkout import ROOT
 from deploy.journal import Record
 from deploy.metrics import render
+from deploy.pitr.facts import Facts, Repository
 from deploy.probe import Answer
+from tests.deploy.pitr import world
 
 CONFIG = ROOT / "config"
 DASHBOARDS = sorted((CONFIG / "grafana" / "dashboards").glob("*.json"))
@@ -72,10 +74,10 @@ def test_every_panel_has_a_query_and_its_own_place():
         assert all(panel["targets"] for panel in panels)
 
 
-def record(version: str, outcome: str, finished: float) -> Record:
+def record(version: str, outcome: str, finished: float, kind: str = "deploy") -> Record:
     return Record(
         id=version,
-        kind="deploy",
+        kind=kind,
         environment="trial",
         hosts=("web-1",),
         version=version,
@@ -101,8 +103,51 @@ def test_a_failed_deploy_and_the_release_that_stayed_are_told():
     ]
 
 
+def test_a_rehearsed_restore_is_no_failed_deploy():
+    history = [record("", "proved", 200, "drill"), record("1.0.0", "succeeded", 100)]
+    assert 'amani_deploy_failed{environment="trial"} 0\n' in render("trial", history, {})
+
+
+def told(facts: Facts | None) -> dict[str, float]:
+    """What is told of an archive."""
+    lines = render("trial", [], {}, archived=True, archive=facts).splitlines()
+    found = [re.fullmatch(r"amani_pitr_(\w+)\{.*\} (\S+)", line) for line in lines]
+    return {one[1]: float(one[2]) for one in found if one}
+
+
+def test_an_archive_that_fails_is_told():
+    well = {
+        "archiving": 1,
+        "failing": 0,
+        "waiting_seconds": 0,
+        "archived_timestamp_seconds": 990,
+        "backup_timestamp_seconds": 500,
+    }
+    assert told(world.facts()) == well
+    late = world.archiving(failed_at=995.0, waiting=3, waiting_seconds=70.0)
+    assert told(world.facts(archiving=late)) == {**well, "failing": 1, "waiting_seconds": 70}
+    off = world.archiving(archive_command="")
+    assert told(world.facts(archiving=off))["archiving"] == 0
+    bare = Repository(stanza=True)
+    assert told(world.facts(repository=bare))["backup_timestamp_seconds"] == 0
+    assert "backup_timestamp_seconds" not in told(world.facts(repository=Repository()))
+
+
+@pytest.mark.parametrize(
+    "facts", [None, world.facts(archiving=None, repository=Repository())], ids=["machine", "server"]
+)
+def test_of_a_database_that_does_not_answer_no_old_figure_is_told(facts: Facts | None):
+    assert told(facts) == {"archiving": 0}
+
+
+def test_without_an_archive_nothing_is_told_of_one():
+    assert "pitr" not in render("trial", [], {})
+
+
 def test_the_text_is_one_that_prometheus_reads(tmp_path: Path):
-    text = render("trial", [record("1.0.0", "succeeded", 100)], {"web-1": Answer(200)})
+    history = [record("1.0.0", "succeeded", 100)]
+    answers = {"web-1": Answer(200)}
+    text = render("trial", history, answers, archived=True, archive=world.facts())
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True
     )

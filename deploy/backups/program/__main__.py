@@ -112,6 +112,21 @@ def describe(job: Job, request: Request) -> dict[str, Any]:
     return {"name": found.name, "exists": found.exists(), "replaced": found.replaced()}
 
 
+def look(job: Job, request: Request) -> dict[str, Any]:
+    """The measures and the revision of a database."""
+    job.enter("compare")
+    return database(request).look()
+
+
+def query(job: Job, request: Request) -> list[dict[str, Any]]:
+    """What each query finds, the one value of it; or why the server does not say."""
+    job.enter("ask")
+    found = database(request)
+    if isinstance(found, Sqlite):
+        raise Failure("SQLite is not archived", kind="usage")
+    return found.query(request["queries"])
+
+
 def ask(job: Job, request: Request) -> dict[str, Any]:
     """What a URL answers, asked until that is 200 or the time is over."""
     job.enter("boot")
@@ -139,6 +154,8 @@ JOBS: Mapping[str, Callable[[Job, Request], Any]] = {
     "drop": lambda job, request: database(request).drop(request["name"]),
     "hold": lambda job, request: database(request).hold(),
     "swap": lambda job, request: database(request).swap(request["name"], request["old"]),
+    "look": look,
+    "query": query,
     "ask": ask,
     "copy": copies.send,
     "fetch": copies.fetch,

@@ -170,6 +170,18 @@ class Postgres:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             return {"tables": self.measure(connection), "revision": self.revision(connection)}
 
+    def query(self, queries: Sequence[str]) -> list[dict[str, Any]]:
+        """Of each query the one value that it finds, or the server's word on why it does not."""
+        found: list[dict[str, Any]] = []
+        with self.connect() as connection:
+            for query in queries:
+                try:
+                    row = connection.execute(query.encode()).fetchone()
+                    found.append({"value": row[0] if row else None, "error": ""})
+                except psycopg.Error as error:
+                    found.append({"value": None, "error": str(error).strip().splitlines()[0]})
+        return found
+
     # -- dump and restore ------------------------------------------------------------------------
 
     @contextlib.contextmanager

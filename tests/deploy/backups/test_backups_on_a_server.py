@@ -23,6 +23,7 @@ from deploy.checkout import ROOT, program
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
 from deploy.operations.backups import back_up, drill, listing, prune, restore, verify
+from deploy.operations.pitr import setup, status
 from tests.deploy.backups.conftest import PASSWORD, SILENT, Place, wait_for_dump
 from tests.waiting import eventually
 
@@ -536,3 +537,28 @@ def test_an_unknown_backup_and_an_unknown_level_are_told(place: Place, database:
         verify(place.name, SILENT, level="best")  # type: ignore[arg-type]
     with pytest.raises(GateRefused, match="nothing serves"):
         drill(place.name, SILENT)
+
+
+def test_of_a_managed_server_what_its_connection_tells_is_told(place: Place, database: str):
+    with place.connect(database) as connection:
+        connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+    secrets = place.folder / f".env.{place.name}"
+    secrets.write_text(secrets.read_text().replace("//amani:", "//guest:"))
+    try:
+        found = status(place.name, SILENT)
+    finally:
+        with place.connect(database) as connection:
+            connection.execute("DROP ROLE guest")
+    rows = dict(found.rows)
+    assert rows["asked as"] == "guest (no special rights)"
+    assert rows["archive_mode"] == "off" and rows["wal_level"] == "replica"
+    assert "archive_mode is off" in found.problems[0]
+    assert "permission denied" in found.hidden[0] and "which moments" in found.hidden[1]
+    with pytest.raises(UsageError, match="says nothing of point-in-time recovery"):
+        setup(place.name, SILENT, confirm=lambda question: None)
+
+
+def test_sqlite_is_in_no_archive(place: Place):
+    place.environment()
+    with pytest.raises(UsageError, match="is no PostgreSQL"):
+        status(place.name, SILENT)

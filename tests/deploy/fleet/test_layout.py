@@ -48,7 +48,8 @@ def test_a_name_always_prefers_the_same_subnet() -> None:
 def test_every_member_has_an_address_of_its_own(subnet: IPv4Network) -> None:
     layout = Layout("fleet", subnet)
     hosts = [layout.host(number) for number in range(1, MOST_HOSTS + 1)]
-    members = [layout.gateway, layout.registry_address, layout.database, *hosts]
+    services = [layout.registry_address, layout.database, layout.database_host]
+    members = [layout.gateway, *services, *hosts]
     assert len(set(members)) == len(members)
     assert set(members) <= set(subnet.hosts())
 

@@ -1,0 +1,266 @@
+"""What is done for a database to be archived: values in, values out."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+
+from deploy.errors import DeployError, GateRefused, UsageError
+from deploy.pitr.configuration import Placed, files, settings_path
+from deploy.pitr.facts import Facts, Repository, Setting, parse_clusters, parse_repository
+from deploy.pitr.moment import Departure
+from deploy.pitr.plan import Plan, plan, require_live
+from deploy.pitr.verdict import QUESTIONS, of_a_machine, of_a_service
+from deploy.sections import PitrConfig
+from deploy.secrets.secret import Secret
+from tests.deploy.pitr import world
+
+WANTED = {
+    "/etc/pgbackrest/amani-trial.conf": Placed("tool", secret=True),
+    settings_path(world.cluster(), world.NAME): Placed("settings"),
+}
+THERE = {path: file.content for path, file in WANTED.items()}
+
+
+def made(**changes: t.Any) -> Plan:
+    facts = world.facts(**{"files": THERE, **changes})
+    assert facts.live and facts.archiving
+    return plan(world.NAME, facts, facts.live, facts.archiving, WANTED)
+
+
+def kinds(**changes: t.Any) -> list[str]:
+    return [step.kind for step in made(**changes).steps]
+
+
+def test_a_bare_machine_gets_all_and_is_restarted_once() -> None:
+    bare = world.archiving(archive_mode="off", archive_command="(disabled)")
+    found = made(tool="", archiving=bare, repository=Repository(), files={})
+    assert [step.kind for step in found.steps] == [
+        "install",
+        "write",
+        "write",
+        "restart",
+        "stanza",
+        "check",
+        "back-up",
+    ]
+    assert found.restarts and set(found.files) == set(WANTED)
+
+
+def test_what_is_archived_and_backed_up_is_left_alone() -> None:
+    assert kinds() == []
+
+
+def test_what_a_killed_run_left_undone_is_done() -> None:
+    settings = settings_path(world.cluster(), world.NAME)
+    before = {**THERE, settings: "older"}
+    assert kinds(files=before) == ["write", "reload", "check"]
+    # Written, but the server was neither restarted nor told.
+    assert kinds(archiving=world.archiving(archive_command="/bin/true")) == ["reload", "check"]
+    assert kinds(archiving=world.archiving(archive_mode="off")) == ["restart", "check"]
+    assert kinds(repository=Repository(stanza=True, problem="no valid backups")) == [
+        "check",
+        "back-up",
+    ]
+    damaged = Repository(stanza=True, bases=(world.base(sound=False),))
+    assert kinds(repository=damaged) == ["check", "back-up"]
+
+
+@pytest.mark.parametrize(
+    ("archiving", "why"),
+    [
+        (world.archiving(archive_command="cp %p /srv"), "somebody else archives.*: cp %p /srv"),
+        (world.archiving(archive_library="basic_archive"), "somebody else archives.*basic_archive"),
+    ],
+)
+def test_somebody_elses_archive_is_not_taken_over(archiving: t.Any, why: str) -> None:
+    with pytest.raises(GateRefused, match=why):
+        made(archiving=archiving)
+
+
+def test_a_setting_that_would_win_over_the_file_is_named() -> None:
+    found = world.archiving()
+    own = {**found.settings, "archive_mode": Setting("on", "/data/postgresql.auto.conf")}
+    with pytest.raises(GateRefused, match="archive_mode was set by ALTER SYSTEM") as refused:
+        made(archiving=world.archiving(settings=own))
+    assert refused.value.hint == "ALTER SYSTEM RESET archive_mode"
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "why"),
+    [
+        (world.facts(port=6432), UsageError, "no cluster has port 6432.*17/main on 5432"),
+        (world.facts(archiving=None), GateRefused, "17/main does not answer"),
+        (world.facts(archiving=world.archiving(recovery=True)), GateRefused, "is a standby"),
+        (
+            world.facts(archiving=world.archiving(databases=("other",))),
+            UsageError,
+            "has no database amani; it has: other",
+        ),
+    ],
+)
+def test_another_machine_than_the_databases_is_refused(
+    facts: Facts, kind: type[DeployError], why: str
+) -> None:
+    with pytest.raises(kind, match=why):
+        require_live(facts, "amani")
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+KEYS = {name: Secret(f"value-of-{name}") for name in ("ID", "KEY", "PASS")}
+SSH = {"kind": "ssh", "path": "/srv/wal", "address": "198.18.0.9", "port": 2222, "key": "KEY"}
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJRBCpCN9qIh/PDhQ6Qbe+my04GbZsF70yNRX7ZIXwwg"
+S3 = {
+    "kind": "s3",
+    "path": "/amani",
+    "bucket": "wal",
+    "endpoint": "https://s3.example.org:9000",
+    "username": "ID",
+    "key": "KEY",
+    "passphrase": "PASS",
+}
+
+
+def placed(repository: dict[str, t.Any]) -> dict[str, Placed]:
+    said = {"server": {"connection": "local"}, "repository": repository, "archive_timeout": "90s"}
+    config = PitrConfig.model_validate_json(json.dumps(said))
+
+    class Named:
+        name = world.NAME
+
+    return files(t.cast(t.Any, Named), world.cluster(), config, KEYS)
+
+
+def test_a_secret_stands_in_no_file_that_others_may_read() -> None:
+    for repository in (S3, {**SSH, "host_keys": [f"{HOST_KEY} me@here"], "passphrase": "PASS"}):
+        for path, file in placed(repository).items():
+            assert file.secret or "value-of" not in file.content, path
+
+
+def test_every_kind_of_repository_is_told_to_pgbackrest() -> None:
+    s3 = placed(S3)["/etc/pgbackrest/amani-trial.conf"].content.splitlines()
+    assert {
+        "repo1-type=s3",
+        "repo1-s3-endpoint=s3.example.org",
+        "repo1-storage-port=9000",
+        "repo1-s3-key-secret=value-of-KEY",
+        "repo1-cipher-type=aes-256-cbc",
+        "pg1-path=/var/lib/postgresql/17/main",
+    } <= set(s3)
+    ssh = placed({**SSH, "host_keys": [f"{HOST_KEY} me@here"]})
+    assert "repo1-type=sftp" in ssh["/etc/pgbackrest/amani-trial.conf"].content
+    known = ssh["/etc/pgbackrest/amani-trial.known_hosts"]
+    assert known == Placed(f"[198.18.0.9]:2222 {HOST_KEY}\n")
+    assert ssh["/etc/pgbackrest/amani-trial.key"] == Placed("value-of-KEY\n", secret=True)
+    folder = placed({"kind": "folder", "path": "/srv/wal"})
+    assert "repo1-type=posix" in folder["/etc/pgbackrest/amani-trial.conf"].content
+    settings = folder["/etc/postgresql/17/main/conf.d/amani-trial.conf"].content
+    assert "archive_timeout = 90\n" in settings and "archive_mode = on\n" in settings
+
+
+# -- what programs print ---------------------------------------------------------------------------
+
+
+def test_a_note_that_is_torn_counts_as_none() -> None:
+    said = {"version": 17, "cluster": "main", "port": "5432", "running": 1, "pgdata": "/d"}
+    text = json.dumps([{**said, "configdir": "/e"}, {**said, "configdir": "/f"}])
+    torn, whole = parse_clusters(text, {"/e": '{"environ', "/f": '{"environment": "x"}'})
+    assert (torn.note, whole.note) == ({}, {"environment": "x"})
+    assert (whole.label, whole.port, whole.socket) == ("17/main", 5432, "/var/run/postgresql")
+
+
+@pytest.mark.parametrize(
+    ("code", "repo", "stanza", "problem"),
+    [
+        (0, "ok", True, ""),
+        (2, "no valid backups", True, "no valid backups"),
+        (1, "missing stanza path", False, "missing stanza path"),
+        (99, "other", False, "cannot connect"),
+    ],
+)
+def test_a_repository_says_why_it_holds_nothing(
+    code: int, repo: str, stanza: bool, problem: str
+) -> None:
+    message = problem or repo
+    said = {
+        "name": "trial",
+        "db": [{"id": 1}],
+        "status": {"code": code, "message": repo},
+        "repo": [{"key": 1, "status": {"code": code, "message": message}}],
+    }
+    found = parse_repository(json.dumps([said]))
+    assert (found.stanza, found.problem) == (stanza, problem)
+    assert parse_repository("[]") == Repository()
+
+
+def test_when_the_database_was_taken_back_is_known_from_the_machine_and_from_the_repository() -> (
+    None
+):
+    first, second = Departure(10, 100, 1), Departure(50, 200, 2)
+    live = world.cluster(note={"environment": "trial", "departures": second.text()})
+    bases = (world.base(departures=(first,)), world.base(departures=(first, second)))
+    held = Repository(stanza=True, bases=bases)
+    assert world.facts(clusters=(live,), repository=held).departures == (first, second)
+    assert world.facts(clusters=(), repository=held).departures == (first, second)
+    assert world.facts().departures == ()
+
+
+# -- in words --------------------------------------------------------------------------------------
+
+CONFIG = PitrConfig.model_validate_json(
+    json.dumps(
+        {"server": {"connection": "local"}, "repository": {"kind": "folder", "path": "/srv"}}
+    )
+)
+
+
+def problems(words: str = "", **changes: t.Any) -> str:
+    return "\n".join(of_a_machine(world.NAME, world.facts(**changes), CONFIG, words).problems)
+
+
+def test_an_archive_in_order_has_no_problems() -> None:
+    status = of_a_machine(world.NAME, world.facts(), CONFIG)
+    assert status.problems == []
+    assert dict(status.rows)["can be restored"] == (
+        "from 1970-01-01 00:08:21 UTC to 1970-01-01 00:16:40 UTC"
+    )
+
+
+def test_each_problem_is_told() -> None:
+    assert "does not answer on port 5432" in problems(archiving=None)
+    assert "is not archived" in problems(archiving=world.archiving(archive_mode="off"))
+    failing = world.archiving(failed_at=999.0, failed_last="0008")
+    told = problems("ERROR: [103]: unable to", archiving=failing)
+    assert "fails since 1970-01-01 00:16:39 UTC, at 0008:\nERROR: [103]" in told
+    waiting = world.archiving(waiting=9, waiting_seconds=301.0)
+    assert "9 segments wait, the oldest for 301 s" in problems(archiving=waiting)
+    assert "not installed" in problems(tool="")
+    assert "no base backup" in problems(repository=Repository(stanza=True))
+    away = Repository(problem="unable to connect")
+    assert "the repository: unable to connect" in problems(repository=away)
+    assert "newest base backup is of" in problems(now=500.0 + 9 * 86400)
+
+
+def test_while_archiving_fails_only_what_is_archived_counts_as_restorable() -> None:
+    window = world.facts(archiving=world.archiving(failed_at=999.0)).window
+    assert window and window.newest == 990.0
+
+
+def test_what_restores_left_is_shown() -> None:
+    old = world.cluster("old", 5433, running=False, note={"environment": "trial", "replaced": 1})
+    other = world.cluster("other", 5434, note={"environment": "else"})
+    rows = dict(
+        of_a_machine("trial", world.facts(clusters=(world.cluster(), old, other)), CONFIG).rows
+    )
+    assert rows["cluster 17/old"] == "was live, is stopped (port 5433)"
+    assert "cluster 17/other" not in rows
+
+
+def test_of_a_managed_server_is_told_what_is_hidden() -> None:
+    refused = {"value": None, "error": "permission denied for function pg_ls_archive_statusdir"}
+    silent = [refused] * len(QUESTIONS)
+    status = of_a_service(silent)
+    assert not status.rows and len(status.hidden) == len(QUESTIONS) + 2

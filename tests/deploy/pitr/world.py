@@ -1,0 +1,74 @@
+"""A database's machine as the deployer sees it: all is well, unless a test says otherwise."""
+
+from __future__ import annotations
+
+import typing as t
+
+from deploy.pitr.configuration import archive_command
+from deploy.pitr.facts import Archiving, Base, Cluster, Facts, Repository, Setting
+
+NAME = "trial"
+
+
+def cluster(name: str = "main", port: int = 5432, **changes: t.Any) -> Cluster:
+    said: dict[str, t.Any] = {
+        "version": "17",
+        "name": name,
+        "port": port,
+        "running": True,
+        "data": f"/var/lib/postgresql/17/{name}",
+        "config": f"/etc/postgresql/17/{name}",
+        "socket": "/var/run/postgresql",
+        "log": f"/var/log/postgresql/postgresql-17-{name}.log",
+    }
+    return Cluster(**said | changes)
+
+
+def archiving(**changes: t.Any) -> Archiving:
+    """What a server says; settings are changed by their names."""
+    values = {
+        "archive_mode": "on",
+        "archive_command": archive_command(NAME),
+        "archive_library": "",
+        "archive_timeout": "60",
+        "wal_level": "replica",
+    }
+    values |= {name: changes.pop(name) for name in list(changes) if name in values}
+    said: dict[str, t.Any] = {
+        "settings": {name: Setting(value, "/etc/x.conf") for name, value in values.items()},
+        "now": 1000.0,
+        "recovery": False,
+        "archived": 7,
+        "last": "000000010000000000000007",
+        "last_at": 991.0,
+        "failed": 0,
+        "failed_last": "",
+        "failed_at": 0.0,
+        "written": 990.0,
+        "databases": ("amani",),
+    }
+    return Archiving(**said | changes)
+
+
+def base(label: str = "500F", stopped: float = 500.0, **changes: t.Any) -> Base:
+    said: dict[str, t.Any] = {
+        "label": label,
+        "kind": "full",
+        "started": stopped - 10,
+        "stopped": stopped,
+        "size": 31_000_000,
+        "stored": 4_000_000,
+    }
+    return Base(**said | changes)
+
+
+def facts(**changes: t.Any) -> Facts:
+    said: dict[str, t.Any] = {
+        "tool": "2.55.1",
+        "clusters": (cluster(),),
+        "port": 5432,
+        "now": 1000.0,
+        "archiving": archiving(),
+        "repository": Repository(stanza=True, bases=(base(),), wal="000000010000000000000007"),
+    }
+    return Facts(**said | changes)

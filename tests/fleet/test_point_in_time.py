@@ -1,0 +1,234 @@
+"""The real service's database, on a host of its own, lost to a mistake and taken back to the moment
+before it, by the commands that docs/backups.md gives."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from deploy.checkout import ROOT
+from deploy.fleet.host import PracticeHost
+from deploy.operations.inspection import run_one_off
+from deploy.operations.smoke import metrics
+from tests.waiting import eventually
+
+from .operator import SILENT, Operator
+from .trial import Outcome, invoke
+
+SEED = "flask amani seed --users 5 --escrows 20 --random 7 --password long-enough-password"
+BLOCK = re.compile(r"<!-- run: (\w+) -->\n *```sh\n(.*?)```", re.DOTALL)
+EXAMPLE = "2026-11-23 14:05"
+
+
+def follow(operator: Operator, kind: str, moment: float = 0.0) -> list[Outcome]:
+    """Type what the guide has under a name, for this environment and this moment."""
+    text = (ROOT / "docs/backups.md").read_text()
+    (block,) = [body for name, body in BLOCK.findall(text) if name == kind]
+    ended = []
+    for line in block.strip().splitlines():
+        door, *words = shlex.split(line)
+        assert door == "./inv"
+        words = [
+            word.replace("staging", operator.name).replace(EXAMPLE, say(moment)) for word in words
+        ]
+        ended.append(invoke(*words))
+        assert ended[-1].status == 0, f"{line}: {ended[-1].text}"
+    return ended
+
+
+def say(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S.%f}"
+
+
+class Writer(threading.Thread):
+    """Writes as fast as it can, and remembers what was acknowledged, and when."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url, self._ended = url, threading.Event()
+        self.acknowledged: list[tuple[int, float]] = []
+
+    def run(self) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            while not self._ended.is_set():
+                row = connection.execute(
+                    "INSERT INTO proof (sent) VALUES (%s) RETURNING id", [time.time()]
+                ).fetchone()
+                assert row is not None
+                self.acknowledged.append((int(row[0]), time.time()))
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join(30)
+        assert not self.is_alive()
+
+
+@contextlib.contextmanager
+def writing(url: str) -> Iterator[list[Writer]]:
+    writers = [Writer(url) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.end()
+
+
+@contextlib.contextmanager
+def away(host: PracticeHost, folder: str) -> Iterator[None]:
+    """The folder is not there, as when its disk is not mounted."""
+    host.run(["mv", folder, f"{folder}.away"])
+    try:
+        yield
+    finally:
+        host.run(["mv", "-T", f"{folder}.away", folder])
+
+
+def proofs(url: str) -> dict[int, float]:
+    """The rows that are there: when each was sent, by its number."""
+    with psycopg.connect(url) as connection:
+        return dict(connection.execute("SELECT id, sent FROM proof").fetchall())
+
+
+def require_as_of(moment: float, found: dict[int, float], writers: list[Writer]) -> int:
+    """Every write acknowledged before the moment is there, and none that was sent after it."""
+    before = {id for writer in writers for id, at in writer.acknowledged if at <= moment}
+    assert before and before <= found.keys()
+    assert [id for id, sent in found.items() if sent > moment] == []
+    return len(before)
+
+
+@pytest.mark.timeout(600)
+def test_a_mistake_is_undone_to_the_moment_before_it(operator: Operator) -> None:
+    fleet = operator.fleet
+    fleet.up(3, web=[1], workers=[1], database=True)
+    database, keeper = fleet.database_host, fleet.host(3)
+    url = fleet.database_url
+    operator.deploy("1.0.0")
+    assert run_one_off(operator.name, SEED.split(), SILENT)[0] == 0
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE proof (id bigserial PRIMARY KEY, sent float8)")
+
+    # Nothing is restarted unasked, and nothing changed.
+    before = operator.run("db.pitr.status")
+    assert before.status == 3 and "is not archived" in before.errors
+    unasked = operator.run("db.pitr.setup")
+    assert unasked.status == 2 and "--restart answers yes" in unasked.errors
+    assert (
+        database.run(["sh", "-c", "ls /etc/pgbackrest 2>/dev/null || echo none"]).strip() == "none"
+    )
+
+    follow(operator, "setup")
+    first = time.time()
+    again = operator.run("db.pitr.setup", "--restart")
+    assert again.status == 0 and "nothing to do" in again.events[-1]["text"]
+    secrets = database.run(
+        ["stat", "-c", "%a %U %G", f"/etc/pgbackrest/amani-{operator.name}.conf"]
+    )
+    assert secrets.split() == ["640", "root", "postgres"]
+    for to, status, why in (
+        (say(first - 3600), 3, "before the end of the first backup"),
+        (say(first + 3600), 3, "is yet to come"),
+        ("14:05", 2, "does not say date and time"),
+    ):
+        refused = operator.run("db.pitr.restore", f"--to={to}")
+        assert refused.status == status and why in refused.errors, refused.errors
+
+    # At full speed, while the repository is away: that is noticed, and nothing is lost.
+    as_postgres = ["runuser", "-u", "postgres", "--", "psql", "-Atc"]
+    with writing(url) as writers:
+        with away(keeper, "/var/lib/amani/pgbackrest"):
+            eventually(lambda: all(writer.acknowledged for writer in writers))
+            database.run([*as_postgres, "SELECT pg_switch_wal()"])
+            failed = "SELECT failed_count > 0 FROM pg_stat_archiver"
+            eventually(lambda: database.run([*as_postgres, failed]).strip() == "t", 90)
+            moment = time.time()
+            told = operator.run("db.pitr.status")
+            assert told.status == 3 and "archiving fails since" in told.errors
+            assert "the repository: missing stanza path" in told.errors
+            assert re.search(r"amani_pitr_failing\{.*\} 1\n", metrics(operator.name, SILENT))
+            lost = operator.run("db.pitr.restore", f"--to={say(moment)}")
+            assert lost.status == 3 and "nothing can be restored" in lost.errors
+            assert list(clusters(operator)) == ["main"]
+        enough = {writer: len(writer.acknowledged) + 100 for writer in writers}
+        eventually(lambda: all(len(w.acknowledged) > count for w, count in enough.items()))
+    later = time.time()
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP TABLE entries CASCADE")
+        connection.execute("DELETE FROM proof")
+
+    started = time.monotonic()
+    typed = follow(operator, "replace", moment)
+    seconds = time.monotonic() - started
+    count = require_as_of(moment, proofs(url), writers)
+    assert set(operator.versions().values()) == {"1.0.0"}
+    assert clusters(operator)["main"] != 5432
+    record = journal(operator)[-1]
+    assert (record["outcome"], record["version"]) == ("replaced", "1.0.0")
+    assert record["steps"][0]["before"] == "17/main"
+    healthy = operator.run("db.pitr.status")
+    assert healthy.status == 0, healthy.errors
+
+    # Now the machine is lost, with all that it knew. What was written after that moment is on the
+    # timeline that was left, and comes out of the repository onto a bare one.
+    lose(database, list(clusters(operator)))
+    assert invoke("maintenance.on", f"--env={operator.name}").status == 0
+    here = (f"--to={say(later)}", "--replace", f"--confirm={operator.name}")
+    outcome = operator.run("db.pitr.restore", *here)
+    assert outcome.status == 0, outcome.errors
+    assert invoke("maintenance.off", f"--env={operator.name}").status == 0
+    all_of_it = proofs(url)
+    require_as_of(later, all_of_it, writers)
+    assert len(all_of_it) == sum(len(writer.acknowledged) for writer in writers) > count
+
+    said = follow(operator, "beside", moment)[0].text
+    found = re.search(r"restored into \S+, port (\d+)", said)
+    assert found, said
+    beside = proofs(url.replace(":5432/", f":{found[1]}/"))
+    assert require_as_of(moment, beside, writers) == count
+    assert proofs(url) == all_of_it  # the live one is as it was
+
+    follow(operator, "daily")
+    follow(operator, "tidy")
+    assert [port for port in clusters(operator).values()] == [5432]
+    told = typed[1].text.partition("last transaction")[2].partition("the one before")[0]
+    print(f"\n{count:,} writes up to the moment; the guide's commands took {seconds:.1f} s: {told}")
+
+
+def lose(database: PracticeHost, names: list[str]) -> None:
+    """As after an installation: an empty cluster that listens, and no pgBackRest."""
+    for name in names:
+        database.run(["pg_dropcluster", "--stop", "17", name])
+        database.run(["rm", "-rf", f"/etc/postgresql/17/{name}"])  # it leaves files of others
+    database.run(
+        ["sh", "-ec", "rm -r /etc/pgbackrest; apt-get purge -qq pgbackrest >/dev/null 2>&1"]
+    )
+    database.run(["pg_createcluster", "17", "main"])
+    database.run(["pg_conftool", "17", "main", "set", "listen_addresses", "*"])
+    hba = "echo 'host all all all scram-sha-256' >>/etc/postgresql/17/main/pg_hba.conf"
+    database.run(["sh", "-ec", hba])
+    database.run(["pg_ctlcluster", "17", "main", "start"])
+
+
+def clusters(operator: Operator) -> dict[str, int]:
+    """The ports of the clusters on the database's host, by their names."""
+    said = json.loads(operator.fleet.database_host.run(["pg_lsclusters", "--json"]))
+    return {found["cluster"]: int(found["port"]) for found in said}
+
+
+def journal(operator: Operator) -> list[dict[str, Any]]:
+    """What the journal tells of point-in-time recovery."""
+    path = f"{operator.environment.folder}/journal.jsonl"
+    lines = operator.fleet.hosts[0].run(["cat", path]).split("\n")
+    return [said for said in map(json.loads, filter(None, lines)) if said["kind"] == "pitr"]

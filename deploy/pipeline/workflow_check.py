@@ -1,17 +1,19 @@
-"""The workflows, checked on this side of the push: what each says must be so in this project."""
+"""The workflows, checked on this side of the push: what each says must be so in this project, and
+what they ship beside the image (scripts, Dockerfile, the rules of the monitoring) must be sound."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from deploy import system_packages
 from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused
 from deploy.pipeline import commands
@@ -67,6 +69,14 @@ _NEEDS: Mapping[str, Mapping[str, str]] = {
     "$/.github/workflows/ci.yml": {"contents": "read", "id-token": "write"},
 }
 """What a step may do only with the permission for it."""
+MONITORING: Mapping[str, tuple[str, ...]] = {
+    "promtool config": ("promtool", "check", "config", "config/prometheus.yml"),
+    "promtool rules": ("promtool", "check", "rules", "config/rules.yml"),
+    "promtool tests of rules": ("promtool", "test", "rules", "config/rules.test.yml"),
+    "amtool": ("amtool", "check-config", "config/alertmanager.yml"),
+}
+PROGRAMS = ("prometheus", "prometheus-alertmanager")
+"""The packages that bring promtool and amtool."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,23 @@ class Project:
 
 
 def run(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
-    """Run every check; raises `GateRefused` with all that is wrong."""
-    wrong = [*_tool(root, "schema"), *_tool(root, "zizmor"), *inspect(read(root))]
+    """Run every check; raises `GateRefused` with all that is wrong, `UsageError` where a checker
+    is missing and may not be installed."""
+    system_packages.ensure(PROGRAMS, "checking the monitoring", report)
+    checkers = {**linters(root), **MONITORING}
+    wrong = [line for name, argv in checkers.items() for line in _run(root, name, argv)]
+    wrong += inspect(read(root))
     if wrong:
         raise GateRefused("the workflows are not as they must be:\n- " + "\n- ".join(wrong))
-    report(f"{len(GRAPH)} workflows: schema, zizmor and the project's own rules hold")
+    report(f"{len(GRAPH)} workflows: the project's own rules hold, and {', '.join(checkers)}")
+
+
+def linters(root: Path) -> dict[str, tuple[str, ...]]:
+    """Of the static checks those of workflows, scripts and the Dockerfile, by name."""
+    from deploy.quality.lint import checks  # which takes the workflows' from here
+
+    known = {check.name.removeprefix("workflows: "): check.argv for check in checks(root)}
+    return {name: known[name] for name in (*tools(root), "shellcheck", "hadolint") if name in known}
 
 
 def tools(root: Path) -> dict[str, tuple[str, ...]]:
@@ -226,6 +248,6 @@ def _table(text: str, heading: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
 
 
-def _tool(root: Path, name: str) -> list[str]:
-    done = subprocess.run(tools(root)[name], cwd=root, capture_output=True, text=True)
+def _run(root: Path, name: str, argv: Sequence[str]) -> list[str]:
+    done = subprocess.run(argv, cwd=root, capture_output=True, text=True)
     return [] if done.returncode == 0 else [f"{name}:\n{(done.stdout + done.stderr).strip()}"]

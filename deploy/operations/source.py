@@ -50,7 +50,8 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
         f"{repository}:{tag}" for repository in repositories for tag in dict.fromkeys(tags)
     ]
     events.emit("note", f"building {info.version}", step="build")
-    built = images.build(ROOT, info.arguments, references, platform=config.platform, events=events)
+    arguments = info.arguments | ({"EXTRAS": config.extras} if config.extras else {})
+    built = images.build(ROOT, arguments, references, platform=config.platform, events=events)
     if not config.registered:
         image = ImageRef(config.repository, built.id, registered=False)
         return Candidate(Release.from_labels(image, _local_labels(built.id)))

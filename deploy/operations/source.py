@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,52 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
     digests = images.push(references, logins, events=events)
     image = ImageRef(config.repository, digests[config.repository])
     return Candidate(Release.from_labels(image, _local_labels(built.id)), (config.platform,))
+
+
+def promote(
+    environment: Environment, earlier: Environment, secrets: Secrets, events: Events
+) -> Candidate | None:
+    """The image that an earlier environment was built for this very commit, named as this
+    environment names its images and copied wherever it keeps them; None where there is none.
+
+    Nothing is built: both environments run the same bytes, and the version is the one that these
+    were built with. `secrets` are those to log in with. Raises UsageError where one of the
+    environments keeps no images in a registry, RegistryError where a registry refuses.
+    """
+    from deploy.images import promotion
+    from deploy.images.registry import NotInRegistry, Registry
+
+    config, before = environment.image, earlier.image
+    if unregistered := [e.name for e in (environment, earlier) if not e.image.registered]:
+        raise UsageError(f"{unregistered[0]} has no registry to promote an image in")
+    info = BuildInfo.of(ROOT)
+    of_commit = [template for template in before.tags if "{sha}" in template]
+    if info.dirty or not of_commit:
+        return None
+
+    def open_registry(repository: str, insecure: bool) -> Registry:
+        login = secrets.registry(repository)
+        return Registry(repository, credentials=login, insecure=insecure)
+
+    with ExitStack() as stack:
+        source = stack.enter_context(open_registry(before.repository, before.insecure))
+        try:
+            remote = source.resolve(info.render_tags(of_commit)[0], platform=config.platform)
+        except NotInRegistry:
+            return None
+        image = ImageRef(config.repository, remote.digest)
+        release = Release.from_labels(image, remote.labels)
+        if release.revision != info.sha:
+            events.emit("note", f"what {before.repository} has of this commit is of another one")
+            return None
+        tags = dict.fromkeys((*info.render_tags(config.tags), info.version.tag))
+        targets = [
+            stack.enter_context(open_registry(repository, config.insecure))
+            for repository in config.registries
+        ]
+        promotion.promote(source, remote.digest, targets, tags)
+    events.emit("note", f"{earlier.name} was built for this commit: promoting {release.version}")
+    return Candidate(release, remote.platforms, remote.size)
 
 
 def find(session: Session, secrets: Secrets, version: str) -> Candidate:

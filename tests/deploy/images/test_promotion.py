@@ -146,7 +146,22 @@ def test_what_was_built_of_this_commit_is_taken(pair, make_image):
     with Registry(late.image.repository, insecure=True) as registry:
         assert set(registry.list_tags()) >= {"latest", f"late-{info.short_sha}"}
         assert registry.resolve("latest").digest == digest
-    assert "early was built for this commit" in heard[-1].text
+    assert "early was built of these files" in heard[-1].text
+
+
+def test_a_commit_of_the_same_files_is_as_good(pair, make_image, monkeypatch):
+    early, late, info = pair
+    squashed = "5" * 40
+    monkeypatch.setattr(source, "find_same_content", lambda checkout: (info.sha, squashed))
+    digest = push(
+        make_image,
+        f"{early.image.repository}:early-{squashed[:12]}",
+        **labels(info, revision=squashed),
+    )
+    found = promoted(early, late)
+    assert found is not None and found.release.image.digest == digest
+    with Registry(late.image.repository, insecure=True) as registry:
+        assert registry.resolve(f"late-{info.short_sha}").digest == digest
 
 
 def test_an_image_that_says_it_is_of_another_commit_is_not_taken(pair, make_image):

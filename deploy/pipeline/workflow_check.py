@@ -51,6 +51,10 @@ GRAPH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """The jobs of each workflow and what each waits for."""
 UNSTOPPABLE = {"deploy.yml", "deploy-staging.yml", "fly-deploy.yml"}
 """A run of these is never cancelled half-way."""
+RISKY = {"pull_request_target", "workflow_run"}
+RUNNER = "ubuntu-24.04"
+RETENTION = 90
+"""Days that artifacts are kept."""
 _NEEDS: Mapping[str, Mapping[str, str]] = {
     "actions/checkout": {"contents": "read"},
     "github/codeql-action/upload-sarif": {"security-events": "write"},
@@ -179,14 +183,23 @@ def _workflow(name: str, project: Project) -> Iterator[str]:
     stoppable = (workflow.get("concurrency") or {}).get("cancel-in-progress")
     if (stoppable is False) != (name in UNSTOPPABLE):
         yield f"{name}: cancel-in-progress is {stoppable}"
+    if ((workflow.get("defaults") or {}).get("run") or {}).get("shell") != "bash":
+        yield f"{name}: defaults.run.shell must be bash, which stops at a failure in a pipe"
+    named: Mapping[Any, Any] = workflow
+    # YAML 1.1 reads the key `on` as true.
+    if risky := RISKY & set(named.get("on") or named.get(True) or ()):
+        yield f"{name}: {min(risky)} runs what strangers wrote beside our secrets"
     for id_, job in jobs(workflow).items():
-        for line in (*_job(job), *_permissions(job), *_steps(job)):
+        cache = _caches(job) if name in UNSTOPPABLE else ()
+        for line in (*_job(job), *_permissions(job), *_steps(job), *cache):
             yield f"{name}: {id_}: {line}"
 
 
 def _job(job: Job) -> Iterator[str]:
     if "uses" not in job and not isinstance(job.get("timeout-minutes"), int):
         yield "no timeout-minutes"
+    if "uses" not in job and job.get("runs-on") != RUNNER:
+        yield f"runs-on is {job.get('runs-on')}, must be {RUNNER}"
     if not isinstance(job.get("permissions"), Mapping):
         yield "no permissions of its own"
 
@@ -213,6 +226,17 @@ def _steps(job: Job) -> Iterator[str]:
         elif step["uses"].startswith("actions/checkout@"):
             if (step.get("with") or {}).get("persist-credentials") is not False:
                 yield "the checkout must not leave its credentials"
+        elif step["uses"].startswith("actions/upload-artifact@"):
+            if (days := (step.get("with") or {}).get("retention-days")) != RETENTION:
+                yield f"an artifact is kept {days} days, must be {RETENTION}"
+
+
+def _caches(job: Job) -> Iterator[str]:
+    """What a release could take from a run that anyone may start."""
+    for step in steps(job):
+        cached = (step.get("with") or {}).get("cache")
+        if step.get("uses", "").startswith("actions/cache@") or cached:
+            yield "a release takes nothing from a cache"
 
 
 def _what(step: Mapping[str, Any]) -> str:

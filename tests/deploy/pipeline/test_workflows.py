@@ -99,6 +99,25 @@ BROKEN = [
         "needs: [build]",
         "jobs wait for",
     ),
+    ("a shell that goes on", "ci.yml", "    shell: bash\n", "    shell: sh\n", "must be bash"),
+    (
+        "a stranger's code",
+        "ci.yml",
+        "  pull_request:\n",
+        "  pull_request_target:\n",
+        "strangers",
+    ),
+    ("a moving runner", "deploy.yml", "ubuntu-24.04", "ubuntu-latest", "must be ubuntu-24.04"),
+    ("a short memory", "deploy.yml", "retention-days: 90", "retention-days: 9", "9 days, must be"),
+    (
+        "a cache in a release",
+        "fly-deploy.yml",
+        "      - name: flyctl\n",
+        "      - name: A cache\n"
+        "        uses: actions/cache@55cc8345863c7cc4c66a329aec7e433d2d1c52a9 # v6.1.0\n"
+        "      - name: flyctl\n",
+        "nothing from a cache",
+    ),
     ("another job's name", "ci.yml", "name: Unit tests", "name: Units", "'Unit tests'"),
 ]
 

@@ -192,6 +192,7 @@ def serves(rehearsal: Rehearsal, digest: str) -> bool:
     return f"digest={digest}\n" in asked.stdout
 
 
+@pytest.mark.timeout(1200)  # thirty commands, each a process, on a machine that does much else
 def test_a_release_goes_to_production_and_a_bad_one_comes_back(rehearsal: Rehearsal):
     # What staging was built of is not built again, unless there is more in this checkout.
     of_staging = rehearsal.build_for_staging(1)

@@ -18,7 +18,6 @@ _HOMES = {
     "tests/service/test_each_revision.py": "migrations",
     "tests/service/test_migrations.py": "migrations",
     "tests/service/test_image.py": "image",
-    "tests/deploy/pipeline/test_image_check.py": "image",
 }
 _API = {
     "test_document.py",

@@ -11,6 +11,7 @@ from deploy.checkout import ROOT
 from deploy.images.bases import ensure_bases
 
 PACKAGES = (
+    "age",
     "busybox-static",
     "chromium",
     "chromium-driver",
@@ -22,6 +23,7 @@ PACKAGES = (
     "prometheus-alertmanager",
     "redis-server",
     "wrk",
+    "zstd",
 )
 QUICK = "not engine and not fleet"
 

@@ -19,6 +19,7 @@ OF_AN_ENVIRONMENT = [
     for name in sorted(namespace.task_names)
     if name not in FREE and any("env" in each.names for each in namespace[name].get_arguments())
 ]
+VERBS = ("pause", "kill", "cut", "heal", "restart-engine")
 GIVEN: dict[str, dict[str, Any]] = {
     "db.downgrade": {"to": "0001"},
     "exec": {"command": "true"},
@@ -54,6 +55,8 @@ def test_an_environment_that_there_is_not_is_refused_with_those_that_there_are(
         ("bench.api", {"entries": 49}, "--entries 50"),
         ("ci.gate", {}, "NEEDS must hold the context"),
         ("db.downgrade", {}, "to which revision?"),
+        *((f"fleet.{verb}", {}, "which host is meant?") for verb in VERBS),
+        ("fleet.up", {"web": "1,x"}, "--web takes numbers of hosts such as 1,3"),
         ("image.retention", {"keep": 0}, "one at least must stay"),
         ("image.bases", {"names": ["nginx:1"]}, "no base image is called nginx:1"),
     ],
@@ -69,6 +72,16 @@ def test_wrong_options_are_refused(
     monkeypatch.delenv("NEEDS", raising=False)
     assert end(name, **options) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.engine
+def test_of_a_fleet_that_is_not_up_no_host_can_be_meant(capsys: pytest.CaptureFixture[str]):
+    for verb in VERBS:
+        assert end(f"fleet.{verb}", name="never-up", host=1) == 2
+        assert "fleet.up" in capsys.readouterr().err
+    assert end("fleet.status", name="never-up") == 2
+    namespace["fleet.down"](Context(), name="never-up")
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def test_a_gate_tells_which_jobs_failed(

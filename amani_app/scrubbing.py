@@ -13,7 +13,7 @@ from amani_app.settings import Settings
 
 REMOVED = "[removed]"
 SHORTEST = 6
-"""Characters of a setting's value from which on it is looked for: a shorter one is in every text."""
+"""Characters of a setting's value from which on it is looked for: a shorter one is everywhere."""
 
 _NAMES = re.compile(
     r"authori[sz]ation|cookie|passw(or)?d|secret|token|api[-_]?key|dsn|signature|account_number"

@@ -271,7 +271,7 @@ class _HostPlan:
         return standing is not None and standing.running and lived(self.facts, standing)
 
     def _may_go_back_to(self, slot: Slot) -> bool:
-        """The same, with another release: one with earlier settings of this never comes back."""
+        """The same, with another release: this one with earlier settings never comes back."""
         standing = self.facts.container("web", slot)
         another = standing is not None and standing.digest != self.release.image.digest
         return another and self._stands_by(slot)

@@ -5,7 +5,10 @@ FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
 # Two optional secrets, in no layer: pip's configuration (mirror, credentials) and a CA bundle.
 # The virtual environment has no pip of its own, so the runtime has none.
+# EXTRAS=observability brings what Sentry and OpenTelemetry need as well: a lock of its own.
+ARG EXTRAS=
 RUN --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \
+    --mount=type=bind,source=requirements-observability.txt,target=/tmp/requirements-observability.txt \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/run/secrets/ca_bundle \
     --mount=type=cache,target=/root/.cache/pip \
@@ -14,11 +17,11 @@ RUN --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \
     fi \
  && python -m venv --without-pip /venv \
  && python -m pip --python /venv/bin/python install --no-deps --require-hashes \
-        --only-binary :all: --requirement /tmp/requirements.txt \
+        --only-binary :all: --requirement "/tmp/requirements${EXTRAS:+-$EXTRAS}.txt" \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib
 WORKDIR /app
 COPY . .
-RUN rm requirements.txt \
+RUN rm requirements*.txt \
  && python -m compileall -q --invalidation-mode unchecked-hash /app
 # The label below cannot be computed here: the builder tells it, and a wrong one stops the build.
 ARG SCHEMA_HEAD=

@@ -19,6 +19,7 @@ METRICS = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", DIRECTORY))
 shutil.rmtree(METRICS, ignore_errors=True)
 METRICS.mkdir(parents=True)
 
+from amani_app import observability  # noqa: E402
 from amani_app.logs import library_logging  # noqa: E402
 from amani_app.practice import fail_to_serve  # noqa: E402
 
@@ -82,8 +83,11 @@ def when_ready(server):
 
 
 def post_fork(server, worker):
-    """No connection may be shared with the master."""
-    worker.app.callable.extensions["amani"].engine.dispose(close=False)
+    """No connection may be shared with the master; who reports does so for itself."""
+    app = worker.app.callable
+    parts = app.extensions["amani"]
+    parts.engine.dispose(close=False)
+    observability.start(app, parts.settings, parts.build)
 
 
 def post_worker_init(worker):

@@ -17,6 +17,7 @@ from flask import Flask
 from flask.cli import AppGroup
 from flask_migrate import Migrate
 
+from amani_app import observability
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.application.acting import Actor, NotFound
@@ -210,6 +211,7 @@ def sandbox(host: str, port: int, webhook_url: str, turned: tuple[str, ...]) -> 
 def worker() -> None:
     """Run background jobs until SIGTERM or SIGINT; what is in hand is finished first."""
     parts = container()
+    observability.start(None, parts.settings, parts.build)
     stop = threading.Event()
 
     def ask_to_stop(signum: int, _frame: t.Any) -> None:

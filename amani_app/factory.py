@@ -14,6 +14,7 @@ from amani_app.api.application import Application
 from amani_app.build_info import load_build_info
 from amani_app.container import build_container
 from amani_app.logs import configure_logging
+from amani_app.observability import require_extras
 from amani_app.practice import install_practice
 from amani_app.settings import Settings, load_settings, signing_key
 
@@ -24,6 +25,7 @@ LARGEST_BODY = 64 * 1024
 def build_app(settings: Settings | None = None) -> Flask:
     """See ``amani_app.create_app``."""
     settings = settings or load_settings()
+    require_extras(settings)
     configure_logging(settings.log_level, settings.log_format)
     key = signing_key(settings)
     app = Application("amani_app", static_folder=None)

@@ -82,6 +82,14 @@ class Settings(BaseSettings):
     fincra_business_id: str = ""
     fincra_webhook_secret: SecretStr = SecretStr("")
     """Signs the provider's notices."""
+    sentry_dsn: SecretStr = SecretStr("")
+    """Where errors are reported; needs an image built with ``EXTRAS=observability``."""
+    otel_exporter_otlp_endpoint: str = ""
+    """The collector that gets traces, OTLP over HTTP; needs the same extras."""
+    otel_exporter_otlp_headers: SecretStr = SecretStr("")
+    """What the collector wants to be told: ``name=value``, with commas between."""
+    otel_traces_sampler_arg: float = Field(default=0.1, ge=0, le=1)
+    """The part of the requests that is traced, of those that no caller traces already."""
     practice: bool = False
     """Rehearsal switches on: ``practice_fault`` and ``ping?delay_ms=``; refused in production."""
     practice_fault: Fault | None = None
@@ -121,6 +129,7 @@ class Settings(BaseSettings):
         for origin in self.origins:
             if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
                 yield f"CORS_ORIGINS: {origin!r} is no origin like https://app.example.org"
+        yield from self._observability_wrongs()
         if self.practice and self.environment == "production":
             yield "PRACTICE: refused when ENVIRONMENT=production; unset it"
 
@@ -146,6 +155,14 @@ class Settings(BaseSettings):
         schemes = ("https://", "http://") if plain else ("https://",)
         if self.fincra_url and not self.fincra_url.startswith(schemes):
             yield f"FINCRA_URL: must start with {' or '.join(schemes)}"
+
+    def _observability_wrongs(self) -> t.Iterator[str]:
+        dsn = self.sentry_dsn.get_secret_value()
+        if dsn and not re.fullmatch(r"https?://[^/@\s]+@[^/@\s]+(/[^\s?]*)?/[0-9]+", dsn):
+            yield "SENTRY_DSN: must be like https://<key>@<host>/<project>"
+        endpoint = self.otel_exporter_otlp_endpoint
+        if endpoint and not endpoint.startswith(("https://", "http://")):
+            yield "OTEL_EXPORTER_OTLP_ENDPOINT: must start with https:// or http://"
 
     def _identity_wrongs(self) -> t.Iterator[str]:
         if any(len(key) < 32 for key in self.previous_keys):

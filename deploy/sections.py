@@ -193,6 +193,9 @@ class ImageConfig(Section):
     part is unknown is left out: `{version}` is known only on a commit that carries a version."""
     platform: Platform = "linux/amd64"
     """What the image is built for."""
+    extras: Literal["", "observability"] = ""
+    """What a build brings beside the service's own requirements: `observability` is what Sentry and
+    OpenTelemetry need."""
 
     @property
     def registered(self) -> bool:

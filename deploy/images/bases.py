@@ -142,6 +142,40 @@ def bases() -> tuple[Base, ...]:
                 chown redis:redis /data
             """,
         ),
+        Base(
+            name="prom/prometheus:v2.53.3",
+            packages=("ca-certificates", "prometheus"),
+            changes=(
+                'ENTRYPOINT ["/usr/bin/prometheus"]',
+                'CMD ["--config.file=/etc/prometheus/prometheus.yml",'
+                ' "--storage.tsdb.path=/prometheus"]',
+                "EXPOSE 9090",
+                "USER nobody",
+                "VOLUME /prometheus",
+                "WORKDIR /prometheus",
+            ),
+            customise="install -d -o nobody -g nogroup /prometheus",
+        ),
+        Base(
+            name="prom/alertmanager:v0.28.1",
+            packages=("ca-certificates", "prometheus-alertmanager"),
+            changes=(
+                'ENTRYPOINT ["/usr/bin/prometheus-alertmanager"]',
+                'CMD ["--config.file=/etc/alertmanager/alertmanager.yml",'
+                ' "--storage.path=/alertmanager"]',
+                "EXPOSE 9093",
+                "USER nobody",
+                "VOLUME /alertmanager",
+                "WORKDIR /alertmanager",
+            ),
+            customise="install -d -o nobody -g nogroup /alertmanager",
+        ),
+        # Compose v2, for machines whose distribution has none, such as Debian 12.
+        Base(
+            name="amani-compose:2-trixie",
+            packages=("ca-certificates", "docker-cli", "docker-compose"),
+            changes=('ENTRYPOINT ["docker", "compose"]',),
+        ),
     )
 
 

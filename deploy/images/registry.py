@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -57,6 +59,27 @@ class RemoteImage:
     """Such as `linux/amd64`, `linux/arm/v7`."""
     labels: Mapping[str, str]
     size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest or an index as a registry keeps it: what its digest is computed from."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+    @property
+    def children(self) -> tuple[str, ...]:
+        """Digests of the manifests that an index names; none for an image of its own."""
+        return tuple(entry["digest"] for entry in json.loads(self.content).get("manifests") or ())
+
+    @property
+    def blobs(self) -> tuple[tuple[str, int], ...]:
+        """Digests and sizes in bytes of configuration and layers."""
+        told = json.loads(self.content)
+        entries = [told["config"], *told["layers"]] if "layers" in told else []
+        return tuple((entry["digest"], entry["size"]) for entry in entries)
 
 
 class Registry:
@@ -130,6 +153,64 @@ class Registry:
             path = "tags/list?" + following.partition("?")[2] if following else ""
         return tags
 
+    def manifest(self, reference: str) -> Manifest:
+        """The manifest or index that a tag or digest names, byte for byte.
+
+        Raises `NotInRegistry` where there is none.
+        """
+        answer = self._get(f"manifests/{reference}", accept=", ".join(_INDEXES + _MANIFESTS))
+        digest = self._verified(answer, reference if ":" in reference else "")
+        return Manifest(answer.content, answer.headers["Content-Type"], digest)
+
+    def put_manifest(self, reference: str, manifest: Manifest) -> None:
+        """Name a manifest by a tag or its digest; what it refers to must be there already."""
+        headers = {"Content-Type": manifest.media_type}
+        path = f"manifests/{reference}"
+        self._write("PUT", self._url(path), data=manifest.content, headers=headers)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the repository holds a blob."""
+        return self._ask(f"blobs/{digest}", "*/*", "HEAD").ok
+
+    def take_blob(self, digest: str, size: int, source: Registry) -> None:
+        """Bring a blob here from another repository, through this machine's memory piece by piece.
+
+        The registry checks the digest of what arrives, and raises `RegistryError` where it differs.
+        """
+        begun = self._write("POST", self._url("blobs/uploads/"))
+        place = urljoin(begun.url or "", begun.headers["Location"])
+        if urlsplit(place).netloc != self._host:
+            raise RegistryError(f"{self._host} sends an upload to {urlsplit(place).netloc}")
+        with source._stream(f"blobs/{digest}") as answer:
+            headers = {"Content-Type": "application/octet-stream"}
+            mark = "&" if urlsplit(place).query else "?"
+            url = f"{place}{mark}digest={digest}"
+            self._write("PUT", url, data=_Sized(answer.raw, size), headers=headers)
+
+    def _write(self, method: str, url: str, **options: Any) -> requests.Response:
+        """Change the registry; what is sent piece by piece must have been let in before."""
+        answer = self._request(url, method, auth=self._auth, **options)
+        if answer.status_code == 401:
+            self._authorise(answer.headers.get("WWW-Authenticate", ""), "pull,push")
+            answer = self._request(url, method, auth=self._auth, **options)
+        if answer.status_code in (401, 403):
+            raise self._unauthorised()
+        if not answer.ok:
+            words = answer.text.strip()[:200]
+            raise RegistryError(f"{self._host} answered {answer.status_code} to a push: {words}")
+        return answer
+
+    def _stream(self, path: str) -> requests.Response:
+        self._ask(path, "*/*", "HEAD")  # lets us in, where that takes a token
+        answer = self._request(self._url(path), auth=self._auth, stream=True)
+        if not answer.ok:
+            answer.close()
+            raise NotInRegistry(f"{self._host}: {self.repository} has no {path}")
+        return answer
+
+    def _url(self, path: str) -> str:
+        return f"{self._scheme}://{self._host}/v2/{self._name}/{path}"
+
     def delete(self, digest: str) -> None:
         """Remove an image, with all its tags; one that is gone already is as good.
 
@@ -179,8 +260,7 @@ class Registry:
         return answer
 
     def _send(self, path: str, accept: str, method: str) -> requests.Response:
-        url = f"{self._scheme}://{self._host}/v2/{self._name}/{path}"
-        return self._request(url, method, headers={"Accept": accept}, auth=self._auth)
+        return self._request(self._url(path), method, headers={"Accept": accept}, auth=self._auth)
 
     def _request(self, url: str, method: str = "GET", **options: Any) -> requests.Response:
         timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
@@ -233,6 +313,25 @@ def split_repository(repository: str) -> tuple[str, str]:
     if host in ("docker.io", "index.docker.io"):
         return DOCKER_HUB, name if "/" in name else f"library/{name}"
     return host, name
+
+
+class _Sized:
+    """A stream whose length is known, so that it need not be sent in chunks."""
+
+    def __init__(self, stream: Any, size: int) -> None:
+        self._stream = stream
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(1 << 20):
+            yield piece
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, as they came: a layer stays compressed."""
+        return bytes(self._stream.read(size if size > 0 else None, decode_content=False))
 
 
 class _Anonymous(AuthBase):

@@ -116,7 +116,8 @@ def rollback(
 
 
 def _choose(found: Sequence[Target], version: str, name: str) -> Target:
-    wanted = str(Version(version))
+    # Two builds of a commit carry one version; a digest says which is meant.
+    wanted = version if version.startswith("sha256:") else str(Version(version))
     for target in found:
         if wanted in (target.record.version, target.record.digest):
             return target

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deploy.checkout import ROOT
 from deploy.errors import EngineError, GateRefused, UsageError
-from deploy.release import BuildInfo, ImageRef, Release
+from deploy.release import BuildInfo, ImageRef, Release, find_same_content
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.environment import Environment
     from deploy.events import Events
     from deploy.facts import Facts
+    from deploy.images.registry import Registry, RemoteImage
     from deploy.operations.session import Session
     from deploy.secrets import Secrets
 
@@ -50,7 +54,8 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
         f"{repository}:{tag}" for repository in repositories for tag in dict.fromkeys(tags)
     ]
     events.emit("note", f"building {info.version}", step="build")
-    built = images.build(ROOT, info.arguments, references, platform=config.platform, events=events)
+    arguments = info.arguments | ({"EXTRAS": config.extras} if config.extras else {})
+    built = images.build(ROOT, arguments, references, platform=config.platform, events=events)
     if not config.registered:
         image = ImageRef(config.repository, built.id, registered=False)
         return Candidate(Release.from_labels(image, _local_labels(built.id)))
@@ -58,6 +63,66 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
     digests = images.push(references, logins, events=events)
     image = ImageRef(config.repository, digests[config.repository])
     return Candidate(Release.from_labels(image, _local_labels(built.id)), (config.platform,))
+
+
+def promote(
+    environment: Environment, earlier: Environment, secrets: Secrets, events: Events
+) -> Candidate | None:
+    """The image that an earlier environment was built of the very files of this commit, named as
+    this environment names its images and copied wherever it keeps them; None where there is none.
+
+    Nothing is built: both environments run the same bytes, and version and commit are those that
+    these were built with. `secrets` are those to log in with. Raises UsageError where one of the
+    environments keeps no images in a registry, RegistryError where a registry refuses.
+    """
+    from deploy.images import promotion
+    from deploy.images.registry import Registry
+
+    config, before = environment.image, earlier.image
+    if unregistered := [e.name for e in (environment, earlier) if not e.image.registered]:
+        raise UsageError(f"{unregistered[0]} has no registry to promote an image in")
+    info = BuildInfo.of(ROOT)
+    if info.dirty:
+        return None
+
+    def open_registry(repository: str, insecure: bool) -> Registry:
+        login = secrets.registry(repository)
+        return Registry(repository, credentials=login, insecure=insecure)
+
+    with ExitStack() as stack:
+        source = stack.enter_context(open_registry(before.repository, before.insecure))
+        remote = _built_of(info, before.tags, source, config.platform)
+        if remote is None:
+            return None
+        tags = dict.fromkeys((*info.render_tags(config.tags), info.version.tag))
+        targets = [
+            stack.enter_context(open_registry(repository, config.insecure))
+            for repository in config.registries
+        ]
+        promotion.promote(source, remote.digest, targets, tags)
+    image = ImageRef(config.repository, remote.digest)
+    release = Release.from_labels(image, remote.labels)
+    events.emit("note", f"{earlier.name} was built of these files: promoting {release.version}")
+    return Candidate(release, remote.platforms, remote.size)
+
+
+def _built_of(
+    info: BuildInfo, templates: Sequence[str], source: Registry, platform: str
+) -> RemoteImage | None:
+    """The image with a tag of one of the commits that hold the files of this one."""
+    from deploy.images.registry import NotInRegistry
+
+    of_commit = [template for template in templates if "{sha}" in template]
+    for sha in find_same_content(ROOT):
+        for tag in replace(info, sha=sha).render_tags(of_commit):
+            try:
+                remote = source.resolve(tag, platform=platform)
+            except NotInRegistry:
+                continue
+            # A tag can be moved; the label went with the files into the digest.
+            if remote.labels.get("org.opencontainers.image.revision") == sha:
+                return remote
+    return None
 
 
 def find(session: Session, secrets: Secrets, version: str) -> Candidate:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from deploy.release import Release
 
 
-def write(path: Path, release: Release, environment: str) -> None:
-    """Write a release as JSON, and set `repository`, `digest` and `version` of a job's step.
+def write(path: Path, release: Release, environment: str, *, built: bool) -> None:
+    """Write a release as JSON, and set `repository`, `digest`, `version` and `built` of a job's
+    step; `built` is whether this run built it, or promoted what an earlier one had built.
 
     With what only Actions knows beside it: the run and the attempt that built it.
     """
@@ -26,6 +27,7 @@ def write(path: Path, release: Release, environment: str) -> None:
         "revision": release.revision,
         "created": release.created,
         "schema_head": release.schema_head,
+        "built": built,
         "run": os.environ.get("GITHUB_RUN_ID", ""),
         "attempt": os.environ.get("GITHUB_RUN_ATTEMPT", ""),
     }
@@ -35,4 +37,5 @@ def write(path: Path, release: Release, environment: str) -> None:
         repository=release.image.repository,
         digest=release.image.digest,
         version=release.version,
+        built="true" if built else "false",
     )

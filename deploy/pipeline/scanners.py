@@ -13,9 +13,9 @@ from typing import Literal
 
 from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused, UsageError
+from deploy.quality.requirements import LOCKS
 
 SAFETY = "safety==3.8.1"
-LOCKS = ("requirements.txt", "requirements-deploy.txt", "requirements-dev.txt")
 # What a scanner writes where it could not see its data; and pip-audit's words for a package that
 # its service does not know, which for a lock of published packages means the same.
 _AWAY = (
@@ -54,7 +54,7 @@ def bandit(reports: Path) -> Finding:
 def audit(reports: Path) -> list[Finding]:
     """Known vulnerabilities of every locked package; Safety's opinion too where its key is."""
     found = []
-    for lock in LOCKS:
+    for lock in LOCKS.values():
         written = reports / f"pip-audit-{Path(lock).stem}.json"
         argv = [program("pip-audit"), "--strict", "--require-hashes", "--disable-pip"]
         argv += ["--progress-spinner=off", "--requirement", lock]

@@ -9,16 +9,16 @@ SUITES = {
     "unit": "what needs neither a server nor an engine: the domain, use cases, plans, files",
     "integration": "PostgreSQL, and the engine of this machine",
     "api": "requests and responses against the OpenAPI document, Schemathesis among them",
-    "migrations": "up, down, each revision alone, models against migrations",
+    "migrations": "up, down, each revision alone with rows in it, models against migrations",
     "image": "the service's image, built and run as it will be",
     "e2e": "deploys, failures and outages on practice hosts",
 }
 
 _HOMES = {
+    "tests/service/test_each_revision.py": "migrations",
     "tests/service/test_migrations.py": "migrations",
     "tests/service/test_waiting_migrations.py": "migrations",
     "tests/service/test_image.py": "image",
-    "tests/deploy/pipeline/test_image_check.py": "image",
 }
 _API = {
     "test_document.py",

@@ -1,17 +1,19 @@
-"""The workflows, checked on this side of the push: what each says must be so in this project."""
+"""The workflows, checked on this side of the push: what each says must be so in this project, and
+what they ship beside the image (scripts, Dockerfile, the rules of the monitoring) must be sound."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from deploy import system_packages
 from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused
 from deploy.pipeline import commands
@@ -50,6 +52,10 @@ GRAPH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """The jobs of each workflow and what each waits for."""
 UNSTOPPABLE = {"deploy.yml", "deploy-staging.yml", "fly-deploy.yml"}
 """A run of these is never cancelled half-way."""
+RISKY = {"pull_request_target", "workflow_run"}
+RUNNER = "ubuntu-24.04"
+RETENTION = 90
+"""Days that artifacts are kept."""
 _NEEDS: Mapping[str, Mapping[str, str]] = {
     "actions/checkout": {"contents": "read"},
     "github/codeql-action/upload-sarif": {"security-events": "write"},
@@ -68,6 +74,14 @@ _NEEDS: Mapping[str, Mapping[str, str]] = {
     "$/.github/workflows/ci.yml": {"contents": "read", "id-token": "write"},
 }
 """What a step may do only with the permission for it."""
+MONITORING: Mapping[str, tuple[str, ...]] = {
+    "promtool config": ("promtool", "check", "config", "config/prometheus.yml"),
+    "promtool rules": ("promtool", "check", "rules", "config/rules.yml"),
+    "promtool tests of rules": ("promtool", "test", "rules", "config/rules.test.yml"),
+    "amtool": ("amtool", "check-config", "config/alertmanager.yml"),
+}
+PROGRAMS = ("prometheus", "prometheus-alertmanager")
+"""The packages that bring promtool and amtool."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +96,23 @@ class Project:
 
 
 def run(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
-    """Run every check; raises `GateRefused` with all that is wrong."""
-    wrong = [*_tool(root, "schema"), *_tool(root, "zizmor"), *inspect(read(root))]
+    """Run every check; raises `GateRefused` with all that is wrong, `UsageError` where a checker
+    is missing and may not be installed."""
+    system_packages.ensure(PROGRAMS, "checking the monitoring", report)
+    checkers = {**linters(root), **MONITORING}
+    wrong = [line for name, argv in checkers.items() for line in _run(root, name, argv)]
+    wrong += inspect(read(root))
     if wrong:
         raise GateRefused("the workflows are not as they must be:\n- " + "\n- ".join(wrong))
-    report(f"{len(GRAPH)} workflows: schema, zizmor and the project's own rules hold")
+    report(f"{len(GRAPH)} workflows: the project's own rules hold, and {', '.join(checkers)}")
+
+
+def linters(root: Path) -> dict[str, tuple[str, ...]]:
+    """Of the static checks those of workflows, scripts and the Dockerfile, by name."""
+    from deploy.quality.lint import checks  # which takes the workflows' from here
+
+    known = {check.name.removeprefix("workflows: "): check.argv for check in checks(root)}
+    return {name: known[name] for name in (*tools(root), "shellcheck", "hadolint") if name in known}
 
 
 def tools(root: Path) -> dict[str, tuple[str, ...]]:
@@ -158,14 +184,23 @@ def _workflow(name: str, project: Project) -> Iterator[str]:
     stoppable = (workflow.get("concurrency") or {}).get("cancel-in-progress")
     if (stoppable is False) != (name in UNSTOPPABLE):
         yield f"{name}: cancel-in-progress is {stoppable}"
+    if ((workflow.get("defaults") or {}).get("run") or {}).get("shell") != "bash":
+        yield f"{name}: defaults.run.shell must be bash, which stops at a failure in a pipe"
+    named: Mapping[Any, Any] = workflow
+    # YAML 1.1 reads the key `on` as true.
+    if risky := RISKY & set(named.get("on") or named.get(True) or ()):
+        yield f"{name}: {min(risky)} runs what strangers wrote beside our secrets"
     for id_, job in jobs(workflow).items():
-        for line in (*_job(job), *_permissions(job), *_steps(job)):
+        cache = _caches(job) if name in UNSTOPPABLE else ()
+        for line in (*_job(job), *_permissions(job), *_steps(job), *cache):
             yield f"{name}: {id_}: {line}"
 
 
 def _job(job: Job) -> Iterator[str]:
     if "uses" not in job and not isinstance(job.get("timeout-minutes"), int):
         yield "no timeout-minutes"
+    if "uses" not in job and job.get("runs-on") != RUNNER:
+        yield f"runs-on is {job.get('runs-on')}, must be {RUNNER}"
     if not isinstance(job.get("permissions"), Mapping):
         yield "no permissions of its own"
 
@@ -192,6 +227,17 @@ def _steps(job: Job) -> Iterator[str]:
         elif step["uses"].startswith("actions/checkout@"):
             if (step.get("with") or {}).get("persist-credentials") is not False:
                 yield "the checkout must not leave its credentials"
+        elif step["uses"].startswith("actions/upload-artifact@"):
+            if (days := (step.get("with") or {}).get("retention-days")) != RETENTION:
+                yield f"an artifact is kept {days} days, must be {RETENTION}"
+
+
+def _caches(job: Job) -> Iterator[str]:
+    """What a release could take from a run that anyone may start."""
+    for step in steps(job):
+        cached = (step.get("with") or {}).get("cache")
+        if step.get("uses", "").startswith("actions/cache@") or cached:
+            yield "a release takes nothing from a cache"
 
 
 def _what(step: Mapping[str, Any]) -> str:
@@ -227,6 +273,6 @@ def _table(text: str, heading: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
 
 
-def _tool(root: Path, name: str) -> list[str]:
-    done = subprocess.run(tools(root)[name], cwd=root, capture_output=True, text=True)
+def _run(root: Path, name: str, argv: Sequence[str]) -> list[str]:
+    done = subprocess.run(argv, cwd=root, capture_output=True, text=True)
     return [] if done.returncode == 0 else [f"{name}:\n{(done.stdout + done.stderr).strip()}"]

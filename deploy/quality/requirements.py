@@ -9,6 +9,7 @@ from deploy.errors import UsageError
 
 LOCKS = {
     "requirements/service.in": "requirements.txt",
+    "requirements/observability.in": "requirements-observability.txt",
     "requirements/deploy.in": "requirements-deploy.txt",
     "requirements/dev.in": "requirements-dev.txt",
 }

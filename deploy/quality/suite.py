@@ -11,6 +11,7 @@ from deploy.checkout import ROOT
 from deploy.images.bases import ensure_bases
 
 PACKAGES = (
+    "age",
     "busybox-static",
     "chromium",
     "chromium-driver",
@@ -23,6 +24,7 @@ PACKAGES = (
     "redis-server",
     "pgbouncer",
     "wrk",
+    "zstd",
 )
 QUICK = "not engine and not fleet"
 

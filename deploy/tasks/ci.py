@@ -110,7 +110,7 @@ def coverage(context: Context, least: float = LEAST) -> None:
 
 @task()
 def workflows(context: Context) -> None:
-    """Check the workflows: schema, zizmor, and that they say what the project says."""
+    """Check the workflows, and scripts, Dockerfile and monitoring rules that go with them."""
     from deploy.pipeline.workflow_check import run
 
     run()

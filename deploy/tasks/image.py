@@ -27,30 +27,40 @@ def bases(context: Context, names: list[str], force: bool = False) -> None:
 @task(
     help={
         "env": "whose tags and registries (default: local, which has no registry)",
+        "promote": "take the image that this environment was built for the commit, if there is one",
         "metadata": "write what was built into this JSON file, and tell a job's step of it",
         "json": "JSON lines on standard output",
     }
 )
-def build(context: Context, env: str = "local", metadata: str = "", json: bool = False) -> None:
+def build(
+    context: Context, env: str = "local", promote: str = "", metadata: str = "", json: bool = False
+) -> None:
     """Build this checkout's image, tag it as an environment says, and push it where that says."""
     from pathlib import Path
 
     from deploy.engine_bootstrap import ensure_engine
     from deploy.environment import load
-    from deploy.operations.source import build as build_release
+    from deploy.operations import source
     from deploy.pipeline.metadata import write
     from deploy.report import Report
     from deploy.secrets import load_secrets
 
     with Report(json=json) as report:
         environment = load(env)
-        ensure_engine(lambda text: report.events.emit("note", text))
-        built = build_release(
-            environment, load_secrets(environment, containers=False), report.events
-        )
-        report.show_image(built.release)
+        secrets = load_secrets(environment, containers=False)
+        found = None
+        if promote:
+            # Its hosts are not asked: they may still be the examples.
+            earlier = load(promote, placeholders=True)
+            found = source.promote(environment, earlier, secrets, report.events)
+        if found is None:
+            ensure_engine(lambda text: report.events.emit("note", text))
+            release = source.build(environment, secrets, report.events).release
+        else:
+            release = found.release
+        report.show_image(release)
     if metadata:
-        write(Path(metadata), built.release, env)
+        write(Path(metadata), release, env, built=found is None)
 
 
 @task(

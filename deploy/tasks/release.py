@@ -60,7 +60,7 @@ def deploy(
 
 @task(
     help={
-        "version": "the release to go back to (default: list them)",
+        "version": "the release to go back to, or its digest (default: list them)",
         "env": "the environment (default: AMANI_ENV, or production)",
         "auto_confirm": "do not ask",
         "with_downgrade": "undo the migrations that the release cannot run on, after a backup",

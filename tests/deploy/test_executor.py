@@ -47,7 +47,7 @@ class WaitForCancel(Note):
     """Waits, as a step that watches does, until the run is cancelled."""
 
     def apply(self, run):
-        run.log.append(f"+{self.name}")
+        super().apply(run)
         assert run.cancelled.wait(30), "nobody cancelled the run"
         run.check_cancelled()
 
@@ -57,8 +57,13 @@ class Interrupt(Note):
     """Types Ctrl-C."""
 
     def apply(self, run):
-        run.log.append(f"+{self.name}")
+        super().apply(run)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class InterruptItself(WaitForCancel, Interrupt):
+    """Types Ctrl-C while it runs, so that no step can come between."""
 
 
 def fail(how, host):
@@ -164,7 +169,7 @@ def test_a_failure_in_a_finishing_stage_reverts_nothing_and_is_reported(run):
 
 
 def test_an_interrupt_takes_everything_back(run):
-    steps = Note("h", "a"), Interrupt("h", "b"), WaitForCancel("h", "c"), Note("h", "d")
+    steps = Note("h", "a"), Note("h", "b"), InterruptItself("h", "c"), Note("h", "d")
     with pytest.raises(KeyboardInterrupt):
         execute(plan(stage(steps)), run)
     assert run.log == ["+a", "+b", "+c", "-c", "-b", "-a"]

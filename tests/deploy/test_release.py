@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import UsageError
-from deploy.release import BuildInfo, ImageRef, Release, Version
+from deploy.release import BuildInfo, ImageRef, Release, Version, find_same_content
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -182,6 +182,22 @@ def test_pipeline_on_a_tag_names_no_branch(checkout: Checkout) -> None:
     checkout.commit("v1.0.0")
     checkout.git("checkout", "--quiet", "--detach")
     assert checkout.read(GITHUB_REF_NAME="v1.0.0", GITHUB_REF_TYPE="tag").branch == ""
+
+
+def test_commits_of_the_same_files_are_found_on_every_branch(checkout: Checkout) -> None:
+    (checkout.root / "file").write_text("1")
+    checkout.git("add", "file")
+    first = checkout.commit()
+    checkout.git("switch", "--quiet", "--create", "develop")
+    (checkout.root / "file").write_text("2")
+    checkout.git("add", "file")
+    second = checkout.commit()
+    checkout.git("switch", "--quiet", "main")
+    empty = checkout.commit()
+    assert find_same_content(checkout.root) == (empty, first)
+    checkout.git("merge", "--quiet", "--squash", "develop")
+    merged = checkout.commit()
+    assert find_same_content(checkout.root) == (merged, second)
 
 
 def test_folder_without_git_still_builds(tmp_path: Path) -> None:

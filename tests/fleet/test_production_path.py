@@ -16,10 +16,14 @@ import yaml
 from deploy.checkout import ROOT
 from deploy.fleet.fleet import Fleet
 from deploy.pipeline.workflow_check import jobs, steps
+from deploy.release import BuildInfo
 
-WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
+WORKFLOWS = ROOT / ".github" / "workflows"
+WORKFLOW = yaml.safe_load((WORKFLOWS / "deploy.yml").read_text())
+STAGING = yaml.safe_load((WORKFLOWS / "deploy-staging.yml").read_text())
 ORDER = ("build", "approve", "deploy")
 Outputs = dict[str, dict[str, str]]
+TAGS = {"staging": ["staging-{sha}"], "production": ["latest", "prod-{sha}"]}
 
 
 class Rehearsal:
@@ -33,20 +37,47 @@ class Rehearsal:
         self.content["hosts"] = [first | {"roles": ["web"]}]
         self.done: list[tuple[str, str, int]] = []
 
-    def run(self, number: int, **changes: Any) -> str:
-        """One run of the workflow for a tag, approved; returns how its last job ended."""
-        (self.folder / "production.yml").write_text(yaml.safe_dump(self.content | changes))
+    def build_for_staging(self, number: int) -> dict[str, str]:
+        """The outputs of staging's build of this commit."""
+        self._write("staging", {})
+        self.done, self.summary = [], self.folder / "summary-staging"
+        status, outputs = self._job(STAGING, "build", {}, number, {})
+        assert status == "success", self.done
+        return outputs
+
+    def forget_staging(self) -> None:
+        """From now on staging has nothing of this commit."""
+        self._write("staging", {"image": self.content["image"] | {"tags": ["of-another-{sha}"]}})
+
+    def run(self, number: int, version: str = "", **changes: Any) -> str:
+        """One run of the workflow: for a tag, approved, or by hand where there is a version;
+        returns how its last job ended."""
+        self._write("production", changes)
         self.done = []
         self.summary = self.folder / f"summary-{number}"
         outputs: Outputs = {}
         status = "success"
-        for name in ORDER:
+        inputs = {"inputs.version": version}
+        for name in ORDER if not version else ORDER[-1:]:
             if status == "success":
-                status, outputs[name] = self._job(name, outputs, number)
+                status, outputs[name] = self._job(WORKFLOW, name, outputs, number, inputs)
+        self.outputs = outputs
         return status
 
-    def _job(self, name: str, before: Outputs, number: int) -> tuple[str, dict[str, str]]:
-        job = jobs(WORKFLOW)[name]
+    def _write(self, name: str, changes: Mapping[str, Any]) -> None:
+        image = self.content["image"] | {"tags": TAGS[name]}
+        content = self.content | {"image": image} | changes
+        (self.folder / f"{name}.yml").write_text(yaml.safe_dump(content))
+
+    def _job(
+        self,
+        workflow: Mapping[str, Any],
+        name: str,
+        before: Outputs,
+        number: int,
+        inputs: Mapping[str, str],
+    ) -> tuple[str, dict[str, str]]:
+        job = jobs(workflow)[name]
         status, said, outcomes = "success", Outputs(), dict[str, str]()
         for step in steps(job):
             context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
@@ -55,7 +86,7 @@ class Rehearsal:
             }
             context |= {f"steps.{s}.outcome": outcome for s, outcome in outcomes.items()}
             context |= {f"secrets.{k}": v for k, v in self.secrets.items()}
-            context |= {"job.status": status, "github.actor": "ada", "inputs.version": ""}
+            context |= {"job.status": status, "github.actor": "ada", **inputs}
             if "run" not in step or not _holds(step.get("if", "success()"), status, context):
                 continue
             given = {**(job.get("env") or {}), **(step.get("env") or {})}
@@ -139,14 +170,40 @@ DEPLOYED = ["deploy", "smoke", "ci.notify"]
 BUILT = ["image.build", "security.sbom", "ci.notify", "secrets.check", "ci.live"]
 
 
+def serves(rehearsal: Rehearsal, digest: str) -> bool:
+    """Whether what serves is this image."""
+    asked = subprocess.run(
+        ["./inv", "ci.live", "--env=production"],
+        cwd=ROOT,
+        env={**os.environ, "AMANI_ENVIRONMENTS": str(rehearsal.folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    print(asked.stdout, asked.stderr)
+    return f"digest={digest}\n" in asked.stdout
+
+
+@pytest.mark.timeout(1200)  # thirty processes, on a machine that does much else
 def test_a_release_goes_to_production_and_a_bad_one_comes_back(rehearsal: Rehearsal):
+    # What staging was built of is not built again, unless there is more in this checkout.
+    of_staging = rehearsal.build_for_staging(1)
+    assert of_staging["digest"]
+    again = BuildInfo.of(ROOT).dirty
     assert rehearsal.run(1) == "success", rehearsal.done
     assert tasks(rehearsal) == [*BUILT, *DEPLOYED]  # of nothing, there is no backup
     assert "approved" in rehearsal.summary.read_text()
+    first = rehearsal.outputs["build"]["digest"]
+    assert (first == of_staging["digest"]) or again
+    assert json.loads((ROOT / "reports" / "release.json").read_text())["built"] is again
+    assert serves(rehearsal, first)
 
+    rehearsal.forget_staging()
     assert rehearsal.run(2) == "success", rehearsal.done
     assert tasks(rehearsal) == [*BUILT, "db.backup", *DEPLOYED]
-    good = json.loads((ROOT / "reports" / "release.json").read_text())["digest"]
+    good = rehearsal.outputs["build"]["digest"]
+    assert good != first
 
     settings = rehearsal.content.get("settings", {})
     faulty = settings | {"PRACTICE": "true", "PRACTICE_FAULT": "exit"}
@@ -154,15 +211,16 @@ def test_a_release_goes_to_production_and_a_bad_one_comes_back(rehearsal: Rehear
     assert rehearsal.run(3, settings=faulty, timeouts=boot) == "failure", rehearsal.done
     assert rehearsal.done[-2:] == [("deploy", "deploy", 5), ("deploy", "ci.notify", 0)]
     assert "failure" in rehearsal.summary.read_text()
+    assert serves(rehearsal, good)
 
-    # What serves is what served before.
-    environ = {"AMANI_ENVIRONMENTS": str(rehearsal.folder)}
-    asked = subprocess.run(
-        ["./inv", "ci.live", "--env=production"],
-        cwd=ROOT,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert f"digest={good}" in asked.stdout, asked.stderr
+    # By hand, a release that every deploy takes for sound, and that fails the smoke test after it.
+    unsound = {"document_path": "/api/v1/no-such-document"}
+    ended = rehearsal.run(4, version=first, smoke=unsound)
+    assert ended == "failure", rehearsal.done
+    assert [(task, code) for _, task, code in rehearsal.done][-4:] == [
+        ("deploy", 0),
+        ("smoke", 3),
+        ("rollback", 0),
+        ("ci.notify", 0),
+    ]
+    assert serves(rehearsal, good)

@@ -22,6 +22,7 @@ from amani_app.adapters.database.revisions import DatabaseSchema, read_revisions
 from amani_app.adapters.database.safety_copy import safety_copy
 from amani_app.ports.schema import DatabaseUnavailable
 from tests.service.conftest import ROOT, Shell
+from tests.service.database_schema import read_schema
 
 
 @pytest.fixture
@@ -35,23 +36,6 @@ def engine(database_url: str) -> t.Iterator[Engine]:
 
 def tables(engine: Engine) -> set[str]:
     return set(inspect(engine).get_table_names())
-
-
-def schema(engine: Engine) -> dict[str, t.Any]:
-    """Everything a migration may leave behind, in a form that compares."""
-    look = inspect(engine)
-    return {
-        table: (
-            [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in columns],
-            look.get_pk_constraint(table),
-            look.get_indexes(table),
-            look.get_foreign_keys(table),
-            look.get_unique_constraints(table),
-            look.get_check_constraints(table),
-        )
-        for table in sorted(tables(engine))
-        for columns in [look.get_columns(table)]
-    }
 
 
 def test_the_head_is_the_one_that_alembic_finds() -> None:
@@ -92,14 +76,14 @@ def test_what_only_takes_away_is_not_waited_for(tmp_path: Path) -> None:
 def test_up_down_up_ends_where_it_began(shell: Shell, engine: Engine, program: str) -> None:
     words = program.split()
     shell.ok(*words, "upgrade", "head")
-    above = schema(engine)
+    above = read_schema(engine)
     assert "worker_heartbeats" in above
     assert read_revisions()[0] in shell.ok(*words, "current")
     for _ in {read_revisions()[0], *read_revisions()[1]}:
         shell.ok(*words, "downgrade", *(["-1"] if program == "alembic" else []))
     assert tables(engine) == {"alembic_version"}
     shell.ok(*words, "upgrade", "head")
-    assert schema(engine) == above
+    assert read_schema(engine) == above
 
 
 @pytest.mark.parametrize("program", ["flask db", "alembic"])

@@ -60,9 +60,10 @@ def test_what_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     image = ImageRef("ghcr.io/a/b", "sha256:" + "0" * 64)
     release = Release("1.2.3", image, "0003", "c0ffee", "2026-11-24T08:00:00Z", {})
-    metadata.write(tmp_path / "reports" / "release.json", release, "staging")
+    metadata.write(tmp_path / "reports" / "release.json", release, "staging", built=True)
     told = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
-    assert told == {"repository": "ghcr.io/a/b", "digest": image.digest, "version": "1.2.3"}
+    known = {"repository": "ghcr.io/a/b", "digest": image.digest, "version": "1.2.3"}
+    assert told == {**known, "built": "true"}
     written = json.loads((tmp_path / "reports" / "release.json").read_text())
     assert (written["schema_head"], written["environment"]) == ("0003", "staging")
 

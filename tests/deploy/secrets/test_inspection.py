@@ -211,6 +211,7 @@ def test_the_example_names_every_setting_and_every_secret():
 def test_the_example_names_nothing_that_nobody_knows():
     spoken_of = {"SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "FINCRA_API_KEY", "FINCRA_API_SECRET"}
     sources = [*ROOT.glob("deploy/**/*.py"), *ROOT.glob("amani_app/**/*.py"), ROOT / "Dockerfile"]
+    sources.append(ROOT / "docker-compose.yml")
     sources += ROOT.glob("deploy/environments/*.yml")
     known = " ".join(path.read_text() for path in sources)
     settings = {name.upper() for name in Settings.model_fields}

@@ -1,0 +1,73 @@
+"""What may leave this process in a report about it: no secret, no token, nothing of a person."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from amani_app.settings import Settings
+
+REMOVED = "[removed]"
+SHORTEST = 6
+"""Characters of a setting's value from which on it is looked for: a shorter one is everywhere."""
+
+_NAMES = re.compile(
+    r"authori[sz]ation|cookie|passw(or)?d|secret|token|api[-_]?key|dsn|signature|account_number"
+    r"|^(x-)?(real|forwarded)-(ip|for)$|remote_addr|^email$",
+    re.IGNORECASE,
+)
+_TEXTS = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token
+    r"|(?<=bearer )\S{8,}|(?<=basic )\S{8,}"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # the credentials of a URL
+    r"|[\w.+-]+@[\w.-]+\.[a-z]{2,}"  # an address of electronic mail
+    r"|(?<=\[parameters: ).*(?=\])",  # what a failed statement was about
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Scrubber:
+    """Takes out of values what a setting keeps secret, what looks like a token, and what stands
+    under a name that tells of either."""
+
+    def __init__(self, settings: Settings) -> None:
+        kept = {value for value in _secrets(settings) if len(value) >= SHORTEST}
+        longest_first = sorted(kept, key=lambda value: (-len(value), value))
+        self._secrets = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def text(self, text: str) -> str:
+        """*text* without its secrets."""
+        return _TEXTS.sub(REMOVED, self._secrets.sub(REMOVED, text))
+
+    def __call__(self, value: t.Any) -> t.Any:
+        """*value* without its secrets, however deep they lie; a copy."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, t.Mapping):
+            return {
+                name: REMOVED if each and _NAMES.search(str(name)) else self(each)
+                for name, each in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self(each) for each in value]
+        return value
+
+
+def _secrets(settings: Settings) -> t.Iterator[str]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr) and (told := value.get_secret_value()):
+            yield told
+            yield from (part.strip() for part in told.split(","))
+            yield _password(told)
+
+
+def _password(url: str) -> str:
+    try:
+        return make_url(url).password or ""
+    except (ArgumentError, ValueError):
+        return ""

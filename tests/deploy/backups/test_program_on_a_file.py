@@ -1,0 +1,206 @@
+"""The program that works in the container, at work on a file of this machine."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyrage
+import pytest
+
+from deploy.checkout import ROOT
+from tests.waiting import eventually
+
+NOWHERE = "http://127.0.0.1:9/"
+
+
+class Program:
+    """The program, asked as the deployer asks it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._numbers = itertools.count(1)
+        self.url = f"sqlite:///{folder}/amani.sqlite3"
+        (folder / "backups").mkdir()
+        # From its source, so that what it reaches is measured; in the container it is one file.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.backups.program"],
+            cwd=ROOT,
+            env={**os.environ, "BACKUPS": str(folder / "backups")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def say(self, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin and self._process.stdout
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return dict(json.loads(self._process.stdout.readline()))
+
+    def run(self, job: str, **request: Any) -> dict[str, Any]:
+        """A job to its end."""
+        number = next(self._numbers)
+        said = self.say(job=job, number=number, **{"url": self.url, **request})
+        if said["state"] == "running":
+            said = eventually(lambda: self._ended(number))
+        return said
+
+    def _ended(self, number: int) -> dict[str, Any] | None:
+        said = self.say(job="poll", number=number)
+        return None if said["state"] == "running" else said
+
+    def ok(self, job: str, **request: Any) -> Any:
+        said = self.run(job, **request)
+        assert said["state"] == "done", said
+        return said["result"]
+
+    def refusal(self, job: str, **request: Any) -> tuple[str, str]:
+        said = self.run(job, **request)
+        assert said["state"] == "failed", said
+        return str(said["kind"]), str(said["text"])
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    path = tmp_path / "amani.sqlite3"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0003')")
+        connection.execute('CREATE TABLE "odd ""name" (id INTEGER, amount BIGINT, note TEXT)')
+        rows = [(number, number * 10, "x") for number in range(1, 101)]
+        connection.executemany('INSERT INTO "odd ""name" VALUES (?, ?, ?)', rows)
+    return path
+
+
+@pytest.fixture
+def program(tmp_path: Path, live: Path) -> Iterator[Program]:
+    made = Program(tmp_path)
+    yield made
+    made.close()
+
+
+MEASURES = {
+    "alembic_version": {"rows": 1, "sums": {}},
+    'odd "name': {"rows": 100, "sums": {"id": "5050", "amount": "50500"}},
+}
+
+
+def back_up(program: Program, id_: str = "one", **changes: Any) -> dict[str, Any]:
+    request = {"id": id_, "needed": 1, "recipients": [], "manifest": {"environment": "trial"}}
+    return dict(program.ok("back-up", **{**request, **changes}))
+
+
+def of(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    names = ("id", "sha256", "size")
+    encrypted = bool(manifest["recipients"])
+    return {**{name: manifest[name] for name in names}, "encrypted": encrypted, **changes}
+
+
+def test_a_backup_is_restored_beside_the_live_one_and_takes_its_place(
+    program: Program, live: Path, tmp_path: Path
+):
+    abandoned = tmp_path / "backups" / "cut-short.partial"
+    abandoned.mkdir()
+    manifest = back_up(program)
+    assert not abandoned.exists()
+    assert (manifest["tables"], manifest["revision"]) == (MEASURES, "0003")
+    written = json.loads((tmp_path / "backups" / "one" / "manifest.json").read_text())
+    assert written == manifest
+    assert manifest["environment"] == "trial"
+
+    with closing(sqlite3.connect(live)) as connection, connection:
+        connection.execute('DELETE FROM "odd ""name"')
+    found = program.ok("restore", **of(manifest), name="amani_restored_1")
+    assert found == {"tables": MEASURES, "revision": "0003"}
+    told = {"name": "amani", "exists": True, "replaced": ["amani_restored_1"]}
+    assert program.ok("describe") == told
+    program.ok("swap", name="amani_restored_1", old="amani_before_1")
+    with closing(sqlite3.connect(live)) as connection:
+        assert connection.execute('SELECT count(*) FROM "odd ""name"').fetchone() == (100,)
+    program.ok("drop", name="amani_before_1")
+    assert program.ok("describe")["replaced"] == []
+
+
+def test_an_encrypted_backup_is_proved_without_its_key_and_read_with_it_alone(program: Program):
+    own, other = (pyrage.x25519.Identity.generate() for _ in range(2))
+    manifest = back_up(program, recipients=[str(own.to_public())])
+    program.ok("hash", **of(manifest))
+    program.ok("read", **of(manifest), identity=str(own))
+    kind, text = program.refusal("read", **of(manifest))
+    assert (kind, "no key was given" in text) == ("usage", True)
+    _, text = program.refusal("read", **of(manifest), identity=str(other))
+    assert "`age` ended with 1" in text
+    assert str(other) not in text
+
+
+def test_an_archive_that_was_touched_is_not_taken_for_a_backup(program: Program, tmp_path: Path):
+    manifest = back_up(program)
+    archive = tmp_path / "backups" / "one" / "archive"
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "its SHA-256 is another" in program.refusal("hash", **of(manifest))[1]
+    archive.write_bytes(whole[:-1])
+    assert "bytes and not the" in program.refusal("read", **of(manifest))[1]
+    archive.unlink()
+    assert "cannot be read" in program.refusal("hash", **of(manifest))[1]
+
+
+def test_what_cannot_go_on_says_why_and_leaves_nothing(
+    program: Program, live: Path, tmp_path: Path
+):
+    manifest = back_up(program)
+    request = {"id": "two", "needed": 1, "recipients": [], "manifest": {}}
+    kind, text = program.refusal("back-up", **request | {"needed": 1 << 60})
+    assert kind == "refused" and "are free for backups" in text
+    _, text = program.refusal("back-up", **request | {"recipients": ["no key"]})
+    assert "`age` ended with 1" in text
+    kind, text = program.refusal("restore", **of(manifest), name="amani")
+    assert (kind, "is there already" in text) == ("usage", True)
+    live.write_bytes(b"no database, but as long as one would be" * 100)
+    assert "file is not a database" in program.refusal("back-up", **request)[1]
+    live.unlink()
+    assert program.refusal("back-up", **request)[0] == "usage"
+    assert program.ok("describe")["exists"] is False
+    assert program.refusal("no-such-job")[1] == "KeyError: 'no-such-job'"
+    assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["one"]
+
+
+def test_a_service_is_asked_until_it_is_ready_or_the_time_is_over(program: Program):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        statuses = [503, 200]
+
+        def do_GET(self) -> None:
+            self.send_response(self.statuses.pop(0))
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = f"http://127.0.0.1:{server.server_port}/"
+    assert program.ok("ask", page=page, patience=20) == {"status": 200}
+    server.shutdown()
+    server.server_close()
+    _, text = program.refusal("ask", page=NOWHERE, patience=0.2)
+    assert "the service is not ready on it" in text
+
+
+def test_a_job_that_is_stopped_ends(program: Program):
+    asked = {"job": "ask", "number": 7, "url": program.url, "page": NOWHERE, "patience": 60}
+    assert program.say(**asked)["state"] == "running"
+    said = program.say(job="stop", number=7)
+    assert (said["state"], said["kind"]) == ("failed", "stopped")

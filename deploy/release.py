@@ -175,8 +175,8 @@ class BuildInfo:
 def find_same_content(checkout: Path) -> tuple[str, ...]:
     """The commits, of all branches, that hold the very files of the one that is checked out; that
     one first. A branch that is merged by squash or rebase has another commit and the same files."""
-    head, tree = _git(checkout, "log", "-1", "--format=%H %T").split()
-    lines = _git(checkout, "log", "--all", "--format=%H %T").splitlines()
+    head, tree = ask_git(checkout, "log", "-1", "--format=%H %T").split()
+    lines = ask_git(checkout, "log", "--all", "--format=%H %T").splitlines()
     same = [commit for commit, held in map(str.split, lines) if held == tree]
     return tuple(dict.fromkeys([head, *same]))
 

@@ -147,6 +147,6 @@ def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> 
     name = postgres_server.create_database(migrated_template)
     url = postgres_server.url(name)
     engine = create_engine(url, pool_size=10, isolation_level="AUTOCOMMIT")
-    tune_postgres(engine)
+    tune_postgres(engine, pooled=False)
     yield engine
     engine.dispose()

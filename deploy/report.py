@@ -71,6 +71,21 @@ class Report:
                 },
             )
 
+    def show_schema(self, result: Result, *, dry_run: bool) -> None:
+        """The same of a plan that moves the schema and nothing else."""
+        from deploy.steps.schema import Downgrade, Migrate
+
+        moves = [s for s in result.plan.steps() if isinstance(s, (Migrate, Downgrade))]
+        if dry_run or not moves:
+            self.show_result(result, dry_run=dry_run)
+            return
+        name, last = result.plan.environment, moves[-1]
+        revision = last.head if isinstance(last, Migrate) else last.to
+        self._console.show_summary(
+            f"the database of {name} is at {revision}",
+            {"took": f"{result.seconds:.1f} s", "look": f"invoke db.current --env={name}"},
+        )
+
     def show_done(self, text: str, details: Mapping[str, str]) -> None:
         """How a request ended, and what is to be known of it."""
         self._console.show_summary(text, details)

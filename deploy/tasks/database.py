@@ -257,7 +257,7 @@ def upgrade(
         result = move(
             env or default_environment(), to, report.events, confirm=None, dry_run=dry_run
         )
-        report.show_result(result, dry_run=dry_run)
+        report.show_schema(result, dry_run=dry_run)
 
 
 @task(
@@ -296,4 +296,4 @@ def downgrade(
             allow_data_loss=allow_data_loss,
             dry_run=dry_run,
         )
-        report.show_result(result, dry_run=dry_run)
+        report.show_schema(result, dry_run=dry_run)

@@ -53,6 +53,8 @@ def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
         done = operator.run(task, *told, *yes)
         assert (door, done.status) == ("./inv", 0), done.errors
         revisions.append(live_on_server(operator))
+        if task != "db.current":
+            assert done.events[-1]["text"].endswith(f"is at {revisions[-1]}")
     assert revisions == ["a001", head(), "a001"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from deploy.checkout import ROOT
 
-SHIPPED = ("amani_app", "migrations", "Dockerfile", ".dockerignore", "requirements.txt")
-SHIPPED += ("wsgi.py", "gunicorn.conf.py", "alembic.ini")
+ALLOWED = (ROOT / ".dockerignore").read_text().splitlines()
+SHIPPED = ("Dockerfile", ".dockerignore", *(line[1:] for line in ALLOWED if line.startswith("!")))
 REVISION = '''"""A try.
 
 Class: {kind}

@@ -22,6 +22,7 @@ OF_AN_ENVIRONMENT = [
 VERBS = ("pause", "kill", "cut", "heal", "restart-engine")
 GIVEN: dict[str, dict[str, Any]] = {
     "db.downgrade": {"to": "0001"},
+    "db.pitr.restore": {"to": "2026-11-23 14:05"},
     "exec": {"command": "true"},
     "remove": {"auto_confirm": True},
     "secrets.set": {"name": "SECRET_KEY"},

@@ -193,7 +193,7 @@ def test_a_job_that_fails_is_reported_by_the_worker(
     assert (error["release"], error["environment"]) == ("amani@1.2.3", "staging")
     words = error["exception"]["values"][-1]["value"]
     assert "the outbox is sealed" in words
-    assert f"[parameters: {REMOVED}]" in words
+    assert "[SQL parameters hidden" in words, "nobody quotes values to begin with"
 
 
 def test_what_is_not_installed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

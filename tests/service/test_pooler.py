@@ -79,6 +79,7 @@ def agree(world: World, ada: Person, ben: Person) -> list[tuple[str, int, str]]:
     """An agreement of 100 naira, from the proposal to the payment; each step is asked for twice."""
     client, freelancer = (Person(world.app.test_client(), session(each)) for each in (ada, ben))
     made = client.call("POST", "/escrows", json=world.proposal(freelancer, 10_000))
+    assert made.status_code == 201, made.json
     id, milestone = made.json["id"], made.json["milestones"][0]["id"]
     steps = (
         (freelancer, f"/escrows/{id}/accept"),

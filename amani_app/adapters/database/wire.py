@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
+from amani_app.adapters.database.engine import POOLED
 from amani_app.adapters.database.prepared import Prepared, Row, Text
 from amani_app.ports.schema import DatabaseUnavailable
 
@@ -41,6 +42,7 @@ class Wire:
         self._server = self._driver.pgconn
         # Both live as long as the connection to the server, as what is prepared there does.
         self._known: set[bytes] = connection.info.setdefault("amani.prepared", set())
+        self._pooled: bool = connection.info.get(POOLED, False)
         self._loading = connection.info.get("amani.loading") or Transformer(self._driver)
         connection.info["amani.loading"] = self._loading
 
@@ -95,7 +97,7 @@ class Wire:
         aside: list[bytes] = []  # for each result that nobody asked for, what is prepared by it
         server.enter_pipeline_mode()
         try:
-            for text in texts:
+            for text in texts if not self._pooled else ():
                 if text.name not in self._known and text.name not in aside:
                     server.send_prepare(text.name, text.sql)
                     aside.append(text.name)
@@ -103,7 +105,10 @@ class Wire:
                 server.send_query_params(start, None)
                 aside.append(b"")
             for text, bound in zip(texts, values, strict=True):
-                server.send_query_prepared(text.name, bound)
+                if self._pooled:
+                    server.send_query_params(text.sql, bound)
+                else:
+                    server.send_query_prepared(text.name, bound)
             if end:
                 server.send_query_params(end, None)
             server.pipeline_sync()

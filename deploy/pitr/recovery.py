@@ -94,6 +94,13 @@ pg_conftool "$version" "$new" set port "$port"
 echo auto >"$etc/$new/start.conf"
 rm -f "$override"
 path "$after"
+# It began its timeline while it archived nothing. Unless the repository hears of that, the next
+# recovery begins one of the same number, and the two are taken for one.
+for history in "$after"/pg_wal/*.history; do
+    mark=$after/pg_wal/archive_status/${history##*/}
+    [ ! -e "$history" ] || [ -e "$mark.done" ] ||
+        install -m 600 -o postgres -g postgres /dev/null "$mark.ready"
+done
 pg_ctlcluster "$version" "$new" start
 trap - EXIT
 rm "$etc/$old/start.before"

@@ -13,7 +13,7 @@ from deploy import engine_bootstrap, system_packages
 from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused, UsageError
 from deploy.images.bases import ensure_bases
-from deploy.quality.suite import PACKAGES
+from deploy.quality.suite import PACKAGES, workers
 
 WINGS = ("amani_app", "deploy")
 WITH_ENGINE = {"integration", "image", "e2e"}
@@ -93,7 +93,7 @@ def _data(reports: Path, suite: str) -> Path:
 
 
 def _argv(suite: str, reports: Path, *, coverage: bool) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", "-q", f"--suite={suite}", "--numprocesses=auto"]
+    argv = [sys.executable, "-m", "pytest", "-q", f"--suite={suite}", f"--numprocesses={workers()}"]
     argv += ["--dist=loadfile", "--no-loadscope-reorder", "--durations=5"]
     argv += [f"--junitxml={reports}/junit-{suite}.xml"]
     if coverage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,11 @@ PACKAGES = (
 QUICK = "not engine and not fleet"
 
 
+def workers() -> int:
+    """How many tests at once: half as many again as processors, since many wait for others."""
+    return math.ceil(1.5 * len(os.sched_getaffinity(0)))
+
+
 def run_suite(paths: Sequence[str] = (), *, quick: bool = False, matching: str = "") -> int:
     """Run the tests below `paths` (all by default); returns pytest's exit code, 5 for no tests.
 
@@ -38,7 +45,7 @@ def run_suite(paths: Sequence[str] = (), *, quick: bool = False, matching: str =
     system_packages.ensure(PACKAGES, "the tests")
     # A file's tests stay together, so its fixtures are made once, and files begin in the order
     # that `conftest.py` gives them.
-    argv = [sys.executable, "-m", "pytest", "-q", "--numprocesses=auto", "--durations=12"]
+    argv = [sys.executable, "-m", "pytest", "-q", f"--numprocesses={workers()}", "--durations=12"]
     argv += ["--dist=loadfile", "--no-loadscope-reorder"]
     if quick:
         argv += ["-m", QUICK]

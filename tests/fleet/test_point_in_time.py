@@ -101,6 +101,13 @@ def proofs(url: str) -> dict[int, float]:
         return dict(connection.execute("SELECT id, sent FROM proof").fetchall())
 
 
+def timeline(url: str) -> int:
+    """The number of the timeline that the server writes."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT timeline_id FROM pg_control_checkpoint()").fetchone()
+    return int(row[0]) if row else 0
+
+
 def require_as_of(moment: float, found: dict[int, float], writers: list[Writer]) -> int:
     """Every write acknowledged before the moment is there, and none that was sent after it."""
     before = {id for writer in writers for id, at in writer.acknowledged if at <= moment}
@@ -191,6 +198,7 @@ def test_a_mistake_is_undone_to_the_moment_before_it(operator: Operator) -> None
     all_of_it = proofs(url)
     require_as_of(later, all_of_it, writers)
     assert len(all_of_it) == sum(len(writer.acknowledged) for writer in writers) > count
+    assert timeline(url) == 3, "the repository knows that there was a second one"
 
     said = follow(operator, "beside", moment)[0].text
     found = re.search(r"restored into \S+, port (\d+)", said)

@@ -85,6 +85,7 @@ class Writer:
 
     def lost(self) -> list[str]:
         """Agreements that were acknowledged and are not there."""
+        self._session.close()  # a host that was cut off meanwhile knows its connections no more
         urls = ((id, f"{self._url}/escrows/{id}") for id in self.made)
         return [id for id, url in urls if self._session.get(url, timeout=30).status_code != 200]
 

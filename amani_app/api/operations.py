@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pydantic
 import structlog
@@ -25,10 +25,16 @@ from amani_app.application.acting import Actor, Forbidden
 from amani_app.container import Container, container
 from amani_app.domain.users import Role
 from amani_app.ports import store as stores
-from amani_app.ports.identity import InvalidToken
+from amani_app.ports.identity import Claims, InvalidToken
 
 IDS = re.compile(r"[A-Za-z0-9:._-]{1,200}")
 KEYS = re.compile(r"[\x21-\x7e]{8,255}")
+UNAUTHENTICATED = Problem(
+    401,
+    "unauthenticated",
+    "A valid bearer token is needed.",
+    headers={"WWW-Authenticate": 'Bearer realm="amani"'},
+)
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 100
 
@@ -69,6 +75,12 @@ class Operation:
     headers: tuple[str, ...] = ()
     """Further headers that a request must have."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether something is done before the transaction, or without one: then the caller is
+        let in before that, else in the transaction itself."""
+        return not self.transactional or self.prepare is not None
+
 
 @dataclass
 class Call:
@@ -83,6 +95,8 @@ class Call:
     cursor: str | None = None
     filters: t.Mapping[str, str] = field(default_factory=dict)
     operation: str = ""
+    key: str = ""
+    """The Idempotency-Key."""
     prepared: t.Any = None
     unit: stores.UnitOfWork = field(default=t.cast(stores.UnitOfWork, None))
 
@@ -114,7 +128,38 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
     if not all(IDS.fullmatch(value) for value in path.values()):
         raise Refused(Problem(404, "not-found"))
     parts = container()
-    call = Call(parts, _actor(operation, parts), path, operation=operation.name)
+    claims = _recognized(operation, parts)
+    call = Call(parts, _actor(claims), path, operation=operation.name)
+
+    def admit(unit: stores.UnitOfWork) -> None:
+        call.actor = replace(call.actor, role=_role(operation, parts, unit, claims))
+
+    def enter(unit: stores.UnitOfWork) -> None:
+        if not operation.slow:
+            admit(unit)
+        call.unit = unit
+
+    def read(unit: stores.UnitOfWork) -> BaseModel:
+        enter(unit)
+        return handler(call)
+
+    if operation.slow and claims:
+        parts.store.look(admit)
+    try:
+        _read_request(operation, call)
+    except Refused:
+        if claims:
+            parts.store.look(admit)  # Who may not come in learns no more than that.
+        raise
+    if not operation.transactional:
+        return _rendered(operation, handler(call))
+    if operation.method == "GET":
+        return _not_modified(_rendered(operation, parts.store.read(read)))
+    return _write(operation, call, enter, handler)
+
+
+def _read_request(operation: Operation, call: Call) -> None:
+    """Fill *call* with what the request says. Raises ``Refused``."""
     if not operation.raw:
         # Notices come from one address, all of them: one refused would be money come late.
         _count(operation, call.actor)
@@ -124,11 +169,8 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
         call.body = _read_body(operation.body)
     if operation.versioned:
         call.version = _read_version()
-    if not operation.transactional:
-        return _rendered(operation, handler(call))
-    if operation.method == "GET":
-        return _not_modified(_rendered(operation, parts.store.read(_with(call, handler))))
-    return _write(operation, handler, call)
+    if operation.method != "GET" and operation.transactional:
+        call.key = _read_key(operation)
 
 
 def _count(operation: Operation, actor: Actor) -> None:
@@ -139,16 +181,10 @@ def _count(operation: Operation, actor: Actor) -> None:
     limits.count(kind, actor.remote_addr if here else actor.user)
 
 
-def _with(call: Call, handler: Handler) -> t.Callable[[stores.UnitOfWork], BaseModel]:
-    def work(unit: stores.UnitOfWork) -> BaseModel:
-        call.unit = unit
-        return handler(call)
-
-    return work
-
-
-def _write(operation: Operation, handler: Handler, call: Call) -> Response:
-    key = _read_key(operation)
+def _write(
+    operation: Operation, call: Call, enter: t.Callable[[stores.UnitOfWork], None], handler: Handler
+) -> Response:
+    key = call.key
     whole = b"\n".join(
         (request.method.encode(), request.path.encode(), request.get_data(cache=True))
     )
@@ -159,10 +195,12 @@ def _write(operation: Operation, handler: Handler, call: Call) -> Response:
 
     def work(unit: stores.UnitOfWork) -> tuple[BaseModel | None, str]:
         if key:
-            found = unit.idempotency.claim(call.actor.user, key, fingerprint)
-            if found:
-                return None, found.body
-        model = _with(call, handler)(unit)
+            unit.idempotency.foresee(call.actor.user, key)
+        enter(unit)
+        found = key and unit.idempotency.claim(call.actor.user, key, fingerprint)
+        if found:
+            return None, found.body
+        model = handler(call)
         body = model.model_dump_json()
         if key:
             kept = stores.Answer(operation.status, body)
@@ -208,23 +246,40 @@ def _complete(
     return model, body
 
 
-def _actor(operation: Operation, parts: Container) -> Actor:
-    where = (request_id(), request.remote_addr or "")
+def _recognized(operation: Operation, parts: Container) -> Claims | None:
+    """What the token says of the caller; ``None`` where anyone may call."""
     if operation.roles is None:
-        return Actor("anonymous", Role.MEMBER, *where)
+        return None
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     try:
         if scheme.lower() != "bearer" or not token:
             raise InvalidToken
-        user = parts.people.who_is(token, second_factor=operation.quota == "pay-out")
+        claims = parts.people.recognize(token, second_factor=operation.quota == "pay-out")
     except InvalidToken:
-        headers = {"WWW-Authenticate": 'Bearer realm="amani"'}
-        words = "A valid bearer token is needed."
-        raise Refused(Problem(401, "unauthenticated", words, headers=headers)) from None
-    structlog.contextvars.bind_contextvars(actor=user.id)
-    if user.role not in operation.roles:
+        raise Refused(UNAUTHENTICATED) from None
+    structlog.contextvars.bind_contextvars(actor=claims.user)
+    return claims
+
+
+def _actor(claims: Claims | None) -> Actor:
+    """The caller, in no role that matters: that is told when they are let in."""
+    where = (request_id(), request.remote_addr or "")
+    return Actor(claims.user if claims else "anonymous", Role.MEMBER, *where)
+
+
+def _role(
+    operation: Operation, parts: Container, unit: stores.UnitOfWork, claims: Claims | None
+) -> Role:
+    """The role in which the caller acts. Raises ``Refused`` and ``Forbidden``."""
+    if claims is None or operation.roles is None:
+        return Role.MEMBER
+    try:
+        role = parts.people.admit(unit, claims)
+    except InvalidToken:
+        raise Refused(UNAUTHENTICATED) from None
+    if role not in operation.roles:
         raise Forbidden("your role does not allow this")
-    return Actor(user.id, user.role, *where)
+    return role
 
 
 def _read_body(model: type[BaseModel]) -> BaseModel:

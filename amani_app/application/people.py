@@ -107,34 +107,45 @@ class PeopleUseCases:
             raise AccountsElsewhere("accounts are kept by another service; sign in there")
         return self._kept_here
 
-    def who_is(self, token: str, second_factor: bool = False) -> User:
-        """The person that *token* was given to.
+    def recognize(self, token: str, second_factor: bool = False) -> Claims:
+        """Whose *token* it is; whether they may come in still has to be asked by ``admit``.
 
-        Raises ``InvalidToken``, ``IdentityUnavailable``, and ``SecondFactorNeeded`` where a
+        Somebody whose account another service keeps is known here from now on. Raises
+        ``InvalidToken``, ``IdentityUnavailable``, and ``SecondFactorNeeded`` where a
         *second_factor* is asked for.
         """
         claims = self._identity.verify(token)
         if second_factor and not claims.second_factor:
             raise SecondFactorNeeded("sign in with a second factor to take money out")
         if claims.token_version is None:
-            return self._guest(claims)
+            self._welcome(claims)
+        return claims
+
+    def admit(self, work: UnitOfWork, claims: Claims) -> Role:
+        """In which role they act. Raises ``InvalidToken`` where theirs was made void since.
+
+        In the unit of work of what they ask for, so that it costs no transaction of its own, and
+        nothing is done for somebody who was shut out before.
+        """
+        if claims.token_version is None:
+            return claims.role
         try:
-            user = self._store.look(lambda work: work.users.get(claims.user))
+            user = work.users.get(claims.user)
         except KeyError:
             raise InvalidToken from None
         if user.token_version != claims.token_version:
             raise InvalidToken
-        return user
+        return user.role
 
-    def _guest(self, claims: Claims) -> User:
-        """Somebody whose account another service keeps: as that service describes them now."""
+    def _welcome(self, claims: Claims) -> None:
+        """Know somebody as the service that keeps their account describes them now."""
         try:
             known = self._store.look(lambda work: work.users.get(claims.user))
         except KeyError:
             known = None
         now = (claims.email, claims.name, claims.role)
         if known and (known.email, known.name, known.role) == now:
-            return known
+            return
         user = User(
             id=claims.user,
             email=claims.email,
@@ -159,11 +170,6 @@ class PeopleUseCases:
             self._store.run(work)
         except EmailTaken:
             # Two first requests at once, or an address that is somebody else's here.
-            return self._same(claims)
-        return user
-
-    def _same(self, claims: Claims) -> User:
-        user = self._store.read(lambda work: work.users.by_email(claims.email))
-        if user is None or user.id != claims.user:
-            raise InvalidToken
-        return user
+            found = self._store.read(lambda work: work.users.by_email(claims.email))
+            if found is None or found.id != claims.user:
+                raise InvalidToken from None

@@ -186,6 +186,9 @@ class Users(t.Protocol):
 class Idempotency(t.Protocol):
     """Requests that were answered, by caller and key; lives in the same transaction."""
 
+    def foresee(self, caller: str, key: str) -> None:
+        """A ``claim`` comes soon: what it asks may be asked together with something else."""
+
     def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
         """The answer given before to the same request, or ``None``: then *key* is now taken.
 

@@ -96,7 +96,7 @@ class Stock:
             raise DeployError(f"of {number} releases there are {found}")
 
     def wallet(self, entries: int) -> Person:
-        """Somebody whose wallet has so many entries."""
+        """Somebody whose wallet has so many entries, each of a request with a key of its own."""
         self._wallets += 1
         person = self.wire.sign_up(f"wallet{self._wallets}@example.org")
         wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
@@ -104,7 +104,10 @@ class Stock:
         model = "(SELECT min(id) FROM transfers WHERE reason = 'deposit')"
         account = f"wallet:{self.client.id}:NGN"
         line = f"(SELECT min(id) FROM entries WHERE account_id = '{account}')"  # nosec B608
+        key = "(SELECT min(key) FROM idempotency_keys)"
         statements = [
+            _copies("idempotency_keys", key, found, {
+                "caller": f"'{person.id}'", "key": f"'{name}' || n"}, by="key"),
             _copies("accounts", account, range(1), {
                 "id": f"'{wallet}'", "owner": f"'{person.id}'", "version": str(entries)}),
             _copies("transfers", model, found, {
@@ -123,14 +126,16 @@ class Stock:
         self.postgres.tidy()
 
 
-def _copies(table: str, model: str, numbers: range, changes: Mapping[str, str]) -> str:
-    """One copy of *model*'s row for each of *numbers*, with *changes* as SQL of `n`."""
+def _copies(
+    table: str, model: str, numbers: range, changes: Mapping[str, str], by: str = "id"
+) -> str:
+    """One copy of the row with *model* in *by* for each of *numbers*, *changes* as SQL of `n`."""
     wanted = model if model.startswith("(") else f"'{model}'"
     pairs = ", ".join(f"'{column}', {value}" for column, value in changes.items())
     return f"""INSERT INTO {table} SELECT copy.* FROM {table} model,
         generate_series({numbers.start}, {numbers.stop - 1}) n,
         LATERAL jsonb_populate_record(model, jsonb_build_object({pairs})) copy
-        WHERE model.id = {wanted};"""  # nosec B608 - our own words and numbers
+        WHERE model.{by} = {wanted};"""  # nosec B608 - our own words and numbers
 
 
 def _done(wire: Wire, request: Request) -> dict[str, Any]:

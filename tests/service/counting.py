@@ -12,20 +12,28 @@ from amani_app.adapters.database.prepared import Text
 from amani_app.adapters.database.wire import Wire
 
 
+class Sent(list[str]):
+    """Statements, and how often somebody waited for the answer to some of them."""
+
+    round_trips = 0
+
+
 @contextlib.contextmanager
-def counted(engine: Engine) -> t.Iterator[list[str]]:
+def counted(engine: Engine) -> t.Iterator[Sent]:
     """The statements of the block in their order, but for those that begin and end transactions:
     what SQLAlchemy sends, and what goes past it."""
-    found: list[str] = []
+    found = Sent()
 
     def listen(_connection: t.Any, _cursor: t.Any, statement: str, *_rest: t.Any) -> None:
         if not statement.startswith("BEGIN"):
             found.append(statement)
+        found.round_trips += 1
 
     send = Wire._send
 
     def sent(wire: Wire, start: bytes, texts: t.Sequence[Text], *rest: t.Any) -> t.Any:
         found.extend(text.sql.decode() for text in texts)
+        found.round_trips += 1
         return send(wire, start, texts, *rest)
 
     event.listen(engine, "before_cursor_execute", listen)

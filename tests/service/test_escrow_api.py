@@ -302,11 +302,20 @@ class TestIdempotency:
 class TestEveryRoute:
     """Over the route map, so that a new route cannot forget it."""
 
-    def test_without_a_token_nothing_is_answered(self, world: World) -> None:
+    def test_without_a_good_token_nothing_is_answered(self, world: World, client_: Person) -> None:
+        """Not even what is wrong with the request; *void* is well signed, and was good once."""
+        import jwt
+
+        good = jwt.decode(client_.token, options={"verify_signature": False})
+        void = jwt.encode({**good, "ver": good["ver"] - 1}, SECRET_KEY, algorithm="HS256")
+        given = (
+            {},
+            *({"Authorization": each} for each in ("Basic eA==", "Bearer x", f"Bearer {void}")),
+        )
         for operation, _ in OPERATIONS:
             if operation.roles is not None:
                 path = operation.path.replace("{", "").replace("}", "")
-                for header in ({}, {"Authorization": "Basic eA=="}, {"Authorization": "Bearer x"}):
+                for header in given:
                     found = world.client.open(
                         f"{API}{path}", method=operation.method, headers=header
                     )

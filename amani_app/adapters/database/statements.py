@@ -28,6 +28,9 @@ REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
 """What a constraint that refuses a row means to those who asked for it."""
 
 
+Asked = tuple[Prepared, Row]
+
+
 class Statements:
     """The statements of one transaction on *connection*.
 
@@ -39,7 +42,9 @@ class Statements:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.dialect = connection.dialect.name
-        self._put_off: list[tuple[Prepared, Row]] = []
+        self._put_off: list[Asked] = []
+        self._foreseen: list[Asked] = []
+        self._told: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
         self._wire: Wire | None = None
         if self.dialect == "postgresql":
             # The driver of a database that is not in use is not loaded.
@@ -53,13 +58,27 @@ class Statements:
         # An empty tuple, unlike None, would be a list of no rows.
         return self.connection.execute(statement, row or None)
 
-    def ask(self, *asked: tuple[Prepared, Row]) -> list[t.Sequence[t.Any]]:
-        """Send everything put off, then *asked*, and wait for the rows of each of them."""
+    def foresee(self, *asked: Asked) -> None:
+        """Ask *asked* ahead of what is asked next, where that saves a round trip."""
         if self._wire:
-            sending, self._put_off = [*self._put_off, *asked], []
-            return self._wire.exchange(sending)[-len(asked) :]  # type: ignore[return-value]
-        self._send()
-        return [self.connection.execute(each.statement, row).all() for each, row in asked]
+            self._foreseen += asked
+
+    def ask(self, *asked: Asked) -> list[t.Sequence[t.Any]]:
+        """Send everything put off, then *asked*, and wait for the rows of each of them.
+
+        What was foreseen and has been told meanwhile is not asked again.
+        """
+        if self._wire is None:
+            self._send()
+            return [self.connection.execute(each.statement, row).all() for each, row in asked]
+        if all(self._told.get(each, (None, ()))[0] == row for each, row in asked):
+            return [self._told.pop(each)[1] for each, _ in asked]
+        put_off, foreseen = self._put_off, [each for each in self._foreseen if each not in asked]
+        self._put_off, self._foreseen = [], []
+        found = self._wire.exchange([*put_off, *foreseen, *asked])
+        answers = iter(found[len(put_off) :])
+        self._told |= {each: (row, next(answers)) for each, row in foreseen}
+        return list(answers)
 
     def later(self, statement: Prepared, row: Row) -> None:
         """Send *statement* at the latest with the commit."""

@@ -32,7 +32,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from amani_app.adapters.database.escrows import DatabaseEscrows
 from amani_app.adapters.database.ledger import DatabaseLedger
 from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithdrawals
-from amani_app.adapters.database.prepared import Prepared
+from amani_app.adapters.database.prepared import Prepared, Row
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
@@ -110,13 +110,13 @@ class DatabaseIdempotency:
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
 
+    def foresee(self, caller: str, key: str) -> None:
+        """Ahead of whatever is asked next."""
+        self._statements.foresee(*self._asked(caller, key))
+
     def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
         """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
-        # The lock first: what the first request has committed since is seen then.
-        asked = [(_ANSWERED, {"of": caller, "named": key})]
-        if self._statements.dialect == "postgresql":
-            asked.insert(0, (_LOCK_KEY, {"name": f"{caller}/{key}"}))
-        *locks, answered = self._statements.ask(*asked)
+        *locks, answered = self._statements.ask(*self._asked(caller, key))
         if not all(row.locked for rows in locks for row in rows):
             raise KeyInUse("the first request with this Idempotency-Key is still running")
         if not answered:
@@ -125,6 +125,13 @@ class DatabaseIdempotency:
         if row.fingerprint != fingerprint:
             raise KeyReused("this Idempotency-Key came before with another request")
         return Answer(row.status, row.body)
+
+    def _asked(self, caller: str, key: str) -> list[tuple[Prepared, Row]]:
+        answered: tuple[Prepared, Row] = (_ANSWERED, {"of": caller, "named": key})
+        if self._statements.dialect != "postgresql":
+            return [answered]
+        # The lock first: what the first request has committed since is seen then.
+        return [(_LOCK_KEY, {"name": f"{caller}/{key}"}), answered]
 
     def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
         """In the transaction of what it answers."""

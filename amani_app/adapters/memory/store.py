@@ -253,6 +253,9 @@ class MemoryIdempotency:
     def __init__(self, state: Contents) -> None:
         self._state = state
 
+    def foresee(self, caller: str, key: str) -> None:
+        """Nothing is asked of anybody."""
+
     def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
         """Nobody else runs meanwhile, so no key is ever in use."""
         if (found := self._state.answers.get((caller, key))) is None:

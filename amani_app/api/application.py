@@ -6,6 +6,8 @@ import typing as t
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.routing import MapAdapter
+from werkzeug.wsgi import get_host
 
 
 class Stateless(SessionInterface):
@@ -23,6 +25,20 @@ class Application(Flask):
     """Its views and hooks are plain functions: none is asked whether it is a coroutine."""
 
     session_interface = Stateless()
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Bound to the request as it was read already: no name of a host decides anything here."""
+        if request is None:
+            return super().create_url_adapter(None)
+        request.host = host = get_host(request.environ)
+        return self.url_map.bind(
+            host.lower(),
+            request.root_path,
+            url_scheme=request.scheme,
+            default_method=request.method,
+            path_info=request.path,
+            query_args=request.environ.get("QUERY_STRING"),
+        )
 
     def ensure_sync(self, func: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         """The function itself."""

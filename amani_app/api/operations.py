@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import typing as t
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pydantic
 import structlog
@@ -111,6 +111,36 @@ class Call:
         return "/".join([*self.path.values(), *(f"{k}={v}" for k, v in self.filters.items())])
 
 
+@dataclass
+class Door:
+    """Lets the caller in, in the role that they have now."""
+
+    operation: Operation
+    call: Call
+    claims: Claims | None
+
+    def ask(self) -> None:
+        """In a unit of work of its own. Raises ``Refused`` and ``Forbidden``."""
+        if self.claims:
+            self.call.parts.store.look(self._admit)
+
+    def enter(self, unit: stores.UnitOfWork) -> None:
+        """Begin *unit*, in which the caller is let in unless that was asked before."""
+        if self.claims and not self.operation.slow:
+            self._admit(unit)
+        self.call.unit = unit
+
+    def _admit(self, unit: stores.UnitOfWork) -> None:
+        known, roles = self.call.actor, self.operation.roles or ()
+        try:
+            role = self.call.parts.people.admit(unit, t.cast(Claims, self.claims))
+        except InvalidToken:
+            raise Refused(UNAUTHENTICATED) from None
+        if role not in roles:
+            raise Forbidden("your role does not allow this")
+        self.call.actor = Actor(known.user, role, known.request_id, known.remote_addr)
+
+
 Handler = t.Callable[[Call], BaseModel]
 
 
@@ -130,32 +160,24 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
     parts = container()
     claims = _recognized(operation, parts)
     call = Call(parts, _actor(claims), path, operation=operation.name)
-
-    def admit(unit: stores.UnitOfWork) -> None:
-        call.actor = replace(call.actor, role=_role(operation, parts, unit, claims))
-
-    def enter(unit: stores.UnitOfWork) -> None:
-        if not operation.slow:
-            admit(unit)
-        call.unit = unit
-
-    def read(unit: stores.UnitOfWork) -> BaseModel:
-        enter(unit)
-        return handler(call)
-
-    if operation.slow and claims:
-        parts.store.look(admit)
+    door = Door(operation, call, claims)
+    if operation.slow:
+        door.ask()
     try:
         _read_request(operation, call)
     except Refused:
-        if claims:
-            parts.store.look(admit)  # Who may not come in learns no more than that.
+        door.ask()  # Who may not come in learns no more than that.
         raise
     if not operation.transactional:
         return _rendered(operation, handler(call))
-    if operation.method == "GET":
-        return _not_modified(_rendered(operation, parts.store.read(read)))
-    return _write(operation, call, enter, handler)
+    if operation.method != "GET":
+        return _write(operation, call, door, handler)
+
+    def read(unit: stores.UnitOfWork) -> BaseModel:
+        door.enter(unit)
+        return handler(call)
+
+    return _not_modified(_rendered(operation, parts.store.read(read)))
 
 
 def _read_request(operation: Operation, call: Call) -> None:
@@ -181,9 +203,7 @@ def _count(operation: Operation, actor: Actor) -> None:
     limits.count(kind, actor.remote_addr if here else actor.user)
 
 
-def _write(
-    operation: Operation, call: Call, enter: t.Callable[[stores.UnitOfWork], None], handler: Handler
-) -> Response:
+def _write(operation: Operation, call: Call, door: Door, handler: Handler) -> Response:
     key = call.key
     whole = b"\n".join(
         (request.method.encode(), request.path.encode(), request.get_data(cache=True))
@@ -196,7 +216,7 @@ def _write(
     def work(unit: stores.UnitOfWork) -> tuple[BaseModel | None, str]:
         if key:
             unit.idempotency.foresee(call.actor.user, key)
-        enter(unit)
+        door.enter(unit)
         found = key and unit.idempotency.claim(call.actor.user, key, fingerprint)
         if found:
             return None, found.body
@@ -265,21 +285,6 @@ def _actor(claims: Claims | None) -> Actor:
     """The caller, in no role that matters: that is told when they are let in."""
     where = (request_id(), request.remote_addr or "")
     return Actor(claims.user if claims else "anonymous", Role.MEMBER, *where)
-
-
-def _role(
-    operation: Operation, parts: Container, unit: stores.UnitOfWork, claims: Claims | None
-) -> Role:
-    """The role in which the caller acts. Raises ``Refused`` and ``Forbidden``."""
-    if claims is None or operation.roles is None:
-        return Role.MEMBER
-    try:
-        role = parts.people.admit(unit, claims)
-    except InvalidToken:
-        raise Refused(UNAUTHENTICATED) from None
-    if role not in operation.roles:
-        raise Forbidden("your role does not allow this")
-    return role
 
 
 def _read_body(model: type[BaseModel]) -> BaseModel:

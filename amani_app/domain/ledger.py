@@ -12,6 +12,7 @@ import enum
 import typing as t
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 from amani_app.domain.errors import LedgerError
 from amani_app.domain.money import Money
@@ -67,7 +68,7 @@ class Account:
             raise LedgerError(f"a {self.kind.value} account has owner {self.owner!r}")
         Money.zero(self.currency)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Its name, and its place in the one order in which accounts are locked."""
         return ":".join(filter(None, (self.kind.value, self.owner, self.currency)))

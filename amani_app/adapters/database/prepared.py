@@ -27,7 +27,6 @@ class Text:
     binds: tuple[tuple[str, Processor], ...]
     make: t.Callable[[t.Sequence[t.Any]], t.Any] | None
     """Makes a named tuple of a row; None where nothing is read."""
-    results: tuple[tuple[str, Processor], ...]
 
     def values(self, row: Row) -> list[bytes | None]:
         """*row* in the order of the SQL, as text. Raises ``ValueError`` for a NUL."""
@@ -35,20 +34,12 @@ class Text:
         for name, process in self.binds:
             found[name] = process(found[name])
         values = [
-            None if (value := found[name]) is None else str(value).encode() for name in self.order
+            value if value is None else f"{value}".encode()
+            for value in map(found.__getitem__, self.order)
         ]
-        if b"\0" in b"".join(filter(None, values)):
+        if any(value and 0 in value for value in values):
             raise ValueError("a text for the database has a NUL")  # where C would end it
         return values
-
-    def rows(self, rows: list[t.Any]) -> list[t.Any]:
-        """*rows* as SQLAlchemy's types would have them."""
-        if not self.results:
-            return rows
-        return [
-            row._replace(**{name: process(getattr(row, name)) for name, process in self.results})
-            for row in rows
-        ]
 
 
 class Prepared:
@@ -71,8 +62,6 @@ class Prepared:
         compiled: t.Any = self._made.compile(dialect=dialect, column_keys=list(names))
         columns = list(self._made.selected_columns) if isinstance(self._made, Select) else []
         binds = ((name, _in(bind.type, dialect)) for name, bind in compiled.binds.items())
-        results = ((column.name, _out(column.type, dialect)) for column in columns)
-        row = namedtuple("Row", [column.name for column in columns])  # type: ignore[misc]
         sql = str(compiled).encode()
         return Text(
             sql=sql,
@@ -80,9 +69,25 @@ class Prepared:
             order=tuple(compiled.positiontup),
             fixed={name: value for name, value in compiled.params.items() if name not in names},
             binds=tuple((name, process) for name, process in binds if process),
-            make=row._make if columns else None,
-            results=tuple((name, process) for name, process in results if process),
+            make=_maker(columns, dialect) if columns else None,
         )
+
+
+def _maker(columns: t.Sequence[t.Any], dialect: Dialect) -> t.Callable[[t.Sequence[t.Any]], t.Any]:
+    """Makes rows of *columns*, with values as SQLAlchemy's types would have them."""
+    row = namedtuple("Row", [column.name for column in columns])  # type: ignore[misc]
+    made = ((place, _out(column.type, dialect)) for place, column in enumerate(columns))
+    processed = [(place, process) for place, process in made if process]
+    if not processed:
+        return row._make
+
+    def make(values: t.Sequence[t.Any]) -> t.Any:
+        found = list(values)
+        for place, process in processed:
+            found[place] = process(found[place])
+        return row._make(found)
+
+    return make
 
 
 def _in(kind: t.Any, dialect: Dialect) -> Processor | None:

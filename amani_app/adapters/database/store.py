@@ -7,6 +7,7 @@ import random
 import typing as t
 from dataclasses import asdict
 from datetime import datetime
+from functools import cached_property
 from time import sleep
 
 from sqlalchemy import (
@@ -154,16 +155,55 @@ class DatabaseUnitOfWork:
     """See ``ports.store.UnitOfWork``."""
 
     def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
-        self.statements = statements = Statements(connection)
-        self.ledger = DatabaseLedger(statements, now)
-        self.escrows = DatabaseEscrows(statements)
-        self.deposits = DatabaseDeposits(statements)
-        self.virtual_accounts = DatabaseVirtualAccounts(statements)
-        self.withdrawals = DatabaseWithdrawals(statements)
-        self.inbox = DatabaseInbox(statements)
-        self.outbox = DatabaseOutbox(statements)
-        self.users = DatabaseUsers(statements)
-        self.idempotency = DatabaseIdempotency(statements)
+        self.statements = Statements(connection)
+        self._now = now
+
+    # Most units use three of them.
+
+    @cached_property
+    def ledger(self) -> DatabaseLedger:
+        """The books."""
+        return DatabaseLedger(self.statements, self._now)
+
+    @cached_property
+    def escrows(self) -> DatabaseEscrows:
+        """The agreements."""
+        return DatabaseEscrows(self.statements)
+
+    @cached_property
+    def deposits(self) -> DatabaseDeposits:
+        """Money on its way in."""
+        return DatabaseDeposits(self.statements)
+
+    @cached_property
+    def virtual_accounts(self) -> DatabaseVirtualAccounts:
+        """Where people are paid by bank transfer."""
+        return DatabaseVirtualAccounts(self.statements)
+
+    @cached_property
+    def withdrawals(self) -> DatabaseWithdrawals:
+        """Money on its way out."""
+        return DatabaseWithdrawals(self.statements)
+
+    @cached_property
+    def inbox(self) -> DatabaseInbox:
+        """The provider's notices."""
+        return DatabaseInbox(self.statements)
+
+    @cached_property
+    def outbox(self) -> DatabaseOutbox:
+        """Events on their way."""
+        return DatabaseOutbox(self.statements)
+
+    @cached_property
+    def users(self) -> DatabaseUsers:
+        """The people."""
+        return DatabaseUsers(self.statements)
+
+    @cached_property
+    def idempotency(self) -> DatabaseIdempotency:
+        """The answered requests."""
+        return DatabaseIdempotency(self.statements)
 
     def publish(self, event: Event) -> None:
         """A row that the worker finds."""

@@ -149,4 +149,4 @@ class Wire:
         if text.make is None:
             return []
         self._loading.set_pgresult(result)
-        return text.rows(self._loading.load_rows(0, result.ntuples, text.make))
+        return self._loading.load_rows(0, result.ntuples, text.make)

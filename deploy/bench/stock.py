@@ -18,6 +18,8 @@ from deploy.errors import DeployError
 PRICE = 200_000
 FIRST = 1_000_001
 """Numbers of copies have seven digits: no other value of a statement does."""
+KEYS = 1_000
+"""Enough for PostgreSQL to look a key up in the index; the answers kept with them take room."""
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Stock:
             raise DeployError(f"of {number} releases there are {found}")
 
     def wallet(self, entries: int) -> Person:
-        """Somebody whose wallet has so many entries, each of a request with a key of its own."""
+        """Somebody whose wallet has so many entries, the first of them of requests with a key."""
         self._wallets += 1
         person = self.wire.sign_up(f"wallet{self._wallets}@example.org")
         wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
@@ -106,7 +108,7 @@ class Stock:
         line = f"(SELECT min(id) FROM entries WHERE account_id = '{account}')"  # nosec B608
         key = "(SELECT min(key) FROM idempotency_keys)"
         statements = [
-            _copies("idempotency_keys", key, found, {
+            _copies("idempotency_keys", key, range(1, min(entries, KEYS) + 1), {
                 "caller": f"'{person.id}'", "key": f"'{name}' || n"}, by="key"),
             _copies("accounts", account, range(1), {
                 "id": f"'{wallet}'", "owner": f"'{person.id}'", "version": str(entries)}),

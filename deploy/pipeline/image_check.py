@@ -19,6 +19,12 @@ OWN_BUDGET = 20_000_000
 LARGEST = 8_000_000
 """Files above this many bytes are judged by their names alone."""
 _PREFIX = "org.opencontainers.image."
+_EXTRAS = """
+from amani_app.observability import require_extras
+from amani_app.settings import Settings
+require_extras(Settings(sentry_dsn="https://k@sentry.invalid/1",
+                        otel_exporter_otlp_endpoint="https://collector.invalid"))
+"""
 LABELS = (
     *(_PREFIX + name for name in ("version", "revision", "created")),
     *(_PREFIX + name for name in ("title", "description", "source")),
@@ -152,8 +158,32 @@ def _dependencies(history: Sequence[Mapping[str, Any]]) -> int:
     return sum(layer["Size"] for layer in history if "COPY /venv /venv" in layer["CreatedBy"])
 
 
+def require_extras(image: str) -> None:
+    """Raises `GateRefused` where the service would refuse to report to Sentry and OpenTelemetry."""
+    import docker
+    from docker.errors import ContainerError
+
+    client = docker.from_env(timeout=300)
+    try:
+        client.containers.run(
+            image, ["python", "-c", _EXTRAS], remove=True, read_only=True, network_mode="none"
+        )
+    except ContainerError as error:
+        raise GateRefused(f"the image {image} lacks its extras: {_last_line(error)}") from None
+    finally:
+        client.close()
+
+
+def _last_line(error: Any) -> str:
+    said: bytes = error.stderr or b""
+    return said.decode(errors="replace").strip().rpartition("\n")[2]
+
+
 def run(checkout: Path, reports: Path) -> Size:
-    """Build the checkout's image, check it, and write what was found to `reports`/image.json."""
+    """Build the checkout's image, check it, and write what was found to `reports`/image.json.
+
+    The image with the extras is built and checked, too, and must find what they bring.
+    """
     from deploy import engine_bootstrap
     from deploy.events import Events
     from deploy.images import build
@@ -164,6 +194,10 @@ def run(checkout: Path, reports: Path) -> Size:
     built = build.build(checkout, arguments, ["amani-backend:ci"], events=Events())
     base = build.base_names((checkout / "Dockerfile").read_text())[0]
     size = check(built.id, base)
+    more = {**arguments, "EXTRAS": "observability"}
+    extended = build.build(checkout, more, ["amani-backend:ci-observability"], events=Events())
+    check(extended.id, base)
+    require_extras(extended.id)
     found = {"image": built.id, "size": size.image, "floor": size.floor, "budget": OWN_BUDGET}
     (reports / "image.json").write_text(json.dumps(found, indent=2) + "\n")
     return size

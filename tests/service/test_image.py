@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from amani_app.adapters.database.revisions import read_revisions
+from deploy.errors import GateRefused
 from deploy.events import Events
 from deploy.images.build import build
+from deploy.pipeline.image_check import require_extras
 from tests.service.conftest import ROOT
 from tests.waiting import eventually
 
@@ -177,3 +179,9 @@ def test_a_wrong_schema_label_stops_the_build(image: str) -> None:
     )
     assert done.returncode != 0
     assert "SCHEMA_HEAD=nonsense, but the migrations end at" in done.stderr
+
+
+def test_without_the_extras_nobody_is_reported_to(image: str) -> None:
+    """`ci.image` builds the other one, and asks it the same."""
+    with pytest.raises(GateRefused, match="SENTRY_DSN|OTEL_EXPORTER_OTLP_ENDPOINT"):
+        require_extras(image)

@@ -102,6 +102,8 @@ class HostFacts:
     containers: tuple[ContainerFacts, ...] = ()
     proxy: ProxyFacts = ProxyFacts(running=False)
     images: tuple[ImageFacts, ...] = ()
+    used_elsewhere: frozenset[str] = frozenset()
+    """Ids of the images that others' containers on this engine stand on."""
     records: tuple[Record, ...] = ()
     """The journal, oldest first."""
     secrets: str | None = None

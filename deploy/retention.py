@@ -22,7 +22,7 @@ def prunable(
     nothing here serves any more.
 
     Kept are: the wanted digest, the last `retention.releases` distinct digests that were live
-    here, and whatever a container of ours still stands on. Images that are no release of this
+    here, and whatever a container still stands on, ours or another environment's. Images that are no release of this
     environment's repository are none of our business.
     """
     keep = {wanted}
@@ -39,6 +39,7 @@ def prunable(
         or (found.slot is not None and found.digest not in lived)
     )
     keep |= {found.digest for found in facts.containers if found not in leftovers}
+    keep |= facts.used_elsewhere
     images = tuple(
         sorted(
             image.id

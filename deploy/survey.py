@@ -98,7 +98,7 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
     config = next(found for found in environment.hosts if found.name == host.name)
     with ThreadPoolExecutor(max_workers=7) as pool:
         script = pool.submit(_sections, environment, host)
-        listed = pool.submit(engine.containers, {containers.ENVIRONMENT: environment.name})
+        listed = pool.submit(engine.containers, {})
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
         delivered = pool.submit(_generations, environment, host, wanted)
@@ -108,6 +108,7 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
         release = version.result()
         proxied, settled = front.result()
         generation, generations = delivered.result()
+        ours, others = _divide(listed.result(), environment)
         return HostFacts(
             name=host.name,
             roles=tuple(config.roles),
@@ -116,11 +117,12 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
             disk_free=_disk_free(sections["disk"]),
             clock_skew=skew,
             busy_ports=frozenset(int(port, 16) for port in _LISTENING.findall(sections["ports"])),
-            containers=tuple(sorted(map(_container, listed.result()), key=lambda c: c.name)),
+            containers=tuple(sorted(map(_container, ours), key=lambda c: c.name)),
             database=database.result(),
             proxy=proxied,
             proxy_settled=settled,
             images=tuple(map(_image, images.result())),
+            used_elsewhere=frozenset(found["ImageID"] for found in others),
             records=journal.parse(sections["journal"]),
             secrets=generation,
             generations=generations,
@@ -187,6 +189,17 @@ def _container(listed: Mapping[str, Any]) -> ContainerFacts:
 
 def _slot(text: str | None) -> Slot | None:
     return next((slot for slot in SLOTS if slot == text), None)
+
+
+def _divide(
+    listed: Sequence[Mapping[str, Any]], environment: Environment
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The environment's containers, and those of anybody else on the same engine."""
+    ours, others = list[Mapping[str, Any]](), list[Mapping[str, Any]]()
+    for found in listed:
+        named = (found.get("Labels") or {}).get(containers.ENVIRONMENT)
+        (ours if named == environment.name else others).append(found)
+    return ours, others
 
 
 def _image(listed: Mapping[str, Any]) -> ImageFacts:

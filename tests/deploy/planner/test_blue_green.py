@@ -396,6 +396,17 @@ def test_a_failed_release_is_pruned_and_the_retention_is_kept(tmp_path):
     assert image(release(9)).id not in {i.id for i in world.facts.hosts["one"].images}
 
 
+def test_what_another_environment_on_the_engine_stands_on_is_not_pruned(tmp_path):
+    env = environment(tmp_path, {"one": "[web]"})
+    world = World(env, bare(env))
+    deploy(world, V1)
+    host = world.facts.hosts["one"]
+    left = image(release(99))
+    for used, wanted in ((frozenset[str](), False), (frozenset({left.id}), True)):
+        held = replace(host, images=(*host.images, left), used_elsewhere=used)
+        assert plan(env, V1, replace(world.facts, hosts={"one": held})).empty is wanted
+
+
 def test_equal_plans_have_equal_hashes_and_others_do_not(world):
     one = plan(world.environment, V1, world.facts)
     again = plan(world.environment, V1, world.facts)

@@ -22,8 +22,8 @@ def prunable(
     nothing here serves any more.
 
     Kept are: the wanted digest, the last `retention.releases` distinct digests that were live
-    here, and whatever a container still stands on, ours or another environment's. Images that are no release of this
-    environment's repository are none of our business.
+    here, and whatever a container still stands on, ours or another environment's. Images that are
+    no release of this environment's repository are none of our business.
     """
     keep = {wanted}
     for record in reversed(facts.records):

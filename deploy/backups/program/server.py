@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import psycopg
@@ -36,6 +38,8 @@ class Server:
 
     _held: ClassVar[contextlib.ExitStack | None] = None
     """Keeps the lock for this program, over as many of its jobs as want it."""
+    _holder: ClassVar[int] = 0
+    """The session that has it."""
 
     def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
@@ -104,7 +108,7 @@ class Server:
             return
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(self.locked())
+                Server._holder = _pid(stack.enter_context(self.locked()))
             except Failure as failure:
                 if failure.kind == "locked":
                     raise
@@ -211,24 +215,62 @@ class Server:
         for attempt in range(10):
             try:
                 with self.connect("postgres") as connection, connection.transaction():
-                    # Whoever gets the lock now is ended with all others, and has changed nothing:
-                    # a database in which somebody is cannot be renamed.
-                    self.let_go()
-                    connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                        " WHERE datname IN (%s, %s) AND pid <> pg_backend_pid()",
-                        [self.name, name],
-                    )
                     if there:
-                        connection.execute(renaming(self.name, old))
+                        self._put_aside(connection, old)
+                    _end_sessions(connection, name)
                     connection.execute(renaming(name, self.name))
                 return
             except Failure as failure:
                 if attempt == 9 or "being accessed" not in failure.text:
                     raise
+                self.hold()  # again, where it was given back already
+
+    def _put_aside(self, connection: psycopg.Connection[Any], old: str) -> None:
+        """Rename the live database, from which everybody is sent away.
+
+        Its lock cannot be kept for that: nobody may be in a database that is renamed. But the
+        renaming, once begun, lets nobody in any more and waits until the last has left. So the lock
+        is given back only when nobody is left who could take it.
+        """
+        with ThreadPoolExecutor(1) as pool, self.connect("postgres") as other:
+            pid = _pid(connection)
+            renamed: Future[Any] = pool.submit(connection.execute, renaming(self.name, old))
+            while not renamed.done() and not (
+                _is_shut(other, self.name, pid)
+                and _end_sessions(other, self.name, but=Server._holder) == 0
+            ):
+                time.sleep(0.01)
+            if not renamed.done():
+                self.let_go()
+            renamed.result()
 
 
 def renaming(name: str, new: str) -> sql.Composed:
     """The statement that gives a database a new name."""
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     return rename.format(sql.Identifier(name), sql.Identifier(new))
+
+
+def _pid(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _is_shut(connection: psycopg.Connection[Any], name: str, pid: int) -> bool:
+    """Whether a session has the lock of a database that everybody who comes in needs, too."""
+    query = (
+        "SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid"
+        " WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = %s"
+        " AND l.mode = 'AccessExclusiveLock' AND l.granted AND l.pid = %s"
+    )
+    return connection.execute(query, [name, pid]).fetchone() is not None
+
+
+def _end_sessions(connection: psycopg.Connection[Any], name: str, *, but: int = 0) -> int:
+    """End all sessions in a database but one; how many there were."""
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = %s AND pid NOT IN (%s, pg_backend_pid())"
+    )
+    row = connection.execute(query, [name, but]).fetchone()
+    return int(row[0]) if row else 0

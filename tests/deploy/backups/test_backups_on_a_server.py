@@ -302,18 +302,18 @@ def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database
             damage(path)
         for attempt in (
             lambda: verify(place.name, SILENT, level="hash", id=made[0].id),
-            *(lambda id=m.id: restore(place.name, SILENT, id=id, replace=True) for m in made),
+            lambda: restore(place.name, SILENT, id=made[1].id, replace=True),
         ):
             with pytest.raises(DeployError, match=words) as caught:
                 attempt()
             assert caught.value.exit_code == 5, what
-    # And where it was changed together with its hash: what opens it finds that.
-    for path, content, manifest in zip(paths, whole, made):
+    # And where its hash was changed, too: what opens it finds that.
+    for path, content in zip(paths, whole):
         path.write_bytes(content[: len(content) // 2])
         agree(path)
-        for level in ("read", "restored"):
-            with pytest.raises(DeployError, match="`zstd` ended with 1"):
-                verify(place.name, SILENT, id=manifest.id, level=level)
+    for number, level in ((0, "restored"), (1, "restored"), (1, "read")):
+        with pytest.raises(DeployError, match="`zstd` ended with 1"):
+            verify(place.name, SILENT, id=made[number].id, level=level)
     assert only_live(place, database)
     assert [found.proof for found in listing(place.name, SILENT)] == [None, None]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import pytest
 
 from deploy.backups.program.pipes import Failure, Job
 from deploy.backups.program.postgres import Postgres
+from deploy.backups.program.server import ADVISORY_LOCK
 from deploy.backups.tool import archive_program
+from tests.waiting import eventually
 
 
 @contextmanager
@@ -81,3 +85,55 @@ def test_a_url_that_makes_no_sense_is_told_without_its_password(url: str):
     with pytest.raises(Failure) as caught:
         Postgres(url)
     assert caught.value.kind == "usage" and "p%0Aq" not in caught.value.text
+
+
+@pytest.mark.postgres
+def test_nobody_migrates_between_the_end_of_the_lock_and_the_swap(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    live = Postgres(postgres_url)
+    told: list[str] = []
+
+    def migrate(*, wait: bool) -> None:
+        how = "" if wait else "try_"
+        with contextlib.suppress(psycopg.Error), psycopg.connect(postgres_url) as connection:
+            query = f"SELECT pg_{how}advisory_lock(%s)::text"
+            if connection.execute(query, [ADVISORY_LOCK]).fetchone() != ("false",):
+                connection.execute("INSERT INTO told VALUES (1)")
+                connection.commit()
+                told.append("done")
+
+    def start(*, wait: bool) -> threading.Thread:
+        thread = threading.Thread(target=migrate, kwargs={"wait": wait})
+        thread.start()
+        eventually(lambda: not thread.is_alive() or waits(live))
+        return thread
+
+    def let_go(original: Callable[[], None] = Postgres.let_go) -> None:
+        original()
+        waiting.join(40)
+        threads.append(start(wait=False))
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE told (row int)")
+        connection.execute(f"CREATE DATABASE {live.name}_restored_1 TEMPLATE template1")
+    with live.connect(f"{live.name}_restored_1") as connection:
+        connection.execute("CREATE TABLE told (row int)")
+    live.hold()
+    waiting = start(wait=True)
+    threads = [waiting]
+    monkeypatch.setattr(Postgres, "let_go", staticmethod(let_go))
+    live.swap(f"{live.name}_restored_1", f"{live.name}_before_1")
+    for thread in threads:
+        thread.join(40)
+        assert not thread.is_alive()
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*) FROM told").fetchone() == (len(told),)
+    live.drop(f"{live.name}_before_1")
+
+
+def waits(server: Postgres) -> bool:
+    """Whether somebody waits for the migration lock, or to get in."""
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('advisory', 'object')"
+    with server.connect("postgres") as connection:
+        return connection.execute(query).fetchone() != (0,)

@@ -79,7 +79,10 @@ class Tool:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         question = json.dumps(request).encode() + b"\n"
         answer = self._host.engine.ask(self.container, _ARGV, question, end=b"\n", timeout=60)
-        return dict(json.loads(answer))
+        try:
+            return dict(json.loads(answer))
+        except ValueError:  # the engine's own words, where the container has just ended
+            raise self._failure(f"the backup container says: {answer.strip()[:300]}") from None
 
     def _failure(self, text: str, hint: str = "", kind: str = "failed") -> DeployError:
         name = self._host.name

@@ -22,7 +22,6 @@ from deploy.backups.program import archive
 from deploy.backups.program.archive import Stored
 from deploy.backups.program.pipes import CHUNK, ROOMIER, Failure, Job
 
-_PLACE = "dump"
 _SPARE = 100
 """Descriptors for everything else."""
 _TABLE = re.compile(r"(\d+); \d+ \d+ TABLE DATA ")
@@ -37,29 +36,33 @@ def capacity() -> int:
 
 
 class Nameless:
-    """Files that only this program can find, by what they were called."""
+    """Files that only this program can find, by what they were called in their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        self.place = os.path.join(folder, "dump")
         self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> Nameless:
+        os.mkdir(self.place, 0o700)
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
+        shutil.rmtree(self.place, ignore_errors=True)
 
     @property
     def size(self) -> int:
         """Bytes of all files, also while somebody writes them."""
         return sum(os.fstat(file.fileno()).st_size for file in list(self._files.values()))
 
-    def take(self, folder: str) -> None:
-        """Take over what lies in `folder`, finished or not; its names go."""
-        with os.scandir(folder) as entries:
+    def take(self) -> None:
+        """Take over what lies in the place, finished or not; its names go."""
+        with os.scandir(self.place) as entries:
             for entry in entries:
-                self._files[entry.name] = open(entry.path, "rb")
-                os.unlink(entry.path)
+                if not entry.name.startswith("."):  # what NFS calls a file without a name
+                    self._files[entry.name] = open(entry.path, "rb")
+                    os.unlink(entry.path)
 
     @contextlib.contextmanager
     def linked(self) -> Iterator[str]:
@@ -71,19 +74,15 @@ class Nameless:
             yield folder
 
 
-def dump(
-    job: Job, command: Sequence[str], environment: Mapping[str, str], folder: str, files: Nameless
-) -> None:
+def dump(job: Job, command: Sequence[str], environment: Mapping[str, str], files: Nameless) -> None:
     """Let pg_dump write files, each of which loses its name as soon as it has one."""
-    place = os.path.join(folder, _PLACE)
-    os.mkdir(place, 0o700)
     # Each job compresses what it dumps: that is most of the work. Nothing has to outlive a loss
     # of power yet, the archive will.
-    apart = [*command, "--format=directory", "--compress=zstd:3", "--no-sync", f"--file={place}"]
+    apart = [*command, "--format=directory", "--compress=zstd:3", "--no-sync"]
+    apart.append(f"--file={files.place}")
     with job.metered(lambda: files.size):
-        _run(job, apart, watch=lambda: files.take(place), environment=environment)
-    files.take(place)
-    os.rmdir(place)
+        _run(job, apart, watch=files.take, environment=environment)
+    files.take()
 
 
 def packing(folder: str) -> list[str]:

@@ -16,6 +16,8 @@ from deploy.backups.program.archive import ROOM, Dump, Stored, require_room
 from deploy.backups.program.pipes import Job
 from deploy.backups.program.server import Server, renaming
 
+LOCK_WAIT = "30s"
+"""How long a dump waits for a table that somebody wants for himself."""
 _MOST = 4
 """Jobs at once where nobody says otherwise."""
 _UNFINISHED = "_restoring_"
@@ -37,11 +39,12 @@ class Postgres(Server):
             connection = stack.enter_context(self.locked())
             environment = stack.enter_context(self._service())
             versions, size = self.versions(connection, job), self.size(connection)
-            jobs, expected = self._jobs(connection, size, request["parallel"]), request["expected"]
+            jobs, expected = self.jobs(connection, size, request["parallel"]), request["expected"]
             if jobs > 1:
                 require_room(ROOM * 2 * expected or size, _BESIDE)
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'".encode())
                 row = connection.execute("SELECT pg_export_snapshot()").fetchone()
                 facts = {
                     "taken": time.time(),
@@ -55,14 +58,14 @@ class Postgres(Server):
                     "unpacked": 0,
                 }
                 command = ["pg_dump", f"--snapshot={row[0] if row else ''}", "--no-password"]
-                command += ["--lock-wait-timeout=30s", "--dbname=service=amani"]
+                command += [f"--lock-wait-timeout={LOCK_WAIT}", "--dbname=service=amani"]
                 job.enter("dump", expected)
                 if jobs == 1:
                     command += ["--format=custom", "--compress=none"]
                     yield Dump(facts, command, environment)
                     return
-                files, started = stack.enter_context(directory.Nameless()), job.started
-                directory.dump(job, [*command, f"--jobs={jobs}"], environment, folder, files)
+                files, started = stack.enter_context(directory.Nameless(folder)), job.started
+                directory.dump(job, [*command, f"--jobs={jobs}"], environment, files)
             # Nobody needs the snapshot any more, so the server need not keep it.
             facts["unpacked"] = files.size
             job.enter("pack", files.size)
@@ -70,7 +73,8 @@ class Postgres(Server):
                 yield Dump(facts, directory.packing(links), {}, seconds=job.started - started)
 
     @staticmethod
-    def _jobs(connection: psycopg.Connection[Any], size: int, parallel: Mapping[str, int]) -> int:
+    def jobs(connection: psycopg.Connection[Any], size: int, parallel: Mapping[str, int]) -> int:
+        """How many jobs dump a database of a size; 1: as one stream."""
         if size < parallel["from"]:
             return 1
         # A table and a large object are a file each.

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from deploy.backups.program import directory, postgres
 from deploy.backups.program.pipes import Failure, Job
 from deploy.backups.program.postgres import Postgres
 from deploy.backups.program.server import ADVISORY_LOCK
@@ -137,3 +138,30 @@ def waits(server: Postgres) -> bool:
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('advisory', 'object')"
     with server.connect("postgres") as connection:
         return connection.execute(query).fetchone() != (0,)
+
+
+@pytest.mark.postgres
+def test_several_jobs_dump_what_is_large_and_has_not_too_many_files(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    processors = min(len(os.sched_getaffinity(0)), 4)
+    with psycopg.connect(postgres_url) as connection:
+        for size, asked, jobs in ((99, 3, 1), (100, 3, 3), (100, 1, 1), (100, 0, processors)):
+            assert Postgres.jobs(connection, size, {"from": 100, "jobs": asked}) == jobs
+        monkeypatch.setattr(directory, "capacity", lambda: 10)
+        assert Postgres.jobs(connection, 100, {"from": 100, "jobs": 3}) == 1
+
+
+@pytest.mark.postgres
+def test_a_table_that_somebody_keeps_for_himself_fails_a_dump_in_time(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(postgres, "LOCK_WAIT", "100ms")
+    request = {"parallel": {"from": 0, "jobs": 1}, "expected": 0}
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (id int)")
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE kept")
+        with pytest.raises(Failure, match="canceling statement due to lock timeout"):
+            with Postgres(postgres_url).dumping(Job(), str(tmp_path), request):
+                pass

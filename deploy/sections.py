@@ -593,8 +593,8 @@ class BackupsConfig(Section):
     jobs at once, each into files of its own: quicker where there are processors and tables enough,
     for twice the room. 0: always."""
     jobs: Annotated[int, Field(ge=1, le=64)] | None = None
-    """How many dump or restore at once then; as many as that host has processors, at most 4, unless
-    said otherwise. 1: never several."""
+    """How many dump or restore at once then. Unless said otherwise as many as that host has
+    processors, at most 4, but one where it has two only or lacks the room. 1: never several."""
     timeout: Seconds = 3600.0
     """For one backup or restore."""
     textfile: AbsolutePath | None = None

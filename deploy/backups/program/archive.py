@@ -52,11 +52,15 @@ def clear_partials() -> None:
             shutil.rmtree(os.path.join(FOLDER, name), ignore_errors=True)
 
 
+def room() -> int:
+    """Bytes that are free for backups."""
+    found = os.statvfs(FOLDER)
+    return found.f_bavail * found.f_frsize
+
+
 def require_room(needed: float, why: str = "") -> None:
     """Raise `Failure` where less than `needed` bytes are free."""
-    found = os.statvfs(FOLDER)
-    free = found.f_bavail * found.f_frsize
-    if free < needed:
+    if (free := room()) < needed:
         raise Failure(
             f"{free / 1e6:,.1f} MB are free for backups, and {needed / 1e6:,.1f} MB are needed"
             + why,

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from deploy.backups.program import directory
-from deploy.backups.program.archive import ROOM, Dump, Stored, require_room
+from deploy.backups.program.archive import ROOM, Dump, Stored, require_room, room
 from deploy.backups.program.pipes import Job
 from deploy.backups.program.server import Server, renaming
 
@@ -39,9 +39,8 @@ class Postgres(Server):
             connection = stack.enter_context(self.locked())
             environment = stack.enter_context(self._service())
             versions, size = self.versions(connection, job), self.size(connection)
-            jobs, expected = self.jobs(connection, size, request["parallel"]), request["expected"]
-            if jobs > 1:
-                require_room(ROOM * 2 * expected or size, _BESIDE)
+            expected = request["expected"]
+            jobs = self.jobs(connection, size, request["parallel"], 2 * ROOM * expected or size)
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'".encode())
@@ -73,10 +72,19 @@ class Postgres(Server):
                 yield Dump(facts, directory.packing(links), {}, seconds=job.started - started)
 
     @staticmethod
-    def jobs(connection: psycopg.Connection[Any], size: int, parallel: Mapping[str, int]) -> int:
-        """How many jobs dump a database of a size; 1: as one stream."""
-        if size < parallel["from"]:
+    def jobs(
+        connection: psycopg.Connection[Any], size: int, parallel: Mapping[str, int], needed: float
+    ) -> int:
+        """How many jobs dump a database of a size; 1: as one stream.
+
+        Raises `Failure` where several were asked for and the room they need is not there.
+        """
+        if size < parallel["from"] or parallel["jobs"] == 1:
             return 1
+        if parallel["jobs"]:
+            require_room(needed, _BESIDE)
+        elif room() < needed:
+            return 1  # slower, but a backup
         # A table and a large object are a file each.
         query = "SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r'), count(*)"
         row = connection.execute(query + " FROM pg_largeobject_metadata").fetchone() or ()
@@ -143,5 +151,9 @@ class Postgres(Server):
 
 
 def _at_once(jobs: int) -> int:
-    """How many jobs: as many as asked for, or as this host has processors, but not too many."""
-    return jobs or min(len(os.sched_getaffinity(0)), _MOST)
+    """How many jobs: as many as asked for, or as this host has processors, but not too many.
+
+    Two processors are busy with one stream and its compression already.
+    """
+    processors = len(os.sched_getaffinity(0))
+    return jobs or (min(processors, _MOST) if processors > 2 else 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.backups.program import directory, postgres
+from deploy.backups.program import archive, directory, postgres
 from deploy.backups.program.pipes import Failure, Job
 from deploy.backups.program.postgres import Postgres
 from deploy.backups.program.server import ADVISORY_LOCK
@@ -141,15 +141,25 @@ def waits(server: Postgres) -> bool:
 
 
 @pytest.mark.postgres
-def test_several_jobs_dump_what_is_large_and_has_not_too_many_files(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+def test_several_jobs_dump_what_is_large_where_there_is_room(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    processors = min(len(os.sched_getaffinity(0)), 4)
+    monkeypatch.setattr(archive, "FOLDER", str(tmp_path))
     with psycopg.connect(postgres_url) as connection:
-        for size, asked, jobs in ((99, 3, 1), (100, 3, 3), (100, 1, 1), (100, 0, processors)):
-            assert Postgres.jobs(connection, size, {"from": 100, "jobs": asked}) == jobs
+
+        def jobs(size: int, asked: int, needed: int = 1) -> int:
+            return Postgres.jobs(connection, size, {"from": 100, "jobs": asked}, needed)
+
+        assert [jobs(99, 3), jobs(100, 3), jobs(100, 1)] == [1, 3, 1]
+        for processors, expected in ((1, 1), (2, 1), (3, 3), (16, 4)):
+            monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=processors: range(n))
+            assert jobs(100, 0) == expected
+        assert jobs(100, 0, 1 << 60) == 1
+        with pytest.raises(Failure, match="beside the archive") as caught:
+            jobs(100, 3, 1 << 60)
+        assert caught.value.kind == "refused"
         monkeypatch.setattr(directory, "capacity", lambda: 10)
-        assert Postgres.jobs(connection, 100, {"from": 100, "jobs": 3}) == 1
+        assert jobs(100, 3) == 1
 
 
 @pytest.mark.postgres

@@ -588,6 +588,13 @@ class BackupsConfig(Section):
     """Which ones `db.prune` keeps."""
     check_command: tuple[str, ...] = ("flask", "amani", "reconcile")
     """Run with the live image on a restored database, to see whether its content is right."""
+    parallel_from: Bytes = 10_000_000_000
+    """From which size on, such as `500MB` or `20GiB`, a PostgreSQL database is dumped by several
+    jobs at once, each into files of its own: quicker where there are processors and tables enough,
+    for twice the room. 0: always."""
+    jobs: Annotated[int, Field(ge=1, le=64)] | None = None
+    """How many dump or restore at once then. Unless said otherwise as many as that host has
+    processors, at most 4, but one where it has two only or lacks the room. 1: never several."""
     timeout: Seconds = 3600.0
     """For one backup or restore."""
     textfile: AbsolutePath | None = None

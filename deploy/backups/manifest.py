@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 Level = Literal["hash", "read", "restored", "booted"]
@@ -39,13 +39,24 @@ class Manifest:
     """By table its `rows`, and the `sums` of every column of numbers, in the snapshot."""
     dump_seconds: float
     seconds: float
+    format: str = "custom"
+    """What the archive holds: a dump of PostgreSQL as `custom` or, by several jobs, as `directory`;
+    the `file` of SQLite. Manifests that do not tell are of before there was another."""
+    jobs: int = 1
+    """How many dumped at once."""
+    unpacked: int = 0
+    """Bytes that a directory needs on the disk while it is read or restored."""
 
     @classmethod
     def parse(cls, text: str) -> Manifest:
         """Raises ValueError where the text is no manifest."""
         try:
             values = json.loads(text)
-            known = {field.name: values[field.name] for field in fields(cls)}
+            known = {
+                field.name: values[field.name]
+                for field in fields(cls)
+                if field.name in values or field.default is MISSING
+            }
             return cls(**known | {"recipients": tuple(known["recipients"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no manifest: {error!r}") from None

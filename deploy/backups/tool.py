@@ -28,7 +28,8 @@ BASE = "amani-backup:17-trixie"
 PURPOSE = "backup"
 _PROGRAM = Path(__file__).with_name("program")
 _ARGV = ("python3", "/tool.pyz")
-_INTERVAL = 0.2
+_SHORTEST, _LONGEST = 0.02, 0.2
+"""Seconds between two questions: many jobs are done at once, and some take an hour."""
 _KINDS: dict[str, type[DeployError]] = {
     "refused": GateRefused,
     "locked": Locked,
@@ -46,8 +47,8 @@ class Tool:
         self._url, self._events, self._check = url, events, check
         self._numbers = itertools.count(1)
 
-    def run(self, job: str, *, seconds: float, expected: int = 0, **request: Any) -> Any:
-        """What a job results in. `expected` bytes make an estimate of the time left.
+    def run(self, job: str, *, seconds: float, **request: Any) -> Any:
+        """What a job results in.
 
         Raises `GateRefused`, `Locked`, `UsageError` or `DeployError`, as the job failed; what it
         had begun is taken back then.
@@ -55,13 +56,14 @@ class Tool:
         number = next(self._numbers)
         try:
             said = self._ask({"url": self._url, **request, "job": job, "number": number})
-            deadline = time.monotonic() + seconds
+            deadline, pause = time.monotonic() + seconds, _SHORTEST
             while said["state"] == "running":
                 if time.monotonic() > deadline:
                     raise self._failure(f"not done within {seconds:g} s", "raise `backups.timeout`")
                 self._check()
-                self._tell(said, expected)
-                time.sleep(_INTERVAL)
+                self._tell(said)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST)
                 said = self._ask({"job": "poll", "number": number})
         except BaseException:
             # So that it takes back what it has begun, before its container is removed.
@@ -77,17 +79,20 @@ class Tool:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         question = json.dumps(request).encode() + b"\n"
         answer = self._host.engine.ask(self.container, _ARGV, question, end=b"\n", timeout=60)
-        return dict(json.loads(answer))
+        try:
+            return dict(json.loads(answer))
+        except ValueError:  # the engine's own words, where the container has just ended
+            raise self._failure(f"the backup container says: {answer.strip()[:300]}") from None
 
     def _failure(self, text: str, hint: str = "", kind: str = "failed") -> DeployError:
         name = self._host.name
         return _KINDS.get(kind, DeployError)(f"{name}: {text}", hint=hint, host=name)
 
-    def _tell(self, said: dict[str, Any], expected: int) -> None:
+    def _tell(self, said: dict[str, Any]) -> None:
         rate = said["bytes"] / max(said["seconds"], 0.001)
         text = f"{said['phase']}: {said['bytes'] / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s"
-        if expected > said["bytes"] > 0:
-            text += f", about {(expected - said['bytes']) / rate:,.0f} s left"
+        if said["total"] > said["bytes"] > 0:
+            text += f", about {(said['total'] - said['bytes']) / rate:,.0f} s left"
         data = {"phase": said["phase"], "bytes": said["bytes"], "rate": round(rate)}
         self._events.emit("step-progress", text, host=self._host.name, step="backup", data=data)
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from deploy.backups.tool import Tool
     from deploy.environment import Environment
 
-ROOM = 1.2
-"""How many times the last archive's size must be free."""
-
 
 def new_id() -> str:
     """A name for a backup that sorts by time."""
@@ -39,14 +36,14 @@ def make(
     release: str,
 ) -> Backup:
     """Make a backup and read it to its end. Raises what `Tool.run` does; nothing is left then."""
-    last = before[-1].manifest.size if before else 0
+    wanted = environment.backups
     result = tool.run(
         "back-up",
-        seconds=environment.backups.timeout,
-        expected=last,
+        seconds=wanted.timeout,
         id=new_id(),
-        needed=round(ROOM * last),
-        recipients=list(environment.backups.recipients),
+        expected=before[-1].manifest.size if before else 0,
+        parallel={"from": wanted.parallel_from, "jobs": wanted.jobs or 0},
+        recipients=list(wanted.recipients),
         manifest={
             "environment": environment.name,
             "host": host,
@@ -72,6 +69,7 @@ def restore(tool: Tool, environment: Environment, backup: Backup, name: str, ide
         "restore",
         seconds=seconds,
         name=name,
+        jobs=environment.backups.jobs or 0,
         **_request(backup, identity),
     )
     if differences := backup.manifest.differences(found):
@@ -89,6 +87,9 @@ def _request(backup: Backup, identity: str) -> dict[str, Any]:
         "id": manifest.id,
         "sha256": manifest.sha256,
         "size": manifest.size,
+        "format": manifest.format,
+        "unpacked": manifest.unpacked,
+        "database_size": manifest.database_size,
         "encrypted": manifest.encrypted,
         "identity": identity if manifest.encrypted else "",
     }

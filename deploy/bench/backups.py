@@ -26,10 +26,12 @@ VERSION = "0.0.1-bench"
 SILENT = Events()
 _SEED = "flask amani seed --users 10 --escrows 60 --random 7 --password bench-password-long"
 _FILL = """
-DROP TABLE IF EXISTS bench_rows, bench_writes;
-CREATE TABLE bench_rows AS
+CREATE TABLE bench.rows_{} AS
     SELECT g AS id, (random() * 1e9)::bigint AS amount, md5(random()::text) AS note, now() AS at
-    FROM generate_series(1, {}) g;
+    FROM generate_series(1, {}) g
+"""
+_WRITES = """
+DROP TABLE IF EXISTS bench_writes;
 CREATE TABLE bench_writes (id bigserial PRIMARY KEY, amount bigint NOT NULL);
 CHECKPOINT
 """
@@ -63,21 +65,27 @@ class Writer:
         self._thread.join(60)
 
 
-def run(name: str, rows: int, rounds: int) -> dict[str, Any]:
+def run(name: str, rows: int, rounds: int, jobs: int = 1) -> dict[str, Any]:
     """Dump beside `pg_dump | zstd`, then lose a database in use and bring it back; the figures.
 
-    Raises `DeployError` where anything acknowledged before the snapshot is missing, or the books
-    are not right afterwards.
+    Several jobs dump the rows as a directory, and find them in as many tables. Raises `DeployError`
+    where anything acknowledged before the snapshot is missing, or the books are not right
+    afterwards.
     """
-    with stage.practice_fleet(name, hosts=1) as environment:
+    apart = {"parallel_from": 0} if jobs > 1 else {}
+    with stage.practice_fleet(name, hosts=1, jobs=jobs, **apart) as environment:
         stage.publish(environment, [VERSION])
         stage.bring(name, VERSION)
         url = database_url(environment, secrets.load_secrets(environment, registries=False))
         if run_one_off(name, _SEED.split(), SILENT)[0]:
             raise DeployError("the service could not be seeded")
         with psycopg.connect(url, autocommit=True) as connection:
-            for statement in _FILL.format(rows).split(";"):
-                connection.execute(statement)
+            connection.execute("DROP SCHEMA IF EXISTS bench CASCADE")
+            connection.execute("CREATE SCHEMA bench")
+            for number in range(jobs):
+                connection.execute(_FILL.format(number, rows // jobs).encode())
+            for statement in _WRITES.split(";"):
+                connection.execute(statement.encode())
         ours, whole, plain = [], [], []
         for _ in range(rounds):
             plain.append(_plain(environment))
@@ -88,6 +96,8 @@ def run(name: str, rows: int, rounds: int) -> dict[str, Any]:
         drill = backups.drill(name, SILENT)
         size = made.database_size
         return {
+            "format": made.format,
+            "jobs": made.jobs,
             "rows": made.rows,
             "database_mb": round(size / 1e6, 1),
             "archive_mb": round(made.size / 1e6, 1),

@@ -58,11 +58,14 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def practice_fleet(name: str, hosts: int) -> Iterator[Environment]:
-    """A fleet of web hosts whose service may be asked to be slow; it stays up afterwards."""
+def practice_fleet(name: str, hosts: int, **backups: int) -> Iterator[Environment]:
+    """A fleet of web hosts whose service may be asked to be slow; it stays up afterwards.
+
+    Its environment says what is given of `backups`.
+    """
     with Fleet(name, announce=_tell) as fleet:
         fleet.up(hosts, web=range(1, hosts + 1), workers=())
-        _adjust(fleet.environment_file)
+        _adjust(fleet.environment_file, backups)
     yield environment.load(name)
 
 
@@ -114,7 +117,7 @@ def _invoke(*words: str) -> Outcome:
     return Outcome(started, seconds, tuple(lines))
 
 
-def _adjust(path: Path) -> None:
+def _adjust(path: Path, backups: Mapping[str, int]) -> None:
     """Let the service honour `delay_ms` and use all processors, for the load's sake; `fleet.up`
     makes the file anew each time."""
     import yaml
@@ -122,6 +125,7 @@ def _adjust(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     content["settings"]["PRACTICE"] = "true"
     content["roles"]["web"]["resources"]["cpus"] = 0.0
+    content["backups"] = {**content.get("backups", {}), **backups}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 

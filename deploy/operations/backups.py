@@ -159,7 +159,6 @@ def _copy(desk: Desk, backup: Backup, places: Sequence[CopyConfig]) -> None:
             desk.tool.run(
                 "copy",
                 seconds=desk.environment.backups.timeout,
-                expected=backup.manifest.size,
                 place=_place(desk, place),
                 id=backup.manifest.id,
             )

@@ -117,10 +117,15 @@ def api(
         "env": "name of the practice fleet, brought up where it is not (default: bench-backup)",
         "rows": "rows besides the service's own",
         "rounds": "dumps, and plain dumps, in turn",
+        "jobs": "how many dump and restore at once, with the rows in as many tables",
     }
 )
 def backup(
-    context: Context, rows: int = 2_000_000, rounds: int = 3, env: str = "bench-backup"
+    context: Context,
+    rows: int = 2_000_000,
+    rounds: int = 3,
+    jobs: int = 1,
+    env: str = "bench-backup",
 ) -> None:
     """Back up beside `pg_dump | zstd`, lose a busy database and restore it; fails below 0.9."""
     import json
@@ -130,9 +135,9 @@ def backup(
     from deploy.bench.backups import run
     from deploy.errors import UsageError
 
-    if min(rows, rounds) < 1:
-        raise UsageError("--rows and --rounds must be 1 at least")
-    result = run(env, rows, rounds)
+    if min(rows, rounds, jobs) < 1 or jobs > 64:
+        raise UsageError("--rows, --rounds and --jobs must be 1 at least, --jobs 64 at most")
+    result = run(env, rows, rounds, jobs)
     print(json.dumps(result, indent=2))
     if result["ratio_to_plain"] < 0.9:
         raise Exit("slower than nine tenths of pg_dump | zstd", code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import psycopg
@@ -43,8 +44,15 @@ def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1, 2], workers=[2])
+    operator.change(backups={"parallel_from": 0, "jobs": 2})
 
     add_and_take_away(operator, lambda: live_on_server(operator))
+    # What is backed up before a change is dumped as any other: here by two jobs.
+    folder = f"{operator.environment.folder}/backups"
+    script = 'for path in "$1"/*/manifest.json; do cat "$path"; done'
+    told = operator.fleet.hosts[0].run(["sh", "-c", script, "manifests", folder]).splitlines()
+    made = [(said["reason"], said["format"]) for said in map(json.loads, told)]
+    assert {("deploy", "directory"), ("rollback", "directory")} == set(made)
     revisions = []
     for door, task, *options in commands(GUIDE, "schema"):
         known = {"--env=staging": "", "--to=0003": f"--to={head()}"}

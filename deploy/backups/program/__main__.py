@@ -38,7 +38,7 @@ def back_up(job: Job, request: Request) -> dict[str, Any]:
     """Make an archive, read it to its end, and give it its name. Returns its manifest."""
     started = time.monotonic()
     archive.clear_partials()
-    archive.require_room(request["needed"])
+    archive.require_room(archive.ROOM * request["expected"])
     recipients = list(request["recipients"])
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(archive.partial(request["id"]))
@@ -46,30 +46,29 @@ def back_up(job: Job, request: Request) -> dict[str, Any]:
         keys = [*recipients, passing] if recipients else []
         source = database(request)
         job.enter("snapshot")
-        with source.dumping(job, folder) as (facts, command, environment):
-            job.enter("dump")
-            sha256, size = archive.write(job, folder, [command], keys, environment)
-            dumped = time.monotonic() - job.started
-        job.enter("test")
+        with source.dumping(job, folder, request) as dump:
+            sha256, size = archive.write(job, folder, [dump.command], keys, dump.environment)
+            dumped = dump.seconds + time.monotonic() - job.started
+        job.enter("test", size)
         archive.require_whole(job, folder, sha256, size)
-        source.read(job, *archive.reading(folder, bool(recipients), identity))
         manifest = {
             **request["manifest"],
-            **facts,
+            **dump.facts,
             "id": request["id"],
             "sha256": sha256,
             "size": size,
             "recipients": recipients,
             "dump_seconds": round(dumped, 3),
-            "seconds": round(time.monotonic() - started, 3),
         }
+        source.read(job, archive.reading(folder, bool(recipients), identity, manifest))
+        manifest["seconds"] = round(time.monotonic() - started, 3)
         job.check()
         archive.finish(folder, manifest)
     return manifest
 
 
 @contextlib.contextmanager
-def _archive(request: Request) -> Iterator[tuple[str, list[list[str]]]]:
+def _archive(request: Request) -> Iterator[archive.Stored]:
     folder = os.path.join(archive.FOLDER, request["id"])
     with contextlib.ExitStack() as stack:
         identity = ""
@@ -77,12 +76,12 @@ def _archive(request: Request) -> Iterator[tuple[str, list[list[str]]]]:
             if not request.get("identity"):
                 raise Failure("the archive is encrypted, and no key was given", kind="usage")
             identity = stack.enter_context(archive.given_key(request["identity"]))
-        yield archive.reading(folder, request["encrypted"], identity)
+        yield archive.reading(folder, request["encrypted"], identity, request)
 
 
 def hash_(job: Job, request: Request) -> None:
     """Whether the archive is the one that was written."""
-    job.enter("hash")
+    job.enter("hash", request["size"])
     folder = os.path.join(archive.FOLDER, request["id"])
     archive.require_whole(job, folder, request["sha256"], request["size"])
 
@@ -90,18 +89,16 @@ def hash_(job: Job, request: Request) -> None:
 def read(job: Job, request: Request) -> None:
     """Whether the archive can be opened and read to its end."""
     hash_(job, request)
-    job.enter("read")
-    with _archive(request) as (source, commands):
-        database(request).read(job, source, commands)
+    with _archive(request) as stored:
+        database(request).read(job, stored)
 
 
 def restore(job: Job, request: Request) -> dict[str, Any]:
     """Restore into a new database; returns its measures."""
     hash_(job, request)
     target = database(request)
-    job.enter("restore")
-    with _archive(request) as (source, commands):
-        target.restore(job, source, commands, request["name"])
+    with _archive(request) as stored:
+        target.restore(job, stored, request["name"], request["jobs"])
     job.enter("compare")
     return target.look(request["name"])
 
@@ -187,7 +184,8 @@ class Desk:
             return {"state": "unknown"}
         job = self._job
         seconds = time.monotonic() - job.started
-        return {**self._outcome, "phase": job.phase, "bytes": job.bytes, "seconds": seconds}
+        far = {"bytes": job.done, "total": job.total, "seconds": seconds}
+        return {**self._outcome, "phase": job.phase, **far}
 
     def _work(self, request: Request) -> None:
         try:
@@ -209,6 +207,7 @@ class Desk:
 
 def main() -> None:
     """Answer until the input ends."""
+    archive.clear_partials()
     desk = Desk()
 
     def watch() -> None:

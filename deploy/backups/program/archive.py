@@ -10,7 +10,7 @@ import shutil
 import subprocess  # nosec B404 - argument lists only, never a shell
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from deploy.backups.program.pipes import CHUNK, Failure, Job, unwritable
 
@@ -18,6 +18,31 @@ FOLDER = os.environ.get("BACKUPS", "/backups")
 ARCHIVE = "archive"
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+ROOM = 1.2
+"""How many times the last archive's size must be free."""
+
+
+class Dump(NamedTuple):
+    """What is to be an archive: what its manifest shall say, and the command that prints it."""
+
+    facts: dict[str, Any]
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    seconds: float = 0.0
+    """What has been spent on the dump already."""
+
+
+class Stored(NamedTuple):
+    """An archive as it lies there, and the commands that make what was dumped of it."""
+
+    path: str
+    commands: list[list[str]]
+    size: int
+    format: str
+    """`custom` or `directory` of PostgreSQL, or `file`."""
+    unpacked: int
+    """Bytes of the files that a directory's archive holds."""
+    database_size: int
 
 
 def clear_partials() -> None:
@@ -27,13 +52,18 @@ def clear_partials() -> None:
             shutil.rmtree(os.path.join(FOLDER, name), ignore_errors=True)
 
 
-def require_room(needed: int) -> None:
-    """Raise `Failure` where less than `needed` bytes are free."""
+def room() -> int:
+    """Bytes that are free for backups."""
     found = os.statvfs(FOLDER)
-    free = found.f_bavail * found.f_frsize
-    if free < needed:
+    return found.f_bavail * found.f_frsize
+
+
+def require_room(needed: float, why: str = "") -> None:
+    """Raise `Failure` where less than `needed` bytes are free."""
+    if (free := room()) < needed:
         raise Failure(
-            f"{free / 1e6:,.1f} MB are free for backups, and {needed / 1e6:,.1f} MB are needed",
+            f"{free / 1e6:,.1f} MB are free for backups, and {needed / 1e6:,.1f} MB are needed"
+            + why,
             kind="refused",
             hint="make room, thin out with `invoke db.prune`, or give `backups.directory` a larger"
             " disk",
@@ -93,17 +123,18 @@ def require_whole(job: Job, folder: str, sha256: str, size: int) -> None:
             while data := file.read(CHUNK):
                 job.check()
                 digest.update(data)
-                job.bytes += len(data)
+                job.done += len(data)
     except OSError as error:
         raise Failure(f"the archive cannot be read: {error.strerror}") from None
     if digest.hexdigest() != sha256:
         raise Failure("the archive is not what was written: its SHA-256 is another")
 
 
-def reading(folder: str, encrypted: bool, identity: str) -> tuple[str, list[list[str]]]:
-    """The archive's path, and the commands that make what was dumped of it."""
+def reading(folder: str, encrypted: bool, identity: str, manifest: Mapping[str, Any]) -> Stored:
+    """The archive in a folder, of which the manifest tells `size`, `format` and the like."""
     commands = [["age", "--decrypt", "--identity", identity]] if encrypted else []
-    return os.path.join(folder, ARCHIVE), [*commands, ["zstd", "-q", "-d"]]
+    said = {name: manifest[name] for name in ("size", "format", "unpacked", "database_size")}
+    return Stored(os.path.join(folder, ARCHIVE), [*commands, ["zstd", "-q", "-d"]], **said)
 
 
 @contextlib.contextmanager

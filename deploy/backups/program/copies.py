@@ -67,7 +67,7 @@ def send(job: Job, request: Mapping[str, Any]) -> None:
             source, target = os.path.join(folder, name), f"{root}/{request['id']}/{name}"
             job.enter("copy")
             job.run([*_RCLONE, "copyto", source, target], environment=environment)
-            job.enter("read back")
+            job.enter("read back", os.path.getsize(source))
             digest = hashlib.sha256()
             job.run([*_RCLONE, "cat", target], sink=digest.update, environment=environment)
             if digest.hexdigest() != _digest(source):

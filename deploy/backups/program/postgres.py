@@ -3,196 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from deploy.backups.program.pipes import Failure, Job
+from deploy.backups.program import directory
+from deploy.backups.program.archive import ROOM, Dump, Stored, require_room, room
+from deploy.backups.program.pipes import Job
+from deploy.backups.program.server import Server, renaming
 
-ADVISORY_LOCK = 0x616D616E69
-"""The lock that a migration holds, too ("amani")."""
-Measures = dict[str, dict[str, Any]]
-
-_TABLES = """
-SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attnum)
-       FILTER (WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype,
-                                    'numeric'::regtype))
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relkind = 'r' AND c.relpersistence = 'p'
-  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
+LOCK_WAIT = "30s"
+"""How long a dump waits for a table that somebody wants for himself."""
+_MOST = 4
+"""Jobs at once where nobody says otherwise."""
+_UNFINISHED = "_restoring_"
+_BESIDE = ": several jobs dump into files beside the archive (`backups.jobs: 1` needs half of it)"
 
 
-class Postgres:
-    """A server, and the database of it that a URL names."""
-
-    _held: ClassVar[contextlib.ExitStack | None] = None
-    """Keeps the lock for this program, over as many of its jobs as want it."""
-
-    def __init__(self, url: str) -> None:
-        scheme, _, rest = url.partition("://")
-        try:
-            self._parts = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
-        except psycopg.ProgrammingError:
-            raise Failure("the database's URL cannot be understood", kind="usage") from None
-        if any("\n" in str(value) for value in self._parts.values()):
-            raise Failure("the database's URL holds a line break", kind="usage")
-        self.name = str(self._parts.get("dbname") or self._parts.get("user") or "")
-
-    # -- connections -----------------------------------------------------------------------------
+class Postgres(Server):
+    """A database of a server, to be dumped or restored."""
 
     @contextlib.contextmanager
-    def _service(self) -> Iterator[Mapping[str, str]]:
-        """What makes libpq's programs find the server: a file, for arguments are public."""
-        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:  # 0600, in memory
-            lines = [f"{key}={value}" for key, value in self._parts.items() if value is not None]
-            file.write("\n".join(["[amani]", *lines, ""]))
-            file.flush()
-            yield {"PGSERVICEFILE": file.name, "PGAPPNAME": "amani-backup"}
+    def dumping(self, job: Job, folder: str, request: Mapping[str, Any]) -> Iterator[Dump]:
+        """What the manifest shall say, and the command that prints exactly that.
 
-    @contextlib.contextmanager
-    def connect(self, database: str = "") -> Iterator[psycopg.Connection[Any]]:
-        """A connection in autocommit, without limits on time."""
-        parts = {"connect_timeout": "10", **self._parts, "application_name": "amani-backup"}
-        if database:
-            parts["dbname"] = database
-        try:
-            with psycopg.connect(make_conninfo("", **parts), autocommit=True) as connection:
-                connection.execute("SET statement_timeout = 0")
-                connection.execute("SET idle_in_transaction_session_timeout = 0")
-                yield connection
-        except psycopg.OperationalError as error:
-            raise Failure(
-                f"the database: {str(error).strip()}",
-                hint="is the server up, and is the secret with its URL right?",
-            ) from None
-        except psycopg.Error as error:
-            raise Failure(f"the database: {str(error).strip()}") from None
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection that holds the lock of those who change or copy the whole database."""
-        with self.connect() as connection:
-            if Postgres._held is None:
-                self._lock(connection)
-            yield connection
-
-    def _lock(self, connection: psycopg.Connection[Any]) -> None:
-        found = connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
-        if found.fetchone() != (True,):
-            raise Failure(
-                "a migration, a backup or a restore is under way on this database",
-                kind="locked",
-                hint="wait for it and run this again",
-            )
-
-    def hold(self) -> None:
-        """Take that lock and keep it until a swap or the program's end, whatever ends it.
-
-        A live database that is gone, or that lets nobody in, is not locked: nobody can migrate or
-        copy it either, and it is what a restore is for.
+        A database of the size `parallel` tells is dumped by several jobs into files, and what is
+        printed is their archive. Raises `Failure`, too, where there is no room for them.
         """
-        if Postgres._held is not None or not self.exists():
-            return
+        job.enter("snapshot")
         with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self.locked())
-            except Failure as failure:
-                if failure.kind == "locked":
-                    raise
-                return
-            Postgres._held = stack.pop_all()
-
-    @staticmethod
-    def let_go() -> None:
-        """Give the lock back."""
-        if (held := Postgres._held) is not None:
-            Postgres._held = None
-            held.close()
-
-    # -- looking ---------------------------------------------------------------------------------
-
-    def versions(self, connection: psycopg.Connection[Any], job: Job) -> dict[str, str]:
-        """Of server and programs; raises `Failure` where their majors differ."""
-        words = bytearray()
-        job.run(["pg_dump", "--version"], sink=words.extend)
-        client = words.decode().split()[2]
-        server = str(connection.info.parameter_status("server_version") or "").split()[0]
-        if client.split(".")[0] != server.split(".")[0]:
-            raise Failure(
-                f"the server is PostgreSQL {server}, and the backup programs are of {client}",
-                kind="refused",
-                hint="dumps are only portable with programs of the server's own major version: "
-                "upgrade the server, or the deployer where the server is the newer one",
-            )
-        return {"engine": "postgresql", "server": server, "client": client}
-
-    def size(self, connection: psycopg.Connection[Any]) -> int:
-        """Bytes of the database on its server's disk."""
-        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-        return int(row[0]) if row else 0
-
-    def measure(self, connection: psycopg.Connection[Any]) -> Measures:
-        """By table, its rows and the sum of every column of whole or exact numbers."""
-        found: Measures = {}
-        for schema, table, columns in connection.execute(_TABLES).fetchall():
-            sums = [sql.SQL("sum({})").format(sql.Identifier(name)) for name in columns or ()]
-            query = sql.SQL("SELECT {} FROM {}").format(
-                sql.SQL(", ").join([sql.SQL("count(*)"), *sums]), sql.Identifier(schema, table)
-            )
-            row: Sequence[Any] = connection.execute(query).fetchone() or ()
-            found[f"{schema}.{table}"] = {
-                "rows": row[0],
-                "sums": {name: str(value or 0) for name, value in zip(columns or (), row[1:])},
-            }
-        return found
-
-    def revision(self, connection: psycopg.Connection[Any]) -> str:
-        """What Alembic wrote down; empty without it."""
-        there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
-        if there is None or there[0] is None:
-            return ""
-        rows = connection.execute("SELECT version_num FROM alembic_version ORDER BY 1").fetchall()
-        return " ".join(str(row[0]) for row in rows)
-
-    def look(self, database: str = "") -> dict[str, Any]:
-        """Measures and revision of a database, in one snapshot."""
-        with self.connect(database) as connection, connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return {"tables": self.measure(connection), "revision": self.revision(connection)}
-
-    def query(self, queries: Sequence[str]) -> list[dict[str, Any]]:
-        """Of each query the one value that it finds, or the server's word on why it does not."""
-        found: list[dict[str, Any]] = []
-        with self.connect() as connection:
-            for query in queries:
-                try:
-                    row = connection.execute(query.encode()).fetchone()
-                    found.append({"value": row[0] if row else None, "error": ""})
-                except psycopg.Error as error:
-                    found.append({"value": None, "error": str(error).strip().splitlines()[0]})
-        return found
-
-    # -- dump and restore ------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def dumping(
-        self, job: Job, folder: str
-    ) -> Iterator[tuple[dict[str, Any], list[str], Mapping[str, str]]]:
-        """What the manifest shall say, and the command that dumps exactly that."""
-        with self.locked() as connection, self._service() as environment:
+            connection = stack.enter_context(self.locked())
+            environment = stack.enter_context(self._service())
             versions, size = self.versions(connection, job), self.size(connection)
+            expected = request["expected"]
+            jobs = self.jobs(connection, size, request["parallel"], 2 * ROOM * expected or size)
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'".encode())
                 row = connection.execute("SELECT pg_export_snapshot()").fetchone()
                 facts = {
                     "taken": time.time(),
@@ -201,70 +52,108 @@ class Postgres:
                     "versions": versions,
                     "database": self.name,
                     "database_size": size,
+                    "format": "custom" if jobs == 1 else "directory",
+                    "jobs": jobs,
+                    "unpacked": 0,
                 }
-                command = ["pg_dump", "--format=custom", "--compress=none"]
-                command += [f"--snapshot={row[0] if row else ''}", "--lock-wait-timeout=30s"]
-                yield facts, [*command, "--no-password", "--dbname=service=amani"], environment
+                command = ["pg_dump", f"--snapshot={row[0] if row else ''}", "--no-password"]
+                command += [f"--lock-wait-timeout={LOCK_WAIT}", "--dbname=service=amani"]
+                job.enter("dump", expected)
+                if jobs == 1:
+                    command += ["--format=custom", "--compress=none"]
+                    yield Dump(facts, command, environment)
+                    return
+                files, started = stack.enter_context(directory.Nameless(folder)), job.started
+                directory.dump(job, [*command, f"--jobs={jobs}"], environment, files)
+            # Nobody needs the snapshot any more, so the server need not keep it.
+            facts["unpacked"] = files.size
+            job.enter("pack", files.size)
+            with files.linked() as links:
+                yield Dump(facts, directory.packing(links), {}, seconds=job.started - started)
 
-    def read(self, job: Job, source: str, commands: list[list[str]]) -> None:
-        """Read an archive to its end without a database."""
-        job.run(*commands, ["pg_restore", "--file=/dev/null"], source=source)
+    @staticmethod
+    def jobs(
+        connection: psycopg.Connection[Any], size: int, parallel: Mapping[str, int], needed: float
+    ) -> int:
+        """How many jobs dump a database of a size; 1: as one stream.
 
-    def restore(self, job: Job, source: str, commands: list[list[str]], name: str) -> None:
-        """Restore into the new database `name`, all of it or nothing."""
+        Raises `Failure` where several were asked for and the room they need is not there.
+        """
+        if size < parallel["from"] or parallel["jobs"] == 1:
+            return 1
+        if parallel["jobs"]:
+            require_room(needed, _BESIDE)
+        elif room() < needed:
+            return 1  # slower, but a backup
+        # A table and a large object are a file each.
+        query = "SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r'), count(*)"
+        row = connection.execute(query + " FROM pg_largeobject_metadata").fetchone() or ()
+        return _at_once(parallel["jobs"]) if sum(row) < directory.capacity() else 1
+
+    def read(self, job: Job, stored: Stored) -> None:
+        """Read an archive to its end without a database, every table's rows among it."""
+        if stored.format == "directory":
+            directory.read(job, stored)
+        else:
+            job.enter("read", stored.size)
+            job.run(*stored.commands, ["pg_restore", "--file=/dev/null"], source=stored.path)
+
+    def restore(self, job: Job, stored: Stored, name: str, jobs: int) -> None:
+        """Restore into the new database `name`: it has that name only when all of it is there."""
+        building = name.replace("_restored_", _UNFINISHED)
         with self.connect("postgres") as connection:
             self.versions(connection, job)
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        strict = ["pg_restore", "--exit-on-error", "--single-transaction", "--no-owner"]
-        strict += ["--no-privileges", "--no-password", f"--dbname=service=amani dbname={name}"]
+            for left in self._named(_UNFINISHED.strip("_")):
+                self.drop(left)
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(building)))
         try:
-            with self._service() as environment:
-                job.run(*commands, strict, source=source, environment=environment)
-            with self.connect(name) as connection:
+            self._fill(job, stored, building, jobs)
+            with self.connect(building) as connection:
                 connection.execute("ANALYZE")
+            with self.connect("postgres") as connection:
+                connection.execute(renaming(building, name))
         except BaseException:
-            self.drop(name)
+            self.drop(building)
             raise
 
-    def drop(self, name: str) -> None:
-        """Remove a database that was restored or replaced."""
-        with self.connect("postgres") as connection:
-            statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-            connection.execute(statement.format(sql.Identifier(name)))
-
-    def replaced(self) -> list[str]:
-        """Databases that restores made or replaced, by name."""
-        with self.connect("postgres") as connection:
-            query = "SELECT datname FROM pg_database WHERE datname ~ %s ORDER BY 1"
-            rows = connection.execute(query, [f"^{self.name}_(restored|before)_[0-9a-z]+$"])
-            return [str(row[0]) for row in rows.fetchall()]
-
-    def exists(self) -> bool:
-        """Whether the live database is there."""
-        with self.connect("postgres") as connection:
-            query = "SELECT FROM pg_database WHERE datname = %s"
-            return connection.execute(query, [self.name]).fetchone() is not None
-
-    def swap(self, name: str, old: str) -> None:
-        """Make the database `name` the live one, which stays as `old`: both renamed, or none."""
-        there = self.exists()
-        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-        for attempt in range(10):
-            try:
-                with self.connect("postgres") as connection, connection.transaction():
-                    # Whoever gets the lock now is ended with all others, and has changed nothing:
-                    # a database in which somebody is cannot be renamed.
-                    self.let_go()
-                    connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                        " WHERE datname IN (%s, %s) AND pid <> pg_backend_pid()",
-                        [self.name, name],
-                    )
-                    live = sql.Identifier(self.name)
-                    if there:
-                        connection.execute(rename.format(live, sql.Identifier(old)))
-                    connection.execute(rename.format(sql.Identifier(name), live))
+    def _fill(self, job: Job, stored: Stored, name: str, jobs: int) -> None:
+        # Strict: the first thing that cannot be restored fails all of it.
+        strict = ["pg_restore", "--exit-on-error", "--no-owner", "--no-privileges"]
+        strict += ["--no-password", f"--dbname=service=amani dbname={name}"]
+        with self._service() as environment:
+            if stored.format != "directory":
+                strict.append("--single-transaction")
+                job.enter("restore", stored.size)
+                job.run(*stored.commands, strict, source=stored.path, environment=environment)
                 return
-            except Failure as failure:
-                if attempt == 9 or "being accessed" not in failure.text:
-                    raise
+            # Several sessions cannot share a transaction. None is needed: nobody knows of this
+            # database until all of it is there.
+            strict.append(f"--jobs={_at_once(jobs)}")
+            with directory.unpacked(job, stored) as folder:
+                job.enter("restore", stored.database_size)
+                with self._growing(job, name) as look:
+                    job.run([*strict, folder], watch=look, environment=environment)
+
+    @contextlib.contextmanager
+    def _growing(self, job: Job, name: str) -> Iterator[Callable[[], None]]:
+        """What tells the job, once a second, how large a database is by now."""
+        looked = 0.0
+        with self.connect("postgres") as connection:
+
+            def look() -> None:
+                nonlocal looked
+                if time.monotonic() - looked > 1:
+                    looked = time.monotonic()
+                    row = connection.execute("SELECT pg_database_size(%s)", [name]).fetchone()
+                    job.done = row[0] if row else 0
+
+            yield look
+
+
+def _at_once(jobs: int) -> int:
+    """How many jobs: as many as asked for, or as this host has processors, but not too many.
+
+    Two processors are busy with one stream and its compression already.
+    """
+    processors = len(os.sched_getaffinity(0))
+    return jobs or (min(processors, _MOST) if processors > 2 else 1)

@@ -69,10 +69,9 @@ class Sqlite:
         return self._measure(self._file(name))
 
     @contextlib.contextmanager
-    def dumping(
-        self, job: Job, folder: str
-    ) -> Iterator[tuple[dict[str, Any], list[str], Mapping[str, str]]]:
+    def dumping(self, job: Job, folder: str, request: Mapping[str, Any]) -> Iterator[archive.Dump]:
         """What the manifest shall say, and the command that prints exactly that database."""
+        job.enter("snapshot")
         copy = os.path.join(folder, "copy")
         with self._open(self._path) as connection:
             with contextlib.closing(sqlite3.connect(copy)) as target:
@@ -86,26 +85,32 @@ class Sqlite:
             "versions": {"engine": "sqlite", "server": sqlite3.sqlite_version},
             "database": self.name,
             "database_size": os.path.getsize(copy),
+            "format": "file",
+            "jobs": 1,
+            "unpacked": 0,
         }
-        yield facts, ["cat", copy], {}
+        job.enter("dump", request["expected"])
+        yield archive.Dump(facts, ["cat", copy], {})
         os.unlink(copy)
 
-    def read(self, job: Job, source: str, commands: list[list[str]]) -> None:
+    def read(self, job: Job, stored: archive.Stored) -> None:
         """Read an archive to its end into a file that goes again, and look whether it is sound."""
         path = os.path.join(archive.FOLDER, f".reading-{os.getpid()}{archive.PARTIAL}")
+        job.enter("read", stored.size)
         try:
-            self._unpack(job, source, commands, path)
+            self._unpack(job, stored, path)
             self._measure(path)
         finally:
             _remove(path)
 
-    def restore(self, job: Job, source: str, commands: list[list[str]], name: str) -> None:
-        """Restore into the new database `name`, all of it or nothing."""
+    def restore(self, job: Job, stored: archive.Stored, name: str, jobs: int) -> None:
+        """Restore into the new database `name`, all of it or nothing. One job does it."""
+        job.enter("restore", stored.size)
         path = self._file(name)
         if os.path.exists(path):
             raise Failure(f"{path} is there already", kind="usage")
         try:
-            self._unpack(job, source, commands, path)
+            self._unpack(job, stored, path)
             self._measure(path)
             owner = os.stat(self._path if os.path.exists(self._path) else self._folder)
             os.chown(path, owner.st_uid, owner.st_gid)
@@ -113,9 +118,9 @@ class Sqlite:
             _remove(path)
             raise
 
-    def _unpack(self, job: Job, source: str, commands: list[list[str]], path: str) -> None:
+    def _unpack(self, job: Job, stored: archive.Stored, path: str) -> None:
         with open(path, "wb") as file:
-            job.run(*commands, source=source, sink=file.write)
+            job.run(*stored.commands, source=stored.path, sink=file.write)
             file.flush()
             os.fsync(file.fileno())
 

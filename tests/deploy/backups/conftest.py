@@ -27,6 +27,8 @@ from tests.waiting import eventually
 
 PASSWORD = "open-sesame-9"
 SILENT = Events()
+APART = {"parallel_from": 0, "jobs": 2}
+"""What has an environment dumped by two jobs, as a directory."""
 
 
 class Place:
@@ -201,14 +203,34 @@ def held_dump(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("ROLLBACK")
 
 
-def wait_for_dump(place: Place, database: str, seconds: float = 60) -> None:
+@pytest.fixture
+def held_rows(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """While this holds a lock, a dump of the database waits among the rows of a table."""
+    with place.connect(database) as connection:
+        connection.execute(
+            "CREATE TABLE letters (content text);"
+            "INSERT INTO letters SELECT md5(random()::text) FROM generate_series(1, 50000);"
+            "INSERT INTO letters SELECT string_agg(content, '') FROM letters"
+        )
+        # The last row lies apart, and the way there leads through an index.
+        (index,) = connection.execute(
+            "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c"
+            " ON indrelid = c.reltoastrelid WHERE c.relname = 'letters'"
+        ).fetchone() or ("",)
+        connection.execute("BEGIN")
+        connection.execute(f"REINDEX INDEX {index}")
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+def wait_for_dump(place: Place, database: str, what: str = "LOCK TABLE") -> None:
     """Until a dump waits for the lock."""
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-        " AND query LIKE 'LOCK TABLE%%'"
+        " AND query LIKE %s"
     )
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 60
     with place.connect("postgres") as connection:
-        while connection.execute(query, [database]).fetchone() != (1,):
+        while connection.execute(query, [database, f"{what}%"]).fetchone() != (1,):
             assert time.monotonic() < deadline, "no dump waits"
             time.sleep(0.05)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +20,14 @@ import pyrage
 import pytest
 
 from deploy.backups import work
-from deploy.backups.tool import archive_program
+from deploy.backups.manifest import Manifest
+from deploy.backups.tool import BASE, archive_program
 from deploy.checkout import ROOT, program
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
 from deploy.operations.backups import back_up, drill, listing, prune, restore, verify
 from deploy.operations.pitr import setup, status
-from tests.deploy.backups.conftest import PASSWORD, SILENT, Place, wait_for_dump
+from tests.deploy.backups.conftest import APART, PASSWORD, SILENT, Place, wait_for_dump
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.engine
@@ -51,11 +54,19 @@ def test_a_backup_tells_what_it_holds(place: Place, database: str):
     assert [found.manifest for found in listing(place.name, SILENT)] == [manifest]
     told = [event.text for event in heard if event.kind == "step-progress"]
     assert told and all(re.match(r"\w*: [\d,.]+ MB, [\d,.]+ MB/s", text) for text in told)
+    assert (manifest.format, manifest.jobs, manifest.unpacked) == ("custom", 1, 0)
+    place.environment(database, **APART)
+    apart = back_up(place.name, SILENT).manifest
+    assert (apart.format, apart.jobs, apart.unpacked > 0) == ("directory", 2, True)
+    assert apart.tables == manifest.tables
     assert place.partials() == [] and place.tools() == []
 
 
 def test_a_backup_is_proved_by_a_restore_that_leaves_nothing_behind(place: Place, database: str):
-    back_up(place.name, SILENT)
+    made = back_up(place.name, SILENT).manifest
+    forget(place.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
+    with place.connect("postgres") as connection:  # as one that was killed leaves it
+        connection.execute(f"CREATE DATABASE {database}_restoring_1")
     assert verify(place.name, SILENT, level="hash").level == "hash"
     assert verify(place.name, SILENT, level="read").level == "read"
     assert verify(place.name, SILENT).level == "restored"
@@ -69,11 +80,18 @@ def test_a_backup_is_proved_by_a_restore_that_leaves_nothing_behind(place: Place
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
+def forget(path: Path, *names: str) -> None:
+    """As it was written before a manifest told these."""
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: content[key] for key in content if key not in names}))
+
+
+@pytest.mark.parametrize("settings", [{}, APART], ids=["custom", "directory"])
 def test_an_encrypted_backup_opens_with_its_key_alone(
-    place: Place, database: str, monkeypatch: pytest.MonkeyPatch
+    place: Place, database: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
 ):
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())])
+    place.environment(database, recipients=[str(key.to_public())], **settings)
     manifest = back_up(place.name, SILENT).manifest
     archive = (place.backups / manifest.id / "archive").read_bytes()
     assert archive.startswith(b"age-encryption.org/v1")
@@ -267,24 +285,82 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 }
 
 
+def both_formats(place: Place, database: str) -> list[Manifest]:
+    """A backup in each format."""
+    first = back_up(place.name, SILENT).manifest
+    place.environment(database, **APART)
+    return [first, back_up(place.name, SILENT).manifest]
+
+
 def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "archive"
-    whole = path.read_bytes()
+    made = both_formats(place, database)
+    paths = [place.backups / manifest.id / "archive" for manifest in made]
+    whole = [path.read_bytes() for path in paths]
     for what, (damage, words) in DAMAGES.items():
-        path.write_bytes(whole)
-        damage(path)
+        for path, content in zip(paths, whole):
+            path.write_bytes(content)
+            damage(path)
         for attempt in (
-            lambda: verify(place.name, SILENT, level="hash"),
-            lambda: restore(place.name, SILENT, replace=True),
+            lambda: verify(place.name, SILENT, level="hash", id=made[0].id),
+            lambda: restore(place.name, SILENT, id=made[1].id, replace=True),
         ):
             with pytest.raises(DeployError, match=words) as caught:
                 attempt()
             assert caught.value.exit_code == 5, what
+    # And where its hash was changed, too: what opens it finds that.
+    for path, content in zip(paths, whole):
+        path.write_bytes(content[: len(content) // 2])
+        agree(path)
+    for number, level in ((0, "restored"), (1, "restored"), (1, "read")):
+        with pytest.raises(DeployError, match="`zstd` ended with 1"):
+            verify(place.name, SILENT, id=made[number].id, level=level)
+    assert only_live(place, database)
+    assert [found.proof for found in listing(place.name, SILENT)] == [None, None]
+
+
+def only_live(place: Place, database: str) -> bool:
+    """Whether there is no other database than the live one."""
     with place.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
-        assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
-    assert listing(place.name, SILENT)[0].proof is None
+        return connection.execute(query, [f"{database}%"]).fetchone() == (1,)
+
+
+def agree(archive: Path, **changes: object) -> None:
+    """Let the manifest agree with an archive that was changed."""
+    path, data = archive.with_name("manifest.json"), archive.read_bytes()
+    told = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(json.loads(path.read_text()) | told | changes))
+
+
+REPACK = """
+cd /tmp && zstd -q -d </backups/archive | tar --extract
+f=$(ls -S *.dat.zst | head -1); %s; cat * | wc -c
+tar --create . | zstd -q >/backups/archive
+"""
+
+
+def test_a_directory_in_which_a_file_is_missing_or_cut_is_refused(place: Place, database: str):
+    place.environment(database, **APART)
+    manifest = back_up(place.name, SILENT).manifest
+    path = place.backups / manifest.id / "archive"
+    whole, mounts = path.read_bytes(), {str(path.parent): {"bind": "/backups", "mode": "rw"}}
+    for damage, refusals in (
+        ("rm $f", {"restored": "bytes of files, and", "read": r"lacks \d+\.dat\.zst, which"}),
+        # pg_restore takes no offence at this one; the rows are fewer.
+        (
+            "truncate -s -9 $f",
+            {"read": "file is damaged", "restored": "ledger has [0-9]+ rows and"},
+        ),
+    ):
+        path.write_bytes(whole)
+        said = place.engine.containers.run(
+            BASE, ["sh", "-ec", REPACK % damage], volumes=mounts, remove=True
+        )
+        for level, words in refusals.items():
+            agree(path, **{} if words.startswith("bytes") else {"unpacked": int(said)})
+            with pytest.raises(DeployError, match=words):
+                verify(place.name, SILENT, level=level)
+    assert only_live(place, database) and place.partials() == []
 
 
 def test_a_backup_of_another_environment_is_refused(place: Place, database: str):
@@ -367,7 +443,7 @@ import os, signal, sys
 from deploy.backups.tool import Tool
 from deploy.events import Events
 from deploy.operations.backups import back_up, restore
-name, request, moment, job = sys.argv[1:]
+name, request, moment, job, id = sys.argv[1:]
 ask = Tool._ask
 
 def die(when, asked):
@@ -381,22 +457,23 @@ def killed(self, asked):
     return answer
 
 Tool._ask = killed
-back_up(name, Events()) if request == "backup" else restore(name, Events(), replace=True)
+back_up(name, Events()) if request == "backup" else restore(name, Events(), id=id, replace=True)
 """
 KILLS = [("backup", "before", "back-up"), ("backup", "begun", "back-up")]
 KILLS += [("restore", "begun", "hold"), ("restore", "before", "restore")]
-KILLS += [("restore", "begun", "restore"), ("restore", "begun", "back-up")]
+KILLS += [("restore", "begun", "restore"), ("restore", "begun", "restore")]
+KILLS += [("restore", "begun", "back-up")]
 KILLS += [("restore", "before", "swap"), ("restore", "begun", "swap")]
 
 
 def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
     place: Place, database: str
 ):
-    first = back_up(place.name, SILENT).manifest
+    ids = [made.id for made in both_formats(place, database)]
     with place.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
-    for request, moment, job in KILLS:
-        argv = [sys.executable, "-c", KILLED, place.name, request, moment, job]
+    for number, (request, moment, job) in enumerate(KILLS):
+        argv = [sys.executable, "-c", KILLED, place.name, request, moment, job, ids[number % 2]]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, (request, moment, job, done.stderr)
         # The program notices, and ends what it had begun; a swap is whole or has not been.
@@ -405,7 +482,7 @@ def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
         assert rows == 5 or (job == "swap" and moment == "begun" and rows == 2000)
     for found in listing(place.name, SILENT):
         verify(place.name, SILENT, id=found.manifest.id, level="hash")
-    restore(place.name, SILENT, id=first.id, replace=True)
+    restore(place.name, SILENT, id=ids[0], replace=True)
     assert count(place, database)[0] == 2000
     assert place.partials() == [] and place.tools() == []
     _, dropped = prune(place.name, SILENT, databases=True)
@@ -420,6 +497,12 @@ def test_too_little_room_is_refused_before_anything_is_written(place: Place, dat
     content = json.loads(path.read_text()) | {"size": 10**18}
     path.write_text(json.dumps(content))
     with pytest.raises(GateRefused, match="MB are free for backups, and"):
+        back_up(place.name, SILENT)
+    # Enough for an archive, but not for the files of several jobs beside it.
+    content["size"] = round(shutil.disk_usage(place.backups).free / 1.8)
+    path.write_text(json.dumps(content))
+    place.environment(database, **APART)
+    with pytest.raises(GateRefused, match="several jobs dump into files beside the archive"):
         back_up(place.name, SILENT)
     assert len(listing(place.name, SILENT)) == 1 and place.partials() == []
 
@@ -446,9 +529,11 @@ def test_a_full_disk_fails_the_backup_and_leaves_what_was_there(
             "INSERT INTO ledger (amount, note)"
             " SELECT 1, md5(random()::text) || md5(random()::text) FROM generate_series(1, 20000)"
         )
-    with pytest.raises(DeployError, match="No space left on device") as caught:
-        back_up(place.name, SILENT)
-    assert caught.value.exit_code == 5 and "make room" in caught.value.hint
+    for settings in ({}, APART):
+        place.environment(database, directory=str(small_disk), **settings)
+        with pytest.raises(DeployError, match="No space left on device") as caught:
+            back_up(place.name, SILENT)
+        assert caught.value.exit_code == 5 and "make room" in caught.value.hint
     assert not list(small_disk.glob("*.partial"))
     assert [found.manifest for found in listing(place.name, SILENT)] == [manifest]
     assert verify(place.name, SILENT).level == "restored"
@@ -509,6 +594,55 @@ def test_a_session_that_the_server_ends_fails_it(place: Place, database: str, he
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and "`pg_dump` ended with 1" in output
     assert place.partials() == [] and listing(place.name, SILENT) == []
+
+
+NAMED = """
+import glob, os
+files = glob.glob('/backups/*.partial/**', recursive=True)
+named = sum(os.path.getsize(path) for path in files if os.path.isfile(path))
+held = set()
+for path in glob.glob('/proc/[0-9]*/fd/*'):
+    try:
+        if os.readlink(path).startswith('/backups/') and not os.stat(path).st_nlink:
+            held.add((os.stat(path).st_ino, os.stat(path).st_size))
+    except FileNotFoundError: pass
+print(named, sum(size for _, size in held))
+"""
+
+
+def test_several_jobs_leave_no_rows_on_the_disk_whatever_ends_them(
+    place: Place, database: str, held_rows
+):
+    key = pyrage.x25519.Identity.generate()
+    place.environment(database, recipients=[str(key.to_public())], **APART)
+
+    def all_are_nameless() -> bool:
+        named, nameless = map(int, place.in_tool(NAMED)[1].split())
+        return named == 0 and nameless > 500_000
+
+    command = place.invoke("db.backup")
+    wait_for_dump(place, database, "COPY")
+    eventually(all_are_nameless)
+    with place.connect("postgres") as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = %s AND wait_event_type = 'Lock' AND query LIKE 'COPY%%'",
+            [database],
+        )
+    output = command.communicate(timeout=100)[0]
+    assert command.returncode == 5 and "`pg_dump` ended with 1" in output
+    assert place.partials() == []
+
+    command = place.invoke("db.backup")
+    wait_for_dump(place, database, "COPY")
+    eventually(all_are_nameless)
+    place.tools()[0].kill()  # as the power goes: what has no name is gone
+    output = command.communicate(timeout=100)[0]
+    assert command.returncode == 5, output
+    assert len(place.partials()) == 1
+    held_rows.execute("ROLLBACK")
+    assert back_up(place.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
+    assert place.partials() == [] and place.tools() == []
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])

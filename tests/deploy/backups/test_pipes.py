@@ -18,7 +18,7 @@ def test_what_the_last_prints_arrives_whole():
     job, got = Job(), bytearray()
     job.run(sh("seq 1 200000"), ["cat"], sink=got.extend)
     assert got.decode().split() == [str(number) for number in range(1, 200_001)]
-    assert job.bytes == len(got)
+    assert job.done == len(got)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -63,7 +63,7 @@ def test_stopping_ends_a_pipeline_under_way():
 
     thread = threading.Thread(target=work)
     thread.start()
-    eventually(lambda: job.bytes)
+    eventually(lambda: job.done)
     job.stop()
     thread.join(40)
     assert [failure.kind for failure in caught] == ["stopped"]

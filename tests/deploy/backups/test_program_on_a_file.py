@@ -99,14 +99,14 @@ MEASURES = {
 
 
 def back_up(program: Program, id_: str = "one", **changes: Any) -> dict[str, Any]:
-    request = {"id": id_, "needed": 1, "recipients": [], "manifest": {"environment": "trial"}}
+    request = {"id": id_, "expected": 1, "recipients": [], "manifest": {"environment": "trial"}}
     return dict(program.ok("back-up", **{**request, **changes}))
 
 
 def of(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    names = ("id", "sha256", "size")
-    encrypted = bool(manifest["recipients"])
-    return {**{name: manifest[name] for name in names}, "encrypted": encrypted, **changes}
+    names = ("id", "sha256", "size", "format", "unpacked", "database_size")
+    told = {"encrypted": bool(manifest["recipients"]), "jobs": 0}
+    return {**{name: manifest[name] for name in names}, **told, **changes}
 
 
 def test_a_backup_is_restored_beside_the_live_one_and_takes_its_place(
@@ -162,8 +162,8 @@ def test_what_cannot_go_on_says_why_and_leaves_nothing(
     program: Program, live: Path, tmp_path: Path
 ):
     manifest = back_up(program)
-    request = {"id": "two", "needed": 1, "recipients": [], "manifest": {}}
-    kind, text = program.refusal("back-up", **request | {"needed": 1 << 60})
+    request = {"id": "two", "expected": 1, "recipients": [], "manifest": {}}
+    kind, text = program.refusal("back-up", **request | {"expected": 1 << 60})
     assert kind == "refused" and "are free for backups" in text
     _, text = program.refusal("back-up", **request | {"recipients": ["no key"]})
     assert "`age` ended with 1" in text

@@ -1,0 +1,276 @@
+"""A PostgreSQL server: its lock, what is in it, and databases that come, go and change names."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from deploy.backups.program.pipes import Failure, Job
+
+ADVISORY_LOCK = 0x616D616E69
+"""The lock that a migration holds, too ("amani")."""
+Measures = dict[str, dict[str, Any]]
+
+_TABLES = """
+SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attnum)
+       FILTER (WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype,
+                                    'numeric'::regtype))
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind = 'r' AND c.relpersistence = 'p'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+class Server:
+    """A server, and the database of it that a URL names."""
+
+    _held: ClassVar[contextlib.ExitStack | None] = None
+    """Keeps the lock for this program, over as many of its jobs as want it."""
+    _holder: ClassVar[int] = 0
+    """The session that has it."""
+
+    def __init__(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        try:
+            self._parts = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
+        except psycopg.ProgrammingError:
+            raise Failure("the database's URL cannot be understood", kind="usage") from None
+        if any("\n" in str(value) for value in self._parts.values()):
+            raise Failure("the database's URL holds a line break", kind="usage")
+        self.name = str(self._parts.get("dbname") or self._parts.get("user") or "")
+
+    # -- connections -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _service(self) -> Iterator[Mapping[str, str]]:
+        """What makes libpq's programs find the server: a file, for arguments are public."""
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:  # 0600, in memory
+            lines = [f"{key}={value}" for key, value in self._parts.items() if value is not None]
+            file.write("\n".join(["[amani]", *lines, ""]))
+            file.flush()
+            yield {"PGSERVICEFILE": file.name, "PGAPPNAME": "amani-backup"}
+
+    @contextlib.contextmanager
+    def connect(self, database: str = "") -> Iterator[psycopg.Connection[Any]]:
+        """A connection in autocommit, without limits on time."""
+        parts = {"connect_timeout": "10", **self._parts, "application_name": "amani-backup"}
+        if database:
+            parts["dbname"] = database
+        try:
+            with psycopg.connect(make_conninfo("", **parts), autocommit=True) as connection:
+                connection.execute("SET statement_timeout = 0")
+                connection.execute("SET idle_in_transaction_session_timeout = 0")
+                yield connection
+        except psycopg.OperationalError as error:
+            raise Failure(
+                f"the database: {str(error).strip()}",
+                hint="is the server up, and is the secret with its URL right?",
+            ) from None
+        except psycopg.Error as error:
+            raise Failure(f"the database: {str(error).strip()}") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection that holds the lock of those who change or copy the whole database."""
+        with self.connect() as connection:
+            if Server._held is None:
+                self._lock(connection)
+            yield connection
+
+    def _lock(self, connection: psycopg.Connection[Any]) -> None:
+        found = connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
+        if found.fetchone() != (True,):
+            raise Failure(
+                "a migration, a backup or a restore is under way on this database",
+                kind="locked",
+                hint="wait for it and run this again",
+            )
+
+    def hold(self) -> None:
+        """Take that lock and keep it until a swap or the program's end, whatever ends it.
+
+        A live database that is gone, or that lets nobody in, is not locked: nobody can migrate or
+        copy it either, and it is what a restore is for.
+        """
+        if Server._held is not None or not self.exists():
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                Server._holder = _pid(stack.enter_context(self.locked()))
+            except Failure as failure:
+                if failure.kind == "locked":
+                    raise
+                return
+            Server._held = stack.pop_all()
+
+    @staticmethod
+    def let_go() -> None:
+        """Give the lock back."""
+        if (held := Server._held) is not None:
+            Server._held = None
+            held.close()
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def versions(self, connection: psycopg.Connection[Any], job: Job) -> dict[str, str]:
+        """Of server and programs; raises `Failure` where their majors differ."""
+        words = bytearray()
+        job.run(["pg_dump", "--version"], sink=words.extend)
+        client = words.decode().split()[2]
+        server = str(connection.info.parameter_status("server_version") or "").split()[0]
+        if client.split(".")[0] != server.split(".")[0]:
+            raise Failure(
+                f"the server is PostgreSQL {server}, and the backup programs are of {client}",
+                kind="refused",
+                hint="dumps are only portable with programs of the server's own major version: "
+                "upgrade the server, or the deployer where the server is the newer one",
+            )
+        return {"engine": "postgresql", "server": server, "client": client}
+
+    def size(self, connection: psycopg.Connection[Any]) -> int:
+        """Bytes of the database on its server's disk."""
+        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return int(row[0]) if row else 0
+
+    def measure(self, connection: psycopg.Connection[Any]) -> Measures:
+        """By table, its rows and the sum of every column of whole or exact numbers."""
+        found: Measures = {}
+        for schema, table, columns in connection.execute(_TABLES).fetchall():
+            sums = [sql.SQL("sum({})").format(sql.Identifier(name)) for name in columns or ()]
+            query = sql.SQL("SELECT {} FROM {}").format(
+                sql.SQL(", ").join([sql.SQL("count(*)"), *sums]), sql.Identifier(schema, table)
+            )
+            row: Sequence[Any] = connection.execute(query).fetchone() or ()
+            found[f"{schema}.{table}"] = {
+                "rows": row[0],
+                "sums": {name: str(value or 0) for name, value in zip(columns or (), row[1:])},
+            }
+        return found
+
+    def revision(self, connection: psycopg.Connection[Any]) -> str:
+        """What Alembic wrote down; empty without it."""
+        there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+        if there is None or there[0] is None:
+            return ""
+        rows = connection.execute("SELECT version_num FROM alembic_version ORDER BY 1").fetchall()
+        return " ".join(str(row[0]) for row in rows)
+
+    def look(self, database: str = "") -> dict[str, Any]:
+        """Measures and revision of a database, in one snapshot."""
+        with self.connect(database) as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            return {"tables": self.measure(connection), "revision": self.revision(connection)}
+
+    def query(self, queries: Sequence[str]) -> list[dict[str, Any]]:
+        """Of each query the one value that it finds, or the server's word on why it does not."""
+        found: list[dict[str, Any]] = []
+        with self.connect() as connection:
+            for query in queries:
+                try:
+                    row = connection.execute(query.encode()).fetchone()
+                    found.append({"value": row[0] if row else None, "error": ""})
+                except psycopg.Error as error:
+                    found.append({"value": None, "error": str(error).strip().splitlines()[0]})
+        return found
+
+    # -- databases -------------------------------------------------------------------------------
+
+    def drop(self, name: str) -> None:
+        """Remove a database that was restored or replaced."""
+        with self.connect("postgres") as connection:
+            statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            connection.execute(statement.format(sql.Identifier(name)))
+
+    def replaced(self) -> list[str]:
+        """Databases that restores made or replaced, by name."""
+        return self._named("restored|restoring|before")
+
+    def _named(self, kinds: str) -> list[str]:
+        with self.connect("postgres") as connection:
+            query = "SELECT datname FROM pg_database WHERE datname ~ %s ORDER BY 1"
+            rows = connection.execute(query, [f"^{self.name}_({kinds})_[0-9a-z]+$"])
+            return [str(row[0]) for row in rows.fetchall()]
+
+    def exists(self) -> bool:
+        """Whether the live database is there."""
+        with self.connect("postgres") as connection:
+            query = "SELECT FROM pg_database WHERE datname = %s"
+            return connection.execute(query, [self.name]).fetchone() is not None
+
+    def swap(self, name: str, old: str) -> None:
+        """Make the database `name` the live one, which stays as `old`: both renamed, or none."""
+        there = self.exists()
+        for attempt in range(10):
+            try:
+                with self.connect("postgres") as connection, connection.transaction():
+                    if there:
+                        self._put_aside(connection, old)
+                    _end_sessions(connection, name)
+                    connection.execute(renaming(name, self.name))
+                return
+            except Failure as failure:
+                if attempt == 9 or "being accessed" not in failure.text:
+                    raise
+                self.hold()  # again, where it was given back already
+
+    def _put_aside(self, connection: psycopg.Connection[Any], old: str) -> None:
+        """Rename the live database, from which everybody is sent away.
+
+        Its lock cannot be kept for that: nobody may be in a database that is renamed. But the
+        renaming, once begun, lets nobody in any more and waits until the last has left. So the lock
+        is given back only when nobody is left who could take it.
+        """
+        with ThreadPoolExecutor(1) as pool, self.connect("postgres") as other:
+            pid = _pid(connection)
+            renamed: Future[Any] = pool.submit(connection.execute, renaming(self.name, old))
+            while not renamed.done() and not (
+                _is_shut(other, self.name, pid)
+                and _end_sessions(other, self.name, but=Server._holder) == 0
+            ):
+                time.sleep(0.01)
+            if not renamed.done():
+                self.let_go()
+            renamed.result()
+
+
+def renaming(name: str, new: str) -> sql.Composed:
+    """The statement that gives a database a new name."""
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    return rename.format(sql.Identifier(name), sql.Identifier(new))
+
+
+def _pid(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _is_shut(connection: psycopg.Connection[Any], name: str, pid: int) -> bool:
+    """Whether a session has the lock of a database that everybody who comes in needs, too."""
+    query = (
+        "SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid"
+        " WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = %s"
+        " AND l.mode = 'AccessExclusiveLock' AND l.granted AND l.pid = %s"
+    )
+    return connection.execute(query, [name, pid]).fetchone() is not None
+
+
+def _end_sessions(connection: psycopg.Connection[Any], name: str, *, but: int = 0) -> int:
+    """End all sessions in a database but one; how many there were."""
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = %s AND pid NOT IN (%s, pg_backend_pid())"
+    )
+    row = connection.execute(query, [name, but]).fetchone()
+    return int(row[0]) if row else 0

@@ -65,9 +65,8 @@ class Desk:
         return next((found.version for found in self.live.values()), "")
 
     def check(self) -> None:
-        """Raise `DeployError` where the lock was taken away."""
-        if self.lease.lost.is_set():
-            raise DeployError("the lock was taken away; nothing more is done")
+        """Raise `Locked` where the lock was taken away."""
+        self.lease.require()
 
     def backups(self) -> list[Backup]:
         """Every backup, oldest first."""
@@ -89,14 +88,9 @@ def open_desk(name: str, events: Events, what: str) -> Iterator[Desk]:
         holder = lock.Holder.here(run_id, what)
         place = session.lock_host or host
         lease = stack.enter_context(lock.hold(place, environment.folder, holder))
-
-        def check() -> None:
-            if lease.lost.is_set():
-                raise DeployError("the lock was taken away; nothing more is done")
-
-        facts = session.facts()
+        facts = session.settled_facts(None, lease.require)
         tool = stack.enter_context(
-            open_tool(host, environment, values, events, run_id=run_id, check=check)
+            open_tool(host, environment, values, events, run_id=run_id, check=lease.require)
         )
         live = {h.name: found for h in facts.hosts.values() if (found := live_container(h, "web"))}
         versions = [record.version for record in reversed(facts.history) if record.live]

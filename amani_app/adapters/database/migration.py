@@ -27,8 +27,23 @@ STATEMENT_TIMEOUT = "15min"
 LONG_LOCK_TIMEOUT = "10min"
 """How long an index that is built beside the traffic waits for older transactions: nobody queues
 behind it."""
-CLIENT_CHECK = "2s"
-"""How often the server looks whether the migrator is still there."""
+SERVER_KEEPALIVE = {
+    "tcp_keepalives_idle": "3s",
+    "tcp_keepalives_interval": "1s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "6s",
+    "client_connection_check_interval": "2s",
+}
+"""After 6 s the server gives up a migrator whose machine or network is gone, and after 2 s one that
+has ended. It may hold a table then: with LOCK_TIMEOUT that is less than a request waits for. By
+default it takes two hours."""
+CLIENT_KEEPALIVE = {
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6000,
+}
+"""The same of the migrator, which would wait for an answer that was lost."""
 ADVISORY_LOCK = 0x616D616E69
 """The number of the lock that migration, backup and restore share ("amani")."""
 LOCK_NOT_AVAILABLE, QUERY_CANCELED = "55P03", "57014"
@@ -105,9 +120,16 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
     """
     if engine.dialect.name == "postgresql":
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
-        arguments = {"application_name": "amani-migrate", "options": options}
-        own = create_engine(direct or engine.url, poolclass=NullPool, connect_args=arguments)
-        _end_with_client(own)
+        own = create_engine(
+            direct or engine.url,
+            poolclass=NullPool,
+            connect_args={
+                "application_name": "amani-migrate",
+                "options": options,
+                **CLIENT_KEEPALIVE,
+            },
+        )
+        _notice_death(own)
         _give_time(own)
     else:
         own = create_engine(engine.url, poolclass=NullPool, connect_args={"timeout": 30})
@@ -118,21 +140,20 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
         own.dispose()
 
 
-def _end_with_client(engine: Engine) -> None:
-    """Let the server end what it is doing soon after the migrator is gone.
+def _notice_death(engine: Engine) -> None:
+    """Let the server end soon what a migrator began that is gone.
 
-    It would go on to the statement's end otherwise, holding its table, when the lock of those who
-    migrate has been given back already.
+    It would go on to the statement's end otherwise, holding its table, and hold the lock of those
+    who migrate until TCP gives up.
     """
 
     @event.listens_for(engine, "connect")
     def _connect(connection: t.Any, _record: t.Any) -> None:
-        if connection.info.server_version < 140000:
-            return
         connection.autocommit = True  # past Alembic, as above
-        # A server on a system that cannot tell refuses it.
-        with suppress(engine.dialect.loaded_dbapi.Error):
-            connection.execute(f"SET client_connection_check_interval = '{CLIENT_CHECK}'")
+        for name, value in SERVER_KEEPALIVE.items():
+            # An old server, or one on a system that cannot tell, refuses it.
+            with suppress(engine.dialect.loaded_dbapi.Error):
+                connection.execute(f"SET {name} = '{value}'")
         connection.autocommit = False
 
 

@@ -398,7 +398,6 @@ KILLS = [("backup", "before", "back-up"), ("backup", "begun", "back-up")]
 KILLS += [("restore", "begun", "hold"), ("restore", "before", "restore")]
 KILLS += [("restore", "begun", "back-up"), ("restore", "before", "swap")]
 
-
 # Holds every row that comes in, in a restore too, for as long as a role of that name is there.
 HELD_ROWS = """
 CREATE FUNCTION passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
@@ -417,6 +416,12 @@ HOLDS = {
         "ROLLBACK",
     ),
 }
+
+
+def wait_for_session(place: Place, condition: str) -> None:
+    query = f"SELECT FROM pg_stat_activity WHERE {condition}"
+    with place.connect("postgres") as look:
+        eventually(lambda: look.execute(query).fetchone() is not None)
 
 
 def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
@@ -444,9 +449,7 @@ def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
             command = place.invoke(
                 "db.restore", "--replace", f"--id={first.id}", f"--confirm={place.name}"
             )
-            with place.connect("postgres") as look:
-                query = f"SELECT FROM pg_stat_activity WHERE {condition.format(database)}"
-                eventually(lambda: look.execute(query).fetchone() is not None)
+            wait_for_session(place, condition.format(database))
             command.kill()
             command.communicate()
             connection.execute(release.format(database))

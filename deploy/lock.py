@@ -169,6 +169,11 @@ class Lease:
     entrust: Callable[[Record], None] = lambda record: None
     """Leaves with the lock what the journal of its host shall say should nobody end this run."""
 
+    def require(self) -> None:
+        """Raise `Locked` where somebody else took the lock away."""
+        if self.lost.is_set():
+            raise Locked("the lock was taken away; nothing more is done")
+
 
 @contextlib.contextmanager
 def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:

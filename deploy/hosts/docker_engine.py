@@ -77,15 +77,21 @@ class DockerEngine:
         except RefusedHijack as error:
             raise self._refused(str(error), error.status) from error
         except (docker.errors.DockerException, ValueError) as error:
+            # Half an answer is no answer of the engine's where the rest was lost on the way.
+            if (why := self._why_lost()) is not None:
+                raise self._silent(why) from error
             raise self._refused(str(error)) from error
         except (requests.exceptions.RequestException, OSError, EOFError) as error:
             words = "no answer in time" if timed_out(error) else str(error)
             why = self._why_lost() or f"its Docker Engine stopped answering: {words}"
-            raise HostUnreachable(
-                f"{self._host}: {why}",
-                hint="Run the command again when the host answers.",
-                host=self._host,
-            ) from error
+            raise self._silent(why) from error
+
+    def _silent(self, why: str) -> HostUnreachable:
+        return HostUnreachable(
+            f"{self._host}: {why}",
+            hint="Run the command again when the host answers.",
+            host=self._host,
+        )
 
     def _refused(self, words: str, status: int = 0) -> EngineError:
         return EngineError(f"{self._host}: {words}", host=self._host, status=status)

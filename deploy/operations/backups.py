@@ -15,6 +15,7 @@ from deploy import containers, journal, lock, proxy, secrets
 from deploy import environment as environments
 from deploy.backups import catalogue, retention, work
 from deploy.backups.manifest import LEVELS, Backup, Level, Proof
+from deploy.backups.standstill import resume, standstill
 from deploy.backups.tool import Tool, database_url, open_tool
 from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.operations.inspection import live_container
@@ -65,9 +66,8 @@ class Desk:
         return next((found.version for found in self.live.values()), "")
 
     def check(self) -> None:
-        """Raise `DeployError` where the lock was taken away."""
-        if self.lease.lost.is_set():
-            raise DeployError("the lock was taken away; nothing more is done")
+        """Raise `Locked` where the lock was taken away."""
+        self.lease.require()
 
     def backups(self) -> list[Backup]:
         """Every backup, oldest first."""
@@ -89,14 +89,10 @@ def open_desk(name: str, events: Events, what: str) -> Iterator[Desk]:
         holder = lock.Holder.here(run_id, what)
         place = session.lock_host or host
         lease = stack.enter_context(lock.hold(place, environment.folder, holder))
-
-        def check() -> None:
-            if lease.lost.is_set():
-                raise DeployError("the lock was taken away; nothing more is done")
-
-        facts = session.facts()
+        resume(host, environment)
+        facts = session.settled_facts(None, lease.require)
         tool = stack.enter_context(
-            open_tool(host, environment, values, events, run_id=run_id, check=check)
+            open_tool(host, environment, values, events, run_id=run_id, check=lease.require)
         )
         live = {h.name: found for h in facts.hosts.values() if (found := live_container(h, "web"))}
         versions = [record.version for record in reversed(facts.history) if record.live]
@@ -379,22 +375,11 @@ def require_maintenance(desk: Desk) -> None:
 
 
 def _swap(desk: Desk, fresh: str, old: str) -> None:
-    """Rename; who has SQLite's file open must be stopped for that, and is started again."""
-    engine = desk.host.engine
+    """Rename; who has SQLite's file open must be stopped for that."""
     sqlite = database_url(desk.environment, desk.secrets).startswith("sqlite")
-    labels = {containers.ENVIRONMENT: desk.environment.name}
-    stopped = [
-        found["Id"]
-        for found in (engine.containers(labels) if sqlite else ())
-        if found["State"] == "running" and found["Labels"].get(containers.ROLE) in ("web", "worker")
-    ]
-    for container in stopped:
-        engine.stop(container, desk.environment.timeouts.stop)
-    try:
+    alone = standstill(desk.host, desk.environment) if sqlite else contextlib.nullcontext()
+    with alone:
         desk.tool.run("swap", seconds=120, name=fresh, old=old)
-    finally:
-        for container in stopped:
-            engine.start(container)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def converge(
     with lock.hold(session.lock_host, environment.folder, holder) as lease:
         if lease.predecessor is not None:
             events.emit("warning", f"took over the lock of a dead run: {lease.predecessor.who}")
-        facts = session.facts(secrets)
+        facts = session.settled_facts(secrets, lease.require)
         candidate = choose(facts)
         plan = _announce(session, make(facts, candidate))
         if plan.empty:

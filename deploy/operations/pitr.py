@@ -106,8 +106,7 @@ def _alone(environment: Environment, what: str) -> Iterator[Callable[[], None]]:
 
 def _confirm(lease: lock.Lease) -> None:
     lease.confirm()
-    if lease.lost.is_set():
-        raise DeployError("the lock was taken away; nothing more is done")
+    lease.require()
 
 
 # -- setting up and backing up ---------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy import interrupts
+from deploy import interrupts, orphans
 from deploy.errors import DeployError, HostUnreachable
 from deploy.events import Events
 from deploy.hosts.connect import connect_all
@@ -37,6 +38,23 @@ class Session:
         for name, error in self.errors.items():
             found.unreachable[name] = error.message
         return found
+
+    def settled_facts(self, wanted: Secrets | None, check: Callable[[], None]) -> Facts:
+        """The facts once no migration of a run that was killed works on any more.
+
+        Only under the lock; `check` raises where that is lost. Raises `Locked` where a migration
+        does not end.
+        """
+        found = self.facts(wanted)
+        left = [name for name, facts in found.hosts.items() if orphans.are_on(facts)]
+
+        def pause() -> None:
+            check()
+            time.sleep(0.2)
+
+        for name in left:
+            orphans.await_end(self.hosts[name], self.environment, self.events, pause)
+        return self.facts(wanted) if left else found
 
     def require_all(self) -> None:
         """Raise one error that tells of every host that could not be opened."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers
+from deploy import containers, orphans
 from deploy.database.revisions import Kind
 from deploy.errors import DeployError, EngineError
 from deploy.plan import Step
@@ -72,8 +73,9 @@ class Downgrade(Step):
 
 def _move(run: Run, host: str, image: ImageRef, command: tuple[str, ...], to: str) -> None:
     config = run.environment.migrations
-    _let_others_end(run, host)
-    run_one_off(run, host, image, "migrate", (*command, to))
+    # One of this very run, if the host was silent when it was to be removed.
+    orphans.await_end(run.hosts[host], run.environment, run.events, lambda: _rest(run))
+    run_one_off(run, host, image, orphans.PURPOSE, (*command, to))
     revision = run_one_off(run, host, image, "revision", config.current_command)
     # An exit status of 0 proves nothing: only the revision read back does.
     if to not in revision.split():
@@ -83,16 +85,6 @@ def _move(run: Run, host: str, image: ImageRef, command: tuple[str, ...], to: st
             hint="run `flask db current` with the release's image and look at its migrations",
             host=host,
         )
-
-
-def _let_others_end(run: Run, host: str) -> None:
-    """Wait for the migration of a run that was killed: two at once would collide."""
-    engine = run.hosts[host].engine
-    labels = {containers.ENVIRONMENT: run.environment.name, containers.ONE_OFF: "migrate"}
-    for left in engine.containers(labels):
-        if left["State"] == "running":
-            _wait(run, host, left["Id"])
-        engine.remove(left["Id"])
 
 
 def run_one_off(
@@ -125,6 +117,10 @@ def run_one_off(
             host=host,
         )
     return output
+
+
+def _rest(run: Run) -> None:
+    run.pause(0.1, math.inf)
 
 
 def _wait(run: Run, host: str, container: str) -> int:

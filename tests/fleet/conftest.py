@@ -16,10 +16,18 @@ from deploy.checkout import ROOT
 from deploy.fleet.fleet import Fleet
 from deploy.fleet.host import PracticeHost
 
+from tests.revisions import ADD, DROP, checkout, head
+
 from .operator import Operator
 from .trial import Trial
 
 HOSTS = 3
+HELD = (
+    "import os, sys, time\n"
+    "    while sys.argv[1] == 'db' and os.path.exists('/data/hold'):\n"
+    "        time.sleep(0.05)"
+)
+"""Keeps a migration waiting, and not the look at what it would lose."""
 HERE = Path(__file__).parent
 Login = Callable[..., paramiko.SSHClient]
 
@@ -104,6 +112,18 @@ def trial_releases(
         trial.publish(version)
     yield
     trial.close()
+
+
+@pytest.fixture(scope="session")
+def changing_releases(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In the fleet's registry 3.0.0, which adds a column, and 4.0.0, which takes it away. Giving it
+    back waits for as long as there is a file /data/hold."""
+    folder = tmp_path_factory.mktemp("changing")
+    made = Operator(standing_fleet, folder)
+    add = ("a001", head(), "expand", ADD, DROP)
+    drop = ("a002", "a001", "contract", DROP, f"{HELD}\n    {ADD}")
+    made.publish("3.0.0", source=checkout(folder / "adds", add))
+    made.publish("4.0.0", source=checkout(folder / "drops", add, drop))
 
 
 @pytest.fixture

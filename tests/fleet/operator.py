@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg
 import yaml
 
 from deploy import environment as environments
@@ -43,6 +44,10 @@ docker volume ls --filter dangling=true --format 'volume {{.Name}}'
 find "$1" -mindepth 1 -path "$1/backups" -prune -o -printf 'file %f\\n'
 [ ! -d "$1/backups" ] || find "$1/backups" -name '*.partial' -printf 'file %f\\n'
 """
+_SQLITE_REVISION = (
+    "import sqlite3; c = sqlite3.connect('/data/amani.sqlite3');"
+    " print(c.execute('SELECT version_num FROM alembic_version').fetchone()[0])"
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,11 @@ class Outcome:
         stages = self.plan["stages"]
         return [(s["host"], s["kind"]) for each in stages for lane in each["lanes"] for s in lane]
 
+    @property
+    def kinds(self) -> list[str]:
+        """What was done, in order, each run of equal steps once."""
+        return [kind for kind, _ in itertools.groupby(kind for _, kind in self.done())]
+
     def done(self, kind: str = "step-finished") -> list[tuple[str, str]]:
         """Host and kind of the steps that an event of `kind` tells of."""
         return [(said["host"], said["step"]) for said in self.events if said["kind"] == kind]
@@ -86,6 +96,11 @@ def finished(number: int) -> Callable[[Said], bool]:
 def planned(said: Said) -> bool:
     """Picks the moment at which the plan is made, under the lock, and nothing is done yet."""
     return said["kind"] == "plan"
+
+
+def waits(said: Said) -> bool:
+    """Picks the word that the migration of an earlier run is waited for."""
+    return "waiting for the migration that a run before began" in said.get("text", "")
 
 
 class Command:
@@ -207,6 +222,33 @@ class Operator:
             facts = session.facts(secrets)
             release = find(session, secrets, version).release
             return facts, blue_green.plan(self.environment, release, facts)
+
+    @property
+    def revision(self) -> str:
+        """The revision of the fleet's PostgreSQL."""
+        with psycopg.connect(self.fleet.database_url) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(row[0]) if row else ""
+
+    def migrations(self) -> list[str]:
+        """The containers of migrations that run on the first host."""
+        argv = ["docker", "ps", "--filter=label=amani.one-off=migrate", "--format={{.Names}}"]
+        return self.fleet.host(1).run(argv).split()
+
+    def in_web(self, *argv: str) -> str:
+        """What a command prints in a web container of the first host."""
+        script = 'docker exec $(docker ps -qf label=amani.role=web | head -n 1) "$@"'
+        return self.fleet.host(1).run(["sh", "-c", script, "in", *argv]).strip()
+
+    @property
+    def sqlite_revision(self) -> str:
+        """The revision of SQLite's file in the service's volume."""
+        return self.in_web("python", "-c", _SQLITE_REVISION)
+
+    def use_sqlite(self) -> None:
+        """Work with an environment whose database is SQLite, in a volume of its host."""
+        settings = {"ENVIRONMENT": "staging", "DATABASE_URL": "sqlite:////data/amani.sqlite3"}
+        self.change(settings=settings, secrets=["SECRET_KEY"], volumes={"data": "/data"})
 
     def facts(self) -> Facts:
         """What the deployer sees on all hosts."""

@@ -32,6 +32,7 @@ def stop_engine(host: PracticeHost) -> None:
     host.run(["sv", "-w", "30", "stop", "docker"])
 
 
+# One that is cut off with the lock: test_killed_in_changes.py.
 OUTAGES = {
     "paused while booting": Outage(2, PracticeHost.pause, "step-started", "boot"),
     "cut after its shift": Outage(2, PracticeHost.cut, "step-finished", "shift"),
@@ -39,7 +40,6 @@ OUTAGES = {
     "its engine stopped while booting": Outage(
         2, stop_engine, "step-finished", "boot", PracticeHost.restart_engine
     ),
-    "cut with the lock": Outage(1, PracticeHost.cut, "step-finished", "boot"),
 }
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import socket
+import threading
 import typing as t
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from amani_app.adapters.database.engine import tune_sqlite
 from amani_app.adapters.database.migration import (
@@ -23,6 +27,7 @@ from amani_app.adapters.database.safety_copy import safety_copy
 from amani_app.ports.schema import DatabaseUnavailable
 from tests.service.conftest import ROOT, Shell
 from tests.service.database_schema import read_schema
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -169,6 +174,32 @@ def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> None:
     with migration_engine(engine) as own, own.connect() as connection:
         assert connection.scalar(text("SHOW lock_timeout")) == "2s"
         assert connection.scalar(text("SHOW statement_timeout")) == "15min"
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_the_server_ends_what_a_migrator_began_that_is_gone(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(9%'")
+
+    def at_work() -> int:
+        with engine.connect() as look:
+            return int(look.scalar(query) or 0)
+
+    def wait(connection: Connection) -> None:
+        with pytest.raises(DBAPIError):
+            connection.execute(text("SELECT pg_sleep(999)"))
+
+    with migration_engine(engine) as own, own.connect() as connection:
+        driver: t.Any = connection.connection.dbapi_connection
+        thread = threading.Thread(target=wait, args=[connection])
+        thread.start()
+        eventually(lambda: at_work() == 1)
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        thread.join(40)
+        eventually(lambda: at_work() == 0)
+        connection.invalidate()
     engine.dispose()
 
 

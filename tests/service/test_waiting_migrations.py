@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import threading
 import time
 import typing as t
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -60,6 +62,65 @@ def test_a_later_revision_that_fails_outside_its_transaction_is_put_back_alone(
     # A goal that is relative to where it begins, over several revisions.
     shell.ok("flask", "db", "downgrade", "-d", str(revisions), "--", "-2")
     assert shell.ok("flask", "db", "current").split()[0] == head()
+
+
+HALF_DONE = """with op.get_context().autocommit_block():
+        op.execute("CREATE TABLE half (id integer)")
+    __import__("time").sleep(600)"""
+
+
+def test_what_a_killed_migration_left_on_sqlite_is_undone_and_nobody_is_at_it_beside_it(
+    sqlite_engine: Engine, revisions: Path, tmp_path: Path
+) -> None:
+    file = Path(str(sqlite_engine.url.database))
+
+    def names() -> set[str]:
+        with closing(sqlite3.connect(file)) as connection:
+            return {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+
+    def left() -> list[Path]:
+        return list(file.parent.glob("*.before-migration*"))
+
+    url = sqlite_engine.url.render_as_string(hide_password=False)
+    shell, upgrade = Shell(DATABASE_URL=url), ("flask", "db", "upgrade", "-d", str(revisions))
+
+    def begin() -> subprocess.Popen[bytes]:
+        """A migration that has come half its way."""
+        write_revision(revisions.parent, "a002", "a001", "unsafe", HALF_DONE, "pass")
+        command = shell.start(*upgrade, log=tmp_path / "killed.log")
+        eventually(lambda: "half" in names())
+        return command
+
+    def kill(command: subprocess.Popen[bytes]) -> None:
+        command.kill()
+        command.wait()
+
+    first = begin()
+    beside = shell.run(*upgrade)
+    kill(first)
+    assert beside.returncode == 1 and "Traceback" not in beside.stderr
+    assert "another migration is running on this database, or a backup" in beside.stderr
+    failing = HALF.replace("half", "other")
+    write_revision(revisions.parent, "a002", "a001", "unsafe", failing, "pass")
+    done = shell.run(*upgrade)
+    assert "the copy made before was put back; the broken state is in" in done.stderr
+    assert not {"half", "other"} & names() and left() == []
+
+    kill(begin())
+    with sqlite_engine.begin() as connection:
+        connection.execute(text("INSERT INTO notes VALUES (7)"))
+    write_revision(revisions.parent, "a002", "a001", "unsafe", HALF, "pass")
+    done = shell.run(*upgrade)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "written to since, so nothing was put back; the copy made before it is" in done.stderr
+    assert "half" in names() and len(left()) == 1
+    repaired = HALF_DONE.replace("TABLE half", "TABLE IF NOT EXISTS half").replace("600", "0")
+    write_revision(revisions.parent, "a002", "a001", "unsafe", repaired, "pass")
+    shell.ok(*upgrade)
+    with sqlite_engine.connect() as connection:
+        assert connection.scalar(text("SELECT id FROM notes")) == 7
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "a002"
+    assert left() == []
 
 
 class Reader(threading.Thread):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import random
 import re
 import threading
 import time
 import typing as t
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -24,6 +27,23 @@ STATEMENT_TIMEOUT = "15min"
 LONG_LOCK_TIMEOUT = "10min"
 """How long an index that is built beside the traffic waits for older transactions: nobody queues
 behind it."""
+SERVER_KEEPALIVE = {
+    "tcp_keepalives_idle": "3s",
+    "tcp_keepalives_interval": "1s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "6s",
+    "client_connection_check_interval": "2s",
+}
+"""After 6 s the server gives up a migrator whose machine or network is gone, and after 2 s one that
+has ended. It may hold a table then: with LOCK_TIMEOUT that is less than a request waits for. By
+default it takes two hours."""
+CLIENT_KEEPALIVE = {
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6000,
+}
+"""The same of the migrator, which would wait for an answer that was lost."""
 ADVISORY_LOCK = 0x616D616E69
 """The number of the lock that migration, backup and restore share ("amani")."""
 LOCK_NOT_AVAILABLE, QUERY_CANCELED = "55P03", "57014"
@@ -58,6 +78,7 @@ _LEFT_OVER = (
         " FROM pg_constraint WHERE NOT convalidated ORDER BY 1"
     ),
 )
+_RUNNING = "another migration is running on this database, or a backup or a restore of it"
 log = logging.getLogger("alembic.runtime.migration")
 
 
@@ -99,8 +120,16 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
     """
     if engine.dialect.name == "postgresql":
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
-        arguments = {"application_name": "amani-migrate", "options": options}
-        own = create_engine(direct or engine.url, poolclass=NullPool, connect_args=arguments)
+        own = create_engine(
+            direct or engine.url,
+            poolclass=NullPool,
+            connect_args={
+                "application_name": "amani-migrate",
+                "options": options,
+                **CLIENT_KEEPALIVE,
+            },
+        )
+        _notice_death(own)
         _give_time(own)
     else:
         own = create_engine(engine.url, poolclass=NullPool, connect_args={"timeout": 30})
@@ -109,6 +138,23 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
         yield own
     finally:
         own.dispose()
+
+
+def _notice_death(engine: Engine) -> None:
+    """Let the server end soon what a migrator began that is gone.
+
+    It would go on to the statement's end otherwise, holding its table, and hold the lock of those
+    who migrate until TCP gives up.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: t.Any, _record: t.Any) -> None:
+        connection.autocommit = True  # past Alembic, as above
+        for name, value in SERVER_KEEPALIVE.items():
+            # An old server, or one on a system that cannot tell, refuses it.
+            with suppress(engine.dialect.loaded_dbapi.Error):
+                connection.execute(f"SET {name} = '{value}'")
+        connection.autocommit = False
 
 
 def _give_time(engine: Engine) -> None:
@@ -142,24 +188,39 @@ def _give_time(engine: Engine) -> None:
 def exclusive(engine: Engine) -> t.Iterator[None]:
     """Hold the migrators' lock; raise ``MigrationRunning`` when somebody else does.
 
-    On a connection of its own, so that no commit of a migration lets it go. SQLite needs none:
-    it has one writer at a time.
+    On a connection of its own, so that no commit of a migration lets it go. On SQLite the lock is
+    on the folder of the file, which is there whatever becomes of the file itself.
     """
     if engine.dialect.name != "postgresql":
-        yield
+        with _folder_locked(engine.url.database or ""):
+            yield
         return
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:n)"), {"n": ADVISORY_LOCK}):
             number = {"high": ADVISORY_LOCK >> 32, "low": ADVISORY_LOCK & 0xFFFFFFFF}
             holder = connection.scalar(_HOLDER, number) or "somebody who is gone by now"
-            raise MigrationRunning(
-                "another migration is running on this database, or a backup or a restore of it "
-                f"({holder}); wait for it"
-            )
+            raise MigrationRunning(f"{_RUNNING} ({holder}); wait for it")
         try:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": ADVISORY_LOCK})
+
+
+@contextmanager
+def _folder_locked(file: str) -> t.Iterator[None]:
+    folder = Path(file).parent
+    if file in ("", ":memory:") or not folder.is_dir():
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MigrationRunning(f"{_RUNNING}; wait for it") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def persist(

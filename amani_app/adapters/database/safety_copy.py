@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 import typing as t
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+FLEETING = frozenset({"worker_heartbeats"})
+"""Tables that are written all the time and tell nothing a moment later."""
 log = logging.getLogger("alembic.runtime.migration")
 
 
@@ -20,26 +23,58 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
 
     A revision that failed within its transaction left none: then nothing is put back, and what
     others wrote meanwhile stays. Where it is put back, the broken state is kept beside it.
+
+    A copy that is there already is of a revision that was killed. If that left traces, it is put
+    back as well, before anything else; but not once somebody has written since: then the revision
+    is tried on what there is, and where that fails both files stay as they are.
+    Only under the lock of those who migrate.
     """
     file = Path(engine.url.database or "")
     if engine.dialect.name != "sqlite" or not file.is_file():
         yield
         return
     copy = file.with_name(f"{file.name}.before-migration")
-    _copy(file, copy)
-    before = _shape(file)
+    outlived = _is_outlived(file, copy)
+    if not outlived:
+        # Under its name it is whole, whenever this is killed.
+        partial = file.with_name(f"{copy.name}.partial")
+        _copy(file, partial)
+        os.replace(partial, copy)
+    before = _shape(copy)
     try:
         yield
     except BaseException:
-        schema, version = _shape(file)
-        if schema != before[0] and version == before[1]:
-            broken = file.with_name(f"{file.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ')}")
-            _copy(file, broken)
-            _copy(copy, file)
-            log.error("the copy made before was put back; the broken state is in %s", broken)
+        if _has_traces(before, _shape(file)):
+            if outlived:
+                log.error(
+                    "a migration that was killed left %s half-made, and it was written to since, "
+                    "so nothing was put back; the copy made before it is %s",
+                    file,
+                    copy,
+                )
+                raise
+            _put_back(copy, file)
         copy.unlink()
         raise
     copy.unlink()
+
+
+def _is_outlived(file: Path, copy: Path) -> bool:
+    """Deal with what a migration that was killed left; whether its copy is all that there is of
+    the state before."""
+    if not copy.is_file() or not _has_traces(_shape(copy), _shape(file)):
+        return False
+    if not _same_rows(file, copy):
+        return True
+    _put_back(copy, file)
+    return False
+
+
+def _put_back(copy: Path, file: Path) -> None:
+    broken = file.with_name(f"{file.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ')}")
+    _copy(file, broken)
+    _copy(copy, file)
+    log.error("the copy made before was put back; the broken state is in %s", broken)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -51,7 +86,10 @@ def _copy(source: Path, target: Path) -> None:
         old.backup(new, pages=-1)
 
 
-def _shape(file: Path) -> tuple[list[t.Any], list[t.Any]]:
+Shape = tuple[list[t.Any], list[t.Any]]
+
+
+def _shape(file: Path) -> Shape:
     """The schema, and the revision it says it is at."""
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         what = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'"
@@ -60,3 +98,45 @@ def _shape(file: Path) -> tuple[list[t.Any], list[t.Any]]:
             return schema, connection.execute("SELECT version_num FROM alembic_version").fetchall()
         except sqlite3.OperationalError:  # no such table: nothing was ever migrated
             return schema, []
+
+
+def _has_traces(before: Shape, now: Shape) -> bool:
+    """Whether a revision that did not come to its end left something of itself."""
+    return now[0] != before[0] and now[1] == before[1]
+
+
+def _same_rows(file: Path, copy: Path) -> bool:
+    """Whether nobody has written since the copy, as far as tables and columns are still there."""
+    with closing(sqlite3.connect(file, timeout=30)) as connection:
+        connection.execute("ATTACH ? AS saved", [str(copy)])
+        connection.execute("BEGIN")
+        shared = _tables(connection, "main") & _tables(connection, "saved") - FLEETING
+        return not any(_differs(connection, table) for table in sorted(shared))
+
+
+def _tables(connection: sqlite3.Connection, place: str) -> set[str]:
+    query = f"SELECT name FROM {place}.sqlite_master WHERE type = 'table'"  # nosec B608
+    return {str(row[0]) for row in connection.execute(query)}
+
+
+def _differs(connection: sqlite3.Connection, table: str) -> bool:
+    main, before = (_columns(connection, place, table) for place in ("main", "saved"))
+    names = ", ".join(_quote(name) for name in main if name in before)
+    if not names:
+        return False
+    one, other = (
+        f"SELECT {names} FROM {place}.{_quote(table)}" for place in ("main", "saved")  # nosec B608
+    )
+    return any(
+        connection.execute(f"{first} EXCEPT {second} LIMIT 1").fetchone()
+        for first, second in ((one, other), (other, one))
+    )
+
+
+def _columns(connection: sqlite3.Connection, place: str, table: str) -> list[str]:
+    rows = connection.execute(f"PRAGMA {place}.table_info({_quote(table)})")
+    return [str(row[1]) for row in rows]
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

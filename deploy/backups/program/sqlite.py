@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from deploy.backups.program import archive
 from deploy.backups.program.pipes import Failure, Job
@@ -16,6 +17,9 @@ from deploy.backups.program.pipes import Failure, Job
 
 class Sqlite:
     """A database file."""
+
+    _held: ClassVar[int | None] = None
+    """Keeps the lock for this program, over as many of its jobs as want it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -73,7 +77,7 @@ class Sqlite:
         """What the manifest shall say, and the command that prints exactly that database."""
         job.enter("snapshot")
         copy = os.path.join(folder, "copy")
-        with self._open(self._path) as connection:
+        with self._locked(), self._open(self._path) as connection:
             with contextlib.closing(sqlite3.connect(copy)) as target:
                 # In one step: in several it starts anew whenever somebody writes.
                 taken = time.time()
@@ -128,8 +132,44 @@ class Sqlite:
         """Remove a database that was restored or replaced."""
         _remove(self._file(name))
 
+    # -- the lock of those who change or copy the whole database -----------------------------------
+
+    def _lock(self) -> int:
+        """Lock the file's folder, as a migration does: it stays while the file is replaced."""
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Failure(
+                "a migration, a backup or a restore is under way on this database",
+                kind="locked",
+                hint="wait for it and run this again",
+            ) from None
+        return descriptor
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = self._lock() if Sqlite._held is None else None
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
     def hold(self) -> None:
-        """Nothing: a migration is shut out by the environment's lock, and writes one at a time."""
+        """Take that lock and keep it until a swap or the program's end, whatever ends it."""
+        if Sqlite._held is None:
+            Sqlite._held = self._lock()
+
+    @staticmethod
+    def let_go() -> None:
+        """Give the lock back."""
+        if (held := Sqlite._held) is not None:
+            Sqlite._held = None
+            os.close(held)
+
+    # -- beside the live one and in its place ------------------------------------------------------
 
     def replaced(self) -> list[str]:
         """Databases that restores made or replaced, by name."""
@@ -152,6 +192,7 @@ class Sqlite:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path + ending)
         os.replace(self._file(name), self._path)
+        self.let_go()
 
 
 def _quote(name: str) -> str:

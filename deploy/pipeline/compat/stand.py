@@ -17,7 +17,7 @@ from deploy.bench.service import API
 from deploy.errors import DeployError, EngineError, GateRefused
 
 SERVER = "postgres:17-trixie"
-PORT, PROVIDER = 8000, 8090
+PORT, PROVIDER, DATABASE_PORT = 8000, 8090, 5432
 _KEYS = ("SECRET_KEY", "PUBLIC_KEY", "BUSINESS_ID", "WEBHOOK_SECRET")
 PATIENCE = 60.0
 """Seconds that a container has to answer."""
@@ -84,6 +84,7 @@ class Stand:
                 SERVER,
                 ["postgres", "-c", "fsync=off"],
                 name=f"{self.name}-server",
+                ports=_published(DATABASE_PORT),
                 environment={"POSTGRES_USER": "amani", "POSTGRES_PASSWORD": self._password},
             )
             # Over TCP: while it makes its cluster it listens on its socket only.
@@ -100,6 +101,13 @@ class Stand:
         if hasattr(self, "_network"):
             self._network.remove()
         self._engine.close()
+
+    @property
+    def url(self) -> str:
+        """Where this machine finds the server; it holds the password."""
+        self._server.reload()
+        place = f"127.0.0.1:{_port(self._server, DATABASE_PORT)}"
+        return f"postgresql://amani:{self._password}@{place}/postgres"
 
     # -- databases -------------------------------------------------------------------------------
 
@@ -205,7 +213,7 @@ class Stand:
             raise GateRefused(error.message) from None
 
     def _service(self, database: str) -> dict[str, Any]:
-        url = f"postgresql://amani:{self._password}@{self.name}-server:5432/{database}"
+        url = f"postgresql://amani:{self._password}@{self.name}-server:{DATABASE_PORT}/{database}"
         return {
             "environment": {"DATABASE_URL": url, **_SETTINGS},
             "read_only": True,

@@ -227,7 +227,18 @@ for n in itertools.count(1):
     with pytest.raises(UsageError, match="there is no database"):
         back_up(place.name, SILENT)
     assert place.partials() == []
+
+    # The service is stopped for the swap, and started by the next run where this one is killed.
+    labels = {"amani.environment": place.name, "amani.role": "web"}
+    serving = "trap exit TERM; while :; do sleep 0.1; done"
+    web = place.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
+    argv = [sys.executable, "-c", KILLED, place.name, "restore", "before", "swap"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    web.reload()
+    assert (done.returncode, web.status) == (-signal.SIGKILL, "exited"), done.stderr
     restore(place.name, SILENT, replace=True)
+    web.reload()
+    assert web.status == "running" and not (place.backups / "stopped").exists()
     again = back_up(place.name, SILENT).manifest
     assert again.tables == manifest.tables
     files = {path.name for path in (place.backups / again.id).iterdir()}
@@ -462,24 +473,64 @@ back_up(name, Events()) if request == "backup" else restore(name, Events(), id=i
 KILLS = [("backup", "before", "back-up"), ("backup", "begun", "back-up")]
 KILLS += [("restore", "begun", "hold"), ("restore", "before", "restore")]
 KILLS += [("restore", "begun", "restore"), ("restore", "begun", "restore")]
-KILLS += [("restore", "begun", "back-up")]
-KILLS += [("restore", "before", "swap"), ("restore", "begun", "swap")]
+KILLS += [("restore", "begun", "back-up"), ("restore", "before", "swap")]
+
+# Holds every row that comes in, in a restore too, for as long as a role of that name is there.
+HELD_ROWS = """
+CREATE FUNCTION passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    WHILE EXISTS (SELECT FROM pg_roles WHERE rolname = 'hold_{0}') LOOP PERFORM pg_sleep(0.05);
+    END LOOP; RETURN true; END $$;
+ALTER TABLE ledger ADD CHECK (passes());
+"""
+# What holds an exchange by rename in its middle, and a restore before it, until it is undone.
+HOLDS = {
+    "state = 'active' AND query LIKE 'COPY %' AND datname LIKE '{}_restoring_%'": (
+        "CREATE ROLE hold_{}",
+        "DROP ROLE hold_{}",
+    ),
+    "wait_event_type = 'Lock' AND query LIKE 'ALTER DATABASE%{}%RENAME%'": (
+        "BEGIN; COMMENT ON DATABASE {} IS 'looked at'",
+        "ROLLBACK",
+    ),
+}
+
+
+def wait_for_session(place: Place, condition: str) -> None:
+    query = f"SELECT FROM pg_stat_activity WHERE {condition}"
+    with place.connect("postgres") as look:
+        eventually(lambda: look.execute(query).fetchone() is not None)
 
 
 def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
     place: Place, database: str
 ):
+    with place.connect(database) as connection:
+        connection.execute(HELD_ROWS.format(database))
     ids = [made.id for made in both_formats(place, database)]
     with place.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
+
+    def require_whole(swapped: int = 5) -> None:
+        # The program notices, and ends what it had begun; a swap is whole or has not been.
+        eventually(lambda: not place.tools() or place.in_tool(WORKS)[0] == 0)
+        assert count(place, database)[0] in (5, swapped)
+
     for number, (request, moment, job) in enumerate(KILLS):
         argv = [sys.executable, "-c", KILLED, place.name, request, moment, job, ids[number % 2]]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, (request, moment, job, done.stderr)
-        # The program notices, and ends what it had begun; a swap is whole or has not been.
-        eventually(lambda: not place.tools() or place.in_tool(WORKS)[0] == 0)
-        rows = count(place, database)[0]
-        assert rows == 5 or (job == "swap" and moment == "begun" and rows == 2000)
+        require_whole()
+    for id, (condition, (hold, release)) in zip(ids, HOLDS.items(), strict=True):
+        with place.connect("postgres") as connection:
+            connection.execute(hold.format(database))
+            command = place.invoke(
+                "db.restore", "--replace", f"--id={id}", f"--confirm={place.name}"
+            )
+            wait_for_session(place, condition.format(database))
+            command.kill()
+            command.communicate()
+            connection.execute(release.format(database))
+        require_whole(2000)
     for found in listing(place.name, SILENT):
         verify(place.name, SILENT, id=found.manifest.id, level="hash")
     restore(place.name, SILENT, id=ids[0], replace=True)

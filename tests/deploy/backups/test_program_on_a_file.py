@@ -19,6 +19,7 @@ import pyrage
 import pytest
 
 from deploy.checkout import ROOT
+from deploy.checkout import program as deployed
 from tests.waiting import eventually
 
 NOWHERE = "http://127.0.0.1:9/"
@@ -27,9 +28,9 @@ NOWHERE = "http://127.0.0.1:9/"
 class Program:
     """The program, asked as the deployer asks it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self._numbers = itertools.count(1)
-        self.url = f"sqlite:///{folder}/amani.sqlite3"
+        self.url = url or f"sqlite:///{folder}/amani.sqlite3"
         (folder / "backups").mkdir()
         # From its source, so that what it reaches is measured; in the container it is one file.
         self._process = subprocess.Popen(
@@ -132,6 +133,35 @@ def test_a_backup_is_restored_beside_the_live_one_and_takes_its_place(
         assert connection.execute('SELECT count(*) FROM "odd ""name"').fetchone() == (100,)
     program.ok("drop", name="amani_before_1")
     assert program.ok("describe")["replaced"] == []
+
+
+def test_during_a_restore_nobody_migrates_backs_up_or_restores(
+    program: Program, live: Path, tmp_path: Path
+):
+    manifest = back_up(program)
+    program.ok("hold")
+    program.ok("restore", **of(manifest), name="amani_restored_1")
+    back_up(program, "before")  # as a restore does, which holds the lock itself
+    (tmp_path / "other").mkdir()
+    other = Program(tmp_path / "other", program.url)
+    migrated = subprocess.run(
+        [deployed("flask"), "db", "upgrade"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": program.url},
+        capture_output=True,
+        text=True,
+    )
+    assert migrated.returncode == 1 and "Traceback" not in migrated.stderr
+    assert "another migration is running on this database, or a backup" in migrated.stderr
+    request = {"id": "two", "needed": 1, "recipients": [], "manifest": {}}
+    for job, more in (("hold", {}), ("back-up", request)):
+        kind, text = other.refusal(job, **more)
+        assert kind == "locked" and text.startswith("a migration, a backup or a restore is under")
+    program.ok("swap", name="amani_restored_1", old="amani_before_1")
+    other.ok("hold")
+    assert program.refusal("hold")[0] == "locked"
+    other.close()
+    program.ok("hold")
 
 
 def test_an_encrypted_backup_is_proved_without_its_key_and_read_with_it_alone(program: Program):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import tarfile
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from deploy.errors import EngineError, HostUnreachable, UsageError
 from deploy.hosts.connect import connect
-from deploy.hosts.docker_engine import _lines
+from deploy.hosts.docker_engine import DockerEngine, _lines
 from deploy.hosts.engine import ContainerSpec, Engine, Mount
 from deploy.hosts.host import Host
 from tests.deploy.hosts.conftest import Config, Server
@@ -532,6 +533,18 @@ def test_without_forwarding_the_engines_own_client_is_the_way(
     # One more asks whether it works at all.
     assert 1 <= server.log().count("Starting session") <= 5
     host.close()
+
+
+@pytest.mark.parametrize("why", [None, "it was silent for 15 s"])
+def test_half_an_answer_is_none_of_the_engines_where_the_way_is_lost(why: str | None) -> None:
+    def dial(timeout: float) -> socket.socket:
+        here, there = socket.socketpair()
+        with there:
+            there.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"ApiVer')
+        return here
+
+    with pytest.raises(HostUnreachable if why else EngineError, match=why or "h: "):
+        DockerEngine("h", dial, lambda: why).version()
 
 
 def test_an_engine_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

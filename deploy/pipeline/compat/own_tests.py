@@ -1,0 +1,77 @@
+"""A release's own tests of its API, as its checkout has them, on a database of anybody's making."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.pipeline.testing import SERVER
+from deploy.quality.suite import workers
+
+PLACE = "tests/service"
+SECONDS = 600
+_PLUGIN = "amani_compat_plugin"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """How many tests passed, what failed and why; or the `trouble` for which none could be run."""
+
+    passed: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+
+def run_tests(source: Path, server: str, template: str, only: Collection[str] = ()) -> Tested:
+    """Run the API tests of the checkout in `source` that use PostgreSQL, or `only` some of them.
+
+    Each gets a copy of the database `template` on the server that a URL names. Runs with this
+    checkout's packages: what fails on a schema of the release's own, too, fails for those.
+    """
+    if not (source / PLACE).is_dir():
+        return Tested(trouble=f"it has no {PLACE}")
+    with tempfile.TemporaryDirectory(prefix="compat-tests-") as folder:
+        shutil.copy(Path(__file__).with_name("plugin.py"), Path(folder) / f"{_PLUGIN}.py")
+        result = Path(folder) / "result.json"
+        environ = {name: text for name, text in os.environ.items() if name != "DATABASE_URL"}
+        environ |= {
+            "PYTHONPATH": folder,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "COMPAT_RESULT": str(result),
+            "COMPAT_TEMPLATE": template,
+            SERVER: server,
+        }
+        argv = [sys.executable, "-m", "pytest", "-q", "--suite=api", "-m", "postgres"]
+        argv += ["-p", _PLUGIN, f"--numprocesses={workers()}", *only]
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=source,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return Tested(trouble=f"no end within {SECONDS} s")
+        return _read(result, done.returncode, done.stdout)
+
+
+def _read(result: Path, status: int, said: str) -> Tested:
+    # 0: all passed; 1: some failed. All else is no word about the tests.
+    if status not in (0, 1) or not result.is_file():
+        tail = " | ".join(said.strip().splitlines()[-3:])
+        return Tested(trouble=f"pytest ended with {status}: {tail}")
+    if not result.with_suffix(".used").exists():
+        return Tested(trouble="they do not ask for the database that they are given")
+    found = json.loads(result.read_text())
+    return Tested(len(found["passed"]), found["failed"])

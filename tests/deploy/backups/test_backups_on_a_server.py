@@ -232,7 +232,7 @@ for n in itertools.count(1):
     labels = {"amani.environment": place.name, "amani.role": "web"}
     serving = "trap exit TERM; while :; do sleep 0.1; done"
     web = place.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
-    argv = [sys.executable, "-c", KILLED, place.name, "restore", "before", "swap"]
+    argv = [sys.executable, "-c", KILLED, place.name, "restore", "before", "swap", manifest.id]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     web.reload()
     assert (done.returncode, web.status) == (-signal.SIGKILL, "exited"), done.stderr

@@ -153,7 +153,7 @@ def test_during_a_restore_nobody_migrates_backs_up_or_restores(
     )
     assert migrated.returncode == 1 and "Traceback" not in migrated.stderr
     assert "another migration is running on this database, or a backup" in migrated.stderr
-    request = {"id": "two", "needed": 1, "recipients": [], "manifest": {}}
+    request = {"id": "two", "expected": 1, "recipients": [], "manifest": {}}
     for job, more in (("hold", {}), ("back-up", request)):
         kind, text = other.refusal(job, **more)
         assert kind == "locked" and text.startswith("a migration, a backup or a restore is under")

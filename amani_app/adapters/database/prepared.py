@@ -73,6 +73,10 @@ class Prepared:
         )
 
 
+Asked = tuple[Prepared, Row]
+"""A statement, and the values that it is to have."""
+
+
 def _maker(columns: t.Sequence[t.Any], dialect: Dialect) -> t.Callable[[t.Sequence[t.Any]], t.Any]:
     """Makes rows of *columns*, with values as SQLAlchemy's types would have them."""
     row = namedtuple("Row", [column.name for column in columns])  # type: ignore[misc]

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.engine import opening
-from amani_app.adapters.database.prepared import Prepared, Row
+from amani_app.adapters.database.prepared import Asked, Prepared, Row
 from amani_app.domain.errors import AlreadySettled, DomainError, InsufficientFunds
 from amani_app.ports.store import AlreadyBooked
 
@@ -26,9 +26,6 @@ REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
     "transfers.reference,": (AlreadyBooked, "it is in the ledger already"),
 }
 """What a constraint that refuses a row means to those who asked for it."""
-
-
-Asked = tuple[Prepared, Row]
 
 
 class Statements:

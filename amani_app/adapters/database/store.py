@@ -33,7 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from amani_app.adapters.database.escrows import DatabaseEscrows
 from amani_app.adapters.database.ledger import DatabaseLedger
 from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithdrawals
-from amani_app.adapters.database.prepared import Prepared, Row
+from amani_app.adapters.database.prepared import Asked, Prepared
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
@@ -127,8 +127,8 @@ class DatabaseIdempotency:
             raise KeyReused("this Idempotency-Key came before with another request")
         return Answer(row.status, row.body)
 
-    def _asked(self, caller: str, key: str) -> list[tuple[Prepared, Row]]:
-        answered: tuple[Prepared, Row] = (_ANSWERED, {"of": caller, "named": key})
+    def _asked(self, caller: str, key: str) -> list[Asked]:
+        answered: Asked = (_ANSWERED, {"of": caller, "named": key})
         if self._statements.dialect != "postgresql":
             return [answered]
         # The lock first: what the first request has committed since is seen then.

@@ -19,10 +19,9 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
 from amani_app.adapters.database.engine import POOLED
-from amani_app.adapters.database.prepared import Prepared, Row, Text
+from amani_app.adapters.database.prepared import Asked, Text
 from amani_app.ports.schema import DatabaseUnavailable
 
-Asked = tuple[Prepared, Row]
 DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 GOOD = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 

@@ -17,6 +17,21 @@ from deploy.backups.program.pipes import Failure, Job
 
 ADVISORY_LOCK = 0x616D616E69
 """The lock that a migration holds, too ("amani")."""
+_CLIENT = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
+_SERVER = """
+SELECT set_config('tcp_keepalives_idle', '10', false),
+       set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '4', false),
+       set_config('tcp_user_timeout', '30000', false)
+"""
+"""After 30 s without a sign of life either side gives the other up: by default a host that has lost
+its power would keep the lock for two hours."""
 Measures = dict[str, dict[str, Any]]
 
 _TABLES = """
@@ -65,13 +80,16 @@ class Server:
     @contextlib.contextmanager
     def connect(self, database: str = "") -> Iterator[psycopg.Connection[Any]]:
         """A connection in autocommit, without limits on time."""
-        parts = {"connect_timeout": "10", **self._parts, "application_name": "amani-backup"}
+        parts = {**_CLIENT, **self._parts, "application_name": "amani-backup"}
         if database:
             parts["dbname"] = database
         try:
             with psycopg.connect(make_conninfo("", **parts), autocommit=True) as connection:
                 connection.execute("SET statement_timeout = 0")
                 connection.execute("SET idle_in_transaction_session_timeout = 0")
+                # A server of before 12, or on a system that cannot tell, does without.
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute(_SERVER)
                 yield connection
         except psycopg.OperationalError as error:
             raise Failure(

@@ -21,6 +21,7 @@ import pytest
 
 from deploy.backups import work
 from deploy.backups.manifest import Manifest
+from deploy.backups.program.server import Server
 from deploy.backups.tool import BASE, archive_program
 from deploy.checkout import ROOT, program
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
@@ -416,6 +417,15 @@ def test_it_waits_for_no_migration(place: Place, database: str):
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
             back_up(place.name, SILENT)
     assert back_up(place.name, SILENT).manifest.rows == 2001
+
+
+def test_a_host_that_is_gone_does_not_keep_the_lock_for_long(place: Place, database: str):
+    with Server(place.url(database)).locked() as connection:
+        shown = [
+            str((connection.execute(f"SHOW tcp_{name}").fetchone() or ("",))[0])
+            for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")
+        ]
+    assert shown == ["10", "5", "4"]
 
 
 def test_a_migration_during_a_restore_is_refused(

@@ -25,7 +25,6 @@ _API = {
     "test_escrow_api.py",
     "test_limits.py",
     "test_money_in_and_out.py",
-    "test_people.py",
     "test_reference.py",
     "test_system_api.py",
 }

@@ -1,7 +1,20 @@
 -- What wrk asks and tells. Words after `--`: a token, then for releases the first and the last
 -- number of the agreements that it approves, each once; then it ends.
 local ffi = require("ffi")
-ffi.cdef "int getpid(void); int kill(int pid, int number);"
+ffi.cdef [[
+  int getpid(void);
+  int kill(int pid, int number);
+  typedef struct { long seconds; long nanoseconds; } moment;
+  int clock_gettime(int clock, moment *found);
+]]
+
+local MONOTONIC = 1
+local moment = ffi.new("moment")
+
+local function now()
+  ffi.C.clock_gettime(MONOTONIC, moment)
+  return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9
+end
 
 local SIGINT = 2 -- wrk sleeps for its whole duration unless interrupted
 local next_one, last, tried
@@ -33,6 +46,7 @@ function request()
     return wrk.format("GET", "/nothing-yet")
   end
   local n = next_one
+  begun = begun or now() -- global, as `ended`
   if n > last then
     return wrk.format("GET", "/nothing-left") -- while the others' last answers are on their way
   end
@@ -46,6 +60,7 @@ function count(status)
   if status == 200 then
     good = good + 1
     if good == wanted then
+      ended = now() -- it takes wrk a while more to stop
       ffi.C.kill(ffi.C.getpid(), SIGINT)
     end
   end
@@ -55,8 +70,10 @@ function done(summary, latency, _)
   local e = summary.errors
   local good = threads[1]:get("good")
   local errors = e.connect + e.read + e.write + e.timeout
+  local ended = threads[1]:get("ended")
+  local seconds = ended and ended - threads[1]:get("begun") or summary.duration / 1e6
   io.write(string.format(
     '{"requests": %d, "seconds": %.4f, "p50_ms": %.3f, "p99_ms": %.3f, "errors": %d}\n',
-    good or summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
+    good or summary.requests, seconds, latency:percentile(50) / 1e3,
     latency:percentile(99) / 1e3, good and errors or errors + e.status))
 end

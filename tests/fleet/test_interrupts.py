@@ -24,7 +24,8 @@ def test_an_interrupt_takes_everything_back(live: Operator, number: signal.Signa
     before = live.containers()
     with traffic(live.addresses(), live.environment.domain) as clients:
         # Not the smoke: it may have passed before a busy machine suspends the deployer.
-        for step in ("boot", "verify", "shift", "verify-worker"):
+        every = ("boot", "verify", "shift", "verify-worker")
+        for step in every if number == signal.SIGINT else ("shift",):
             command = live.start("deploy", "--version=2.0.0")
             command.suspend(at("step-started", step)).signal(number)
             outcome = command.resume()

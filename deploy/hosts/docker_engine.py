@@ -300,8 +300,15 @@ class DockerEngine:
         except EngineError as error:
             if error.status == 409 and "container" in error.message:
                 return False
+            if error.status == 409 and "multiple repositories" in error.message:
+                # By its id it does not go while it has several names, in one repository too.
+                return all(map(self.remove_image, self._names(reference)))
             raise
         return True
+
+    def _names(self, image: str) -> Sequence[str]:
+        found = self.image(image) or {}
+        return [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
 
     # -- networks and volumes --------------------------------------------------------------------
 

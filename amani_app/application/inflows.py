@@ -116,7 +116,8 @@ class Inflows:
         if was_active := account.state is AccountState.ACTIVE:
             self._catch_up(found.id)
         after = self._learn(CLOCK, account.id, found)
-        if after.state is AccountState.ACTIVE and not was_active:
+        # One that is closed may have been active in between, and nobody had heard of it.
+        if after.state in (AccountState.ACTIVE, AccountState.CLOSED) and not was_active:
             self._catch_up(found.id)
 
     def _catch_up(self, provider_id: str) -> None:

@@ -157,6 +157,15 @@ class Notice:
         """Whether its body tells of a person what we need not know, and must not keep."""
         return self.kind is NoticeKind.ACCOUNT
 
+    @property
+    def renewable(self) -> frozenset[str]:
+        """The outcomes after which a copy of it is due again.
+
+        An account may be closed and opened in turn, told in the same words each time.
+        """
+        ended = ("done", "ignored") if self.kind is NoticeKind.ACCOUNT else ()
+        return frozenset({"given-up", *ended})
+
     def fingerprint(self, raw: bytes) -> str:
         """The same for each copy of it, however it is spaced or ordered inside: it has no id.
 

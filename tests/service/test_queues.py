@@ -32,6 +32,7 @@ NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=1)
 BANK = Destination("044", "0123456789", "Ada Obi")
 NOTICE = Notice(NoticeKind.COLLECTION, "charge.successful", "d1", "success")
+CHANGED = Notice(NoticeKind.ACCOUNT, "account.changed", "a1", "")
 DATABASES = ["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
 
 
@@ -256,16 +257,19 @@ class TestInbox:
         add = [store.run(lambda w, r=raw: w.inbox.add(other, r, NOW)) for raw in (b"1", b"2", b"1")]
         assert add == [True, True, False]
 
-    @pytest.mark.parametrize(("outcome", "again"), [("done", False), ("given-up", True)])
-    def test_what_was_given_up_is_due_again_when_it_comes_again(
-        self, store: Store, outcome: str, again: bool
+    @pytest.mark.parametrize(
+        ("notice", "outcome", "again"),
+        [(NOTICE, "done", False), (NOTICE, "given-up", True), (CHANGED, "done", True)],
+    )
+    def test_what_was_given_up_or_may_change_again_is_due_again_when_it_comes_again(
+        self, store: Store, notice: Notice, outcome: str, again: bool
     ) -> None:
-        store.run(lambda work: work.inbox.add(NOTICE, b"{}", NOW))
+        store.run(lambda work: work.inbox.add(notice, b"{}", NOW))
         id = t.cast(t.Any, store.run(lambda work: work.inbox.claim(NOW, SOON)))[0]
         store.run(lambda work: work.inbox.finish(id, outcome))
         later = SOON + timedelta(days=1)
         assert store.run(lambda work: work.inbox.claim(later, later)) is None
-        assert store.run(lambda work: work.inbox.add(NOTICE, b"{}", later)) is False
+        assert store.run(lambda work: work.inbox.add(notice, b"{}", later)) is False
         found = store.run(lambda work: work.inbox.claim(later, later))
         assert (found is not None) is again
 

@@ -43,7 +43,7 @@ class DatabaseInbox:
         id = notice.fingerprint(raw)
         known = self._run(select(inbox.c.outcome).where(inbox.c.id == id)).first()
         if known is not None:
-            again = (inbox.c.id == id) & (inbox.c.outcome == "given-up")
+            again = (inbox.c.id == id) & inbox.c.outcome.in_(notice.renewable)
             self._run(update(inbox).where(again).values(outcome=None, due_at=at, attempts=0))
             return False
         row = {

@@ -111,7 +111,7 @@ class MemoryInbox:
         """By what it says."""
         id = notice.fingerprint(raw)
         known = id in self._notices
-        if not known or self._outcomes.get(id) == "given-up":
+        if not known or self._outcomes.get(id) in notice.renewable:
             self._notices[id], self._tickets[id] = notice, Ticket(at)
             self._outcomes.pop(id, None)
         return not known

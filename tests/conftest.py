@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from deploy.pipeline.testing import SERVER
+from deploy.quality.suite import PROFILE
 from tests.postgres import GivenServer, PostgresServer
 
 TEST_VALUES = {
@@ -25,10 +26,12 @@ for _name, _value in TEST_VALUES.items():
     os.environ.setdefault(_name, _value)
 
 # A busy machine is no failure: no example has a deadline, and slow ones are as good.
-hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+PATIENT = hypothesis.settings(
+    deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.register_profile("steady", PATIENT, derandomize=True)
+hypothesis.settings.register_profile("explore", PATIENT)
+hypothesis.settings.load_profile(os.environ.get(PROFILE, "steady"))
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ class Payouts:
         try:
             found = self._payments.pay_out(withdrawal.id, withdrawal.amount, withdrawal.to)
         except PaymentRefused as refusal:
-            self._refused(withdrawal, attempts, str(refusal))
+            self._refused(withdrawal, attempts, until - LEASE, str(refusal))
         except AnswerUnknown:
             self._put_off(withdrawal.id, attempts, doubted=now)
         except ProviderUnavailable:
@@ -104,9 +104,9 @@ class Payouts:
             else:
                 self._note(found)
 
-    def _refused(self, withdrawal: Withdrawal, attempts: int, why: str) -> None:
-        doubt = withdrawal.doubted_at
-        if doubt is not None and self._around.now() - doubt < QUIET:
+    def _refused(self, withdrawal: Withdrawal, attempts: int, taken: datetime, why: str) -> None:
+        # As of when it was taken up: the provider was asked about it after that.
+        if withdrawal.doubted_at is not None and taken - withdrawal.doubted_at < QUIET:
             self._put_off(withdrawal.id, attempts)
         else:
             self._settle(Payout(withdrawal.id, Outcome.FAILED, withdrawal.amount, why))

@@ -47,6 +47,7 @@ GRAPH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "rollback": (),
     },
     "fly-deploy.yml": {"deploy": ()},
+    "explore.yml": {"explore": ()},
     "retention.yml": {"staging": ()},
 }
 """The jobs of each workflow and what each waits for."""

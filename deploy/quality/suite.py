@@ -29,6 +29,8 @@ PACKAGES = (
     "zstd",
 )
 QUICK = "not engine and not fleet"
+PROFILE = "HYPOTHESIS_PROFILE"
+"""Names what Hypothesis tries: the same each time (`steady`), or what is new (`explore`)."""
 
 
 def workers() -> int:
@@ -36,23 +38,29 @@ def workers() -> int:
     return math.ceil(1.5 * len(os.sched_getaffinity(0)))
 
 
-def run_suite(paths: Sequence[str] = (), *, quick: bool = False, matching: str = "") -> int:
+def run_suite(
+    paths: Sequence[str] = (), *, quick: bool = False, explore: bool = False, matching: str = ""
+) -> int:
     """Run the tests below `paths` (all by default); returns pytest's exit code, 5 for no tests.
 
     Installs system packages, brings up the engine and provides the base images, unless `quick`
-    leaves out the tests that need them.
+    leaves out the tests that need them. `explore` runs those only that can try what is new.
     """
     system_packages.ensure(PACKAGES, "the tests")
     # A file's tests stay together, so its fixtures are made once, and files begin in the order
     # that `conftest.py` gives them.
     argv = [sys.executable, "-m", "pytest", "-q", f"--numprocesses={workers()}", "--durations=12"]
     argv += ["--dist=loadfile", "--no-loadscope-reorder"]
+    environ = dict(os.environ)
     if quick:
         argv += ["-m", QUICK]
+    elif explore:
+        argv += ["-m", "explore"]
+        environ[PROFILE] = "explore"
     else:
         engine_bootstrap.ensure_engine()
         ensure_bases()
     if matching:
         argv += ["-k", matching]
     sys.stdout.flush()
-    return subprocess.run([*argv, *paths], cwd=ROOT).returncode
+    return subprocess.run([*argv, *paths], cwd=ROOT, env=environ).returncode

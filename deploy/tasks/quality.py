@@ -22,14 +22,21 @@ def lint(context: Context) -> None:
     help={
         "paths": "a test file or folder (may be repeated; default: the whole suite)",
         "quick": "only the tests that need no Docker Engine",
+        "explore": "only orders of events over money, new ones, a hundred times as many",
         "matching": "only tests whose name matches, as pytest's -k",
     },
 )
-def test(context: Context, paths: list[str], quick: bool = False, matching: str = "") -> None:
+def test(
+    context: Context,
+    paths: list[str],
+    quick: bool = False,
+    explore: bool = False,
+    matching: str = "",
+) -> None:
     """Run the tests; installs what they need (announced) and starts the Docker Engine."""
     from deploy.quality.suite import run_suite
 
-    if status := run_suite(paths, quick=quick, matching=matching):
+    if status := run_suite(paths, quick=quick, explore=explore, matching=matching):
         raise Exit(code=status)
 
 

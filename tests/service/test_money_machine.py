@@ -7,10 +7,8 @@ import typing as t
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.memory.store import MemoryStore
@@ -27,6 +25,7 @@ from amani_app.domain.payments import AccountState, Destination
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
 from amani_app.ports.store import Store, UnitOfWork
+from tests.service.machine import run_machine
 
 IDS = itertools.count(1)
 BANK = Destination("044", "0123456789", "Ada Obi")
@@ -283,30 +282,20 @@ class Machine(RuleBasedStateMachine):
         )
 
 
-def run(store: t.Callable[[], Store], clock: Clock, examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        lambda: Machine(store(), clock),
-        settings=hypothesis_settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
+@pytest.mark.timeout(1800)
+@pytest.mark.explore
 def test_in_memory() -> None:
     clock = Clock()
     # Each example its own: this store looks at everything, and would be slower each time.
-    run(lambda: MemoryStore(clock), clock, examples=60, steps=50)
+    run_machine(lambda: Machine(MemoryStore(clock), clock), examples=60, steps=50)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
+@pytest.mark.explore
 @pytest.mark.parametrize(
     "engine", ["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
 )
 def test_in_a_database(engine: str, request: pytest.FixtureRequest) -> None:
     clock = Clock()
     store = DatabaseStore(request.getfixturevalue(engine), clock)
-    run(lambda: store, clock, examples=8, steps=40)
+    run_machine(lambda: Machine(store, clock), examples=8, steps=40)

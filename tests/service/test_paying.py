@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import typing as t
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.memory.payments import MemoryPayments
@@ -21,6 +20,7 @@ from amani_app.application.acting import Actor, NotFound, Surroundings
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.outbox import SKIP_AT_ONCE, DeliverEvents
 from amani_app.application.payouts import QUIET
+from amani_app.application.queues import LEASE
 from amani_app.application.reconciliation import Reconcile
 from amani_app.application.virtual_accounts import LOOK_EVERY, AccountExists, VirtualAccountUseCases
 from amani_app.application.withdrawals import REQUESTED, WithdrawalUseCases
@@ -47,12 +47,14 @@ from amani_app.ports.payments import (
     ProviderUnavailable,
 )
 from amani_app.ports.store import Event
+from tests.service.machine import run_machine
 
 ADA = Actor("ada")
 BANK = Destination("044", "0123456789", "Ada Obi")
 HOLDER = Holder("Ada", "Obi", "ada@example.org", "22212345678")
 FEES = Account(AccountKind.FEES, "NGN")
 MOODS = ("good", "good", "good", "away", "lost", "late", "refuse")
+Clock = t.Callable[[], datetime]
 short = st.sampled_from([1, 5, 70])
 pick = st.integers(0, 10**6)
 
@@ -66,9 +68,10 @@ class MoodyPayments(MemoryPayments):
 
     mood = "good"
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
-        self.late: list[tuple[str, Money]] = []
+        self.clock = clock
+        self.late: list[tuple[datetime, str, Money]] = []
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
         self._answer(("away",), ProviderUnavailable)
@@ -88,7 +91,7 @@ class MoodyPayments(MemoryPayments):
         self._answer(("away",), ProviderUnavailable)
         self._answer(("refuse",), PaymentRefused)
         if self.mood == "late":
-            self.late.append((reference, amount))
+            self.late.append((self.clock(), reference, amount))
             raise AnswerUnknown
         made = super().pay_out(reference, amount, to)
         self._answer(("lost",), AnswerUnknown)
@@ -117,11 +120,15 @@ class MoodyPayments(MemoryPayments):
         self._answer(("away", "late"), ProviderUnavailable)
         return super().inflows(id)
 
-    def arrive(self) -> None:
-        """What is late has come."""
+    def arrive(self, sent_by: datetime) -> None:
+        """What is late and was sent by then has come, and may be refused."""
         late, self.late = self.late, []
-        for reference, amount in late:
-            super().pay_out(reference, amount, BANK)
+        for sent, reference, amount in late:
+            if sent > sent_by:
+                self.late.append((sent, reference, amount))
+                continue
+            with suppress(PaymentRefused):
+                super().pay_out(reference, amount, BANK)
 
     def _answer(self, moods: tuple[str, ...], error: type[Exception]) -> None:
         if self.mood in moods:
@@ -136,7 +143,7 @@ class World:
         numbers = itertools.count(1)
         around = Surroundings(lambda: self.time, lambda: f"{next(numbers):09}")
         self.store = MemoryStore(around.now)
-        self.payments = MoodyPayments()
+        self.payments = MoodyPayments(around.now)
         self.deposits = DepositUseCases(around)
         self.numbers = VirtualAccountUseCases(around)
         self.withdrawals = WithdrawalUseCases(around)
@@ -149,6 +156,11 @@ class World:
         self.wanted: list[str] = []
         user = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", self.time)
         self.store.run(lambda work: work.users.add(user))
+
+    def wait(self, time: timedelta) -> None:
+        """What is late comes in time: nothing appears any more once a pay-out was quiet so long."""
+        self.time += time
+        self.payments.arrive(self.time - QUIET)
 
     def work(self) -> None:
         for job in (
@@ -308,18 +320,19 @@ class Machine(RuleBasedStateMachine):
         for mood in moods:
             self.world.payments.mood = mood
             self.world.work()
-            self.world.time += timedelta(seconds=seconds)
+            self.world.wait(timedelta(seconds=seconds))
 
     @rule()
     def work(self) -> None:
         self.world.work()
 
-    @rule(seconds=st.sampled_from([1, 10, 60, 200, 600]))
+    @rule(seconds=st.sampled_from([1, 10, 60, 200, 600, 900]))
     def time_passes(self, seconds: int) -> None:
-        for _ in range(max(1, seconds // 300)):
-            self.world.time += timedelta(seconds=min(seconds, 300))
-            if seconds >= 200:
-                self.world.payments.arrive()
+        self.world.wait(timedelta(seconds=seconds))
+
+    @rule()
+    def what_is_late_arrives(self) -> None:
+        self.world.payments.arrive(self.world.time)
 
     @invariant()
     def the_books_are_right(self) -> None:
@@ -333,8 +346,7 @@ class Machine(RuleBasedStateMachine):
         world, payments = self.world, self.world.payments
         payments.mood = "good"
         for _ in range(12):
-            world.time += LOOK_EVERY
-            payments.arrive()
+            world.wait(LOOK_EVERY)
             world.work()
             for found in list(payments._payouts.values()):
                 if found.outcome is Outcome.WAITING:
@@ -353,19 +365,10 @@ class Machine(RuleBasedStateMachine):
         return [id for id, each in found.items() if each.outcome is Outcome.WAITING]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
+@pytest.mark.explore
 def test_no_order_of_events_makes_or_loses_money() -> None:
-    run_state_machine_as_test(
-        Machine,
-        settings=hypothesis_settings(
-            max_examples=60,
-            stateful_step_count=50,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Machine, examples=60, steps=50)
 
 
 class TestEdges:
@@ -534,6 +537,29 @@ class TestEdges:
         found = world.store.read(lambda work: work.withdrawals.get(id))
         world.provider.payouts._post(found, world.time, 1)
         assert world.payments.payout(id) is None
+
+    @pytest.mark.parametrize(
+        ("quiet", "state"),
+        [
+            (QUIET - timedelta(seconds=1), WithdrawalState.SENDING),
+            (QUIET, WithdrawalState.FAILED),
+        ],
+    )
+    def test_a_refusal_gives_money_back_when_nothing_sent_can_appear_any_more(
+        self, world: World, quiet: timedelta, state: WithdrawalState
+    ) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.payments.mood = "late"
+        world.work()
+        found = world.store.read(lambda work: work.withdrawals.get(id))
+        assert found.doubted_at == world.time
+        world.payments.mood = "refuse"
+        taken = world.time + quiet
+        world.time = taken + LEASE / 2  # The provider was slow to refuse.
+        world.provider.payouts._post(found, taken + LEASE, 9)
+        assert world.state(id) is state
+        assert world.wallet() == (100, 60 if state is WithdrawalState.SENDING else 0)
 
     def test_what_the_provider_took_on_and_lost_is_left_to_people(self, world: World) -> None:
         world.funded(100)

@@ -92,7 +92,7 @@ def api(
     context: Context,
     seconds: float = 5.0,
     rounds: int = 5,
-    clients: int = 8,
+    clients: int = 16,
     releases: int = 250,
     entries: int = 1_000_000,
 ) -> None:

@@ -25,7 +25,7 @@ def test_releases_over_http_and_in_sql_leave_the_same_books() -> None:
     for kind in ("spread", "hot"):
         assert figures["release"][kind]["http"]["per_second"] > 0
         assert figures["release"][kind]["pgbench"]["per_second"] > 0
-        assert figures["release"][kind]["pgbench_one_by_one"]["per_second"] > 0
+        assert figures["release"][kind]["pgbench_in_round_trips"]["per_second"] > 0
     assert figures["ping"]["ratio"]["median"] > 0
     assert figures["entries"]["lengths"] == [1_000, 2_000]
 

@@ -32,7 +32,7 @@ from amani_app.build_info import ROOT
 from amani_app.container import Container, container
 from amani_app.domain.errors import DomainError
 from amani_app.domain.money import Money
-from amani_app.domain.users import Role
+from amani_app.domain.users import Role, User
 from amani_app.healthcheck import HEARTBEAT
 from amani_app.ports.store import UnitOfWork
 
@@ -129,16 +129,55 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
     parts = container()
 
     def work(unit: UnitOfWork) -> Money:
-        user = unit.users.by_email(email.lower())
-        if user is None:
-            raise NotFound(f"nobody has signed up as {email}")
-        money = Money.parse(amount, currency)
-        return parts.deposits.collected(unit, OPERATOR, user.id, reference, money, money)
+        owner, money = _person(unit, email).id, Money.parse(amount, currency)
+        return parts.deposits.collected(unit, OPERATOR, owner, reference, money, money)
 
+    _book(work)
+
+
+@amani.group("suspense")
+def suspense() -> None:
+    """Money that came in, or left twice, and waits for a person to say whose it is."""
+
+
+@suspense.command("list")
+def suspense_list() -> None:
+    """Print what waits, a line each: when, transfer, amount, why, reference."""
+    parts = container()
+    for each in parts.store.read(parts.suspense.waiting):
+        words = (f"{each.at:%Y-%m-%d %H:%M}", each.transfer, each.amount, each.reason)
+        click.echo("  ".join(map(str, (*words, each.reference))))
+
+
+@suspense.command("attribute")
+@click.argument("transfer")
+@click.argument("email")
+def suspense_attribute(transfer: str, email: str) -> None:
+    """Give what TRANSFER put into suspense to EMAIL, or take from them what it lacks there."""
+    give = container().suspense.attribute
+    _book(lambda unit: give(unit, OPERATOR, transfer, _person(unit, email).id))
+
+
+@suspense.command("send-back")
+@click.argument("transfer")
+def suspense_send_back(transfer: str) -> None:
+    """Book that the provider has sent back what TRANSFER put into suspense."""
+    send_back = container().suspense.send_back
+    _book(lambda unit: send_back(unit, OPERATOR, transfer))
+
+
+def _book(work: t.Callable[[UnitOfWork], Money]) -> None:
     try:
-        click.echo(str(parts.store.run(work)))
+        click.echo(str(container().store.run(work)))
     except DomainError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _person(unit: UnitOfWork, email: str) -> User:
+    user = unit.users.by_email(email.lower())
+    if user is None:
+        raise NotFound(f"nobody has signed up as {email}")
+    return user
 
 
 @amani.command("seed")

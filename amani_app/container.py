@@ -26,6 +26,7 @@ from amani_app.application.notices import Notices
 from amani_app.application.payouts import Payouts
 from amani_app.application.people import PeopleUseCases
 from amani_app.application.readiness import CheckHealth, CheckReadiness
+from amani_app.application.suspense import SuspenseUseCases
 from amani_app.application.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.withdrawals import WithdrawalUseCases
 from amani_app.build_info import BuildInfo
@@ -69,6 +70,7 @@ class Container:
     deposits: DepositUseCases
     virtual_accounts: VirtualAccountUseCases
     withdrawals: WithdrawalUseCases
+    suspense: SuspenseUseCases
     provider: Provider | None
     """``None`` where none is configured: nobody can deposit or withdraw."""
 
@@ -109,6 +111,7 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
         deposits=deposits,
         virtual_accounts=numbers,
+        suspense=SuspenseUseCases(around),
         withdrawals=withdrawals,
         provider=(
             build_provider(around, store, payments, deposits, numbers, withdrawals)

@@ -58,8 +58,17 @@ class Payouts:
 
         Raises ``ProviderUnavailable``.
         """
+        try:
+            known = self._store.read(lambda work: work.withdrawals.get(reference))
+        except KeyError:
+            known = None
+        # After that: an answer that was on its way while another one was booked is no new word.
         found = self._payments.payout(reference)
-        return found is not None and self._note(found)
+        if found is None:
+            return False
+        if known is not None and known.state.final:
+            return self._review(known, found)
+        return self._note(found)
 
     def __call__(self, going: Going = always) -> int:
         """Ask about what is due, and send again what the provider never got."""
@@ -127,6 +136,20 @@ class Payouts:
         due = self._around.now() + (wait(attempts + 5) if attempts else POLL_AFTER)
         self._store.run(lambda work: self._withdrawals.accepted(work, CLOCK, ours.id, due))
         return False
+
+    def _review(self, ours: Withdrawal, found: Payout) -> bool:
+        """What was settled by the provider's last word is corrected by a later one."""
+        paid = found.outcome is Outcome.SUCCESSFUL
+        if found.outcome is Outcome.WAITING or found.amount != ours.amount:
+            return False
+        if paid is ours.state.paid:
+            return True
+        id, why, fee = ours.id, found.reason, found.fee
+        try:
+            self._store.run(lambda work: self._withdrawals.correct(work, CLOCK, id, why, fee))
+        except AlreadySettled:
+            return False  # Its word turns like the wind; the reconciliation shows what is missing.
+        return True
 
     def _settle(self, found: Payout) -> None:
         id, why, fee = found.reference, found.reason, found.fee

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from amani_app.application.acting import Actor, NotFound, Surroundings
 from amani_app.domain.errors import AlreadySettled, MoneyError
-from amani_app.domain.ledger import Account, AccountKind, Entry, Pending
+from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, receive
 from amani_app.domain.money import Money
-from amani_app.domain.payments import Destination, Withdrawal, WithdrawalState
+from amani_app.domain.payments import CORRECTIONS, Destination, Withdrawal, WithdrawalState
 from amani_app.ports.store import UnitOfWork
 
 REQUESTED = "withdrawal.requested"
@@ -110,6 +110,30 @@ class WithdrawalUseCases:
             after = replace(found, state=WithdrawalState.FAILED, failure=failure[:200])
         work.withdrawals.save(after, None)
         self._record(work, actor, after, found)
+
+    def correct(
+        self, work: UnitOfWork, actor: Actor, id: str, failure: str = "", fee: Money | None = None
+    ) -> None:
+        """The provider has taken its word back, so what was booked is put right.
+
+        What was paid and came back is its owner's again, and *fee* ours, as with a pay-out that
+        fails. What was given back and is paid all the same has been had twice: nobody's wallet is
+        touched for that, it is missing in suspense until people have seen to it. Raises
+        ``AlreadySettled`` where that was done before, and ``KeyError`` for an unknown id.
+        """
+        found = work.withdrawals.get(id, lock=True)
+        state = CORRECTIONS.get(found.state)
+        if state is None:
+            raise AlreadySettled(f"the withdrawal {id} is {found.state.value}")
+        currency, fee = found.amount.currency, fee or Money.zero(found.amount.currency)
+        target = (Account(AccountKind.WALLET, currency, found.owner), found.amount)
+        if state.paid:
+            target = (Account(AccountKind.SUSPENSE, currency), -found.amount)
+        own = fee if state.paid else -fee
+        work.ledger.book(receive(self._around.new_id(), state.value, id, own, target))
+        after = replace(found, state=state, failure=failure[:200])
+        work.withdrawals.save(after, None)
+        self._record(work, actor, after, found, amount=str(found.amount))
 
     def _record(
         self,

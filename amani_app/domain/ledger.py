@@ -17,6 +17,10 @@ from functools import cached_property
 from amani_app.domain.errors import LedgerError
 from amani_app.domain.money import Money
 
+ATTRIBUTED = "attributed"
+"""The reason of a transaction that takes out of suspense what another one, which is its reference,
+has put there."""
+
 
 class Side(enum.IntEnum):
     """The sign of an account's normal balance."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,11 +41,32 @@ class WithdrawalState(enum.Enum):
     """The provider has taken it on."""
     PAID = "paid"
     FAILED = "failed"
+    RETURNED = "returned"
+    """It was paid, and the bank has sent it back since: its owner has it again."""
+    PAID_LATE = "paid-late"
+    """It was given back, and has been paid all the same: what is missing is missing in suspense."""
 
     @property
     def final(self) -> bool:
         """Whether the reservation is settled."""
-        return self in (WithdrawalState.PAID, WithdrawalState.FAILED)
+        return self is WithdrawalState.PAID or self is WithdrawalState.FAILED or self.corrected
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the provider has taken back the word by which it was settled."""
+        return self in CORRECTIONS.values()
+
+    @property
+    def paid(self) -> bool:
+        """Whether the money has left for good, as far as is known."""
+        return self in (WithdrawalState.PAID, WithdrawalState.PAID_LATE)
+
+
+CORRECTIONS: t.Mapping[WithdrawalState, WithdrawalState] = {
+    WithdrawalState.PAID: WithdrawalState.RETURNED,
+    WithdrawalState.FAILED: WithdrawalState.PAID_LATE,
+}
+"""What becomes of a settled withdrawal, once, when the provider says the opposite."""
 
 
 class AccountState(enum.Enum):

@@ -161,9 +161,11 @@ class Notice:
     def renewable(self) -> frozenset[str]:
         """The outcomes after which a copy of it is due again.
 
-        An account may be closed and opened in turn, told in the same words each time.
+        An account may be closed and opened in turn, and what became of a pay-out be taken back,
+        told in the same words each time.
         """
-        ended = ("done", "ignored") if self.kind is NoticeKind.ACCOUNT else ()
+        turning = self.kind in (NoticeKind.ACCOUNT, NoticeKind.PAYOUT)
+        ended = ("done", "ignored") if turning else ()
         return frozenset({"given-up", *ended})
 
     def fingerprint(self, raw: bytes) -> str:

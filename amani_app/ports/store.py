@@ -66,6 +66,17 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Unattributed:
+    """What one transfer has put into suspense, where it waits for people; negative: it lacks."""
+
+    transfer: str
+    reason: str
+    reference: str
+    amount: Money
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened, to be delivered once its unit of work is committed."""
 
@@ -133,6 +144,9 @@ class Ledger(t.Protocol):
 
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
         """Those of *references* that a transaction of this *reason* stands in the ledger for."""
+
+    def unattributed(self) -> list[Unattributed]:
+        """What stands in suspense and was attributed to nobody since, oldest first."""
 
     def differences(self) -> list[str]:
         """What is wrong with the books, one line each: nothing, ever."""

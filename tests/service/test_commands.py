@@ -11,12 +11,14 @@ from sqlalchemy import Engine, text
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.application.acting import Actor, Surroundings
 from amani_app.application.deposits import DepositUseCases
+from amani_app.application.virtual_accounts import VirtualAccountUseCases
 from amani_app.container import new_id, utc_now
 from amani_app.domain.ledger import Account, AccountKind, Pending
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Deposit, DepositState, Destination, Withdrawal
 from amani_app.domain.payments import WithdrawalState as State
 from amani_app.domain.users import Role, User
+from amani_app.ports.payments import Inflow, Outcome
 from tests.service.conftest import Shell, free_port
 from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
 
@@ -122,6 +124,57 @@ class TestDeposit:
         assert posted(store, ada) == 0
 
 
+class TestSuspense:
+    @pytest.fixture
+    def waiting(self, shell: Shell, store: DatabaseStore, ada: str) -> list[str]:
+        """Three bank transfers of 5, 6 and 7 naira that are nobody's."""
+        numbers = VirtualAccountUseCases(Surroundings(utc_now, new_id))
+        settle, by, nothing = numbers.settle, Actor("webhook"), Money(0, "NGN")
+        for minor in (500, 600, 700):
+            found = Inflow(f"in-{minor}", Outcome.SUCCESSFUL, "99", Money(minor, "NGN"), nothing)
+            store.run(lambda work, found=found: settle(work, by, found))  # type: ignore
+        return shell.ok("flask", "amani", "suspense", "list").splitlines()
+
+    def test_it_is_listed_given_and_sent_back(
+        self, shell: Shell, store: DatabaseStore, ada: str, waiting: list[str]
+    ) -> None:
+        assert [line.split()[2:] for line in waiting] == [
+            [line.split()[2], "NGN", f"{naira}.00", "inflow", f"in-{naira}00"]
+            for line, naira in zip(waiting, (5, 6, 7), strict=True)
+        ]
+        first, second, third = (line.split()[2] for line in waiting)
+        words = ("flask", "amani", "suspense")
+        assert shell.ok(*words, "attribute", first, "Ada@example.org") == "NGN 5.00"
+        assert shell.ok(*words, "send-back", second) == "NGN 6.00"
+        assert posted(store, ada) == 500
+        assert shell.ok(*words, "list") == waiting[2]
+        assert shell.ok("flask", "amani", "reconcile") == ""
+        log = store.read(lambda work: work.audited(None, 2))
+        said = [(line.actor, line.action, line.subject, line.after) for line in reversed(log)]
+        assert said == [
+            ("operator", "suspense.attributed", first, f"wallet:{ada}:NGN"),
+            ("operator", "suspense.attributed", second, "provider:NGN"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["attribute", "X", "ada@example.org"], "no transfer X waits in suspense"),
+            (["send-back", "X"], "no transfer X waits in suspense"),
+            (["attribute", "{0}", "nobody@example.org"], "nobody has signed up as nobody"),
+        ],
+    )
+    def test_what_cannot_be_booked_is_told(
+        self, shell: Shell, waiting: list[str], words: list[str], said: str
+    ) -> None:
+        given = [word.format(waiting[0].split()[2]) for word in words]
+        done = shell.run("flask", "amani", "suspense", *given)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert shell.ok("flask", "amani", "suspense", "list").splitlines() == waiting
+
+
 @pytest.mark.usefixtures("ten")
 class TestReconcile:
     @pytest.fixture(
@@ -142,6 +195,7 @@ class TestReconcile:
             ("UPDATE accounts SET reserved = 1 WHERE kind = 'wallet'", "reserves 1"),
             ("UPDATE deposits SET state = 'suspended'", "is suspended, and has 0 transfers"),
             ("UPDATE withdrawals SET state = 'paid'", "is paid, its reservation is open"),
+            ("UPDATE withdrawals SET corrected = true", "was corrected 0 times"),
         ],
     )
     def test_whatever_is_wrong_is_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from sqlalchemy import create_engine, text
 from amani_app.adapters.database import gauges
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.database.gauges import BookGauges
+from amani_app.adapters.database.store import DatabaseStore
 from amani_app.domain.escrow import State
+from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, move
+from amani_app.domain.money import Money
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
 def told(books: BookGauges) -> dict[tuple[str, ...], float]:
@@ -50,6 +56,22 @@ def test_books_in_balance_tell_zero_and_others_by_how_much_they_are_off(books, m
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0, "read once a minute"
     monkeypatch.setattr(gauges, "FRESH", -1)
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 1
+
+
+def test_what_waits_in_suspense_is_counted(books, monkeypatch):
+    monkeypatch.setattr(gauges, "FRESH", -1)
+    assert told(books)[("amani_suspense_waiting",)] == 0
+    store = DatabaseStore(books._engine, lambda: NOW)
+    suspense = Account(AccountKind.SUSPENSE, "NGN")
+    provider = Account(AccountKind.PROVIDER, "NGN")
+    for id, reason, reference, source, target, waiting in (
+        ("t1", "unattributed", "r1", provider, suspense, 1),
+        ("t2", "paid-late", "r2", suspense, provider, 2),
+        ("t3", ATTRIBUTED, "t1", suspense, provider, 1),
+    ):
+        made = move(id, reason, reference, source, (target, Money(5, "NGN")))
+        store.run(lambda work, made=made: work.ledger.book(made))
+        assert told(books)[("amani_suspense_waiting",)] == waiting
 
 
 def test_escrows_are_counted_by_state_and_their_milestones_summed(books):

@@ -14,6 +14,7 @@ from amani_app.adapters.memory.store import MemoryStore
 from amani_app.application.acting import Actor, Surroundings
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases, Plan
+from amani_app.application.suspense import SuspenseUseCases
 from amani_app.application.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.withdrawals import WithdrawalUseCases
 from amani_app.domain.escrow import FeePolicy
@@ -47,6 +48,7 @@ class Books:
         self.escrows = EscrowUseCases(around, FeePolicy(500))
         self.accounts = VirtualAccountUseCases(around)
         self.withdrawals = WithdrawalUseCases(around)
+        self.suspense = SuspenseUseCases(around)
         self.references = map(str, itertools.count(1))
         self.agreed: dict[str, tuple[str, list[str]]] = {}
         self.asked: dict[str, str] = {}
@@ -56,7 +58,7 @@ class Books:
 
     def do(self, step: str) -> None:
         verb, *words = step.split()
-        self.store.run(lambda work: getattr(self, verb)(work, *words))
+        self.store.run(lambda work: getattr(self, verb.replace("-", "_"))(work, *words))
 
     def deposit(self, work: UnitOfWork, who: str, asked: str, *received: str) -> None:
         got = naira(received[1] if received else asked)
@@ -112,6 +114,17 @@ class Books:
 
     def failed(self, work: UnitOfWork, name: str) -> None:
         self.withdrawals.settle(work, Actor("test"), self.asked[name], False)
+
+    def attribute(self, work: UnitOfWork, number: str, who: str) -> None:
+        waits = self.suspense.waiting(work)[int(number) - 1]
+        self.suspense.attribute(work, Actor("test"), waits.transfer, who)
+
+    def send_back(self, work: UnitOfWork, number: str) -> None:
+        waits = self.suspense.waiting(work)[int(number) - 1]
+        self.suspense.send_back(work, Actor("test"), waits.transfer)
+
+    def turned(self, work: UnitOfWork, name: str, _fee: str, fee: str) -> None:
+        self.withdrawals.correct(work, Actor("test"), self.asked[name], fee=naira(fee))
 
     def show(self) -> list[list[str]]:
         """The accounts that hold anything, in order of their names."""

@@ -27,7 +27,6 @@ from amani_app.container import Container, Provider, build_provider
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import Outcome
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY
 from tests.service.people import UNLIMITED
@@ -728,19 +727,23 @@ class TestWithdrawals:
         again = ada.withdraw(60, key="the-same-key")
         assert again.json == first.json
 
-    def test_contradicting_words_of_the_provider_move_nothing_more(
-        self, bank: Bank, ada: Person
+    @pytest.mark.parametrize(
+        ("words", "state"),
+        [(("successful", "failed"), "returned"), (("failed", "successful"), "paid-late")],
+    )
+    def test_what_the_provider_takes_back_is_corrected_once(
+        self, bank: Bank, ada: Person, words: tuple[str, str], state: str
     ) -> None:
         ada.funded(10_000)
         id = ada.withdraw(6_000).json["id"]
         bank.rounds()
-        bank.sandbox.tell("finish", reference=id, status="successful")
-        bank.rounds(minutes=3)
-        bank.sandbox.books.finish(id, Outcome.FAILED)
-        bank.notify({"event": "payout.failed", "data": {"customerReference": id}})
-        bank.rounds(3)
-        assert ada.state(f"/withdrawals/{id}") == "paid"
-        assert ada.wallet() == (4_000, 0)
+        for word in (*words, words[1]):
+            bank.sandbox.tell("finish", reference=id, status=word)
+            bank.sandbox.tell("deliver")
+            bank.rounds(2)
+        assert ada.state(f"/withdrawals/{id}") == state
+        assert ada.wallet() == (10_000, 0)
+        assert Reconcile(bank.parts.store, bank.provider.payments)() == []
 
 
 def test_without_a_provider_money_neither_comes_nor_goes(sqlite_engine: Engine) -> None:

@@ -15,13 +15,14 @@ from amani_app.adapters.memory.store import MemoryStore
 from amani_app.application.acting import Actor, Surroundings
 from amani_app.application.deposits import DepositUseCases
 from amani_app.application.escrows import EscrowUseCases, Plan
+from amani_app.application.suspense import SuspenseUseCases
 from amani_app.application.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.withdrawals import WithdrawalUseCases
 from amani_app.domain.errors import DomainError
 from amani_app.domain.escrow import Escrow, FeePolicy
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
-from amani_app.domain.payments import AccountState, Destination
+from amani_app.domain.payments import AccountState, Destination, Withdrawal
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
 from amani_app.ports.store import Store, UnitOfWork
@@ -62,6 +63,7 @@ class Machine(RuleBasedStateMachine):
         self.deposits = DepositUseCases(around)
         self.numbers = VirtualAccountUseCases(around)
         self.withdrawals = WithdrawalUseCases(around)
+        self.suspense = SuspenseUseCases(around)
         self.escrows = EscrowUseCases(around, FeePolicy(500))
         self.users = [self._person(Role.MEMBER) for _ in range(PEOPLE)]
         self.arbiter = Actor(self._person(Role.ARBITER).id, Role.ARBITER)
@@ -166,6 +168,36 @@ class Machine(RuleBasedStateMachine):
         if paid and amount:
             self.left += amount + fee
 
+    @rule(pick=pick, fee=st.sampled_from([0, 0, 5_375]))
+    def correct(self, pick: int, fee: int) -> None:
+        """The provider takes back its last word, which it has given or not."""
+        if not self.asked:
+            return
+        id = self.asked[pick % len(self.asked)]
+
+        def work(work: UnitOfWork) -> Withdrawal:
+            self.withdrawals.correct(work, Actor("webhook"), id, fee=ngn(fee))
+            return work.withdrawals.get(id)
+
+        if found := self._try(work):
+            moved = found.amount.minor + fee
+            self.left += moved if found.state.paid else -moved
+
+    @rule(pick=pick, who=st.none() | people)
+    def clear_suspense(self, pick: int, who: int | None) -> None:
+        """An operator gives it to somebody, or books that the provider has sent it back."""
+        waiting = self.store.read(self.suspense.waiting)
+        if not waiting:
+            return
+        found, by = waiting[pick % len(waiting)], Actor("operator")
+        if who is not None:
+            owner, give = self.users[who].id, self.suspense.attribute
+            self._try(lambda work: give(work, by, found.transfer, owner))
+        else:
+            send_back = self.suspense.send_back
+            assert self._try(lambda work: send_back(work, by, found.transfer)) == found.amount
+            self.left += found.amount.minor
+
     @rule(who=people, other=people, amounts=st.lists(st.integers(1, 5_000), min_size=1, max_size=3))
     def create(self, who: int, other: int, amounts: list[int]) -> None:
         plan = Plan(
@@ -248,6 +280,10 @@ class Machine(RuleBasedStateMachine):
                 if milestone.state.holds:
                     self._end(escrow, milestone.id)
         assert self._people_s_money()[1] == 0
+        send_back, by = self.suspense.send_back, Actor("operator")
+        for each in self.store.read(self.suspense.waiting):
+            self.store.run(lambda work, id=each.transfer: send_back(work, by, id))  # type: ignore
+        assert self._house()[AccountKind.SUSPENSE] == 0
         assert self.store.run(lambda work: work.ledger.differences()) == []
 
     def _end(self, escrow: Escrow, milestone: str) -> None:

@@ -241,6 +241,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.world.funded(50_000)
+        self.turned: set[str] = set()
 
     @rule(minor=st.integers(1, 5_000))
     def deposit(self, minor: int) -> None:
@@ -275,6 +276,20 @@ class Machine(RuleBasedStateMachine):
         if waiting:
             outcome = Outcome.SUCCESSFUL if good else Outcome.FAILED
             self.world.payments.finish(waiting[pick % len(waiting)].reference, outcome)
+
+    @rule(pick=pick)
+    def the_bank_takes_back_its_word(self, pick: int) -> None:
+        """Once of each; of that we are told, for nobody asks about what was settled."""
+        ended = [x for x in self.world.payments._payouts.values() if x.outcome.value != "waiting"]
+        if open_ := [each for each in ended if each.reference not in self.turned]:
+            found = open_[pick % len(open_)]
+            good = found.outcome is Outcome.FAILED
+            self.turned.add(found.reference)
+            self.world.payments.finish(
+                found.reference, Outcome.SUCCESSFUL if good else Outcome.FAILED
+            )
+            event = "payout.successful" if good else "payout.failed"
+            self.world.notify(event, "customerReference", found.reference)
 
     @rule(pick=pick, event=st.sampled_from(["charge.successful", "collection.successful"]))
     def notify_of_a_collection(self, pick: int, event: str) -> None:
@@ -354,7 +369,9 @@ class Machine(RuleBasedStateMachine):
         for id in world.asked:
             there = payments.payout(id)
             paid = there is not None and there.outcome is Outcome.SUCCESSFUL
-            assert world.state(id) is (WithdrawalState.PAID if paid else WithdrawalState.FAILED)
+            state = world.state(id)
+            assert state.final
+            assert state.paid is paid
         assert world.wallet()[1] == 0
         mirror = world.store.read(lambda w: w.ledger.total(Account(AccountKind.PROVIDER, "NGN")))
         assert payments.balance("NGN") == -mirror
@@ -560,6 +577,70 @@ class TestEdges:
         world.provider.payouts._post(found, taken + LEASE, 9)
         assert world.state(id) is state
         assert world.wallet() == (100, 60 if state is WithdrawalState.SENDING else 0)
+
+    @pytest.mark.parametrize("fee", [0, 7])
+    def test_what_was_paid_and_comes_back_is_its_owner_s_again(
+        self, world: World, fee: int
+    ) -> None:
+        world.funded(100)
+        world.payments.fund(ngn(7))
+        world.store.run(
+            lambda work: work.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(7))))
+        )
+        world.payments.fee = fee
+        id = world.withdraw(60)
+        world.work()
+        for outcome in (Outcome.SUCCESSFUL, Outcome.FAILED):
+            world.payments.finish(id, outcome, "the account is closed")
+            for _ in range(2):
+                world.notify(f"payout.{outcome.value}", "customerReference", id)
+                world.work()
+        assert world.state(id) is WithdrawalState.RETURNED
+        assert world.store.read(lambda w: w.withdrawals.get(id)).failure == "the account is closed"
+        assert (world.wallet(), world.total(AccountKind.FEES)) == ((100, 0), 7)
+        assert world.reconcile() == []
+
+    def test_what_was_given_back_and_is_paid_all_the_same_is_missing_in_suspense(
+        self, world: World
+    ) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.work()
+        for outcome in (Outcome.FAILED, Outcome.SUCCESSFUL):
+            world.payments.finish(id, outcome)
+            world.notify(f"payout.{outcome.value}", "customerReference", id)
+            world.work()
+        assert world.state(id) is WithdrawalState.PAID_LATE
+        assert (world.wallet(), world.total(AccountKind.SUSPENSE)) == ((100, 0), -60)
+        assert world.reconcile() == []
+
+    def test_a_word_that_is_taken_back_twice_is_left_to_people(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.work()
+        definite = []
+        for outcome in (Outcome.SUCCESSFUL, Outcome.FAILED, Outcome.SUCCESSFUL):
+            world.payments.finish(id, outcome)
+            definite.append(world.provider.payouts.check(id))
+        assert definite == [True, True, False]
+        assert world.state(id) is WithdrawalState.RETURNED
+        assert world.wallet() == (100, 0)
+        assert world.reconcile() == ["the provider holds NGN 0.40, the books say NGN 1.00"]
+
+    def test_a_settled_pay_out_of_another_amount_or_under_way_again_is_left_alone(
+        self, world: World
+    ) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.work()
+        world.payments.finish(id, Outcome.SUCCESSFUL)
+        assert world.provider.payouts.check(id)
+        paid = world.payments.payout(id)
+        assert paid is not None
+        for change in ({"outcome": Outcome.WAITING}, {"amount": ngn(6)}):
+            world.payments._payouts[id] = replace(paid, **change)
+            assert world.provider.payouts.check(id) is False
+        assert (world.state(id), world.wallet()) == (WithdrawalState.PAID, (40, 0))
 
     def test_what_the_provider_took_on_and_lost_is_left_to_people(self, world: World) -> None:
         world.funded(100)

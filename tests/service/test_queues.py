@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.domain.ledger import Account, AccountKind, Pending, move
+from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, Pending, move
 from amani_app.domain.money import Money
 from amani_app.domain.payments import (
     AccountState,
@@ -26,7 +26,7 @@ from amani_app.domain.payments import (
 )
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Notice, NoticeKind
-from amani_app.ports.store import Event, Store, UnitOfWork
+from amani_app.ports.store import AlreadyBooked, Event, Store, Unattributed, UnitOfWork
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=1)
@@ -213,6 +213,40 @@ class TestVirtualAccounts:
         assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) == (account(), 1)
         assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) is None
         assert claim(lambda work: work.virtual_accounts.claim(SOON, SOON)) == (account(), 2)
+
+
+@pytest.mark.parametrize("state", WithdrawalState)
+def test_a_withdrawal_is_kept_in_any_state(store: Store, state: WithdrawalState) -> None:
+    after = replace(withdrawal(), state=state, failure="a word")
+    add(store, withdrawal())
+    store.run(lambda work: work.withdrawals.save(after, None))
+    assert store.read(lambda work: work.withdrawals.get("w1")) == after
+    assert store.read(lambda work: work.withdrawals.of("ada", None, 9)) == [after]
+
+
+def test_what_stands_in_suspense_is_told_until_it_is_attributed(store: Store) -> None:
+    suspense, provider = (
+        Account(kind, "NGN") for kind in (AccountKind.SUSPENSE, AccountKind.PROVIDER)
+    )
+
+    def book(
+        id: str, reason: str, reference: str, source: Account, target: Account, n: int
+    ) -> None:
+        made = move(id, reason, reference, source, (target, Money(n, "NGN")))
+        store.run(lambda work: work.ledger.book(made))
+
+    book("t1", "unattributed", "r1", provider, suspense, 5)
+    book("t2", "paid-late", "r2", suspense, provider, 7)
+    book("t3", "unattributed", "r3", provider, suspense, 9)
+    first = Unattributed("t1", "unattributed", "r1", Money(5, "NGN"), NOW)
+    second = Unattributed("t2", "paid-late", "r2", Money(-7, "NGN"), NOW)
+    last = Unattributed("t3", "unattributed", "r3", Money(9, "NGN"), NOW)
+    waiting = store.read
+    assert waiting(lambda work: work.ledger.unattributed()) == [first, second, last]
+    book("t4", ATTRIBUTED, "t1", suspense, wallet("ada"), 5)
+    assert waiting(lambda work: work.ledger.unattributed()) == [second, last]
+    with pytest.raises(AlreadyBooked):
+        book("t5", ATTRIBUTED, "t1", suspense, wallet("ben"), 5)
 
 
 def test_what_is_booked_is_told_by_reason_and_reference(store: Store) -> None:

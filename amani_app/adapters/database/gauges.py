@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from amani_app.adapters.database.ledger import UNATTRIBUTED
 from amani_app.adapters.database.tables import accounts, entries, escrows, milestones
 
 FRESH = 60.0
@@ -48,6 +49,12 @@ _QUERIES: tuple[_Query, ...] = (
         "The sum of all entries, in minor units: anything but 0 is a defect.",
         ("currency",),
         select(entries.c.currency, func.sum(entries.c.amount)).group_by(entries.c.currency),
+    ),
+    (
+        "amani_suspense_waiting",
+        "Transfers in suspense that nobody has attributed.",
+        (),
+        select(func.count()).select_from(UNATTRIBUTED.subquery()),
     ),
 )
 

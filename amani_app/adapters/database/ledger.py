@@ -6,7 +6,7 @@ import typing as t
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Integer, bindparam, func, insert, select, text, update
+from sqlalchemy import Integer, bindparam, exists, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.prepared import Prepared
@@ -14,9 +14,9 @@ from amani_app.adapters.database.queues import insert_for
 from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import accounts, entries, transfers
 from amani_app.domain.errors import AlreadySettled
-from amani_app.domain.ledger import Account, AccountKind, Balance, Pending, Transaction
+from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, Balance, Pending, Transaction
 from amani_app.domain.money import Money
-from amani_app.ports.store import Line
+from amani_app.ports.store import Line, Unattributed
 
 _ACCOUNT = bindparam("account", type_=accounts.c.id.type)
 _MOVE = Prepared(
@@ -70,6 +70,31 @@ _WALLETS = Prepared(
     .where(accounts.c.owner == bindparam("owner"), accounts.c.kind == AccountKind.WALLET.value)
     .order_by(accounts.c.id)
 )
+
+
+_later = transfers.alias()
+UNATTRIBUTED = (
+    select(
+        transfers.c.id,
+        transfers.c.reason,
+        transfers.c.reference,
+        transfers.c.at,
+        entries.c.amount,
+        entries.c.currency,
+    )
+    .select_from(
+        entries.join(accounts, accounts.c.id == entries.c.account_id).join(
+            transfers, transfers.c.id == entries.c.transfer_id
+        )
+    )
+    .where(
+        accounts.c.kind == AccountKind.SUSPENSE.value,
+        transfers.c.reason != ATTRIBUTED,
+        ~exists().where(_later.c.reference == transfers.c.id, _later.c.reason == ATTRIBUTED),
+    )
+    .order_by(entries.c.id)
+)
+"""What stands in suspense, without what was attributed since."""
 
 
 @cache
@@ -199,6 +224,13 @@ class DatabaseLedger:
         wanted = (c.reference.in_(references)) & (c.reason == reason)
         return set(self._run(select(c.reference).where(wanted)).scalars())
 
+    def unattributed(self) -> list[Unattributed]:
+        """Along the index of the accounts."""
+        return [
+            Unattributed(row.id, row.reason, row.reference, Money(row.amount, row.currency), row.at)
+            for row in self._run(UNATTRIBUTED)
+        ]
+
     def differences(self) -> list[str]:
         """Sums, stored balances and reservations, each computed again from the rows."""
         return [row.what for query in _CHECKS for row in self._run(text(query))]
@@ -278,6 +310,11 @@ _CHECKS = (
        FROM withdrawals w LEFT JOIN transfers s ON s.pending_id = w.id
        WHERE coalesce(s.kind, 'open') <> CASE w.state
            WHEN 'paid' THEN 'post' WHEN 'failed' THEN 'void' ELSE 'open' END""",
+    """SELECT 'withdrawal ' || w.id || ' was corrected ' || count(t.id) || ' times' AS what
+       FROM withdrawals w LEFT JOIN transfers t
+            ON t.reference = w.id AND t.reason IN ('returned', 'paid-late')
+       GROUP BY w.id, w.corrected
+       HAVING count(t.id) <> CASE WHEN w.corrected THEN 1 ELSE 0 END""",
     """SELECT 'deposit ' || d.id || ' is ' || d.state || ', and has '
               || count(t.id) || ' transfers' AS what
        FROM deposits d LEFT JOIN transfers t

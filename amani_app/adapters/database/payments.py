@@ -12,6 +12,7 @@ from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import deposits, withdrawals
 from amani_app.domain.money import Money
 from amani_app.domain.payments import (
+    CORRECTIONS,
     Deposit,
     DepositState,
     Destination,
@@ -139,21 +140,27 @@ def _withdrawal_row(withdrawal: Withdrawal) -> dict[str, t.Any]:
         "bank_code": withdrawal.to.bank_code,
         "account_number": withdrawal.to.account_number,
         "account_name": withdrawal.to.account_name,
-        "state": withdrawal.state.value,
+        "state": _SETTLED.get(withdrawal.state, withdrawal.state).value,
+        "corrected": withdrawal.state.corrected,
         "doubted_at": withdrawal.doubted_at,
         "failure": withdrawal.failure,
         "created_at": withdrawal.created_at,
     }
 
 
+_SETTLED = {after: before for before, after in CORRECTIONS.items()}
+"""The state that is stored: releases that know of no corrections read it, too."""
+
+
 def _withdrawal(row: Row[t.Any]) -> Withdrawal:
+    state = WithdrawalState(row.state)
     return Withdrawal(
         id=row.id,
         owner=row.owner_id,
         amount=Money(row.amount, row.currency),
         to=Destination(row.bank_code, row.account_number, row.account_name),
         created_at=row.created_at,
-        state=WithdrawalState(row.state),
+        state=CORRECTIONS[state] if row.corrected else state,
         doubted_at=row.doubted_at,
         failure=row.failure,
     )

@@ -6,6 +6,7 @@ import typing as t
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from amani_app.adapters.database.columns import UtcDateTime
@@ -229,11 +231,12 @@ withdrawals = Table(
     Column("account_number", String(32), nullable=False),
     Column("account_name", String(200), nullable=False),
     Column("state", String(16), nullable=False),
+    Column("corrected", Boolean(), server_default=false(), nullable=False),
     Column("doubted_at", UtcDateTime()),
     Column("failure", String(200), nullable=False),
     Column("created_at", UtcDateTime(), nullable=False),
     *queue(),
-    one_of("state", WithdrawalState),
+    one_of("state", (state for state in WithdrawalState if not state.corrected)),
     CheckConstraint("amount > 0", name="amount"),
     Index("ix_withdrawals_owner_id_id", "owner_id", "id"),
     Index("ix_withdrawals_due_at_id", "due_at", "id"),

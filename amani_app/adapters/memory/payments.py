@@ -127,11 +127,11 @@ class MemoryPayments:
             self._collections[reference] = replace(found, outcome=Outcome.FAILED)
 
     def finish(self, reference: str, outcome: Outcome, reason: str = "") -> None:
-        """The bank's word on a pay-out; one that failed comes back."""
+        """The bank's word on a pay-out, even its second one; one that failed comes back."""
         with self._lock:
             found = self._payouts[reference]
-            if found.outcome is Outcome.WAITING and outcome is Outcome.FAILED:
-                self._balances[found.amount.currency] += found.charged.minor
+            back = (outcome is Outcome.FAILED) - (found.outcome is Outcome.FAILED)
+            self._balances[found.amount.currency] += back * found.charged.minor
             self._payouts[reference] = replace(found, outcome=outcome, reason=reason)
 
     def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:

@@ -17,7 +17,15 @@ from amani_app.adapters.memory.queues import (
 )
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
 from amani_app.domain.escrow import Escrow, Party, State, Work
-from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, Transaction
+from amani_app.domain.ledger import (
+    ATTRIBUTED,
+    Account,
+    AccountKind,
+    Balance,
+    Entry,
+    Pending,
+    Transaction,
+)
 from amani_app.domain.money import Money, total
 from amani_app.domain.payments import Deposit, Withdrawal
 from amani_app.domain.users import User
@@ -32,6 +40,7 @@ from amani_app.ports.store import (
     Line,
     StaleVersion,
     T,
+    Unattributed,
     UnitOfWork,
 )
 
@@ -131,6 +140,17 @@ class MemoryLedger:
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
         """Those of them that were booked directly."""
         return {each for each in references if ("direct", reason, each) in self._state.booked}
+
+    def unattributed(self) -> list[Unattributed]:
+        """All entries looked at."""
+        entries = self._state.entries
+        lines = [line for line, owner in entries if owner.kind is AccountKind.SUSPENSE]
+        taken = {line.reference for line in lines if line.reason == ATTRIBUTED}
+        return [
+            Unattributed(line.transfer, line.reason, line.reference, line.amount, line.at)
+            for line in lines
+            if line.reason != ATTRIBUTED and line.transfer not in taken
+        ]
 
     def differences(self) -> list[str]:
         """Every currency sums to zero, and nothing guarded is below it."""

@@ -1,0 +1,48 @@
+"""Money that stands in suspense until a person has said whose it is."""
+
+from __future__ import annotations
+
+from amani_app.application.acting import Actor, NotFound, Surroundings
+from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, move
+from amani_app.domain.money import Money
+from amani_app.ports.store import Unattributed, UnitOfWork
+
+
+class SuspenseUseCases:
+    """To be called inside a unit of work, by operators only.
+
+    What a transfer has put into suspense leaves it whole and once, and who has said so is in the
+    audit log. Raises ``NotFound`` for what does not wait there, and ``AlreadyBooked``.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    def waiting(self, work: UnitOfWork) -> list[Unattributed]:
+        """What nobody has attributed yet, the oldest first."""
+        return work.ledger.unattributed()
+
+    def attribute(self, work: UnitOfWork, actor: Actor, transfer: str, owner: str) -> Money:
+        """It is *owner*'s and goes to their wallet; what is missing is taken from there.
+
+        Raises ``InsufficientFunds`` for a wallet that lacks it.
+        """
+        return self._move(work, actor, transfer, AccountKind.WALLET, owner)
+
+    def send_back(self, work: UnitOfWork, actor: Actor, transfer: str) -> Money:
+        """It has gone back to the payer at the provider; what was missing has come back there."""
+        return self._move(work, actor, transfer, AccountKind.PROVIDER, "")
+
+    def _move(
+        self, work: UnitOfWork, actor: Actor, transfer: str, kind: AccountKind, owner: str
+    ) -> Money:
+        found = next((each for each in self.waiting(work) if each.transfer == transfer), None)
+        if found is None:
+            raise NotFound(f"no transfer {transfer} waits in suspense")
+        amount, currency = found.amount, found.amount.currency
+        source, target = Account(AccountKind.SUSPENSE, currency), Account(kind, currency, owner)
+        id = self._around.new_id()
+        work.ledger.book(move(id, ATTRIBUTED, transfer, source, (target, amount)))
+        topic = f"suspense.{ATTRIBUTED}"
+        self._around.record(work, actor, topic, transfer, "", target.id, amount=str(amount))
+        return amount

@@ -6,7 +6,7 @@ import fcntl
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -318,10 +318,14 @@ class Fleet:
         return ["database: removed"] if found is not None else []
 
     def _forget_pushed_images(self, registry: str) -> None:
+        from docker.errors import NotFound
+
         for image in self._client.images.list():
-            for tag in image.tags:
-                if tag.startswith(f"{registry}/"):
-                    self._client.images.remove(tag)
+            # The digest under which it was pushed is a name, too, and outlives the tag.
+            for name in (*image.tags, *(image.attrs["RepoDigests"] or ())):
+                if name.startswith(f"{registry}/"):
+                    with suppress(NotFound):
+                        self._client.images.remove(name)
 
     def _write_files(self, layout: Layout, hosts: int, roles: Roles, database: bool) -> list[str]:
         found = [self._host(number, layout) for number in range(1, hosts + 1)]

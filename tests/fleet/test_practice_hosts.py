@@ -340,6 +340,17 @@ def test_up_undoes_every_kind_of_outage_at_once(fleet: Fleet) -> None:
     assert sorted(fleet.up(3)) == ["host1: unpaused", "host2: started", "host3: reconnected"]
 
 
+def names_of_images(registry: str) -> list[str]:
+    """What this machine's engine calls images by after a registry, digests too."""
+    client = docker.from_env()
+    try:
+        found = client.images.list()
+        names = [name for each in found for name in (*each.tags, *each.attrs["RepoDigests"])]
+    finally:
+        client.close()
+    return [name for name in names if name.startswith(f"{registry}/")]
+
+
 def test_another_fleet_stands_beside_shrinks_and_goes(fleet: Fleet) -> None:
     with Fleet(fleet_name("beside")) as beside:
         try:
@@ -348,9 +359,12 @@ def test_another_fleet_stands_beside_shrinks_and_goes(fleet: Fleet) -> None:
             assert [host.address for host in beside.hosts] != [h.address for h in fleet.hosts[:2]]
             assert "host2: removed" in beside.up(1)
             assert [host.name for host in beside.hosts] == ["host1"]
-            assert beside.registry != fleet.registry
+            registry = beside.registry
+            assert registry != fleet.registry
+            assert names_of_images(registry) != []
         finally:
             beside.down()
+        assert names_of_images(registry) == []
         assert not beside.folder.exists()
         with pytest.raises(UsageError, match="is down"):
             beside.status()

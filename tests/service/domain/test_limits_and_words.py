@@ -13,7 +13,6 @@ from amani_app.domain.errors import DomainError
 from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Settlement, State, Work
 from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, move, sums
 from amani_app.domain.money import LARGEST, Money
-from amani_app.domain.payments import AccountState, VirtualAccount
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 WALLET = Account(AccountKind.WALLET, "NGN", "ada")
@@ -152,16 +151,3 @@ def test_a_cancellation_by_both_refunds_and_forgets_who_asked() -> None:
     after, refunds = funded().cancel(Party.CLIENT)[0].cancel(Party.FREELANCER)
     assert after.cancel_asked_by is None
     assert refunds[0] == Settlement("m1", Work.REFUNDED, ngn(0), ngn(100), ngn(0))
-
-
-def test_an_account_is_open_until_it_has_ended() -> None:
-    open_ = {state for state in AccountState if state.open}
-    assert open_ == {AccountState.REQUESTED, AccountState.PENDING, AccountState.ACTIVE}
-
-
-def test_a_new_account_is_requested_and_its_number_stays_out_of_logs() -> None:
-    made = VirtualAccount("v1", "ada", "NGN", NOW)
-    assert made.state is AccountState.REQUESTED
-    told = (made.provider_id, made.bank_name, made.account_number, made.account_name, made.failure)
-    assert told == ("",) * 5
-    assert "9900000001" not in repr(replace(made, account_number="9900000001"))

@@ -1,0 +1,100 @@
+"""What the states of money on its way mean, and what is booked of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from amani_app.domain.errors import LedgerError
+from amani_app.domain.ledger import Account, AccountKind, Entry, receive
+from amani_app.domain.money import Money
+from amani_app.domain.payments import (
+    CORRECTIONS,
+    AccountState,
+    Deposit,
+    DepositState,
+    Destination,
+    VirtualAccount,
+    Withdrawal,
+    WithdrawalState,
+)
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+BANK = Destination("044", "0123456789", "Ada Obi")
+WALLET = Account(AccountKind.WALLET, "NGN", "ada")
+PROVIDER, FEES = Account(AccountKind.PROVIDER, "NGN"), Account(AccountKind.FEES, "NGN")
+
+
+def ngn(minor: int) -> Money:
+    return Money(minor, "NGN")
+
+
+@pytest.mark.parametrize(
+    ("state", "final", "corrected", "paid"),
+    [
+        (WithdrawalState.REQUESTED, False, False, False),
+        (WithdrawalState.SENDING, False, False, False),
+        (WithdrawalState.PROCESSING, False, False, False),
+        (WithdrawalState.PAID, True, False, True),
+        (WithdrawalState.FAILED, True, False, False),
+        (WithdrawalState.RETURNED, True, True, False),
+        (WithdrawalState.PAID_LATE, True, True, True),
+    ],
+)
+def test_a_withdrawal_is_settled_and_its_money_gone_or_not(
+    state: WithdrawalState, final: bool, corrected: bool, paid: bool
+) -> None:
+    assert (state.final, state.corrected, state.paid) == (final, corrected, paid)
+
+
+def test_a_correction_turns_what_was_settled_into_its_opposite_once() -> None:
+    assert {before for before in WithdrawalState if before in CORRECTIONS} == {
+        state for state in WithdrawalState if state.final and not state.corrected
+    }
+    for before, after in CORRECTIONS.items():
+        assert before.paid is not after.paid
+
+
+def test_a_deposit_is_booked_when_its_money_stands_somewhere() -> None:
+    booked = {state for state in DepositState if state.booked}
+    assert booked == {DepositState.CREDITED, DepositState.SUSPENDED}
+
+
+def test_an_account_is_open_until_it_has_ended() -> None:
+    open_ = {state for state in AccountState if state.open}
+    assert open_ == {AccountState.REQUESTED, AccountState.PENDING, AccountState.ACTIVE}
+
+
+def test_what_is_new_has_only_been_asked_for() -> None:
+    account = VirtualAccount("v1", "ada", "NGN", NOW)
+    assert account.state is AccountState.REQUESTED
+    named = (account.provider_id, account.bank_name, account.account_number, account.account_name)
+    assert (*named, account.failure) == ("",) * 5
+    deposit = Deposit("d1", "ada", ngn(5), NOW)
+    assert (deposit.state, deposit.link, deposit.received) == (DepositState.OPENING, "", None)
+    withdrawal = Withdrawal("w1", "ada", ngn(5), BANK, NOW)
+    assert withdrawal.state is WithdrawalState.REQUESTED
+    assert (withdrawal.doubted_at, withdrawal.failure) == (None, "")
+
+
+def test_account_numbers_stay_out_of_logs() -> None:
+    account = VirtualAccount("v1", "ada", "NGN", NOW)
+    assert "9900000001" not in repr(replace(account, account_number="9900000001"))
+    assert BANK.masked == "******6789"
+    assert repr(BANK) == "Destination(044, ******6789)"
+
+
+def test_of_what_comes_in_the_provider_s_fee_is_ours_to_bear() -> None:
+    made = receive("t1", "deposit", "d1", ngn(3), (WALLET, ngn(100)))
+    assert (made.id, made.reason, made.reference) == ("t1", "deposit", "d1")
+    assert made.entries == (
+        Entry(PROVIDER, ngn(-97)),
+        Entry(FEES, ngn(-3)),
+        Entry(WALLET, ngn(100)),
+    )
+    free = receive("t1", "deposit", "d1", ngn(0), (WALLET, ngn(100)), (FEES, ngn(0)))
+    assert free.entries == (Entry(PROVIDER, ngn(-100)), Entry(WALLET, ngn(100)))
+    with pytest.raises(LedgerError, match="^deposit: nothing moves$"):
+        receive("t1", "deposit", "d1", ngn(0), (WALLET, ngn(0)))

@@ -64,11 +64,9 @@ class Payouts:
             known = None
         # After that: an answer that was on its way while another one was booked is no new word.
         found = self._payments.payout(reference)
-        if found is None:
-            return False
         if known is not None and known.state.final:
             return self._review(known, found)
-        return self._note(found)
+        return found is not None and self._note(found)
 
     def __call__(self, going: Going = always) -> int:
         """Ask about what is due, and send again what the provider never got."""
@@ -137,8 +135,10 @@ class Payouts:
         self._store.run(lambda work: self._withdrawals.accepted(work, CLOCK, ours.id, due))
         return False
 
-    def _review(self, ours: Withdrawal, found: Payout) -> bool:
+    def _review(self, ours: Withdrawal, found: Payout | None) -> bool:
         """What was settled by the provider's last word is corrected by a later one."""
+        if found is None:
+            return not ours.state.paid  # What it refused it does not have.
         paid = found.outcome is Outcome.SUCCESSFUL
         if found.outcome is Outcome.WAITING or found.amount != ours.amount:
             return False

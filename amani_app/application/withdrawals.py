@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from amani_app.application.acting import Actor, NotFound, Surroundings
 from amani_app.domain.errors import AlreadySettled, MoneyError
 from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, receive
 from amani_app.domain.money import Money
 from amani_app.domain.payments import CORRECTIONS, Destination, Withdrawal, WithdrawalState
+from amani_app.ports.payments import Notice, NoticeKind
 from amani_app.ports.store import UnitOfWork
 
 REQUESTED = "withdrawal.requested"
 """The event that makes the worker send it."""
+REVIEWS = (1, 7)
+"""The days after which the provider is asked about what was settled, for a notice that got lost."""
 
 
 class WithdrawalUseCases:
@@ -91,6 +94,7 @@ class WithdrawalUseCases:
         """The provider's word is final: book the pay-out, or give the reservation back.
 
         What the provider charged beside the amount is ours to bear: *fee*, of what was paid only.
+        Whether its word still holds is asked again, as if it had sent a notice, after ``REVIEWS``.
         Raises ``AlreadySettled`` the second time, and ``KeyError`` for an unknown id.
         """
         found = work.withdrawals.get(id, lock=True)
@@ -109,6 +113,9 @@ class WithdrawalUseCases:
             work.ledger.void(self._around.new_id(), id)
             after = replace(found, state=WithdrawalState.FAILED, failure=failure[:200])
         work.withdrawals.save(after, None)
+        for days in REVIEWS:
+            reminder = Notice(NoticeKind.PAYOUT, f"review.{days}d", id, "")
+            work.inbox.add(reminder, b"", self._around.now() + timedelta(days=days))
         self._record(work, actor, after, found)
 
     def correct(

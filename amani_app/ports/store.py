@@ -292,10 +292,10 @@ class Withdrawals(t.Protocol):
 
 
 class Inbox(t.Protocol):
-    """The provider's notices, each kept once and worked off by the worker."""
+    """The provider's notices, and our own to ask it again: kept once, worked off by the worker."""
 
     def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
-        """Keep *notice*; false for one that is there. A renewable one is due again."""
+        """Keep *notice*, due *at*; false for one that is there. A renewable one is due again."""
 
     def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
         """One that is due with its id, and how often it was claimed; nobody else's till *until*."""

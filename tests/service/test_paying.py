@@ -23,7 +23,7 @@ from amani_app.application.payouts import QUIET
 from amani_app.application.queues import LEASE
 from amani_app.application.reconciliation import Reconcile
 from amani_app.application.virtual_accounts import LOOK_EVERY, AccountExists, VirtualAccountUseCases
-from amani_app.application.withdrawals import REQUESTED, WithdrawalUseCases
+from amani_app.application.withdrawals import REQUESTED, REVIEWS, WithdrawalUseCases
 from amani_app.container import build_provider
 from amani_app.domain.errors import InsufficientFunds, MoneyError
 from amani_app.domain.ledger import Account, AccountKind, receive
@@ -277,9 +277,9 @@ class Machine(RuleBasedStateMachine):
             outcome = Outcome.SUCCESSFUL if good else Outcome.FAILED
             self.world.payments.finish(waiting[pick % len(waiting)].reference, outcome)
 
-    @rule(pick=pick)
-    def the_bank_takes_back_its_word(self, pick: int) -> None:
-        """Once of each; of that we are told, for nobody asks about what was settled."""
+    @rule(pick=pick, told=st.booleans())
+    def the_bank_takes_back_its_word(self, pick: int, told: bool) -> None:
+        """Once of each."""
         ended = [x for x in self.world.payments._payouts.values() if x.outcome.value != "waiting"]
         if open_ := [each for each in ended if each.reference not in self.turned]:
             found = open_[pick % len(open_)]
@@ -288,8 +288,9 @@ class Machine(RuleBasedStateMachine):
             self.world.payments.finish(
                 found.reference, Outcome.SUCCESSFUL if good else Outcome.FAILED
             )
-            event = "payout.successful" if good else "payout.failed"
-            self.world.notify(event, "customerReference", found.reference)
+            if told:
+                event = "payout.successful" if good else "payout.failed"
+                self.world.notify(event, "customerReference", found.reference)
 
     @rule(pick=pick, event=st.sampled_from(["charge.successful", "collection.successful"]))
     def notify_of_a_collection(self, pick: int, event: str) -> None:
@@ -366,6 +367,9 @@ class Machine(RuleBasedStateMachine):
             for found in list(payments._payouts.values()):
                 if found.outcome is Outcome.WAITING:
                     payments.finish(found.reference, Outcome.SUCCESSFUL)
+        for _ in range(max(REVIEWS)):
+            world.wait(timedelta(days=1))
+            world.work()
         for id in world.asked:
             there = payments.payout(id)
             paid = there is not None and there.outcome is Outcome.SUCCESSFUL
@@ -613,6 +617,36 @@ class TestEdges:
         assert world.state(id) is WithdrawalState.PAID_LATE
         assert (world.wallet(), world.total(AccountKind.SUSPENSE)) == ((100, 0), -60)
         assert world.reconcile() == []
+
+    def test_what_was_refused_is_not_looked_for_again_and_again(self, world: World) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.payments.mood = "refuse"
+        world.work()
+        assert world.state(id) is WithdrawalState.FAILED
+        assert world.provider.payouts.check(id) is True
+        world.time += timedelta(days=1)
+        assert [world.provider.notices() for _ in range(3)] == [1, 0, 0]
+
+    @pytest.mark.parametrize("days", REVIEWS)
+    def test_a_word_that_is_taken_back_in_silence_is_found_in_the_end(
+        self, world: World, days: int
+    ) -> None:
+        world.funded(100)
+        id = world.withdraw(60)
+        world.work()
+        world.payments.finish(id, Outcome.SUCCESSFUL)
+        world.time += QUIET
+        world.work()
+        assert world.state(id) is WithdrawalState.PAID
+        world.time += timedelta(days=days, seconds=-1)
+        world.work()
+        world.payments.finish(id, Outcome.FAILED)
+        world.work()
+        assert world.state(id) is WithdrawalState.PAID
+        world.time += timedelta(seconds=1)
+        world.work()
+        assert world.state(id) is WithdrawalState.RETURNED
 
     def test_a_word_that_is_taken_back_twice_is_left_to_people(self, world: World) -> None:
         world.funded(100)

@@ -52,11 +52,11 @@ def run_suite(
     argv = [sys.executable, "-m", "pytest", "-q", f"--numprocesses={workers()}", "--durations=12"]
     argv += ["--dist=loadfile", "--no-loadscope-reorder"]
     environ = dict(os.environ)
-    if quick:
-        argv += ["-m", QUICK]
-    elif explore:
+    if explore:
         argv += ["-m", "explore"]
         environ[PROFILE] = "explore"
+    elif quick:
+        argv += ["-m", QUICK]
     else:
         engine_bootstrap.ensure_engine()
         ensure_bases()

@@ -30,15 +30,17 @@ HEARTBEAT = 5.0
 
 # Each script gets the lock's folder as $1. Whoever changes it holds the file lock of the folder
 # around it for that moment: else a slow takeover could remove what a quicker one has just taken.
-_ALONE = 'exec 9<"${1%/*}" && flock -w 10 9 || exit 1; '
+# What comes by standard input is read before that: a deployer that is suspended in the middle of
+# it would keep everybody out. Its size ($3) is compared because a connection that breaks ends it
+# like any other: nobody would stand behind the lock then.
+_ALONE = 'exec 9<"${1%/*}" && flock -w 10 9 || exit 16; '
 # The folder is filled beside and renamed into place, so that it is never seen empty; a rename onto
-# a folder that holds something fails. The size ($3) is compared because a connection that breaks
-# ends standard input like any other: nobody would stand behind the lock then.
+# a folder that holds something fails.
 _TAKE = (
-    'umask 077; mkdir -p "${1%/*}" && ' + _ALONE + 'new="$1.$2"; mkdir -p "$new" && '
-    'cat >"$new/holder" && [ "$(stat -c %s "$new/holder")" = "$3" ] '
-    '|| { rm -rf "$new"; exit 1; }; '
-    'mv -T "$new" "$1" 2>/dev/null || { rm -rf "$new"; exit 17; }'
+    'umask 077; new="$1.$2"; trap \'rm -rf "$new"\' EXIT; mkdir -p "$new" && '
+    'cat >"$new/holder" && [ "$(stat -c %s "$new/holder")" = "$3" ] || exit 1; '
+    + _ALONE
+    + 'mv -T "$new" "$1" 2>/dev/null || exit 17'
 )
 _READ = (
     '[ -d "$1" ] || exit 0; cat "$1/holder" 2>/dev/null; echo; '
@@ -55,10 +57,12 @@ _BREAK = (
     '|| { echo; cat "$1/record"; echo; } >>"$3"; rm -rf "$1"'
 )
 _ENTRUST = (
-    _ALONE + 'grep -qF "$2" "$1/holder" 2>/dev/null || exit 17; '
-    'umask 077; cat >"$1/record.new" && mv "$1/record.new" "$1/record"'
+    'umask 077; new="$1.record.$$"; trap \'rm -f "$new"\' EXIT; '
+    'cat >"$new" && [ "$(stat -c %s "$new")" = "$3" ] || exit 1; '
+    + _ALONE
+    + 'grep -qF "$2" "$1/holder" 2>/dev/null || exit 17; mv "$new" "$1/record"'
 )
-_NOT_OURS = 17
+_BUSY, _NOT_OURS = 16, 17
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,9 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
             renew()
 
     def entrust(record: Record) -> None:
-        argv = ("sh", "-c", _ENTRUST, "lock", path(directory), _mark(holder))
-        if host.run(argv, stdin=record.line(), check=False).status == _NOT_OURS:
+        line = record.line()
+        argv = ("sh", "-c", _ENTRUST, "lock", path(directory), _mark(holder), str(len(line)))
+        if host.run(argv, stdin=line, check=False).status == _NOT_OURS:
             lease.lost.set()
 
     def beat() -> None:
@@ -228,6 +233,8 @@ def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
             host.run(argv, stdin=text)
             return predecessor
         except CommandFailed as error:
+            if error.status == _BUSY:
+                raise _busy(host) from None
             if error.status != _NOT_OURS:
                 raise
         state = read(host, directory)
@@ -250,7 +257,15 @@ def break_(host: Host, directory: str, state: LockState) -> None:
     seen = _mark(state.holder) if state.holder else ""
     last_word = journal.mark(state.holder.id) if state.holder else ""
     told = (journal.path(directory), last_word)
-    host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, *told))
+    try:
+        host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, *told))
+    except CommandFailed as error:
+        raise _busy(host) if error.status == _BUSY else error from None
+
+
+def _busy(host: Host) -> Locked:
+    words = f"{host.name}: somebody has been changing the lock for ten seconds"
+    return Locked(words, hint="try again; `invoke lock.status` shows who holds it")
 
 
 def _mark(holder: Holder) -> str:

@@ -52,7 +52,7 @@ class PracticeHost:
             container = self._container
             if container.status != "paused":
                 self._require_running(container)
-                container.pause()
+                _freeze(container)
 
     def kill(self) -> None:
         """End every process at once, as when the power goes."""
@@ -162,6 +162,21 @@ def answers(address: str, port: int, greeting: bytes = b"") -> bool:
             return not greeting or connection.recv(len(greeting)) == greeting
     except OSError:
         return False
+
+
+def _freeze(container: Container) -> None:
+    from docker.errors import APIError
+
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            container.pause()
+            return
+        except APIError as error:
+            # runc gives up where processes are made quicker than it can stop them all.
+            if "unable to freeze" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(INTERVAL)
 
 
 def wait_for(what: str, ready: Callable[[], bool], patience: float = PATIENCE) -> None:

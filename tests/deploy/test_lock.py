@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import subprocess
@@ -279,6 +280,56 @@ def test_the_heartbeat_is_renewed(folder, monkeypatch):
         place = Path(lock.path(folder))
         os.utime(place, (1.0, 1.0))
         eventually(lambda: place.stat().st_mtime > 1.0)
+
+
+def test_a_deployer_that_is_suspended_while_it_takes_the_lock_keeps_nobody_out(folder):
+    argv = ("sh", "-c", lock._TAKE, "lock", lock.path(folder), "a", "99")
+    suspended = subprocess.Popen(argv, stdin=subprocess.PIPE)
+    try:
+        eventually(lambda: (Path(folder) / "lock.a" / "holder").exists())
+        with lock.hold(HOST, folder, holder("b")):
+            assert remains(folder) == ["lock", "lock.a"]
+    finally:
+        suspended.communicate(timeout=10)
+    assert suspended.returncode == 1
+    assert remains(folder) == []
+
+
+def test_who_holds_it_is_told_while_the_holder_is_suspended_in_the_middle_of_a_word(folder):
+    with lock.hold(HOST, folder, holder("a")) as lease:
+        argv = ("sh", "-c", lock._ENTRUST, "lock", lock.path(folder), '"id": "a"', "99")
+        suspended = subprocess.Popen(argv, stdin=subprocess.PIPE)
+        try:
+            eventually(lambda: len(remains(folder)) == 2)
+            with pytest.raises(Locked, match="deploy a"), lock.hold(HOST, folder, holder("b")):
+                pass
+        finally:
+            suspended.communicate(b"torn", timeout=10)
+        assert suspended.returncode == 1
+        assert not Path(lock.path(folder), "record").exists()
+        lease.entrust(record("a"))
+        assert Path(lock.path(folder), "record").read_bytes() == record("a").line()
+    assert remains(folder) == []
+
+
+def test_a_lock_that_is_being_changed_for_too_long_is_a_lock(folder, monkeypatch):
+    for script in ("_TAKE", "_BREAK"):
+        impatient = getattr(lock, script).replace("flock -w 10", "flock -w 0")
+        monkeypatch.setattr(lock, script, impatient)
+    put(folder, of(dead()))
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    try:
+        for attempt in (
+            lambda: lock.break_(HOST, folder, LockState(dead(), 99.0)),
+            lambda: lock.hold(HOST, folder, holder("b")).__enter__(),
+        ):
+            with pytest.raises(Locked, match="first: somebody has been changing the lock"):
+                attempt()
+    finally:
+        os.close(other)
+    with lock.hold(HOST, folder, holder("b")):
+        assert remains(folder) == ["lock"]
 
 
 def test_a_deployer_that_dies_while_it_takes_the_lock_leaves_none(folder):

@@ -49,7 +49,8 @@ def test_a_slot_whose_check_fails_gets_no_traffic(stand: Stand) -> None:
     seen = proxy.wait_until_up(stand.engine, stand.proxy, "green", 1.5, fresh=True)
 
     assert not seen.up
-    assert seen.check.startswith("L7STS/503")
+    # The proxy has no code to tell while it hears the answer to its next check.
+    assert seen.check.partition(" ")[0] in ("L7STS/503", "L7STS/0")
     with pytest.raises(proxy.ProxyError, match="green is not up"):
         proxy.shift(stand.host, stand.environment, "green")
     assert {stand.ask().slot for _ in range(8)} == {"blue"}

@@ -1,0 +1,1 @@
+"""Environment files: their typed form, and how they are read."""

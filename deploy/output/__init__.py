@@ -1,0 +1,1 @@
+"""Output for terminals, pipelines and machines."""

@@ -1,0 +1,1 @@
+"""The state of an environment: facts, journal, lock, releases and containers."""

@@ -1,4 +1,4 @@
-"""The door of the deployer: `invoke --list` shows every task."""
+"""Entry point of every task: `invoke --list` shows them."""
 
 import atexit
 import gc
@@ -13,6 +13,9 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
-from deploy.tasks import namespace  # noqa: E402
+from deploy.tasks import collect_tasks  # noqa: E402
+from workshop.tasks import add_tasks  # noqa: E402
+
+namespace = add_tasks(collect_tasks())
 
 __all__ = ["namespace"]

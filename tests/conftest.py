@@ -8,9 +8,9 @@ import typing as t
 import hypothesis
 import pytest
 
-from deploy.pipeline.testing import SERVER
-from deploy.quality.suite import PROFILE
-from tests.postgres import GivenServer, PostgresServer
+from tests.support.postgres import GivenServer, PostgresServer
+from workshop.pipeline.testing import SERVER
+from workshop.quality.suite import PROFILE
 
 TEST_VALUES = {
     "ENVIRONMENT": "testing",
@@ -24,6 +24,16 @@ TEST_VALUES = {
 
 for _name, _value in TEST_VALUES.items():
     os.environ.setdefault(_name, _value)
+
+SLOW = ("fleet", "engine")
+"""Markers of slow tests, the slowest first."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slowest tests first, so that no worker ends long after the others."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in SLOW])
+
 
 # A busy machine is no failure: no example has a deadline, and slow ones are as good.
 PATIENT = hypothesis.settings(

@@ -11,7 +11,7 @@ from deploy.backups.manifest import LEVELS, Backup, Manifest, Proof
 from deploy.errors import DeployError, UsageError
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.hosts.host import Host
 
 # Three lines each: the folder's name, the manifest, the proof.

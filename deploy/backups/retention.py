@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy.backups.manifest import Backup
 
 if TYPE_CHECKING:
-    from deploy.sections import KeepConfig
+    from deploy.environment.sections import KeepConfig
 
 _BEFORE_CHANGES = ("deploy", "rollback", "migration")
 

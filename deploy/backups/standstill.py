@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from deploy import containers
 from deploy.backups import catalogue
+from deploy.state import containers
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.hosts.host import Host
 
 _ROLES = ("web", "worker")

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy import containers
 from deploy.backups import catalogue
 from deploy.errors import DeployError, EngineError, GateRefused, Locked, UsageError
 from deploy.hosts.engine import ContainerSpec, Mount
+from deploy.state import containers
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.events import Events
     from deploy.hosts.host import Host
     from deploy.secrets import Secrets

@@ -13,7 +13,7 @@ from deploy.errors import DeployError
 
 if TYPE_CHECKING:
     from deploy.backups.tool import Tool
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 
 def new_id() -> str:

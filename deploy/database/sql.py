@@ -13,8 +13,8 @@ from typing import Literal
 
 import sqlparse
 
-from deploy.checkout import program
 from deploy.errors import UsageError
+from deploy.machine.checkout import program
 
 # Offline nothing connects; the host is one that cannot exist (RFC 6761).
 _URL = "postgresql+psycopg://nobody@migrations.invalid/none"

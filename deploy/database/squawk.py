@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 
-from deploy.checkout import program
 from deploy.database.findings import Finding
 from deploy.database.revisions import Kind
 from deploy.errors import DeployError
+from deploy.machine.checkout import program
 
 OLDEST_SERVER = "15"
 """The oldest PostgreSQL that the rules must hold for."""

@@ -1,4 +1,4 @@
-"""The typed form of `deploy/environments/*.yml`: what should be."""
+"""The typed form of `config/environments/*.yml`: what should be."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, PrivateAttr, field_validator, model_validator
 
-from deploy import documents, quantities, sections
-from deploy.checkout import ROOT
+from deploy.environment import documents, quantities, sections
+from deploy.environment.sections import (
+    HostConfig,
+    ImageConfig,
+    JumpConfig,
+    ProxyConfig,
+    Role,
+    RoleConfig,
+)
 from deploy.errors import UsageError
-from deploy.sections import HostConfig, ImageConfig, JumpConfig, ProxyConfig, Role, RoleConfig
+from deploy.machine.checkout import ROOT
 
 __all__ = [
     "Environment",
@@ -26,7 +33,7 @@ __all__ = [
     "Role",
     "RoleConfig",
     "available",
-    "load",
+    "load_environment",
 ]
 
 Place = Literal["proxy", "blue", "green"]
@@ -227,7 +234,7 @@ class Environment(sections.Section):
         return self.model_copy(update={"hosts": hosts}) if chosen else self
 
 
-def load(
+def load_environment(
     name: str,
     *,
     folder: Path | None = None,
@@ -237,7 +244,7 @@ def load(
     """Load an environment, with only the named `hosts` where any are given (see `select`).
 
     The file is sought in `folder` where given, else in the folder that `AMANI_ENVIRONMENTS` names,
-    in `deploy/environments/`, and in `.amani/<name>/` (generated ones). Raises UsageError where
+    in `config/environments/`, and in `.amani/<name>/` (generated ones). Raises UsageError where
     there is none or where anything in it is wrong; also, unless `placeholders` is set, where
     it still holds example values that an operator has to fill in.
     """
@@ -262,14 +269,14 @@ def load(
 
 
 def available(folder: Path | None = None) -> dict[str, Path]:
-    """The files of all environments that `load` would find, by name."""
+    """The files of all environments that `load_environment` would find, by name."""
     found = {
         path.parent.name: path
         for path in sorted((ROOT / ".amani").glob("*/*.yml"))
         if path.stem == path.parent.name
     }
     own = os.environ.get("AMANI_ENVIRONMENTS")
-    folders = [ROOT / "deploy" / "environments", *([Path(own).expanduser()] if own else [])]
+    folders = [ROOT / "config" / "environments", *([Path(own).expanduser()] if own else [])]
     if folder is not None:
         found, folders = {}, [folder]
     for place in folders:

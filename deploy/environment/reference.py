@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from deploy import environment, sections
-from deploy.checkout import ROOT
-from deploy.environment import Environment
+from deploy.environment import model, sections
+from deploy.environment.model import Environment
+from deploy.machine.checkout import ROOT
 
 PAGE = ROOT / "docs" / "environments.md"
 _BEGIN = "<!-- The text from here on is made by `./inv env.reference`. -->\n"
@@ -52,7 +53,7 @@ def _section(model: type[BaseModel], title: str, prefix: str) -> Iterator[str]:
 
 
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    module = environment if model is Environment else sections
+    module = sys.modules[model.__module__]
     tree = ast.parse(inspect.getsource(module))
     body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == model.__name__)
     return {
@@ -120,7 +121,7 @@ _BY_VALIDATOR: dict[Any, str] = {
         (sections.Seconds, "duration"),
         (sections.WholeSeconds, "duration"),
         (sections.Bytes, "size"),
-        (environment.Batch, "whole number or share"),
+        (model.Batch, "whole number or share"),
     )
 }
 

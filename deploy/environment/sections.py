@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from deploy import quantities
+from deploy.environment import quantities
 
 Role = Literal["web", "worker"]
 T = TypeVar("T")

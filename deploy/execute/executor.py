@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 
-from deploy import interrupts
 from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
-from deploy.plan import Plan, Stage, Step
-from deploy.run import Interrupted, Run
+from deploy.execute import interrupts
+from deploy.execute.plan import Plan, Stage, Step
+from deploy.execute.run import Interrupted, Run
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from deploy.run import Run
+    from deploy.execute.run import Run
 
 
 @dataclass(frozen=True)

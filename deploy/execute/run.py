@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from deploy import journal, probe
 from deploy.errors import DeployError
 from deploy.events import Events
-from deploy.plan import Plan
+from deploy.observe import probe
+from deploy.state import journal
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.hosts.host import Host
     from deploy.proxy.container import Change
-    from deploy.release import Release
     from deploy.secrets import Secrets
+    from deploy.state.release import Release
 
 
 class Interrupted(DeployError):
@@ -48,7 +48,8 @@ class Run:
     release: Release
     secrets: Secrets
     events: Events
-    plan: Plan
+    plan_hash: str
+    """Identifies the plan in the journal: `Plan.hash`."""
     requested_by: str
     previous: journal.Record | None = None
     allowed: tuple[str, ...] = ()
@@ -113,7 +114,7 @@ class Run:
                 if previous
                 else {}
             ),
-            plan=self.plan.hash,
+            plan=self.plan_hash,
             steps=tuple(self.progress.steps),
             remediates=previous.id if previous and self.kind == "rollback" else "",
             error=self.redact(error),

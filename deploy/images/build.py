@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.database.checkout import read_checkout
 from deploy.errors import DeployError, EngineError, UsageError
 from deploy.events import Events
-from deploy.database.checkout import read_checkout
 from deploy.images import bases, pip_configuration
 from deploy.images.registry import Credentials, split_repository
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy import system_packages
 from deploy.errors import EngineError, UsageError
+from deploy.machine.packages import ensure_packages
 
 SUITE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -74,7 +74,7 @@ def make_image(
     and more. Raises `UsageError` where mmdebstrap is missing and may not be installed, or where it
     fails; `EngineError` where the engine does not answer or refuses.
     """
-    system_packages.ensure(("mmdebstrap", "debian-archive-keyring"), f"making {name}", announce)
+    ensure_packages(("mmdebstrap", "debian-archive-keyring"), f"making {name}", announce)
     announce(f"making {name} from Debian packages")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="image-") as folder:

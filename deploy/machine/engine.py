@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy import system_packages
 from deploy.errors import EngineError, UsageError
-from deploy.system_packages import Announce
+from deploy.machine.packages import Announce, ensure_packages, known_packages, privileged
 
 RUN = Path("/var/run")
 LOG = Path("/var/log/dockerd.log")
@@ -36,8 +35,8 @@ def ensure_engine(announce: Announce = print) -> None:
         raise UsageError(f"no engine answers at DOCKER_HOST={address}: {problem}", hint=hint)
     _refuse_foreign_socket(problem)
     if shutil.which("dockerd", path=_system_path()) is None:
-        packages = system_packages.known(PACKAGES, "the Docker Engine", announce)
-        system_packages.ensure(packages, "the Docker Engine", announce)
+        packages = known_packages(PACKAGES, "the Docker Engine", announce)
+        ensure_packages(packages, "the Docker Engine", announce)
         if not probe():  # the package has started it
             return
     if Path("/run/systemd/system").is_dir():
@@ -109,7 +108,7 @@ def _refuse_foreign_socket(problem: str) -> None:
 
 
 def _start_by_systemd(announce: Announce) -> None:
-    start = system_packages.privileged(["systemctl", "start", "docker"])
+    start = privileged(["systemctl", "start", "docker"])
     if start is None:
         hint = "Type: sudo systemctl start docker"
         raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
@@ -122,12 +121,12 @@ def _start_by_systemd(announce: Announce) -> None:
 
 
 def _start_directly(announce: Announce) -> None:
-    command = system_packages.privileged(["env", f"PATH={_system_path()}", "dockerd"])
+    command = privileged(["env", f"PATH={_system_path()}", "dockerd"])
     if command is None:
         hint = "Type, and leave it running: sudo dockerd"
         raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
     if stale := leftovers():
-        remove = system_packages.privileged(["rm", "-f", *map(str, stale)])
+        remove = privileged(["rm", "-f", *map(str, stale)])
         subprocess.run(remove or [], check=True)
     log = LOG if os.access(LOG.parent, os.W_OK) else Path.home() / ".cache" / LOG.name
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ def privileged(argv: Sequence[str]) -> list[str] | None:
     return ["sudo", "-n", *argv] if asked.returncode == 0 else None
 
 
-def ensure(packages: Sequence[str], purpose: str, announce: Announce = print) -> None:
+def ensure_packages(packages: Sequence[str], purpose: str, announce: Announce = print) -> None:
     """Install those of the packages that are missing, and say so.
 
     Raises `UsageError`, with the command to type, without the rights, without apt, or where apt
@@ -43,7 +43,7 @@ def ensure(packages: Sequence[str], purpose: str, announce: Announce = print) ->
         raise UsageError(f"apt-get could not install {', '.join(missing)}:\n{tail}", hint=hint)
 
 
-def known(packages: Sequence[str], purpose: str, announce: Announce = print) -> list[str]:
+def known_packages(packages: Sequence[str], purpose: str, announce: Announce = print) -> list[str]:
     """Those of the packages that this distribution has; for names that only some have.
 
     Brings apt's lists up to date first. Raises `UsageError` as `ensure` does.

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deploy import containers
 from deploy.errors import Locked
+from deploy.state import containers
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.events import Events
-    from deploy.facts import HostFacts
     from deploy.hosts.host import Host
+    from deploy.state.facts import HostFacts
 
 PURPOSE = "migrate"
 _ENDED = ("created", "exited", "dead")

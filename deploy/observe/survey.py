@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from deploy import containers, journal, probe, proxy, secrets
+from deploy import proxy, secrets
 from deploy.database.revisions import read_label
 from deploy.errors import DeployError, HostUnreachable
-from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, ImageFacts, Slot
+from deploy.observe import probe
+from deploy.state import containers, journal
+from deploy.state.facts import SLOTS, ContainerFacts, Facts, HostFacts, ImageFacts, Slot
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.hosts.host import Host
     from deploy.secrets import Secrets
 

@@ -11,25 +11,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from deploy import containers, journal, lock, proxy, secrets
-from deploy import environment as environments
+from deploy import proxy, secrets
 from deploy.backups import catalogue, retention, work
 from deploy.backups.manifest import LEVELS, Backup, Level, Proof
 from deploy.backups.standstill import resume, standstill
 from deploy.backups.tool import Tool, database_url, open_tool
+from deploy.environment.model import load_environment
 from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.operations.inspection import live_container
 from deploy.operations.session import Session, open_session
-from deploy.release import ImageRef
 from deploy.secrets.secret import Secret
 from deploy.secrets.sources import load_copy_keys
+from deploy.state import containers, journal, lock
+from deploy.state.release import ImageRef
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
+    from deploy.environment.sections import CopyConfig
     from deploy.events import Events
-    from deploy.facts import ContainerFacts
     from deploy.hosts.host import Host
-    from deploy.sections import CopyConfig
+    from deploy.state.facts import ContainerFacts
 
 KEY_HINT = "put the path of an age private key into AMANI_AGE_IDENTITY"
 
@@ -77,7 +78,7 @@ class Desk:
 @contextlib.contextmanager
 def open_desk(name: str, events: Events, what: str) -> Iterator[Desk]:
     """Everything that a request about backups works with, and the environment's lock."""
-    environment = environments.load(name)
+    environment = load_environment(name)
     values = secrets.load_secrets(environment, registries=False)
     keys = load_copy_keys(environment)
     every = {f"{name} {n}": key for name, pair in keys.items() for n, key in enumerate(pair)}
@@ -102,7 +103,7 @@ def open_desk(name: str, events: Events, what: str) -> Iterator[Desk]:
 
 def listing(name: str, events: Events) -> list[Backup]:
     """Every backup of an environment, oldest first."""
-    environment = environments.load(name)
+    environment = load_environment(name)
     with open_session(environment, events) as session:
         host = session.hosts.get(environment.database_host.name)
         if host is None:

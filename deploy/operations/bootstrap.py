@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy import environment as environments
-from deploy import preflight, survey
-from deploy.environment import HostConfig
+from deploy.environment.model import HostConfig, load_environment
 from deploy.errors import CommandFailed, DeployError, UsageError
 from deploy.hosts.connect import connect
+from deploy.observe import survey
 from deploy.operations.session import open_session
+from deploy.planning import preflight
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.events import Events
 
 # $1 deploy user, $2 the environment's folder, $3 the public key that may log in (may be empty).
@@ -73,7 +73,7 @@ def bootstrap(
     `key` is the file of the public key that may log in as the deploy user (default: the one
     beside the host's `identity_file`).
     """
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     for config in environment.hosts:
         if config.connection == "local":
             continue
@@ -83,7 +83,7 @@ def bootstrap(
 
 def check(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
     """Ask every host what a deploy would ask first; raises with all that is missing at once."""
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     with open_session(environment, events) as session:
         session.require_all()
         facts = session.facts()

@@ -9,22 +9,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from deploy import environment as environments
-from deploy import journal, lock, preflight, survey
+from deploy.environment.model import load_environment
 from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
 from deploy.events import Events
-from deploy.executor import execute
+from deploy.execute.executor import execute
+from deploy.execute.run import Run
+from deploy.observe import survey
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, build, find
-from deploy.run import Run
+from deploy.planning import blue_green, preflight
+from deploy.planning.schema_changes import Options
 from deploy.secrets import Secrets, load_secrets
-from deploy.strategies import blue_green
-from deploy.strategies.schema import Options
+from deploy.state import journal, lock
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.facts import Facts
-    from deploy.plan import Plan
+    from deploy.environment.model import Environment
+    from deploy.execute.plan import Plan
+    from deploy.state.facts import Facts
 
 
 Kind = Literal["deploy", "rollback"]
@@ -57,7 +58,7 @@ def deploy(
     a failure takes everything back.
     """
     started = time.monotonic()
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     secrets = load_secrets(environment)
     events.redact = secrets.redact
     with open_session(environment, events) as session:
@@ -118,7 +119,7 @@ def converge(
             release=candidate.release,
             secrets=secrets,
             events=events,
-            plan=plan,
+            plan_hash=plan.hash,
             requested_by=holder.who,
             previous=live[-1] if live else None,
             allowed=options.names,

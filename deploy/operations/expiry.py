@@ -13,7 +13,7 @@ from deploy.images.registry import Registry, RegistryError
 from deploy.secrets import load_secrets
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 
 def expire(environment: Environment, *, keep: int, dry_run: bool) -> None:

@@ -8,18 +8,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from deploy import containers
-from deploy import environment as environments
 from deploy.database.revisions import History
+from deploy.environment.model import load_environment
 from deploy.errors import DeployError, UsageError
-from deploy.facts import ContainerFacts, HostFacts
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import find_on_hosts
-from deploy.release import ImageRef
-from deploy.strategies.blue_green import live_slot
+from deploy.planning.blue_green import live_slot
+from deploy.state import containers
+from deploy.state.facts import ContainerFacts, HostFacts
+from deploy.state.release import ImageRef
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.events import Events
 
 
@@ -42,7 +42,7 @@ def logs(
     tail: int = 50,
 ) -> Iterator[tuple[str, str]]:
     """Pairs of place (`host/role`) and line, from the live containers; endless with `follow`."""
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     with open_session(environment, events) as session:
         session.require_all()
         sources = list(_sources(session, role))
@@ -93,7 +93,7 @@ def _follow(
 
 def schema(name: str, events: Events) -> tuple[str, str]:
     """The revision that the database is at, and those that the live release brings beyond it."""
-    with open_session(environments.load(name), events) as session:
+    with open_session(load_environment(name), events) as session:
         session.require_all()
         facts = session.facts()
         live = [record for record in facts.history if record.live]
@@ -116,7 +116,7 @@ def run_one_off(
     Returns its exit status and what it printed; the container is removed. Runs on `host`, or on
     the first web host.
     """
-    environment = environments.load(name, hosts=[host] if host else ())
+    environment = load_environment(name, hosts=[host] if host else ())
     with open_session(environment, events) as session:
         session.require_all()
         facts = session.facts()

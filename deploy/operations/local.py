@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy import environment as environments
-from deploy.engine_bootstrap import ensure_engine
+from deploy.environment.model import load_environment
 from deploy.images.bases import ensure_bases, select
+from deploy.machine.engine import ensure_engine
 from deploy.operations.deploy import Result, deploy
 
 if TYPE_CHECKING:
@@ -25,6 +25,6 @@ def up(events: Events, name: str = NAME) -> Result:
         events.emit("note", text)
 
     ensure_engine(announce)
-    if own := select([environments.load(name).proxy.image]):
+    if own := select([load_environment(name).proxy.image]):
         ensure_bases(own, announce=announce)
     return deploy(name, events)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deploy import environment as environments
-from deploy import lock
+from deploy.environment.model import load_environment
 from deploy.hosts.connect import connect
+from deploy.state import lock
 
 if TYPE_CHECKING:
     from deploy.events import Events
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def look(name: str, events: Events) -> lock.LockState | None:
     """The lock's state; None where it is free."""
-    environment = environments.load(name)
+    environment = load_environment(name)
     host = connect(environment.lock_host, environment.timeouts.connect)
     try:
         return lock.read(host, environment.folder)
@@ -25,7 +25,7 @@ def look(name: str, events: Events) -> lock.LockState | None:
 
 def release(name: str, events: Events, *, confirm: Callable[[str], None]) -> lock.LockState | None:
     """Take the lock away and return what it was; `confirm` is asked where its holder is alive."""
-    environment = environments.load(name)
+    environment = load_environment(name)
     host = connect(environment.lock_host, environment.timeouts.connect)
     try:
         state = lock.read(host, environment.folder)

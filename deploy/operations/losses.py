@@ -9,9 +9,9 @@ from deploy.operations.inspection import run_in_image
 from deploy.steps.schema import Downgrade
 
 if TYPE_CHECKING:
-    from deploy.facts import Facts
+    from deploy.execute.plan import Plan
     from deploy.operations.session import Session
-    from deploy.plan import Plan
+    from deploy.state.facts import Facts
 
 
 def find_losses(session: Session, facts: Facts, plan: Plan) -> list[str]:

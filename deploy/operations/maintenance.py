@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy import containers, lock, proxy, secrets, survey
-from deploy import environment as environments
+from deploy import proxy, secrets
+from deploy.environment.model import load_environment
 from deploy.errors import DeployError, UsageError
+from deploy.observe import survey
 from deploy.operations.session import Session, open_session
+from deploy.state import containers, lock
 
 if TYPE_CHECKING:
     from deploy.events import Events
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 def set_maintenance(name: str, events: Events, *, on: bool, hosts: Sequence[str] = ()) -> None:
     """Answer 503 with Retry-After to everyone, or serve again; the slots run on untouched."""
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     with open_session(environment, events) as session:
         session.require_all()
         web = [session.hosts[config.name] for config in environment.hosts_with("web")]
@@ -40,7 +42,7 @@ def remove(name: str, events: Events, *, volumes: bool = False) -> None:
 
     Named volumes stay unless `volumes` is set: they may hold the database.
     """
-    environment = environments.load(name)
+    environment = load_environment(name)
     with open_session(environment, events) as session:
         session.require_all()
         if session.lock_host is None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from deploy import environment as environments
-from deploy import interrupts, journal, lock, secrets
+from deploy import secrets
 from deploy.backups.tool import database_url
+from deploy.environment.model import load_environment
 from deploy.errors import CommandFailed, DeployError, GateRefused, UsageError
+from deploy.execute import interrupts
 from deploy.hosts.connect import connect
 from deploy.operations.backups import Desk, examine, open_desk, require_maintenance
 from deploy.pitr import archive, configuration, moment, recovery, verdict
@@ -24,15 +25,16 @@ from deploy.pitr.server import Server, open_server
 from deploy.pitr.verdict import Status
 from deploy.secrets.secret import Secret
 from deploy.secrets.sources import load_repository_keys
+from deploy.state import journal, lock
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
+    from deploy.environment.sections import PitrConfig
     from deploy.events import Events
     from deploy.pitr.facts import Base
     from deploy.pitr.moment import Window
-    from deploy.sections import PitrConfig
 
 KINDS = ("full", "diff", "incr")
 
@@ -51,7 +53,7 @@ class Place:
     @classmethod
     def of(cls, name: str, events: Events) -> Place:
         """As the environment's file and its secrets say. Raises `UsageError` without any."""
-        environment = environments.load(name)
+        environment = load_environment(name)
         config = environment.backups.pitr
         if config is None:
             raise UsageError(
@@ -196,7 +198,7 @@ def status(name: str, events: Events) -> Status:
 
     Of a PostgreSQL that `backups.pitr` does not tell of, what its connection tells.
     """
-    if environments.load(name).backups.pitr is None:
+    if load_environment(name).backups.pitr is None:
         return verdict.of_a_service(_ask_through_connection(name, events))
     place = Place.of(name, events)
     with place.open() as server:

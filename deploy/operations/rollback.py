@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from deploy import environment as environments
+from deploy.environment.model import load_environment
 from deploy.errors import GateRefused, UsageError
 from deploy.events import Events
 from deploy.operations.deploy import Result, converge
 from deploy.operations.losses import find_losses
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, find, find_on_hosts
-from deploy.release import Version
+from deploy.planning import blue_green
+from deploy.planning.schema_changes import Options
 from deploy.secrets import Secrets, load_secrets
-from deploy.strategies import blue_green
-from deploy.strategies.schema import Options
+from deploy.state.release import Version
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.facts import Facts
-    from deploy.journal import Record
-    from deploy.plan import Plan
+    from deploy.environment.model import Environment
+    from deploy.execute.plan import Plan
+    from deploy.state.facts import Facts
+    from deploy.state.journal import Record
 
 Standing = Literal["container", "image", "registry"]
 
@@ -51,7 +51,7 @@ def targets(facts: Facts) -> tuple[Target, ...]:
 
 def listing(name: str, events: Events) -> tuple[Target, ...]:
     """The targets of an environment, as its hosts know them."""
-    with open_session(environments.load(name), events) as session:
+    with open_session(load_environment(name), events) as session:
         session.require_all()
         return targets(session.facts())
 
@@ -76,7 +76,7 @@ def rollback(
     """
     options = Options(downgrade=with_downgrade)
     started = time.monotonic()
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     secrets = load_secrets(environment)
     events.redact = secrets.redact
     with open_session(environment, events) as session:

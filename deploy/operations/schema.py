@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deploy import environment as environments
+from deploy.environment.model import load_environment
 from deploy.errors import GateRefused, UsageError
+from deploy.execute.plan import Plan, stage
 from deploy.operations.deploy import Result, converge
 from deploy.operations.losses import find_losses
 from deploy.operations.session import open_session
 from deploy.operations.source import find_on_hosts
-from deploy.plan import Plan, stage
 from deploy.secrets import load_secrets
 from deploy.steps.backup import BackUp
 from deploy.steps.schema import Downgrade, Migrate
 
 if TYPE_CHECKING:
     from deploy.events import Events
-    from deploy.facts import Facts
+    from deploy.execute.plan import Step
     from deploy.operations.source import Candidate
-    from deploy.plan import Step
+    from deploy.state.facts import Facts
 
 
 def move(
@@ -41,7 +41,7 @@ def move(
     know.
     """
     started = time.monotonic()
-    environment = environments.load(name)
+    environment = load_environment(name)
     secrets = load_secrets(environment)
     events.redact = secrets.redact
     with open_session(environment, events) as session:

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy import interrupts, orphans
 from deploy.errors import DeployError, HostUnreachable
 from deploy.events import Events
+from deploy.execute import interrupts
 from deploy.hosts.connect import connect_all
-from deploy.survey import gather
+from deploy.observe import orphaned_migrations
+from deploy.observe.survey import gather
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.facts import Facts
+    from deploy.environment.model import Environment
     from deploy.hosts.host import Host
     from deploy.secrets import Secrets
+    from deploy.state.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Session:
         does not end.
         """
         found = self.facts(wanted)
-        left = [name for name, facts in found.hosts.items() if orphans.are_on(facts)]
+        left = [name for name, facts in found.hosts.items() if orphaned_migrations.are_on(facts)]
 
         def pause() -> None:
             check()
             time.sleep(0.2)
 
         for name in left:
-            orphans.await_end(self.hosts[name], self.environment, self.events, pause)
+            orphaned_migrations.await_end(self.hosts[name], self.environment, self.events, pause)
         return self.facts(wanted) if left else found
 
     def require_all(self) -> None:

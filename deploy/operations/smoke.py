@@ -7,19 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from deploy import environment as environments
-from deploy import probe
+from deploy.environment.model import load_environment
 from deploy.errors import UsageError
-from deploy.metrics import render
+from deploy.observe import probe
+from deploy.observe.metrics import render
+from deploy.observe.smoke_checks import Expected, Finding, Inspection
 from deploy.operations import pitr
 from deploy.operations.history import history
 from deploy.secrets.sources import load_account
-from deploy.verification import Expected, Finding, Inspection
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.events import Events
-    from deploy.journal import Record
+    from deploy.state.journal import Record
 
 
 def smoke(name: str, events: Events, *, url: str = "", version: str = "") -> list[Finding]:
@@ -29,7 +29,7 @@ def smoke(name: str, events: Events, *, url: str = "", version: str = "") -> lis
     that it needs. Raises UsageError where nothing is live or `url` is none, and HostUnreachable
     where no host can tell what is live.
     """
-    environment = environments.load(name, placeholders=bool(url and version))
+    environment = load_environment(name, placeholders=bool(url and version))
     account = load_account(environment)
     places = [_place(url)] if url else list(_places(environment))
     expected = Expected(version) if version else _recorded(name, history(name, events))
@@ -44,7 +44,7 @@ def smoke(name: str, events: Events, *, url: str = "", version: str = "") -> lis
 
 def metrics(name: str, events: Events) -> str:
     """Deploys, certificates and archive of an environment in Prometheus' text format."""
-    environment = environments.load(name)
+    environment = load_environment(name)
     path, timeout = environment.smoke.version_path, environment.smoke.timeout
     answers = {place: route.get(path, timeout=timeout) for place, route, _ in _places(environment)}
     archived = environment.backups.pitr is not None

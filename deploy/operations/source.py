@@ -6,19 +6,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deploy.checkout import ROOT
 from deploy.errors import EngineError, GateRefused, UsageError
-from deploy.release import BuildInfo, ImageRef, Release, find_same_content
+from deploy.machine.checkout import ROOT
+from deploy.state.release import BuildInfo, ImageRef, Release, find_same_content
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.events import Events
-    from deploy.facts import Facts
     from deploy.images.registry import Registry, RemoteImage
     from deploy.operations.session import Session
     from deploy.secrets import Secrets
+    from deploy.state.facts import Facts
 
 
 @dataclass(frozen=True)

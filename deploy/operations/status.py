@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy import environment as environments
-from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, Slot
+from deploy.environment.model import load_environment
 from deploy.operations.session import open_session
-from deploy.strategies.blue_green import live_slot, lived
+from deploy.planning.blue_green import live_slot, lived
+from deploy.state.facts import SLOTS, ContainerFacts, Facts, HostFacts, Slot
 
 if TYPE_CHECKING:
     from deploy.events import Events
-    from deploy.journal import Record
+    from deploy.state.journal import Record
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Status:
 
 def status(name: str, events: Events, hosts: Sequence[str] = ()) -> Status:
     """Ask every host; one that does not answer is named, the others are told all the same."""
-    environment = environments.load(name, hosts=hosts)
+    environment = load_environment(name, hosts=hosts)
     with open_session(environment, events) as session:
         facts = session.facts()
     recorded = next((record for record in reversed(facts.history) if record.live), None)

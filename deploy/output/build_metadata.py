@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.pipeline.actions import tell
+from deploy.output.github import tell
 
 if TYPE_CHECKING:
-    from deploy.release import Release
+    from deploy.state.release import Release
 
 
 def write(path: Path, release: Release, environment: str, *, built: bool) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from deploy.events import Event
-    from deploy.plan import Plan
+    from deploy.execute.plan import Plan
 
 Row = Mapping[str, Any]
 INTERRUPTED = 130

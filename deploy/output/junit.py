@@ -10,7 +10,7 @@ from xml.etree import ElementTree  # nosec B405 - written, never parsed
 from deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from deploy.verification import Finding
+    from deploy.observe.smoke_checks import Finding
 
 
 def write(path: Path, suite: str, findings: Sequence[Finding]) -> None:

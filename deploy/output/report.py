@@ -8,16 +8,16 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from deploy.console import choose_listener, confirm
 from deploy.events import Events
+from deploy.output.console import choose_listener, confirm
 
 if TYPE_CHECKING:
-    from deploy.journal import Record
+    from deploy.observe.smoke_checks import Finding
     from deploy.operations.deploy import Result
     from deploy.operations.rollback import Target
     from deploy.operations.status import Status
-    from deploy.release import Release
-    from deploy.verification import Finding
+    from deploy.state.journal import Record
+    from deploy.state.release import Release
 
 
 class Report:

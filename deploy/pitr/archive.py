@@ -12,11 +12,11 @@ from deploy.pitr.facts import parse_archiving
 from deploy.pitr.server import USER
 
 if TYPE_CHECKING:
+    from deploy.environment.sections import RepositoryConfig
     from deploy.events import Events
     from deploy.pitr.facts import Cluster
     from deploy.pitr.plan import Kind, Plan
     from deploy.pitr.server import Server
-    from deploy.sections import RepositoryConfig
 
 _INSTALL = (
     "export DEBIAN_FRONTEND=noninteractive; command -v apt-get >/dev/null; apt-get update -qq; "

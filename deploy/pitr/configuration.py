@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
+    from deploy.environment.sections import PitrConfig, RepositoryConfig
     from deploy.pitr.facts import Cluster
-    from deploy.sections import PitrConfig, RepositoryConfig
     from deploy.secrets.secret import Secret
 
 FOLDER = "/etc/pgbackrest"

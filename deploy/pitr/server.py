@@ -21,8 +21,8 @@ from deploy.pitr.facts import (
 )
 
 if TYPE_CHECKING:
+    from deploy.environment.sections import PitrConfig
     from deploy.hosts.host import CommandResult, Host
-    from deploy.sections import PitrConfig
 
 USER = "postgres"
 """Whom Debian lets own clusters."""

@@ -12,7 +12,7 @@ from deploy.pitr.facts import Archiving, Facts, parse_archiving
 from deploy.pitr.moment import show
 
 if TYPE_CHECKING:
-    from deploy.sections import PitrConfig
+    from deploy.environment.sections import PitrConfig
 
 BASE_AGE = 8 * 86400
 """Seconds after which a base backup is too old: every one adds to what must be replayed."""

@@ -9,20 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from deploy import containers
-from deploy.facts import SLOTS, ContainerFacts, Facts, HostFacts, Role, Slot, other
-from deploy.journal import Record
-from deploy.plan import Plan, Stage, Step, stage
-from deploy.retention import prunable, unneeded_secrets
-from deploy.steps.environment import EnsureProxy, RecordLive, Smoke
+from deploy.execute.plan import Plan, Stage, Step, stage
+from deploy.planning.retention import prunable, unneeded_secrets
+from deploy.planning.schema_changes import Options, changes
+from deploy.state import containers
+from deploy.state.facts import SLOTS, ContainerFacts, Facts, HostFacts, Role, Slot, other
+from deploy.state.journal import Record
+from deploy.steps.environment import EnsureProxy
 from deploy.steps.environment import Record as RecordStep
+from deploy.steps.environment import RecordLive, Smoke
 from deploy.steps.image import DeliverSecrets, Prune, Pull
 from deploy.steps.slot import Boot, Drain, Retire, Shift, Verify, VerifyWorker
-from deploy.strategies.schema import Options, changes
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.release import Release
+    from deploy.environment.model import Environment
+    from deploy.state.release import Release
 
 DEFAULTS = Options()
 

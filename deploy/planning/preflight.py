@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from deploy.errors import DeployError, GateRefused, HostUnreachable
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.facts import Facts, HostFacts
+    from deploy.environment.model import Environment
+    from deploy.state.facts import Facts, HostFacts
 
 
 def check(environment: Environment, facts: Facts, platforms: Sequence[str], size: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from deploy import containers
-from deploy.facts import ContainerFacts, HostFacts
+from deploy.state import containers
+from deploy.state.facts import ContainerFacts, HostFacts
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 
 def prunable(

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 from deploy.database.compatibility import judge, order
 from deploy.database.revisions import History, Revision, read_label
 from deploy.errors import GateRefused
-from deploy.plan import Step
-from deploy.release import ImageRef
+from deploy.execute.plan import Step
+from deploy.state.release import ImageRef
 from deploy.steps.backup import BackUp
 from deploy.steps.schema import Downgrade, Migrate
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.facts import Facts
-    from deploy.release import Release
+    from deploy.environment.model import Environment
+    from deploy.state.facts import Facts
+    from deploy.state.release import Release
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import json
 import re
 from pathlib import PurePosixPath
 
-from deploy.facts import SLOTS, Slot
 from deploy.proxy.settings import BACKEND, CERTIFICATES, FOLDER, MAINTENANCE, ProxySettings
+from deploy.state.facts import SLOTS, Slot
 
 RETRY = 0.1
 """Seconds between two checks of a slot that is not up: a booted slot is seen within this time."""

@@ -23,9 +23,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from deploy.containers import CONFIG, ROLE
 from deploy.errors import DeployError, EngineError, UsageError
-from deploy.facts import ProxyFacts, Slot
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.hosts.host import Host
 from deploy.proxy import runtime
@@ -38,9 +36,11 @@ from deploy.proxy.settings import (
     ProxySettings,
     settings_of,
 )
+from deploy.state.containers import CONFIG, ROLE
+from deploy.state.facts import ProxyFacts, Slot
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 SPECIFICATION = "amani.specification"
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal, cast
 
 from deploy.errors import DeployError
-from deploy.facts import SLOTS, ProxyFacts, ServerFacts, Slot, other
 from deploy.hosts.engine import Engine
 from deploy.proxy.configuration import read_live
 from deploy.proxy.settings import BACKEND, CONFIGURATION, FOLDER, MAINTENANCE, Health
+from deploy.state.facts import SLOTS, ProxyFacts, ServerFacts, Slot, other
 
 State = Literal["ready", "drain", "maint"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from deploy import containers
-from deploy.facts import Slot
+from deploy.state import containers
+from deploy.state.facts import Slot
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 BACKEND = "app"
 CONFIGURATION = "haproxy.cfg"

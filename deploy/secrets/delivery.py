@@ -25,7 +25,7 @@ from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.secrets.secret import Secrets
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
     from deploy.hosts.host import Host
 
 MOUNT_POINT = "/run/secrets"

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.checkout import ROOT
 from deploy.errors import UsageError
+from deploy.machine.checkout import ROOT
 from deploy.secrets import age
 from deploy.secrets.sources import age_file, parse, quoted, read_plain
 

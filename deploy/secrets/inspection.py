@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from deploy.checkout import ROOT
+from deploy.machine.checkout import ROOT
 from deploy.secrets.sources import (
     account_names,
     copy_names,
@@ -20,7 +20,7 @@ from deploy.secrets.sources import (
 )
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 _WORDS = re.compile(
     r"change[ _-]?(me|it|this)|replace[ _-]?(me|this|with)|place[ _-]?holder|fix[ _-]?me"

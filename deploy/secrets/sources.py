@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.checkout import ROOT
-from deploy.documents import suggest
+from deploy.environment.documents import suggest
 from deploy.errors import UsageError
+from deploy.machine.checkout import ROOT
 from deploy.secrets import age
 from deploy.secrets.secret import Secret, Secrets
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
+    from deploy.environment.model import Environment
 
 PREFIX = "AMANI_SECRET_"
 FOLDER = Path("config") / "secrets"

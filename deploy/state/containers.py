@@ -7,14 +7,14 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from deploy.facts import Role, Slot
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.secrets.delivery import MOUNT_POINT
 from deploy.secrets.delivery import volume_name as secrets_volume
+from deploy.state.facts import Role, Slot
 
 if TYPE_CHECKING:
-    from deploy.environment import Environment
-    from deploy.release import ImageRef, Release
+    from deploy.environment.model import Environment
+    from deploy.state.release import ImageRef, Release
 
 ENVIRONMENT = "amani.environment"
 ROLE = "amani.role"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.journal import Record, merge
+from deploy.state.journal import Record, merge
 
 Role = Literal["web", "worker"]
 Slot = Literal["blue", "green"]

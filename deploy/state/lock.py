@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy import journal
 from deploy.errors import CommandFailed, DeployError, HostUnreachable, Locked
+from deploy.state import journal
 
 if TYPE_CHECKING:
     from deploy.hosts.host import Host
-    from deploy.journal import Record
+    from deploy.state.journal import Record
 
 STALE_AFTER = 30.0
 HEARTBEAT = 5.0

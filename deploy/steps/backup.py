@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy.plan import Step
-from deploy.run import Run
+from deploy.execute.plan import Step
+from deploy.execute.run import Run
 
 
 @dataclass(frozen=True)

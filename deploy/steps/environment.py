@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import journal, probe, proxy
+from deploy import proxy
 from deploy.errors import DeployError
-from deploy.facts import Slot
-from deploy.plan import Step
-from deploy.run import Run
+from deploy.execute.plan import Step
+from deploy.execute.run import Run
+from deploy.observe import probe
+from deploy.state import journal
+from deploy.state.facts import Slot
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers, secrets
-from deploy.plan import Step
-from deploy.run import Run
+from deploy import secrets
+from deploy.execute.plan import Step
+from deploy.execute.run import Run
+from deploy.state import containers
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers, orphans
 from deploy.database.revisions import Kind
 from deploy.errors import DeployError, EngineError
-from deploy.plan import Step
-from deploy.release import ImageRef
-from deploy.run import Run
+from deploy.execute.plan import Step
+from deploy.execute.run import Run
+from deploy.observe import orphaned_migrations
+from deploy.state import containers
+from deploy.state.release import ImageRef
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Downgrade(Step):
 def _move(run: Run, host: str, image: ImageRef, command: tuple[str, ...], to: str) -> None:
     config = run.environment.migrations
     # One of this very run, if the host was silent when it was to be removed.
-    orphans.await_end(run.hosts[host], run.environment, run.events, lambda: _rest(run))
-    run_one_off(run, host, image, orphans.PURPOSE, (*command, to))
+    orphaned_migrations.await_end(run.hosts[host], run.environment, run.events, lambda: _rest(run))
+    run_one_off(run, host, image, orphaned_migrations.PURPOSE, (*command, to))
     revision = run_one_off(run, host, image, "revision", config.current_command)
     # An exit status of 0 proves nothing: only the revision read back does.
     if to not in revision.split():

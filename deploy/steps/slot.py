@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploy import containers, proxy
+from deploy import proxy
 from deploy.errors import DeployError, EngineError
-from deploy.facts import Role, Slot
-from deploy.plan import Step
-from deploy.run import Run
+from deploy.execute.plan import Step
+from deploy.execute.run import Run
+from deploy.state import containers
+from deploy.state.facts import Role, Slot
 
 _POLL = 0.1
 _STEADY = 1.0

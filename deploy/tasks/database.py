@@ -30,7 +30,7 @@ def _about(manifest: Manifest) -> dict[str, str]:
 def backup(context: Context, env: str = "", json: bool = False) -> None:
     """Back the database up, and read the archive to its end."""
     from deploy.operations.backups import back_up
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -49,7 +49,7 @@ def backup(context: Context, env: str = "", json: bool = False) -> None:
 def list_backups(context: Context, env: str = "", json: bool = False) -> None:
     """List the backups, and how far each was proved."""
     from deploy.operations.backups import listing
-    from deploy.report import Report, when
+    from deploy.output.report import Report, when
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -75,7 +75,7 @@ def verify(
 
     from deploy.backups.manifest import Level
     from deploy.operations.backups import verify as prove
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -105,7 +105,7 @@ def restore(
 ) -> None:
     """Restore a backup into a new database, or over the live one with --replace."""
     from deploy.operations.backups import restore as bring_back
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -133,7 +133,7 @@ def restore(
 def drill(context: Context, env: str = "", json: bool = False) -> None:
     """Rehearse the worst day: back up, restore, prove, start the service on it; timed."""
     from deploy.operations.backups import drill as rehearse
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -163,7 +163,7 @@ def prune(
 ) -> None:
     """Remove the backups that no rule keeps."""
     from deploy.operations.backups import prune as thin_out
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -185,7 +185,7 @@ def prune(
 def copy(context: Context, env: str = "", id: str = "", json: bool = False) -> None:
     """Copy a backup to every place for copies, where that failed before."""
     from deploy.operations.backups import copy as send
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     with Report(json=json) as report:
         backup = send(env or default_environment(), report.events, id=id)
@@ -198,7 +198,7 @@ def fetch(
 ) -> None:
     """Bring a backup back from a place for copies, onto the database's host."""
     from deploy.operations.backups import fetch as bring
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -212,9 +212,9 @@ def fetch(
 @task(help={"since": "only revisions after this one"})
 def lint(context: Context, since: str = "") -> None:
     """Check that every migration is of the class that it states, and say what is dangerous."""
-    from deploy.checkout import ROOT
     from deploy.database import lint as linting
     from deploy.errors import GateRefused
+    from deploy.machine.checkout import ROOT
 
     verdicts = linting.check(ROOT, since=since)
     for verdict in verdicts:
@@ -230,7 +230,7 @@ def lint(context: Context, since: str = "") -> None:
 def current(context: Context, env: str = "", json: bool = False) -> None:
     """Print the revision that the database is at, and what the live release brings beyond it."""
     from deploy.operations.inspection import schema
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -251,7 +251,7 @@ def upgrade(
 ) -> None:
     """Apply the live release's migrations up to a revision, after a backup."""
     from deploy.operations.schema import move
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     with Report(json=json) as report:
         result = move(
@@ -282,7 +282,7 @@ def downgrade(
     """Undo migrations down to a revision, after a backup and a question."""
     from deploy.errors import UsageError
     from deploy.operations.schema import move
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     if not to:
         raise UsageError("to which revision?", hint="--to=REV; `invoke db.current` tells the live")

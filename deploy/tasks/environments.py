@@ -11,8 +11,8 @@ from deploy.tasks.surface import task
 @task(name="list", help={"json": "JSON lines on standard output"})
 def list_environments(context: Context, json: bool = False) -> None:
     """List the environments and the files that they come from."""
-    from deploy.console import choose_listener
-    from deploy.environment import available
+    from deploy.environment.model import available
+    from deploy.output.console import choose_listener
 
     with choose_listener(json) as console:
         files = sorted(available().items())
@@ -24,15 +24,17 @@ def show(context: Context, env: str = "") -> None:
     """Print an environment as it was read, all defaults filled in; refuse a wrong file."""
     import yaml
 
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
 
-    values = load(env or default_environment(), placeholders=True).model_dump(mode="json")
+    values = load_environment(env or default_environment(), placeholders=True).model_dump(
+        mode="json"
+    )
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
 @task()
 def reference(context: Context) -> None:
     """Rewrite the reference of all keys in docs/environments.md from the model."""
-    from deploy.environment_reference import PAGE, update
+    from deploy.environment.reference import PAGE, update
 
     PAGE.write_text(update(), encoding="utf-8")

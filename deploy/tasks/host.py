@@ -20,8 +20,8 @@ def bootstrap(
     context: Context, env: str = "", login: str = "root", key: str = "", hosts: str = ""
 ) -> None:
     """Make bare Debian or Ubuntu hosts ready: engine, deploy user, folders. Safe to repeat."""
-    from deploy.report import Report
     from deploy.operations.bootstrap import bootstrap as prepare
+    from deploy.output.report import Report
 
     with Report() as report:
         name = env or default_environment()
@@ -31,8 +31,8 @@ def bootstrap(
 @task(help={**ENV, **HOSTS})
 def check(context: Context, env: str = "", hosts: str = "") -> None:
     """Ask every host what a deploy asks first, and tell all that is missing at once."""
-    from deploy.report import Report
     from deploy.operations.bootstrap import check as ask
+    from deploy.output.report import Report
 
     with Report() as report:
         ask(env or default_environment(), report.events, hosts=_split(hosts))

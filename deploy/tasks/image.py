@@ -17,8 +17,8 @@ from deploy.tasks.surface import task
 )
 def bases(context: Context, names: list[str], force: bool = False) -> None:
     """Provide the base images: pulled, or made from Debian packages where Docker Hub is away."""
-    from deploy.engine_bootstrap import ensure_engine
     from deploy.images.bases import ensure_bases
+    from deploy.machine.engine import ensure_engine
 
     ensure_engine()
     ensure_bases(names, force=force)
@@ -38,20 +38,20 @@ def build(
     """Build this checkout's image, tag it as an environment says, and push it where that says."""
     from pathlib import Path
 
-    from deploy.engine_bootstrap import ensure_engine
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
+    from deploy.machine.engine import ensure_engine
     from deploy.operations import source
-    from deploy.pipeline.metadata import write
-    from deploy.report import Report
+    from deploy.output.build_metadata import write
+    from deploy.output.report import Report
     from deploy.secrets import load_secrets
 
     with Report(json=json) as report:
-        environment = load(env)
+        environment = load_environment(env)
         secrets = load_secrets(environment, containers=False)
         found = None
         if promote:
             # Its hosts are not asked: they may still be the examples.
-            earlier = load(promote, placeholders=True)
+            earlier = load_environment(promote, placeholders=True)
             found = source.promote(environment, earlier, secrets, report.events)
         if found is None:
             ensure_engine(lambda text: report.events.emit("note", text))
@@ -72,11 +72,11 @@ def build(
 )
 def retention(context: Context, env: str = "", keep: int = 5, dry_run: bool = False) -> None:
     """Delete images past their time: of commits after 90 days, of staging after 30."""
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
     from deploy.errors import UsageError
     from deploy.operations.expiry import expire
     from deploy.tasks.release import default_environment
 
     if keep < 1:
         raise UsageError(f"--keep={keep}: one at least must stay")
-    expire(load(env or default_environment()), keep=keep, dry_run=dry_run)
+    expire(load_environment(env or default_environment()), keep=keep, dry_run=dry_run)

@@ -11,7 +11,7 @@ from deploy.tasks.surface import task
 def up(context: Context, json: bool = False) -> None:
     """Run the service on this machine, with whatever that still needs. Start here."""
     from deploy.operations.local import up as bring_up
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     with Report(json=json) as report:
         report.show_start(bring_up(report.events))

@@ -11,8 +11,8 @@ from deploy.tasks.surface import task
 @task(help=ENV)
 def status(context: Context, env: str = "") -> None:
     """Show who holds the lock, since when, and whether they are alive."""
-    from deploy.report import Report
     from deploy.operations.locking import look
+    from deploy.output.report import Report
 
     with Report() as report:
         name = env or default_environment()
@@ -26,8 +26,8 @@ def status(context: Context, env: str = "") -> None:
 @task(help={**ENV, "auto_confirm": "do not ask, even where its holder seems alive"})
 def release(context: Context, env: str = "", auto_confirm: bool = False) -> None:
     """Take the lock away from its holder, and say whose it was."""
-    from deploy.report import Report
     from deploy.operations.locking import release as take_away
+    from deploy.output.report import Report
 
     with Report() as report:
         name = env or default_environment()

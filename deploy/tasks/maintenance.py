@@ -21,8 +21,8 @@ def off(context: Context, env: str = "", hosts: str = "") -> None:
 
 
 def _switch(env: str, hosts: str, *, on: bool) -> None:
-    from deploy.report import Report
     from deploy.operations.maintenance import set_maintenance
+    from deploy.output.report import Report
 
     with Report() as report:
         name = env or default_environment()

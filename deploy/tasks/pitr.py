@@ -23,7 +23,7 @@ def setup(
 ) -> None:
     """Let PostgreSQL archive its write-ahead log, and make the first base backup."""
     from deploy.operations.pitr import setup as establish
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -47,7 +47,7 @@ def setup(
 def backup(context: Context, env: str = "", type: str = "", json: bool = False) -> None:
     """Make a base backup, from which a restore replays the log."""
     from deploy.operations.pitr import back_up
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -67,7 +67,7 @@ def status(context: Context, env: str = "", json: bool = False) -> None:
     """Tell to which moments the database can be taken back; ends with 3 where that is in danger."""
     from deploy.errors import GateRefused
     from deploy.operations.pitr import status as look
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -106,8 +106,8 @@ def restore(
     """Bring the database as it was at a moment into a new cluster, or over the live one."""
     from deploy.errors import UsageError
     from deploy.operations.pitr import restore as bring_back
+    from deploy.output.report import Report
     from deploy.pitr.moment import FORM, show
-    from deploy.report import Report
 
     if not to:
         raise UsageError("to which moment?", hint=f"--to: {FORM}")
@@ -150,7 +150,7 @@ def prune(
 ) -> None:
     """Remove the clusters that restores made or replaced; never the live one."""
     from deploy.operations.pitr import prune as tidy
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:

@@ -39,10 +39,10 @@ def deploy(
     allow_unsafe_migration: bool = False,
 ) -> None:
     """Bring a release to an environment, without losing a request."""
-    from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.deploy import deploy as bring
-    from deploy.strategies.schema import Options
+    from deploy.output.report import Report
+    from deploy.planning.schema_changes import Options
 
     if not env:
         raise UsageError("which environment?", hint="name it with --env=local, --env=staging, ...")
@@ -82,8 +82,8 @@ def rollback(
     allow_data_loss: bool = False,
 ) -> None:
     """Go back to a release that was live before; without a version, list what there is."""
-    from deploy.report import Report
     from deploy.operations import rollback as rollbacks
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -106,9 +106,9 @@ def rollback(
 @task(help={**ENV, **HOSTS, **JSON})
 def status(context: Context, env: str = "", hosts: str = "", json: bool = False) -> None:
     """Show what runs on every host, what gets traffic, and what is not as recorded."""
-    from deploy.report import Report
     from deploy.errors import HostUnreachable
     from deploy.operations.status import status as look
+    from deploy.output.report import Report
 
     with Report(json=json) as report:
         found = look(env or default_environment(), report.events, _split(hosts))
@@ -120,8 +120,8 @@ def status(context: Context, env: str = "", hosts: str = "", json: bool = False)
 @task(help={**ENV, "limit": "how many (newest first)", **JSON})
 def releases(context: Context, env: str = "", limit: int = 20, json: bool = False) -> None:
     """Show the history: which release, when, by whom, how long it took, how it ended."""
-    from deploy.report import Report
     from deploy.operations.history import history
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -146,8 +146,8 @@ def logs(
     tail: int = 50,
 ) -> None:
     """Show what the live containers print."""
-    from deploy.report import Report
     from deploy.operations.inspection import logs as read
+    from deploy.output.report import Report
 
     with Report() as report:
         name = env or default_environment()
@@ -168,9 +168,9 @@ def run_command(context: Context, command: list[str], env: str = "", host: str =
 
     from invoke.exceptions import Exit
 
-    from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.inspection import run_one_off
+    from deploy.output.report import Report
 
     words = command or remainder()
     if not words:
@@ -187,9 +187,9 @@ def remove(
     context: Context, env: str = "", volumes: bool = False, auto_confirm: bool = False
 ) -> None:
     """Take an environment off its hosts: containers, network, secrets; the data only if asked."""
-    from deploy.report import Report
     from deploy.errors import UsageError
     from deploy.operations.maintenance import remove as take_off
+    from deploy.output.report import Report
 
     if not env:
         raise UsageError("which environment?", hint="name it with --env=...")

@@ -18,10 +18,10 @@ def set_secret(context: Context, name: str, env: str = "") -> None:
     import getpass
     import sys
 
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
     from deploy.secrets.sources import check_name, store
 
-    environment = load(env, placeholders=True)
+    environment = load_environment(env, placeholders=True)
     check_name(environment, name)
     if sys.stdin.isatty():
         value = getpass.getpass(f"{name} for {env} (empty: remove it): ")
@@ -34,12 +34,12 @@ def set_secret(context: Context, name: str, env: str = "") -> None:
 @task(name="list", help={**ENV, **JSON})
 def list_secrets(context: Context, env: str = "", json: bool = False) -> None:
     """Tell which secrets an environment needs and where each value comes from, never what it is."""
-    from deploy.console import choose_listener
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
+    from deploy.output.console import choose_listener
     from deploy.secrets.sources import origins
 
     with choose_listener(json) as console:
-        environment = load(env or default_environment(), placeholders=True)
+        environment = load_environment(env or default_environment(), placeholders=True)
         found = origins(environment)
         rows = [{"name": name, "needed": needed, "from": origin} for name, needed, origin in found]
         console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
@@ -53,13 +53,13 @@ def check_secrets(context: Context, env: str = "", json: bool = False) -> None:
     """
     from dataclasses import asdict
 
-    from deploy.console import choose_listener
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
     from deploy.errors import UsageError
+    from deploy.output.console import choose_listener
     from deploy.secrets.inspection import examine
 
     with choose_listener(json) as console:
-        environment = load(env or default_environment(), placeholders=True)
+        environment = load_environment(env or default_environment(), placeholders=True)
         verdicts = examine(environment)
         rows = [asdict(verdict) for verdict in verdicts]
         console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
@@ -73,11 +73,11 @@ def check_secrets(context: Context, env: str = "", json: bool = False) -> None:
 @task(name="edit", help=ENV)
 def edit_secrets(context: Context, env: str = "") -> None:
     """Open config/secrets/ENV.age decrypted in $EDITOR, and encrypt what is left."""
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
     from deploy.secrets.editing import edit
     from deploy.secrets.sources import age_file
 
-    name = load(env or default_environment(), placeholders=True).name
+    name = load_environment(env or default_environment(), placeholders=True).name
     changed = edit(name)
     print(f"{age_file(name)} {'was encrypted anew' if changed else 'is as it was'}")
 
@@ -85,9 +85,9 @@ def edit_secrets(context: Context, env: str = "") -> None:
 @task(name="encrypt", help=ENV)
 def encrypt_secrets(context: Context, env: str = "") -> None:
     """Take every value of .env.ENV into config/secrets/ENV.age; the plain file stays yours."""
-    from deploy.environment import load
+    from deploy.environment.model import load_environment
     from deploy.secrets.editing import encrypt
 
-    name = load(env or default_environment(), placeholders=True).name
+    name = load_environment(env or default_environment(), placeholders=True).name
     path, count = encrypt(name)
     print(f"{path} holds {count} values; remove .env.{name} when you need it no more")

@@ -32,9 +32,9 @@ def smoke(
     from pathlib import Path
 
     from deploy.errors import GateRefused
-    from deploy.junit import write
     from deploy.operations.smoke import smoke as inspect
-    from deploy.report import Report
+    from deploy.output.junit import write
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
@@ -57,7 +57,7 @@ def metrics(context: Context, env: str = "", file: str = "") -> None:
     from pathlib import Path
 
     from deploy.operations.smoke import metrics as tell
-    from deploy.report import Report
+    from deploy.output.report import Report
 
     with Report() as report:
         text = tell(env or default_environment(), report.events)

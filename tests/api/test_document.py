@@ -17,8 +17,8 @@ from amani_app import create_app
 from amani_app.adapters.memory.payments import MemoryPayments
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
-from tests.service.conftest import SECRET_KEY
-from tests.service.people import UNLIMITED, Person, World, cheapen_hashing
+from tests.support.people import UNLIMITED, Person, World, cheapen_hashing
+from tests.support.service_fixtures import SECRET_KEY
 
 EXAMPLES = 10
 """A mode, an operation and a caller; each has other values."""

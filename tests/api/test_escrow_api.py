@@ -16,9 +16,9 @@ from amani_app.api.routes import OPERATIONS
 from amani_app.application.jobs import ExpireSilence, ForgetAnswers
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
-from tests.service.conftest import SECRET_KEY
-from tests.service.counting import counted
-from tests.service.people import API, PASSWORD, UNLIMITED, Person, World, cheapen_hashing
+from tests.support.counting import counted
+from tests.support.people import API, PASSWORD, UNLIMITED, Person, World, cheapen_hashing
+from tests.support.service_fixtures import SECRET_KEY
 
 
 @pytest.fixture(

@@ -19,11 +19,11 @@ from amani_app.api.problems import Refused
 from amani_app.api.routes import OPERATIONS
 from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota
 from amani_app.settings import Settings
-from tests.redis_server import RedisServer
-from tests.service.conftest import SECRET_KEY
-from tests.service.people import API, PASSWORD, UNLIMITED, World, cheapen_hashing
-from tests.service.test_identity import Clock
-from tests.waiting import eventually
+from tests.support.people import API, PASSWORD, UNLIMITED, World, cheapen_hashing
+from tests.support.redis_server import RedisServer
+from tests.support.service_fixtures import SECRET_KEY
+from tests.support.waiting import eventually
+from tests.unit.amani_app.adapters.test_identity import Clock
 
 QUOTA = Quota("write", 3)
 

@@ -28,10 +28,10 @@ from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.settings import Settings
-from tests.service.conftest import SECRET_KEY
-from tests.service.people import UNLIMITED
-from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
-from tests.waiting import eventually
+from tests.support.people import UNLIMITED
+from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
+from tests.support.service_fixtures import SECRET_KEY
+from tests.support.waiting import eventually
 
 API = "/api/v1"
 

@@ -16,10 +16,10 @@ from werkzeug.serving import make_server
 
 from amani_app import create_app
 from amani_app.settings import Settings
-from tests.browser import Browser
-from tests.service.conftest import SECRET_KEY
-from tests.service.people import Person, World, cheapen_hashing
-from tests.waiting import eventually
+from tests.support.browser import Browser
+from tests.support.people import Person, World, cheapen_hashing
+from tests.support.service_fixtures import SECRET_KEY
+from tests.support.waiting import eventually
 
 
 def test_the_page_and_its_files_come_from_here_only(client: FlaskClient) -> None:

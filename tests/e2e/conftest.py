@@ -12,11 +12,10 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from deploy.checkout import ROOT
-from deploy.fleet.fleet import Fleet
-from deploy.fleet.host import PracticeHost
-
-from tests.revisions import ADD, DROP, checkout, head
+from deploy.machine.checkout import ROOT
+from tests.support.revisions import ADD, DROP, checkout, head
+from workshop.fleet.fleet import Fleet
+from workshop.fleet.host import PracticeHost
 
 from .operator import Operator
 from .trial import Trial

@@ -18,20 +18,20 @@ from typing import Any, Self
 import psycopg
 import yaml
 
-from deploy import environment as environments
-from deploy import probe
-from deploy.checkout import ROOT, program
+from deploy.environment.model import Environment, load_environment
 from deploy.events import Events
-from deploy.facts import Facts
-from deploy.fleet.fleet import Fleet
+from deploy.execute.plan import Plan
 from deploy.images import build as images
+from deploy.machine.checkout import ROOT, program
+from deploy.observe import probe
 from deploy.operations.session import open_session
 from deploy.operations.source import find
 from deploy.operations.status import drift
-from deploy.plan import Plan
-from deploy.release import BuildInfo
+from deploy.planning import blue_green
 from deploy.secrets import load_secrets
-from deploy.strategies import blue_green
+from deploy.state.facts import Facts
+from deploy.state.release import BuildInfo
+from workshop.fleet.fleet import Fleet
 
 PATIENCE = 240.0
 """Seconds that a command may take on a busy machine."""
@@ -208,9 +208,9 @@ class Operator:
         return outcome
 
     @cached_property
-    def environment(self) -> environments.Environment:
+    def environment(self) -> Environment:
         """The environment as the deployer reads it."""
-        return environments.load(
+        return load_environment(
             self.name, folder=Path(self._environ.get("AMANI_ENVIRONMENTS", self.fleet.folder))
         )
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from deploy.fleet.fleet import Fleet
-from tests.fleet.conftest import HOSTS
-from tests.fleet.trial import Outcome, Trial, invoke
+from tests.e2e.conftest import HOSTS
+from tests.e2e.trial import Outcome, Trial, invoke
+from workshop.fleet.fleet import Fleet
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7dVbJc9lrKXXpRUXzVNZ7lWGKgFLBvL0Sr6ZcPEIBY"
 QUICK = {"boot": "6s", "connect": "4s", "drain": "2s"}

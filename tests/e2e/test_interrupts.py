@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from deploy import lock
+from deploy.state import lock
 
 from .operator import Operator, at, planned
 from .traffic import traffic

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from tests.revisions import head
-from tests.waiting import eventually
+from tests.support.revisions import head
+from tests.support.waiting import eventually
 
 from .operator import Operator, Outcome, waits
 from .traffic import Writer, traffic

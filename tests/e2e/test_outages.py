@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from deploy.fleet.host import PracticeHost
+from workshop.fleet.host import PracticeHost
 
 from .operator import Operator, at
 from .traffic import traffic

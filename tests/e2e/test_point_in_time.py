@@ -16,11 +16,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from deploy.checkout import ROOT
-from deploy.fleet.host import PracticeHost
+from deploy.machine.checkout import ROOT
 from deploy.operations.inspection import run_one_off
 from deploy.operations.smoke import metrics
-from tests.waiting import eventually
+from tests.support.waiting import eventually
+from workshop.fleet.host import PracticeHost
 
 from .operator import SILENT, Operator
 from .trial import Outcome, invoke

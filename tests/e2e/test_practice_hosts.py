@@ -15,15 +15,15 @@ import paramiko
 import psycopg
 import pytest
 
-from deploy.environment import load
+from deploy.environment.model import load_environment
 from deploy.errors import DeployError, UsageError
-from deploy.fleet.engine import OuterEngine
-from deploy.fleet.environment import PROXY_IMAGE
-from deploy.fleet.fleet import Fleet
-from deploy.fleet.host import PracticeHost, answers, wait_for
-from deploy.fleet.members import DATABASE_IMAGE
 from deploy.hosts.connect import connect_all
 from deploy.secrets.sources import load_secrets
+from workshop.fleet.engine import OuterEngine
+from workshop.fleet.environment import PROXY_IMAGE
+from workshop.fleet.fleet import Fleet
+from workshop.fleet.host import PracticeHost, answers, wait_for
+from workshop.fleet.members import DATABASE_IMAGE
 
 from .conftest import fleet_name
 
@@ -420,7 +420,7 @@ def test_generated_files_are_the_owners_alone(fleet: Fleet) -> None:
 
 
 def test_the_deployer_reads_a_fleet_like_any_environment(fleet: Fleet) -> None:
-    environment = load(fleet.name)
+    environment = load_environment(fleet.name)
     assert [host.name for host in environment.hosts_with("web")] == ["host1", "host2", "host3"]
     assert [host.name for host in environment.hosts_with("worker")] == ["host3"]
     assert {host.user for host in environment.hosts} == {"deploy"}
@@ -436,7 +436,7 @@ def test_the_deployer_reads_a_fleet_like_any_environment(fleet: Fleet) -> None:
 
 def test_roles_are_as_asked_for(fleet: Fleet) -> None:
     assert fleet.up(3, web=[1, 2]) == [f"{fleet.name}.yml: written"]
-    environment = load(fleet.name)
+    environment = load_environment(fleet.name)
     assert [host.name for host in environment.hosts_with("web")] == ["host1", "host2"]
     assert [host.name for host in environment.hosts_with("worker")] == ["host3"]
     with pytest.raises(UsageError, match="no host 4"):

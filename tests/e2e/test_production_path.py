@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.checkout import ROOT
-from deploy.fleet.fleet import Fleet
-from deploy.pipeline.workflow_check import jobs, steps
-from deploy.release import BuildInfo
+from deploy.machine.checkout import ROOT
+from deploy.state.release import BuildInfo
+from workshop.fleet.fleet import Fleet
+from workshop.quality.workflow_check import jobs, steps
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 WORKFLOW = yaml.safe_load((WORKFLOWS / "deploy.yml").read_text())

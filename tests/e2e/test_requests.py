@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 import requests
 
-from deploy.fleet.fleet import Fleet
-from tests.fleet.conftest import HOSTS
-from tests.fleet.trial import Trial, invoke
+from tests.e2e.conftest import HOSTS
+from tests.e2e.trial import Trial, invoke
+from workshop.fleet.fleet import Fleet
 
 VERSION = "1.0.0"
 

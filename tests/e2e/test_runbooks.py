@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.checkout import ROOT
-from tests.guide import commands
+from deploy.machine.checkout import ROOT
+from tests.support.guide import commands
 
 from .operator import Operator
 from .trial import invoke

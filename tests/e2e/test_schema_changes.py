@@ -6,10 +6,10 @@ import json
 import signal
 from collections.abc import Callable
 
-from deploy.checkout import ROOT
-from tests.guide import commands
-from tests.revisions import head
-from tests.waiting import eventually
+from deploy.machine.checkout import ROOT
+from tests.support.guide import commands
+from tests.support.revisions import head
+from tests.support.waiting import eventually
 
 from .operator import Operator, Outcome, waits
 from .traffic import Writer, traffic

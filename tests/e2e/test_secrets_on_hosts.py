@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from deploy.fleet.fleet import Fleet
-from deploy.fleet.host import PracticeHost
 from deploy.secrets.sources import parse
-from tests.fleet.conftest import HOSTS
-from tests.fleet.trial import Trial, invoke
+from tests.e2e.conftest import HOSTS
+from tests.e2e.trial import Trial, invoke
+from workshop.fleet.fleet import Fleet
+from workshop.fleet.host import PracticeHost
 
 # What every process shows in these files of /proc, over and over, until the input ends.
 # In Perl, which every Debian host has.

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 import requests
 
-from deploy.bench.generator import Load, load
-from deploy.bench.load import Profile
+from workshop.bench.generator import Load, load
+from workshop.bench.load import Profile
 
 
 class Traffic:

@@ -20,10 +20,10 @@ import docker.errors
 import requests
 import yaml
 
-from deploy.checkout import ROOT, program
-from deploy.fleet.fleet import Fleet
-from deploy.fleet.host import PracticeHost
 from deploy.images.bases import ensure_bases
+from deploy.machine.checkout import ROOT, program
+from workshop.fleet.fleet import Fleet
+from workshop.fleet.host import PracticeHost
 
 BASE = "python:3.13-slim-trixie"
 NAME = "amani-backend"

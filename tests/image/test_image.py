@@ -14,9 +14,9 @@ from amani_app.adapters.database.revisions import read_revisions
 from deploy.errors import GateRefused
 from deploy.events import Events
 from deploy.images.build import build
-from deploy.pipeline.image_check import require_extras
-from tests.service.conftest import ROOT
-from tests.waiting import eventually
+from tests.support.service_fixtures import ROOT
+from tests.support.waiting import eventually
+from workshop.pipeline.image_check import require_extras
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 HARDENED = (

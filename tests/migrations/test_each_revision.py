@@ -20,8 +20,8 @@ from amani_app import create_app
 from amani_app.adapters.database import loss
 from amani_app.adapters.database.loss import find_losses
 from amani_app.settings import Settings
-from tests.service.conftest import ROOT, SECRET_KEY, Shell
-from tests.service.database_schema import read_schema
+from tests.support.database_schema import read_schema
+from tests.support.service_fixtures import ROOT, SECRET_KEY, Shell
 
 CLAIM = re.compile(r"^Data: survives$", re.MULTILINE)
 """What a revision's docstring says where going back over it and forth again loses nothing."""

@@ -25,9 +25,9 @@ from amani_app.adapters.database.migration import (
 from amani_app.adapters.database.revisions import DatabaseSchema, read_revisions
 from amani_app.adapters.database.safety_copy import safety_copy
 from amani_app.ports.schema import DatabaseUnavailable
-from tests.service.conftest import ROOT, Shell
-from tests.service.database_schema import read_schema
-from tests.waiting import eventually
+from tests.support.database_schema import read_schema
+from tests.support.service_fixtures import ROOT, Shell
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

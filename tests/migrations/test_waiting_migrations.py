@@ -20,11 +20,11 @@ import requests
 from sqlalchemy import Engine, inspect, text
 
 from amani_app.adapters.database.migration import PATIENT
-from deploy.bench.service import API, PASSWORD, Service
-from tests.postgres import PostgresServer
-from tests.revisions import ADD, DROP, head, write_revision
-from tests.service.conftest import ROOT, Shell
-from tests.waiting import eventually
+from tests.support.postgres import PostgresServer
+from tests.support.revisions import ADD, DROP, head, write_revision
+from tests.support.service_fixtures import ROOT, Shell
+from tests.support.waiting import eventually
+from workshop.bench.service import API, PASSWORD, Service
 
 NOTES = 'op.create_table("notes", sa.Column("id", sa.BigInteger(), primary_key=True))'
 LOCK_TIMEOUT = 2.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """The key of an element's reference, as the standard has it."""

@@ -6,13 +6,13 @@ import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
-from deploy import containers
 from deploy.database.revisions import LABEL, History, Kind, Revision
-from deploy.environment import Environment, load
-from deploy.facts import ContainerFacts, Facts, HostFacts, ImageFacts, ProxyFacts, ServerFacts
-from deploy.journal import Record
-from deploy.plan import Plan, Step
-from deploy.release import ImageRef, Release, Version
+from deploy.environment.model import Environment, load_environment
+from deploy.execute.plan import Plan, Step
+from deploy.state import containers
+from deploy.state.facts import ContainerFacts, Facts, HostFacts, ImageFacts, ProxyFacts, ServerFacts
+from deploy.state.journal import Record
+from deploy.state.release import ImageRef, Release, Version
 from deploy.steps import environment as env_steps
 from deploy.steps import image as image_steps
 from deploy.steps import slot as slot_steps
@@ -48,7 +48,7 @@ def environment(
     )
     text = _FILE.format(hosts=hosts, repository=REPOSITORY, batch=batch, standby=standby)
     (folder / "planned.yml").write_text(text)
-    return load("planned", folder=folder)
+    return load_environment("planned", folder=folder)
 
 
 def release(number: int, head: str = "0001", **kinds: Kind) -> Release:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 class Pooler:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from deploy.bench import postgres
+from workshop.bench import postgres
 
 
 class PostgresServer(postgres.PostgresServer):

@@ -13,12 +13,13 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from deploy import containers, environment, proxy
-from deploy.bench.load import Profile
-from deploy.environment import Environment
-from deploy.facts import SLOTS, Slot
+from deploy import proxy
+from deploy.environment.model import Environment, load_environment
 from deploy.hosts.engine import ContainerSpec
 from deploy.hosts.local import LocalHost
+from deploy.state import containers
+from deploy.state.facts import SLOTS, Slot
+from workshop.bench.load import Profile
 
 UPSTREAM = Path(__file__).with_name("upstream.py").read_text()
 
@@ -35,7 +36,7 @@ def environment_of(folder: Path, port: int, **changes: Any) -> Environment:
         **changes,
     }
     (folder / f"{name}.yml").write_text(json.dumps(values))
-    return environment.load(name, folder=folder)
+    return load_environment(name, folder=folder)
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 class RedisServer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from deploy.checkout import ROOT
+from deploy.machine.checkout import ROOT
 
 ALLOWED = (ROOT / ".dockerignore").read_text().splitlines()
 SHIPPED = ("Dockerfile", ".dockerignore", *(line[1:] for line in ALLOWED if line.startswith("!")))

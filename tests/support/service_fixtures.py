@@ -18,7 +18,7 @@ from sqlalchemy import Engine, create_engine
 from amani_app import create_app
 from amani_app.adapters.database.engine import tune_postgres, tune_sqlite
 from amani_app.settings import Settings
-from tests.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET_KEY = "a key of the tests, and of nothing else"

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deploy import system_packages
-from deploy.bench import replay
-from deploy.bench.callers import Person, Request, Wire
-from deploy.bench.meters import Reading, Series, ask, ratio, transact
-from deploy.bench.postgres import PostgresServer
-from deploy.bench.service import API, Service, answers, free_port, installed, wait_for
-from deploy.bench.stock import Stock
-from deploy.checkout import ROOT
 from deploy.errors import DeployError
+from deploy.machine.checkout import ROOT
+from deploy.machine.packages import ensure_packages
+from workshop.bench import replay
+from workshop.bench.callers import Person, Request, Wire
+from workshop.bench.meters import Reading, Series, ask, ratio, transact
+from workshop.bench.postgres import PostgresServer
+from workshop.bench.service import API, Service, answers, free_port, installed, wait_for
+from workshop.bench.stock import Stock
 
 PACKAGES = ("postgresql", "wrk")
 WORKERS, THREADS = 2, 4
@@ -39,7 +39,7 @@ def run(seconds: float, rounds: int, clients: int, releases: int, entries: int) 
 
     *entries* is the length of the long wallet.
     """
-    system_packages.ensure(PACKAGES, "the bench's database and client")
+    ensure_packages(PACKAGES, "the bench's database and client")
     settings = {"WEB_CONCURRENCY": str(WORKERS), "WEB_THREADS": str(THREADS)}
     settings["DATABASE_POOL_SIZE"] = str(THREADS)
     started = os.getloadavg()
@@ -153,7 +153,7 @@ class Bench:
     def _serve_bare(self) -> int:
         port = free_port()
         words = (
-            "gunicorn", "deploy.bench.bare:app", f"--pythonpath={ROOT}",
+            "gunicorn", "workshop.bench.bare:app", f"--pythonpath={ROOT}",
             f"--bind=127.0.0.1:{port}", f"--workers={WORKERS}", f"--threads={THREADS}",
             "--worker-class=gthread", "--keep-alive=95", "--reuse-port",
             "--worker-connections=100", "--worker-tmp-dir=/dev/shm", "--log-level=warning",

@@ -13,14 +13,14 @@ from psycopg import sql
 
 from deploy import secrets
 from deploy.backups.tool import database_url, open_tool
-from deploy.bench import stage
-from deploy.environment import Environment
+from deploy.environment.model import Environment
 from deploy.errors import DeployError
 from deploy.events import Events
 from deploy.operations import backups
 from deploy.operations.inspection import run_one_off
 from deploy.operations.maintenance import set_maintenance
 from deploy.operations.session import open_session
+from workshop.bench import stage
 
 VERSION = "0.0.1-bench"
 SILENT = Events()

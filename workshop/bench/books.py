@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.bench.callers import Request
-from deploy.bench.postgres import PostgresServer
+from workshop.bench.callers import Request
+from workshop.bench.postgres import PostgresServer
 
 Stored = Mapping[str, Any]
 WHOLE = 10_000

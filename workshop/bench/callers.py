@@ -10,8 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.bench.service import API, PASSWORD
 from deploy.errors import DeployError
+from workshop.bench.service import API, PASSWORD
 
 IDLE = 60.0
 """Seconds after which an idle connection is opened anew: the service closes it after 95."""

@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy import system_packages
-from deploy.bench.books import Books, Deposit
-from deploy.bench.callers import Answer, Person, Request, Wire
-from deploy.bench.market import Caller, Market
-from deploy.bench.postgres import PostgresServer
-from deploy.bench.service import API, PASSWORD, Service, answers, children, installed, wait_for
+from deploy.machine.packages import ensure_packages
+from workshop.bench.books import Books, Deposit
+from workshop.bench.callers import Answer, Person, Request, Wire
+from workshop.bench.market import Caller, Market
+from workshop.bench.postgres import PostgresServer
+from workshop.bench.service import API, PASSWORD, Service, answers, children, installed, wait_for
 
 PACKAGES = ("postgresql",)
 MEMBERS = 6
@@ -123,7 +123,7 @@ def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]
 
     *seed* repeats the choices of an earlier run, though not the moments of its threads.
     """
-    system_packages.ensure(PACKAGES, "the bench's database")
+    ensure_packages(PACKAGES, "the bench's database")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     settings = {"WEB_CONCURRENCY": "3", "LOG_LEVEL": "WARNING"}
     with contextlib.ExitStack() as stack:

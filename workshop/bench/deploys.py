@@ -12,9 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy import containers
-from deploy.bench import stage
-from deploy.environment import Environment
+from deploy.environment.model import Environment
 from deploy.errors import DeployError
 from deploy.events import Events
 from deploy.hosts.engine import ContainerSpec
@@ -22,6 +20,8 @@ from deploy.hosts.host import Host
 from deploy.operations.session import open_session
 from deploy.operations.source import find
 from deploy.secrets import load_secrets
+from deploy.state import containers
+from workshop.bench import stage
 
 FLOOR_PORT = 18000
 PATIENCE = 60.0

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, cast
 
-from deploy.bench.load import OK, Profile
-from deploy.checkout import ROOT
 from deploy.errors import DeployError
+from deploy.machine.checkout import ROOT
+from workshop.bench.load import OK, Profile
 
 Window = tuple[float, float]
 """From and to, in seconds since the epoch."""
@@ -86,7 +86,7 @@ class Load:
 def load(profile: Profile) -> Iterator[Load]:
     """Load for as long as the block lasts, from its first answered request on."""
     process = subprocess.Popen(  # nosec B603
-        [sys.executable, "-m", "deploy.bench.load"],
+        [sys.executable, "-m", "workshop.bench.load"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -4,7 +4,7 @@ Half a dozen system calls and little Python a request, so that 2,000 requests a 
 machine to what is measured. The pace is open: a request is due when the clock says so, however
 slow the answers are, and where all connections are busy its waiting time counts.
 
-Runs as `python -m deploy.bench.load` with a `Profile` as JSON on standard input; prints `started`
+Runs as `python -m workshop.bench.load` with a `Profile` as JSON on standard input; prints `started`
 after the first answer, ends on SIGTERM or after `seconds`, and then prints all records as
 JSON. `generator.py` starts and reads it.
 """

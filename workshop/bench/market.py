@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.bench.callers import Answer, Person, Request, Wire
+from workshop.bench.callers import Answer, Person, Request, Wire
 
 OPEN = 24
 """Agreements under way at a time: few enough that callers meet."""

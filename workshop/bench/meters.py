@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.bench.postgres import PostgresServer
 from deploy.errors import DeployError
+from workshop.bench.postgres import PostgresServer
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 PATIENCE = 600.0

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.bench import leftovers
 from deploy.errors import DeployError, UsageError
+from workshop.bench import leftovers
 
 PATIENCE = 600.0
 """Seconds that one program may take: a seeding statement of a million rows among them."""

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy import interrupts
-from deploy.bench import leftovers
-from deploy.bench.postgres import PostgresServer
-from deploy.checkout import ROOT, program
 from deploy.errors import DeployError
+from deploy.execute import interrupts
+from deploy.machine.checkout import ROOT, program
+from workshop.bench import leftovers
+from workshop.bench.postgres import PostgresServer
 
 API = "/api/v1"
 PASSWORD = "correct horse battery"  # nosec B105 - of people who live as long as a bench

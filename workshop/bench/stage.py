@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy import environment
-from deploy.checkout import ROOT
-from deploy.environment import Environment
+from deploy.environment.model import Environment, load_environment
 from deploy.errors import DeployError
 from deploy.events import Events
-from deploy.fleet.fleet import Fleet
-from deploy.release import BuildInfo, Version
+from deploy.machine.checkout import ROOT
 from deploy.secrets import load_secrets
+from deploy.state.release import BuildInfo, Version
+from workshop.fleet.fleet import Fleet
 
 PATIENCE = 600.0
 """Seconds that one command may take."""
@@ -66,7 +65,7 @@ def practice_fleet(name: str, hosts: int, **backups: int) -> Iterator[Environmen
     with Fleet(name, announce=_tell) as fleet:
         fleet.up(hosts, web=range(1, hosts + 1), workers=())
         _adjust(fleet.environment_file, backups)
-    yield environment.load(name)
+    yield load_environment(name)
 
 
 def publish(wanted: Environment, versions: Sequence[str], source: Path = ROOT) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.bench.callers import Person, Request, Wire
-from deploy.bench.postgres import PostgresServer
-from deploy.bench.service import Service
 from deploy.errors import DeployError
+from workshop.bench.callers import Person, Request, Wire
+from workshop.bench.postgres import PostgresServer
+from workshop.bench.service import Service
 
 PRICE = 200_000
 FIRST = 1_000_001

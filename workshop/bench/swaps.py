@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.bench import stage
-from deploy.bench.generator import Window, load
-from deploy.bench.load import Profile
-from deploy.checkout import ROOT
-from deploy.environment import Environment
+from deploy.environment.model import Environment
+from deploy.machine.checkout import ROOT
+from workshop.bench import stage
+from workshop.bench.generator import Window, load
+from workshop.bench.load import Profile
 
 LIGHT = Path(__file__).with_name("light")
 VERSIONS = ("0.0.1-bench", "0.0.2-bench", "0.0.3-bench")

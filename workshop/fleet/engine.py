@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import EngineError, UsageError
-from deploy.fleet.layout import LABEL, Layout, candidates, network_name
-from deploy.fleet.members import CONFIG, MEMBER, Member, container_body
 from deploy.hosts.local import LocalHost
+from workshop.fleet.layout import LABEL, Layout, candidates, network_name
+from workshop.fleet.members import CONFIG, MEMBER, Member, container_body
 
 if TYPE_CHECKING:
     from docker import DockerClient

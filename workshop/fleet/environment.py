@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.fleet.credentials import Credentials
-from deploy.fleet.host import PracticeHost
-from deploy.fleet.layout import Layout, check_numbers
-from deploy.fleet.members import DATABASE_USER
 from deploy.secrets.sources import quoted
+from workshop.fleet.credentials import Credentials
+from workshop.fleet.host import PracticeHost
+from workshop.fleet.layout import Layout, check_numbers
+from workshop.fleet.members import DATABASE_USER
 
 PROXY_IMAGE = "haproxy:3.0-trixie"
 CONTAINERS = "172.29.40.0/24"

@@ -13,16 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from deploy.checkout import ROOT
 from deploy.errors import EngineError, UsageError
-from deploy.fleet import environment, members
-from deploy.fleet.credentials import Credentials, write_private
-from deploy.fleet.engine import OuterEngine, connect, engine_errors
-from deploy.fleet.environment import PROXY_IMAGE, Roles
-from deploy.fleet.host import HostStatus, PracticeHost, answers, wait_for
-from deploy.fleet.image import ensure_host_image
-from deploy.fleet.layout import REGISTRY_PORT, Layout, check_hosts, check_name
-from deploy.fleet.members import MEMBER, Member
+from deploy.machine.checkout import ROOT
+from workshop.fleet import environment, members
+from workshop.fleet.credentials import Credentials, write_private
+from workshop.fleet.engine import OuterEngine, connect, engine_errors
+from workshop.fleet.environment import PROXY_IMAGE, Roles
+from workshop.fleet.host import HostStatus, PracticeHost, answers, wait_for
+from workshop.fleet.image import ensure_host_image
+from workshop.fleet.layout import REGISTRY_PORT, Layout, check_hosts, check_name
+from workshop.fleet.members import MEMBER, Member
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -231,7 +231,7 @@ class Fleet:
             other.result()
 
     def _ensure_database_image(self) -> None:
-        from deploy.fleet.database_image import ensure_database_image
+        from workshop.fleet.database_image import ensure_database_image
 
         ensure_database_image(self._client, self._announce)
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deploy.fleet.credentials import Credentials
-from deploy.fleet.database_image import FILES, database_image
-from deploy.fleet.image import host_image
-from deploy.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
+from workshop.fleet.credentials import Credentials
+from workshop.fleet.database_image import FILES, database_image
+from workshop.fleet.image import host_image
+from workshop.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
 
 REGISTRY_IMAGE = "registry:2"
 DATABASE_IMAGE = "postgres:17-trixie"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from deploy.checkout import ROOT
 from deploy.database.checkout import read_checkout
 from deploy.errors import ReleaseFailed, UsageError
-from deploy.release import BuildInfo
+from deploy.machine.checkout import ROOT
+from deploy.state.release import BuildInfo
 
 
 def deploy() -> None:

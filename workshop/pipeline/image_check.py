@@ -184,12 +184,12 @@ def run(checkout: Path, reports: Path) -> Size:
 
     The image with the extras is built and checked, too, and must find what they bring.
     """
-    from deploy import engine_bootstrap
     from deploy.events import Events
     from deploy.images import build
-    from deploy.release import BuildInfo
+    from deploy.machine.engine import ensure_engine
+    from deploy.state.release import BuildInfo
 
-    engine_bootstrap.ensure_engine()
+    ensure_engine()
     arguments = BuildInfo.of(checkout).arguments
     built = build.build(checkout, arguments, ["amani-backend:ci"], events=Events())
     base = build.base_names((checkout / "Dockerfile").read_text())[0]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused, UsageError
-from deploy.quality.requirements import LOCKS
+from deploy.machine.checkout import ROOT, program
+from workshop.quality.requirements import LOCKS
 
 SAFETY = "safety==3.8.1"
 # What a scanner writes where it could not see its data; and pip-audit's words for a package that
@@ -47,7 +47,16 @@ class Finding:
 def bandit(reports: Path) -> Finding:
     """Python's common security mistakes in what is shipped."""
     written = reports / "bandit.json"
-    argv = [program("bandit"), "-q", "-c", "pyproject.toml", "-r", "amani_app", "deploy"]
+    argv = [
+        program("bandit"),
+        "-q",
+        "-c",
+        "pyproject.toml",
+        "-r",
+        "amani_app",
+        "deploy",
+        "workshop",
+    ]
     return _judge("bandit", [*argv, "-f", "json", "-o", str(written)], written)
 
 

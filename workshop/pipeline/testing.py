@@ -9,13 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy import engine_bootstrap, system_packages
-from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused, UsageError
 from deploy.images.bases import ensure_bases
-from deploy.quality.suite import PACKAGES, workers
+from deploy.machine.checkout import ROOT, program
+from deploy.machine.engine import ensure_engine
+from deploy.machine.packages import ensure_packages
+from workshop.quality.suite import PACKAGES, workers
 
-WINGS = ("amani_app", "deploy")
+WINGS = ("amani_app", "deploy", "workshop")
 WITH_ENGINE = {"integration", "image", "e2e"}
 SERVER = "AMANI_TEST_POSTGRES"
 """Names the server on which tests may make and drop databases of their own."""
@@ -26,9 +27,9 @@ def run_suite(suite: str, *, reports: Path, coverage: bool = False) -> None:
 
     Raises `GateRefused` where a test fails, `UsageError` where there was none to run.
     """
-    system_packages.ensure(PACKAGES, f"the {suite} tests")
+    ensure_packages(PACKAGES, f"the {suite} tests")
     if suite in WITH_ENGINE:
-        engine_bootstrap.ensure_engine()
+        ensure_engine()
         ensure_bases()
     sys.stdout.flush()
     environ = _environ(suite, os.environ) | {"COVERAGE_FILE": str(_data(reports, suite))}
@@ -93,7 +94,7 @@ def _data(reports: Path, suite: str) -> Path:
 
 
 def _argv(suite: str, reports: Path, *, coverage: bool) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", "-q", f"--suite={suite}", f"--numprocesses={workers()}"]
+    argv = [sys.executable, "-m", "pytest", "-q", f"tests/{suite}", f"--numprocesses={workers()}"]
     argv += ["--dist=loadfile", "--no-loadscope-reorder", "--durations=5"]
     argv += [f"--junitxml={reports}/junit-{suite}.xml"]
     if coverage:

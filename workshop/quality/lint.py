@@ -10,16 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused, UsageError
-from deploy.pipeline.workflow_check import tools
+from deploy.machine.checkout import ROOT, program
 
 PYTHON = (
     "amani_app",
     "deploy",
+    "workshop",
     "tests",
     "migrations",
-    "conftest.py",
     "tasks.py",
     "wsgi.py",
     "gunicorn.conf.py",
@@ -61,8 +60,10 @@ def run_all(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
 def checks(root: Path = ROOT) -> list[Check]:
     """The checks for what this checkout holds, the slowest first."""
     python = tuple(path for path in PYTHON if (root / path).exists())
-    shipped = tuple(path for path in python if path not in {"tests", "migrations", "conftest.py"})
-    typed = tuple(path for path in python if path in {"amani_app", "deploy", "tasks.py"})
+    shipped = tuple(path for path in python if path not in {"tests", "migrations"})
+    typed = tuple(
+        path for path in python if path in {"amani_app", "deploy", "workshop", "tasks.py"}
+    )
     found = [
         Check("mypy", (program("mypy"), *typed)),
         Check("bandit", (program("bandit"), "-q", "-c", "pyproject.toml", "-r", *shipped)),
@@ -78,10 +79,23 @@ def checks(root: Path = ROOT) -> list[Check]:
     if scripts := shell_scripts(root):
         found.append(Check("shellcheck", (program("shellcheck"), *scripts)))
     if (root / ".github" / "workflows").is_dir():
-        found += [Check(f"workflows: {name}", argv) for name, argv in tools(root).items()]
+        found += [
+            Check(f"workflows: {name}", argv) for name, argv in workflow_linters(root).items()
+        ]
     if dockerfiles := sorted(str(path.relative_to(root)) for path in root.glob("Dockerfile*")):
         found.append(Check("hadolint", (program("hadolint"), *dockerfiles)))
     return found
+
+
+def workflow_linters(root: Path = ROOT) -> dict[str, tuple[str, ...]]:
+    """Return the command lines of the linters for GitHub workflows, by name."""
+    workflows = sorted(str(p.relative_to(root)) for p in root.glob(".github/workflows/*.yml"))
+    schema = (program("check-jsonschema"), "--builtin-schema", "vendor.github-workflows")
+    zizmor = (program("zizmor"), "--offline", "--persona=pedantic", "--quiet", "--no-progress")
+    return {
+        "schema": (*schema, *workflows),
+        "zizmor": (*zizmor, "--strict-collection", ".github"),
+    }
 
 
 def shell_scripts(root: Path = ROOT) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from deploy.checkout import ROOT, program
 from deploy.errors import UsageError
+from deploy.machine.checkout import ROOT, program
 
 LOCKS = {
     "requirements/service.in": "requirements.txt",

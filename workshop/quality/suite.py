@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from deploy import engine_bootstrap, system_packages
-from deploy.checkout import ROOT
 from deploy.images.bases import ensure_bases
+from deploy.machine.checkout import ROOT
+from deploy.machine.engine import ensure_engine
+from deploy.machine.packages import ensure_packages
 
 PACKAGES = (
     "age",
@@ -46,9 +47,9 @@ def run_suite(
     Installs system packages, brings up the engine and provides the base images, unless `quick`
     leaves out the tests that need them. `explore` runs those only that can try what is new.
     """
-    system_packages.ensure(PACKAGES, "the tests")
+    ensure_packages(PACKAGES, "the tests")
     # A file's tests stay together, so its fixtures are made once, and files begin in the order
-    # that `conftest.py` gives them.
+    # that `tests/conftest.py` gives them.
     argv = [sys.executable, "-m", "pytest", "-q", f"--numprocesses={workers()}", "--durations=12"]
     argv += ["--dist=loadfile", "--no-loadscope-reorder"]
     environ = dict(os.environ)
@@ -58,7 +59,7 @@ def run_suite(
     elif quick:
         argv += ["-m", QUICK]
     else:
-        engine_bootstrap.ensure_engine()
+        ensure_engine()
         ensure_bases()
     if matching:
         argv += ["-k", matching]

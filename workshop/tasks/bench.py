@@ -29,7 +29,7 @@ def swap(
 
     from invoke.exceptions import Exit
 
-    from deploy.bench.swaps import run
+    from workshop.bench.swaps import run
 
     result = run(env, swaps, rate, light=light)
     print(json.dumps(result, indent=2))
@@ -44,8 +44,8 @@ def time_deploys(
     """Time deploys and rollbacks beside their floor: a container's start to its first answer."""
     import json
 
-    from deploy.bench.deploys import run
     from deploy.errors import UsageError
+    from workshop.bench.deploys import run
 
     counts = [int(part) for part in hosts.split(",") if part.strip().isdigit()]
     if not counts or len(counts) != len(hosts.split(",")):
@@ -68,8 +68,8 @@ def chaos(
 
     from invoke.exceptions import Exit
 
-    from deploy.bench.chaos import run
     from deploy.errors import UsageError
+    from workshop.bench.chaos import run
 
     if clients < 1 or seconds <= 0:
         raise UsageError("--clients and --seconds must be more than nothing")
@@ -101,8 +101,8 @@ def api(
 
     from invoke.exceptions import Exit
 
-    from deploy.bench.api import missed, run
     from deploy.errors import UsageError
+    from workshop.bench.api import missed, run
 
     if min(seconds, rounds, clients, releases) < 1 or entries < 50:
         raise UsageError("every option must be 1 at least, --entries 50")
@@ -132,8 +132,8 @@ def backup(
 
     from invoke.exceptions import Exit
 
-    from deploy.bench.backups import run
     from deploy.errors import UsageError
+    from workshop.bench.backups import run
 
     if min(rows, rounds, jobs) < 1 or jobs > 64:
         raise UsageError("--rows, --rounds and --jobs must be 1 at least, --jobs 64 at most")

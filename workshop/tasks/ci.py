@@ -14,7 +14,7 @@ LEAST = 85.0
 
 
 def _reports() -> Path:
-    from deploy.pipeline.scanners import folder
+    from workshop.pipeline.scanners import folder
 
     return folder()
 
@@ -23,7 +23,7 @@ def _reports() -> Path:
 def lint(context: Context, informational: bool = False) -> None:
     """Run every static check; failing by default."""
     from deploy.errors import GateRefused
-    from deploy.quality.lint import run_all
+    from workshop.quality.lint import run_all
 
     try:
         run_all()
@@ -36,7 +36,7 @@ def lint(context: Context, informational: bool = False) -> None:
 @task(help={"least": "percent of amani_app's lines and branches (default: 85)"})
 def unit(context: Context, least: float = LEAST) -> None:
     """Run the unit tests with coverage, and hold the service to it."""
-    from deploy.pipeline.testing import judge, run_suite
+    from workshop.pipeline.testing import judge, run_suite
 
     run_suite("unit", reports=_reports(), coverage=True)
     judge(_reports() / "coverage-unit.json", {"amani_app": least})
@@ -45,7 +45,7 @@ def unit(context: Context, least: float = LEAST) -> None:
 @task(help={"coverage": "measure what it reaches"})
 def integration(context: Context, coverage: bool = False) -> None:
     """Run the tests on PostgreSQL and this machine's engine; on DATABASE_URL's server if given."""
-    from deploy.pipeline.testing import run_suite
+    from workshop.pipeline.testing import run_suite
 
     run_suite("integration", reports=_reports(), coverage=coverage)
 
@@ -53,7 +53,7 @@ def integration(context: Context, coverage: bool = False) -> None:
 @task(help={"coverage": "measure what it reaches"})
 def api(context: Context, coverage: bool = False) -> None:
     """Run the tests of requests and responses against the OpenAPI document."""
-    from deploy.pipeline.testing import run_suite
+    from workshop.pipeline.testing import run_suite
 
     run_suite("api", reports=_reports(), coverage=coverage)
 
@@ -61,7 +61,7 @@ def api(context: Context, coverage: bool = False) -> None:
 @task()
 def migrations(context: Context) -> None:
     """Run the migrations' tests: up, down, up, each revision alone, models against them."""
-    from deploy.pipeline.testing import run_suite
+    from workshop.pipeline.testing import run_suite
 
     run_suite("migrations", reports=_reports())
 
@@ -74,8 +74,8 @@ def migrations(context: Context) -> None:
 )
 def compat(context: Context, base: str = "", image: str = "") -> None:
     """Run the release before on this checkout's schema, and this checkout on that release's."""
-    from deploy.checkout import ROOT
-    from deploy.pipeline.compat.trial import run
+    from deploy.machine.checkout import ROOT
+    from workshop.pipeline.compat.trial import run
 
     run(ROOT, base=base, image=image)
 
@@ -83,9 +83,9 @@ def compat(context: Context, base: str = "", image: str = "") -> None:
 @task()
 def image(context: Context) -> None:
     """Build the image, check its structure, size and layers, and run its tests."""
-    from deploy.checkout import ROOT
-    from deploy.pipeline import image_check
-    from deploy.pipeline.testing import run_suite
+    from deploy.machine.checkout import ROOT
+    from workshop.pipeline import image_check
+    from workshop.pipeline.testing import run_suite
 
     print(f"image: {image_check.run(ROOT, _reports())}")
     run_suite("image", reports=_reports())
@@ -94,7 +94,7 @@ def image(context: Context) -> None:
 @task(help={"coverage": "measure what it reaches"})
 def e2e(context: Context, coverage: bool = False) -> None:
     """Run the tests on practice hosts."""
-    from deploy.pipeline.testing import run_suite
+    from workshop.pipeline.testing import run_suite
 
     run_suite("e2e", reports=_reports(), coverage=coverage)
 
@@ -102,7 +102,7 @@ def e2e(context: Context, coverage: bool = False) -> None:
 @task(help={"least": "percent of each wing's lines and branches (default: 85)"})
 def coverage(context: Context, least: float = LEAST) -> None:
     """Hold both wings to what unit, integration, api and e2e together covered."""
-    from deploy.pipeline.testing import WINGS, judge_suites
+    from workshop.pipeline.testing import WINGS, judge_suites
 
     suites = ("unit", "integration", "api", "e2e")
     judge_suites(suites, _reports(), dict.fromkeys(WINGS, least))
@@ -111,7 +111,7 @@ def coverage(context: Context, least: float = LEAST) -> None:
 @task()
 def workflows(context: Context) -> None:
     """Check the workflows, and scripts, Dockerfile and monitoring rules that go with them."""
-    from deploy.pipeline.workflow_check import run
+    from workshop.quality.workflow_check import run
 
     run()
 
@@ -121,7 +121,7 @@ def gate(context: Context) -> None:
     """Pass only where every job in NEEDS (the context `needs`, as JSON) succeeded."""
     import os
 
-    from deploy.pipeline.actions import gate as judge_jobs
+    from deploy.output.github import gate as judge_jobs
 
     judge_jobs(os.environ.get("NEEDS", ""))
 
@@ -130,8 +130,8 @@ def gate(context: Context) -> None:
 def live(context: Context, env: str = "") -> None:
     """Tell the release that is live, as outputs `version` and `digest` of a job's step."""
     from deploy.operations.history import history
-    from deploy.pipeline.actions import tell
-    from deploy.report import Report
+    from deploy.output.github import tell
+    from deploy.output.report import Report
 
     name = env or default_environment()
     with Report() as report:
@@ -148,7 +148,7 @@ def live(context: Context, env: str = "") -> None:
 )
 def notify(context: Context, env: str = "", outcome: str = "", version: str = "") -> None:
     """Tell how a deploy ended: in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
-    from deploy.pipeline.actions import notify as send
+    from deploy.output.github import notify as send
 
     send(env or default_environment(), outcome, version)
 
@@ -156,7 +156,7 @@ def notify(context: Context, env: str = "", outcome: str = "", version: str = ""
 @task()
 def fly(context: Context) -> None:
     """Deploy this checkout to Fly.io with flyctl, built there (fly.toml)."""
-    from deploy.pipeline.fly import deploy
+    from workshop.pipeline.fly import deploy
 
     deploy()
 
@@ -164,7 +164,7 @@ def fly(context: Context) -> None:
 @task(name="all")
 def every(context: Context) -> None:
     """Run every job, the scanners too; one that cannot reach its data counts as not run."""
-    from deploy.tasks import security
+    from workshop.tasks import security
 
     for each in (lint, workflows):
         each(context)

@@ -11,7 +11,7 @@ from invoke.context import Context
 from deploy.tasks.surface import task
 
 if TYPE_CHECKING:
-    from deploy.fleet.host import PracticeHost
+    from workshop.fleet.host import PracticeHost
 
 NAME = {"name": "the fleet's name; several stand side by side"}
 HOST = NAME | {"host": "the host's number, counted from 1"}
@@ -35,7 +35,7 @@ def up(
     database: bool = False,
 ) -> None:
     """Bring the fleet up, or to another number of hosts, or repair it; as often as you like."""
-    from deploy.fleet.fleet import Fleet
+    from workshop.fleet.fleet import Fleet
 
     chosen_web, chosen_workers = _numbers("--web", web), _numbers("--workers", workers)
     with Fleet(name) as fleet:
@@ -47,7 +47,7 @@ def up(
 @task(help=NAME)
 def down(context: Context, name: str = "fleet") -> None:
     """Remove the fleet with everything that it holds."""
-    from deploy.fleet.fleet import Fleet
+    from workshop.fleet.fleet import Fleet
 
     with Fleet(name) as fleet:
         print("\n".join(fleet.down()) or "nothing to do")
@@ -56,7 +56,7 @@ def down(context: Context, name: str = "fleet") -> None:
 @task(help=NAME)
 def status(context: Context, name: str = "fleet") -> None:
     """Show each host's address, state and engine."""
-    from deploy.fleet.fleet import Fleet
+    from workshop.fleet.fleet import Fleet
 
     with Fleet(name) as fleet:
         found = fleet.status()
@@ -105,7 +105,7 @@ def restart_engine(context: Context, host: int = 0, name: str = "fleet") -> None
 @contextmanager
 def _host(name: str, number: int) -> Iterator[PracticeHost]:
     from deploy.errors import UsageError
-    from deploy.fleet.fleet import Fleet
+    from workshop.fleet.fleet import Fleet
 
     if not number:
         raise UsageError("which host is meant?", hint="Name it by its number: --host=1")

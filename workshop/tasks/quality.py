@@ -11,7 +11,7 @@ from deploy.tasks.surface import task
 @task()
 def lint(context: Context) -> None:
     """Run every static check and report each one with its time; fails where any failed."""
-    from deploy.quality.lint import run_all
+    from workshop.quality.lint import run_all
 
     run_all()
 
@@ -34,7 +34,7 @@ def test(
     matching: str = "",
 ) -> None:
     """Run the tests; installs what they need (announced) and starts the Docker Engine."""
-    from deploy.quality.suite import run_suite
+    from workshop.quality.suite import run_suite
 
     if status := run_suite(paths, quick=quick, explore=explore, matching=matching):
         raise Exit(code=status)
@@ -43,7 +43,7 @@ def test(
 @task(name="format")
 def format_code(context: Context) -> None:
     """Format the Python code with black."""
-    from deploy.quality.lint import format_all
+    from workshop.quality.lint import format_all
 
     format_all()
 
@@ -51,6 +51,6 @@ def format_code(context: Context) -> None:
 @task()
 def lock_requirements(context: Context) -> None:
     """Resolve requirements/*.in into the hash-locked requirements*.txt."""
-    from deploy.quality.requirements import lock_all
+    from workshop.quality.requirements import lock_all
 
     lock_all()

@@ -12,7 +12,7 @@ TOLERANT = {"tolerant": "end well although a scanner could not run (it still cou
 @task()
 def bandit(context: Context) -> None:
     """Look for security mistakes in the Python code."""
-    from deploy.pipeline import scanners
+    from workshop.pipeline import scanners
 
     scanners.conclude([scanners.bandit(scanners.folder())])
 
@@ -20,7 +20,7 @@ def bandit(context: Context) -> None:
 @task(help=TOLERANT)
 def audit(context: Context, tolerant: bool = False) -> None:
     """Look up every locked package's known vulnerabilities; Safety too where its key is set."""
-    from deploy.pipeline import scanners
+    from workshop.pipeline import scanners
 
     scanners.conclude(scanners.audit(scanners.folder()), tolerant=tolerant)
 
@@ -28,7 +28,7 @@ def audit(context: Context, tolerant: bool = False) -> None:
 @task(help={"image": "this image instead of the checkout", **TOLERANT})
 def trivy(context: Context, image: str = "", tolerant: bool = False) -> None:
     """Scan the checkout, or an image, with Trivy; SARIF."""
-    from deploy.pipeline import scanners
+    from workshop.pipeline import scanners
 
     scanners.conclude([scanners.trivy(scanners.folder(), image)], tolerant=tolerant)
 
@@ -36,7 +36,7 @@ def trivy(context: Context, image: str = "", tolerant: bool = False) -> None:
 @task()
 def sbom(context: Context) -> None:
     """Write the bill of materials (CycloneDX) of what the image carries."""
-    from deploy.pipeline import scanners
+    from workshop.pipeline import scanners
 
     scanners.conclude([scanners.sbom(scanners.folder())])
 
@@ -44,7 +44,7 @@ def sbom(context: Context) -> None:
 @task(name="all", help=TOLERANT)
 def every(context: Context, tolerant: bool = False) -> None:
     """Run every scanner over the checkout."""
-    from deploy.pipeline import scanners
+    from workshop.pipeline import scanners
 
     reports = scanners.folder()
     findings = [scanners.bandit(reports), *scanners.audit(reports), scanners.trivy(reports)]

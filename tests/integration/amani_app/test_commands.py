@@ -19,8 +19,8 @@ from amani_app.domain.payments import Deposit, DepositState, Destination, Withdr
 from amani_app.domain.payments import WithdrawalState as State
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Inflow, Outcome
-from tests.service.conftest import Shell, free_port
-from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
+from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
+from tests.support.service_fixtures import Shell, free_port
 
 BANK = Destination("044", "0123456789", "Ada Obi")
 PASSWORD = "a long enough password"

@@ -10,10 +10,10 @@ from amani_app import create_app
 from amani_app.api.operations import Operation
 from amani_app.api.routes import OPERATIONS
 from amani_app.settings import Settings
-from tests.postgres import PostgresServer
-from tests.service.conftest import SECRET_KEY, Shell
-from tests.service.people import API, PASSWORD, UNLIMITED, Person, World, cheapen_hashing
-from tests.waiting import eventually
+from tests.support.people import API, PASSWORD, UNLIMITED, Person, World, cheapen_hashing
+from tests.support.postgres import PostgresServer
+from tests.support.service_fixtures import SECRET_KEY, Shell
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

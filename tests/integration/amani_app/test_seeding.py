@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, text
 from amani_app import create_app
 from amani_app.commands import install_commands
 from amani_app.settings import Settings
-from tests.service.conftest import SECRET_KEY, Shell
+from tests.support.service_fixtures import SECRET_KEY, Shell
 
 PASSWORD = "correct horse battery"
 

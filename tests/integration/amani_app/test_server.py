@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from tests.service.conftest import Shell, free_port
-from tests.waiting import eventually
+from tests.support.service_fixtures import Shell, free_port
+from tests.support.waiting import eventually
 
 
 class Server:

@@ -15,12 +15,12 @@ import docker
 import pytest
 import requests
 
-from deploy.checkout import ROOT
 from deploy.events import Events
 from deploy.images import build as images
 from deploy.images.bases import Hub, bases, ensure_bases
-from deploy.release import BuildInfo
-from tests.waiting import eventually
+from deploy.machine.checkout import ROOT
+from deploy.state.release import BuildInfo
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 COMPOSE = "amani-compose:2-trixie"

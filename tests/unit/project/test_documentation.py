@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
-from deploy.tasks import namespace
+from deploy.machine.checkout import ROOT
+from tasks import namespace
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
+from deploy.machine.checkout import ROOT
 
 TASKS = """
 from invoke import task

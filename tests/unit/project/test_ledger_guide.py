@@ -24,7 +24,7 @@ from amani_app.domain.payments import AccountState, Destination
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
 from amani_app.ports.store import Store, UnitOfWork
-from tests.service.conftest import ROOT
+from tests.support.service_fixtures import ROOT
 
 GUIDE = (ROOT / "docs" / "ledger.md").read_text()
 EXAMPLES = re.findall(r"```steps\n(.*?)```\n```books\n(.*?)```", GUIDE, re.S)

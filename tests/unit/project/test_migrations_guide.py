@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from deploy.checkout import ROOT, program
-from tests.guide import BLOCK, commands
-from tests.revisions import checkout, head
+from deploy.machine.checkout import ROOT, program
+from tests.support.guide import BLOCK, commands
+from tests.support.revisions import checkout, head
 
 PAGE = ROOT / "docs" / "migrations.md"
 MODEL = '    Column("email", String(254), nullable=False, unique=True),\n'
@@ -18,14 +18,16 @@ MODEL = '    Column("email", String(254), nullable=False, unique=True),\n'
 def test_every_block_is_of_a_kind_that_runs():
     text = PAGE.read_text()
     kinds = [kind for kind, _ in BLOCK.findall(text)]
-    # The other two on practice hosts: tests/fleet/test_schema_changes.py.
+    # The other two on practice hosts: tests/e2e/test_schema_changes.py.
     assert kinds == ["write", "rollback", "schema"]
     assert text.count("```sh") == text.count("<!-- run:") == 3 and "```console" not in text
 
 
 def test_a_revision_is_written_and_checked_as_the_page_tells(tmp_path: Path):
     here = checkout(tmp_path / "checkout")
-    shutil.copytree(ROOT / "deploy", here / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("deploy", "workshop"):
+        compiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, here / package, ignore=compiled)
     for name in ("tasks.py", "invoke.yaml"):
         shutil.copy2(ROOT / name, here)
     tables = here / "amani_app/adapters/database/tables.py"

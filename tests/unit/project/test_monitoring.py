@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.checkout import ROOT
-from deploy.journal import Record
-from deploy.metrics import render
+from deploy.machine.checkout import ROOT
+from deploy.observe.metrics import render
+from deploy.observe.probe import Answer
 from deploy.pitr.facts import Facts, Repository
-from deploy.probe import Answer
-from tests.deploy.pitr import world
+from deploy.state.journal import Record
+from tests.support import clusters
 
 CONFIG = ROOT / "config"
 DASHBOARDS = sorted((CONFIG / "grafana" / "dashboards").glob("*.json"))
@@ -108,18 +108,20 @@ def test_an_archive_that_fails_is_told():
         "archived_timestamp_seconds": 990,
         "backup_timestamp_seconds": 500,
     }
-    assert told(world.facts()) == well
-    late = world.archiving(failed_at=995.0, waiting=3, waiting_seconds=70.0)
-    assert told(world.facts(archiving=late)) == {**well, "failing": 1, "waiting_seconds": 70}
-    off = world.archiving(archive_command="")
-    assert told(world.facts(archiving=off))["archiving"] == 0
+    assert told(clusters.facts()) == well
+    late = clusters.archiving(failed_at=995.0, waiting=3, waiting_seconds=70.0)
+    assert told(clusters.facts(archiving=late)) == {**well, "failing": 1, "waiting_seconds": 70}
+    off = clusters.archiving(archive_command="")
+    assert told(clusters.facts(archiving=off))["archiving"] == 0
     bare = Repository(stanza=True)
-    assert told(world.facts(repository=bare))["backup_timestamp_seconds"] == 0
-    assert "backup_timestamp_seconds" not in told(world.facts(repository=Repository()))
+    assert told(clusters.facts(repository=bare))["backup_timestamp_seconds"] == 0
+    assert "backup_timestamp_seconds" not in told(clusters.facts(repository=Repository()))
 
 
 @pytest.mark.parametrize(
-    "facts", [None, world.facts(archiving=None, repository=Repository())], ids=["machine", "server"]
+    "facts",
+    [None, clusters.facts(archiving=None, repository=Repository())],
+    ids=["machine", "server"],
 )
 def test_of_a_database_that_does_not_answer_no_old_figure_is_told(facts: Facts | None):
     assert told(facts) == {"archiving": 0}
@@ -132,7 +134,7 @@ def test_without_an_archive_nothing_is_told_of_one():
 def test_the_text_is_one_that_prometheus_reads(tmp_path: Path):
     history = [record("1.0.0", "succeeded", 100)]
     answers = {"web-1": Answer(200)}
-    text = render("trial", history, answers, archived=True, archive=world.facts())
+    text = render("trial", history, answers, archived=True, archive=clusters.facts())
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from deploy.checkout import ROOT
-from deploy.tasks import namespace
+from deploy.machine.checkout import ROOT
+from tasks import namespace
 
 README = (ROOT / "README.md").read_text()
 

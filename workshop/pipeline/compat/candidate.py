@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.pipeline.compat.contract import Answers
+from workshop.pipeline.compat.contract import Answers
 
 
 @dataclass(frozen=True)

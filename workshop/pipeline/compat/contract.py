@@ -8,10 +8,10 @@ from typing import Any
 
 import requests
 
-from deploy.bench.service import API, PASSWORD
 from deploy.errors import DeployError
-from deploy.pipeline.compat.money import move_money
-from deploy.pipeline.compat.stand import Service
+from workshop.bench.service import API, PASSWORD
+from workshop.pipeline.compat.money import move_money
+from workshop.pipeline.compat.stand import Service
 
 EXAMPLES = 3
 """Requests an operation."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import requests
 
-from deploy.bench.service import API
-from deploy.pipeline.compat.stand import Service
+from workshop.bench.service import API
+from workshop.pipeline.compat.stand import Service
 
 PATIENCE = 30.0
 """Seconds until a worker is done with something."""

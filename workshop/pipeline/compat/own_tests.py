@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.pipeline.testing import SERVER
-from deploy.quality.suite import workers
+from workshop.pipeline.testing import SERVER
+from workshop.quality.suite import workers
 
-PLACE = "tests/service"
+PLACES = {"tests/api": ("tests/api",), "tests/service": ("--suite=api",)}
+"""Where a checkout has its API tests, the newest layout first, and how pytest selects them."""
 SECONDS = 600
 _PLUGIN = "amani_compat_plugin"
 
@@ -35,8 +36,9 @@ def run_tests(source: Path, server: str, template: str, only: Collection[str] = 
     Each gets a copy of the database `template` on the server that a URL names. Runs with this
     checkout's packages: what fails on a schema of the release's own, too, fails for those.
     """
-    if not (source / PLACE).is_dir():
-        return Tested(trouble=f"it has no {PLACE}")
+    chosen = next((PLACES[place] for place in PLACES if (source / place).is_dir()), None)
+    if chosen is None:
+        return Tested(trouble=f"it has no {' and no '.join(PLACES)}")
     with tempfile.TemporaryDirectory(prefix="compat-tests-") as folder:
         shutil.copy(Path(__file__).with_name("plugin.py"), Path(folder) / f"{_PLUGIN}.py")
         result = Path(folder) / "result.json"
@@ -48,8 +50,8 @@ def run_tests(source: Path, server: str, template: str, only: Collection[str] = 
             "COMPAT_TEMPLATE": template,
             SERVER: server,
         }
-        argv = [sys.executable, "-m", "pytest", "-q", "--suite=api", "-m", "postgres"]
-        argv += ["-p", _PLUGIN, f"--numprocesses={workers()}", *only]
+        argv = [sys.executable, "-m", "pytest", "-q", *(only or chosen), "-m", "postgres"]
+        argv += ["-p", _PLUGIN, f"--numprocesses={workers()}"]
         try:
             done = subprocess.run(
                 argv,

@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.database.checkout import read_checkout
 from deploy.database.revisions import History
 from deploy.errors import UsageError
-from deploy.release import BuildInfo, Version, ask_git
+from deploy.state.release import BuildInfo, Version, ask_git
 
 VERSIONS = Path("migrations/versions")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from deploy.database.revisions import Revision
 from deploy.errors import DeployError, GateRefused
-from deploy.pipeline.compat.candidate import Candidate, Ran
-from deploy.pipeline.compat.stand import Service, Stand
-from deploy.pipeline.compat.suite import Suite, Tell
+from workshop.pipeline.compat.candidate import Candidate, Ran
+from workshop.pipeline.compat.stand import Service, Stand
+from workshop.pipeline.compat.suite import Suite, Tell
 
 CHECK = ("flask", "amani", "reconcile")
 """Says whether a database's content is right."""

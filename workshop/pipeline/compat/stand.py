@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import requests
 
-from deploy.bench.service import API
 from deploy.errors import DeployError, EngineError, GateRefused
+from workshop.bench.service import API
 
 SERVER = "postgres:17-trixie"
 PORT, PROVIDER, DATABASE_PORT = 8000, 8090, 5432

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deploy.errors import DeployError
-from deploy.pipeline.compat import contract
-from deploy.pipeline.compat.candidate import Candidate, Ran
-from deploy.pipeline.compat.own_tests import run_tests
-from deploy.pipeline.compat.stand import Service, Stand
-from deploy.pipeline.compat.walk import PAGE, walk
+from workshop.pipeline.compat import contract
+from workshop.pipeline.compat.candidate import Candidate, Ran
+from workshop.pipeline.compat.own_tests import run_tests
+from workshop.pipeline.compat.stand import Service, Stand
+from workshop.pipeline.compat.walk import PAGE, walk
 
 Tell = Callable[[str], None]
 

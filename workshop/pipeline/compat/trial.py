@@ -14,13 +14,13 @@ from deploy.database.compatibility import order
 from deploy.database.revisions import History, Revision
 from deploy.errors import UsageError
 from deploy.events import Events
-from deploy.pipeline.compat import previous
-from deploy.pipeline.compat.candidate import Candidate
-from deploy.pipeline.compat.previous import VERSIONS, Previous
-from deploy.pipeline.compat.rounds import Rounds
-from deploy.pipeline.compat.stand import SERVER, Stand
-from deploy.pipeline.compat.suite import Suite, Tell
-from deploy.release import BuildInfo
+from deploy.state.release import BuildInfo
+from workshop.pipeline.compat import previous
+from workshop.pipeline.compat.candidate import Candidate
+from workshop.pipeline.compat.previous import VERSIONS, Previous
+from workshop.pipeline.compat.rounds import Rounds
+from workshop.pipeline.compat.stand import SERVER, Stand
+from workshop.pipeline.compat.suite import Suite, Tell
 
 
 def run(checkout: Path, *, base: str = "", image: str = "", report: Tell = print) -> None:
@@ -78,10 +78,10 @@ def _candidates(
     import docker
     import docker.errors
 
-    from deploy import engine_bootstrap
     from deploy.images import bases, build
+    from deploy.machine.engine import ensure_engine
 
-    engine_bootstrap.ensure_engine()
+    ensure_engine()
     bases.ensure_bases([SERVER])
     tag = f"amani-compat:{time.time_ns():x}"
     with tempfile.TemporaryDirectory(prefix="compat-") as folder:
@@ -111,7 +111,7 @@ def _candidates(
 def _pull(engine: Any, image: str, before: Previous) -> None:
     import docker.errors
 
-    from deploy.release import SCHEMA_HEAD
+    from deploy.state.release import SCHEMA_HEAD
 
     try:
         found = engine.images.pull(image)

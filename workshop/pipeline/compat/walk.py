@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.images.build import find_client
-from deploy.pipeline.compat.stand import Service
+from workshop.pipeline.compat.stand import Service
 
 PAGE = "docs/api.md"
 _BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.DOTALL)

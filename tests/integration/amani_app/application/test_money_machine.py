@@ -26,7 +26,7 @@ from amani_app.domain.payments import AccountState, Destination, Withdrawal
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
 from amani_app.ports.store import Store, UnitOfWork
-from tests.service.machine import run_machine
+from tests.support.state_machine import run_machine
 
 IDS = itertools.count(1)
 BANK = Destination("044", "0123456789", "Ada Obi")

@@ -16,8 +16,8 @@ from amani_app.application.readiness import CheckReadiness
 from amani_app.application.worker import Worker
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.workers import WorkerRegister
-from tests.service.test_readiness import Schema
-from tests.service.test_store import DATABASES
+from tests.integration.amani_app.adapters.database.test_store import DATABASES
+from tests.unit.amani_app.application.test_readiness import Schema
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 

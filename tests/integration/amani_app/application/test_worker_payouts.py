@@ -19,9 +19,9 @@ from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import Outcome
-from tests.service.conftest import Shell
-from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
-from tests.waiting import eventually
+from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
+from tests.support.service_fixtures import Shell
+from tests.support.waiting import eventually
 
 COUNT = 40
 EACH = 100

@@ -23,13 +23,13 @@ from deploy.backups import work
 from deploy.backups.manifest import Manifest
 from deploy.backups.program.server import Server
 from deploy.backups.tool import BASE, archive_program
-from deploy.checkout import ROOT, program
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
+from deploy.machine.checkout import ROOT, program
 from deploy.operations.backups import back_up, drill, listing, prune, restore, verify
 from deploy.operations.pitr import setup, status
-from tests.deploy.backups.conftest import APART, PASSWORD, SILENT, Place, wait_for_dump
-from tests.waiting import eventually
+from tests.integration.deploy.backups.conftest import APART, PASSWORD, SILENT, Place, wait_for_dump
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 

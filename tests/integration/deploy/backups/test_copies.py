@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploy.backups.tool import BASE
 from deploy.errors import DeployError, UsageError
 from deploy.operations.backups import back_up, copy, fetch, listing, verify
-from tests.deploy.backups.conftest import SILENT, Place
-from tests.waiting import eventually
+from tests.integration.deploy.backups.conftest import SILENT, Place
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 

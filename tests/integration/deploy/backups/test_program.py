@@ -20,7 +20,7 @@ from deploy.backups.program.pipes import Failure, Job
 from deploy.backups.program.postgres import Postgres
 from deploy.backups.program.server import ADVISORY_LOCK
 from deploy.backups.tool import archive_program
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @contextmanager

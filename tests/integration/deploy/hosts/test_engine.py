@@ -21,8 +21,8 @@ from deploy.hosts.connect import connect
 from deploy.hosts.docker_engine import DockerEngine, _lines
 from deploy.hosts.engine import ContainerSpec, Engine, Mount
 from deploy.hosts.host import Host
-from tests.deploy.hosts.conftest import Config, Server
-from tests.waiting import eventually
+from tests.integration.deploy.hosts.conftest import Config, Server
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 

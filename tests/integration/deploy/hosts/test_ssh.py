@@ -20,8 +20,8 @@ from deploy.errors import DeployError, HostKeyMismatch, HostUnreachable, UsageEr
 from deploy.hosts import ssh
 from deploy.hosts.connect import connect, connect_all
 from deploy.hosts.host import Host
-from tests.deploy.hosts.conftest import Server, make_key, public
-from tests.waiting import eventually
+from tests.integration.deploy.hosts.conftest import Server, make_key, public
+from tests.support.waiting import eventually
 
 StartSshd = Callable[..., Server]
 

@@ -11,16 +11,16 @@ import bcrypt
 import pytest
 import yaml
 
-from deploy import environment as environments
-from deploy.checkout import ROOT
+from deploy.environment.model import load_environment
 from deploy.errors import UsageError
 from deploy.events import Event, Events
 from deploy.images import build
 from deploy.images.promotion import promote
 from deploy.images.registry import Manifest, NotInRegistry, Registry, Unauthorised
+from deploy.machine.checkout import ROOT
 from deploy.operations import source
-from deploy.release import BuildInfo
 from deploy.secrets import load_secrets
+from deploy.state.release import BuildInfo
 
 pytestmark = pytest.mark.engine
 LOGIN = ("deployer", "correct horse")
@@ -116,7 +116,7 @@ def pair(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     told = BuildInfo.of(ROOT)
     clean = type(told)(**{**vars(told), "dirty": False})
     monkeypatch.setattr(source.BuildInfo, "of", lambda checkout: clean)
-    early, late = (environments.load(name, folder=tmp_path) for name in ("early", "late"))
+    early, late = (load_environment(name, folder=tmp_path) for name in ("early", "late"))
     yield early, late, clean
 
 
@@ -184,6 +184,6 @@ def test_uncommitted_changes_are_not_what_was_built(pair, make_image, monkeypatc
 
 def test_without_a_registry_there_is_nothing_to_promote(pair):
     _, late, _ = pair
-    local = environments.load("local", folder=ROOT / "deploy" / "environments")
+    local = load_environment("local", folder=ROOT / "config" / "environments")
     with pytest.raises(UsageError, match="local has no registry"):
         promoted(local, late)

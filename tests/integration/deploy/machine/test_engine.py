@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import engine_bootstrap, system_packages
 from deploy.errors import UsageError
+from deploy.machine import engine, packages
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_pid_files_that_name_no_engine_are_left_over(run: Path, content: Callabl
     files = [run / "docker.pid", run / "docker" / "containerd" / "containerd.pid"]
     for file in files:
         file.write_text(content())
-    assert engine_bootstrap.leftovers(run) == files
+    assert engine.leftovers(run) == files
 
 
 def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
@@ -55,7 +55,7 @@ def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
         deadline = time.monotonic() + 10  # the kernel names it a moment after it has started it
         while named.read_text() != "dockerd\n" and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert engine_bootstrap.leftovers(run) == []
+        assert engine.leftovers(run) == []
     finally:
         process.kill()
         process.wait()
@@ -66,20 +66,20 @@ def test_a_socket_is_left_over_once_nobody_listens(run: Path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        assert engine_bootstrap.leftovers(run) == []
-    assert engine_bootstrap.leftovers(run) == [path]
+        assert engine.leftovers(run) == []
+    assert engine.leftovers(run) == [path]
 
 
 def test_an_engine_elsewhere_is_never_replaced_by_one_here(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(UsageError, match="no engine answers at DOCKER_HOST=tcp://127.0.0.1:1"):
-        engine_bootstrap.ensure_engine()
+        engine.ensure_engine()
 
 
 @pytest.mark.engine
 def test_an_engine_that_answers_is_left_alone():
     announced: list[str] = []
-    engine_bootstrap.ensure_engine(announced.append)
+    engine.ensure_engine(announced.append)
     assert announced == []
 
 
@@ -104,7 +104,7 @@ def test_without_the_rights_it_says_what_to_type(unprivileged, sudo):
     with pytest.raises(
         UsageError, match=r"missing: tool \(the tests\), and installing .* root"
     ) as caught:
-        system_packages.ensure(["tool"], "the tests")
+        packages.ensure_packages(["tool"], "the tests")
     assert caught.value.hint == "Type: sudo apt-get update && sudo apt-get install tool"
 
 
@@ -116,7 +116,7 @@ def test_with_sudo_that_asks_for_no_password_missing_packages_are_installed(unpr
         dpkg_query='[ "$3" != there ] || printf installed',
     )
     announced: list[str] = []
-    system_packages.ensure(["there", "missing"], "a test", announced.append)
+    packages.ensure_packages(["there", "missing"], "a test", announced.append)
     assert announced == ["installing missing (a test)"]
     update, install = log.read_text().splitlines()
     assert update.endswith(" update")
@@ -125,7 +125,7 @@ def test_with_sudo_that_asks_for_no_password_missing_packages_are_installed(unpr
 
 def test_what_is_there_already_needs_no_rights(unprivileged):
     unprivileged(dpkg_query="printf installed")
-    system_packages.ensure(["tool"], "a test")
+    packages.ensure_packages(["tool"], "a test")
 
 
 def test_a_package_that_apt_does_not_have_ends_with_its_own_words(unprivileged):
@@ -136,4 +136,4 @@ def test_a_package_that_apt_does_not_have_ends_with_its_own_words(unprivileged):
         dpkg_query="exit 1",
     )
     with pytest.raises(UsageError, match="could not install tool:\n.*Unable to locate"):
-        system_packages.ensure(["tool"], "a test")
+        packages.ensure_packages(["tool"], "a test")

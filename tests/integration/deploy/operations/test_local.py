@@ -17,19 +17,19 @@ import requests
 import yaml
 
 from deploy.backups import catalogue as backups
-from deploy.checkout import ROOT
-from deploy.environment import Environment
+from deploy.environment.model import Environment
 from deploy.events import Event, Events
 from deploy.hosts.local import LocalHost
-from deploy.metrics import render
+from deploy.machine.checkout import ROOT
+from deploy.observe.metrics import render
+from deploy.observe.probe import Answer
 from deploy.operations.inspection import run_one_off
 from deploy.operations.local import up
 from deploy.operations.maintenance import remove
 from deploy.operations.smoke import metrics, smoke
-from deploy.probe import Answer
-from tests.deploy.pitr import world
-from tests.deploy.test_monitoring import named_metrics
-from tests.waiting import eventually
+from tests.support import clusters
+from tests.support.waiting import eventually
+from tests.unit.project.test_monitoring import named_metrics
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -43,7 +43,7 @@ def free_port() -> int:
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An environment that differs from `local` in its name, port, network and folder alone."""
     name = f"local-{secrets.token_hex(3)}"
-    file = (ROOT / "deploy" / "environments" / "local.yml").read_text()
+    file = (ROOT / "config" / "environments" / "local.yml").read_text()
     for old, new in (
         ("http_port: 8080", f"http_port: {free_port()}"),
         ("172.29.10.0/24", f"172.30.{secrets.randbelow(250)}.0/24"),
@@ -68,8 +68,8 @@ def missing_metrics(environment: Environment, folder: Path) -> set[str]:
     # Only TLS has a certificate, and here is none: its line is a text of the deployer's own.
     certificate = Answer(200, expires=1e9)
     routes = metrics(environment.name, Events()) + render("tls", [], {"web-1": certificate})
-    # And no PostgreSQL of its own is archived here; what one tells tests/fleet knows.
-    archive = render("archived", [], {}, archived=True, archive=world.facts())
+    # And no PostgreSQL of its own is archived here; what one tells tests/e2e knows.
+    archive = render("archived", [], {}, archived=True, archive=clusters.facts())
     lines = dict.fromkeys((routes + backed_up + archive).splitlines())
     samples = [line for line in lines if not line.startswith("#")]
     (told / "metrics").write_text("\n".join(samples) + "\n")

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy import proxy
-from deploy.bench.generator import load
-from deploy.environment import Environment
+from deploy.environment.model import Environment
 from deploy.errors import DeployError, EngineError, UsageError
-from tests.deploy.proxy.stand import Stand, eventually, free_port
+from tests.support.proxy_stand import Stand, eventually, free_port
+from workshop.bench.generator import load
 
 pytestmark = pytest.mark.engine
 

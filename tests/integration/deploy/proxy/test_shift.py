@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from deploy import proxy
-from deploy.bench.generator import load
-from deploy.facts import Slot, other
-from tests.deploy.proxy.stand import Answer, Stand, eventually
+from deploy.state.facts import Slot, other
+from tests.support.proxy_stand import Answer, Stand, eventually
+from workshop.bench.generator import load
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.environment import Environment
+from deploy.environment.model import Environment
 from deploy.errors import EngineError
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.hosts.local import LocalHost

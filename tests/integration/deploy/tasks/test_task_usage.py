@@ -10,7 +10,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from deploy.tasks import namespace
+from tasks import namespace
 
 # Of a benchmark it is the fleet's name, which may be any; a notice is about any environment.
 FREE = {"ci.notify"} | {name for name in namespace.task_names if name.startswith("bench.")}

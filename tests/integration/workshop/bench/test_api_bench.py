@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.bench import leftovers
-from deploy.bench.api import missed, run
-from deploy.bench.meters import Reading, Series, ratio
-from tests.service.conftest import ROOT
-from tests.waiting import eventually
+from tests.support.service_fixtures import ROOT
+from tests.support.waiting import eventually
+from workshop.bench import leftovers
+from workshop.bench.api import missed, run
+from workshop.bench.meters import Reading, Series, ratio
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
@@ -44,7 +44,7 @@ def test_a_ratio_below_its_target_is_named() -> None:
 
 BENCH = """
 import time
-from deploy.bench.service import installed
+from workshop.bench.service import installed
 with installed() as (_, service):
     service.serve()
     print("up", flush=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.bench.books import Books, Deposit
-from deploy.bench.callers import Answer, Person, Request
-from deploy.bench.chaos import run
-from tests.postgres import PostgresServer
-from tests.service.conftest import Shell
+from tests.support.postgres import PostgresServer
+from tests.support.service_fixtures import Shell
+from workshop.bench.books import Books, Deposit
+from workshop.bench.callers import Answer, Person, Request
+from workshop.bench.chaos import run
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
 from deploy.database.checkout import read_checkout
 from deploy.errors import GateRefused, UsageError
-from deploy.pipeline.compat import previous
-from deploy.pipeline.compat.contract import Answers
-from deploy.pipeline.compat.trial import run
-from tests.revisions import ADD, DROP, checkout, write_revision
+from deploy.machine.checkout import ROOT
+from tests.support.revisions import ADD, DROP, checkout, write_revision
+from workshop.pipeline.compat import previous
+from workshop.pipeline.compat.contract import Answers
+from workshop.pipeline.compat.trial import run
 
 HEAD = read_checkout(ROOT / previous.VERSIONS).head
 
@@ -136,7 +136,7 @@ def test_what_only_adds_passes(released: Path):
     assert used and int(used[1]) == int(used[2]) - 1
     assert heard == [
         "between 1.0.0 (schema a001) and this checkout: a002 (expand)",
-        "1.0.0: its own API tests cannot be run: it has no tests/service",
+        "1.0.0: its own API tests cannot be run: it has no tests/api and no tests/service",
         f"1.0.0 on a002: as on a001; {used[0]}",
         "this checkout on a001: unready, changed nothing, ready once it migrated",
         "what 1.0.0 wrote is right for both on a002",

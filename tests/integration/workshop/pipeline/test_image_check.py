@@ -12,7 +12,7 @@ import pytest
 
 from deploy.errors import GateRefused
 from deploy.images.bases import ensure_bases
-from deploy.pipeline.image_check import OWN_BUDGET, Size, check, over_budget
+from workshop.pipeline.image_check import OWN_BUDGET, Size, check, over_budget
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 BASE = "python:3.13-slim-trixie"

@@ -22,9 +22,9 @@ from amani_app.adapters.supabase import SupabaseIdentity
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Claims, Identity, IdentityUnavailable, InvalidToken
 from amani_app.settings import Settings
-from tests.service.conftest import SECRET_KEY
-from tests.service.people import API, PASSWORD, cheapen_hashing
-from tests.service.test_store import NOW, person
+from tests.integration.amani_app.adapters.database.test_store import NOW, person
+from tests.support.people import API, PASSWORD, cheapen_hashing
+from tests.support.service_fixtures import SECRET_KEY
 
 LEGACY = "the legacy secret of a project of the tests"
 ID = "6c2d1b5e-7f0a-4a53-9a1c-0d3f8a1f2b11"

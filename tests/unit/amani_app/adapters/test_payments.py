@@ -31,9 +31,9 @@ from amani_app.ports.payments import (
     UnknownPayee,
 )
 from amani_app.sandbox.webhooks import Switches, read_switches
-from tests.service.conftest import Shell, free_port
-from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
-from tests.waiting import eventually
+from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
+from tests.support.service_fixtures import Shell, free_port
+from tests.support.waiting import eventually
 
 BANK = Destination("044", "0123456789", "Ada Obi")
 ADA = Holder("Ada", "Obi", "ada@example.org", "22212345678")

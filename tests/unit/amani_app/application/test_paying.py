@@ -47,7 +47,7 @@ from amani_app.ports.payments import (
     ProviderUnavailable,
 )
 from amani_app.ports.store import Event
-from tests.service.machine import run_machine
+from tests.support.state_machine import run_machine
 
 ADA = Actor("ada")
 BANK = Destination("044", "0123456789", "Ada Obi")

@@ -19,8 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from amani_app.observability import require_extras
 from amani_app.scrubbing import REMOVED, Scrubber
 from amani_app.settings import Settings, SettingsError
-from tests.service.conftest import Shell, free_port
-from tests.waiting import eventually
+from tests.support.service_fixtures import Shell, free_port
+from tests.support.waiting import eventually
 
 PASSWORD = "correct horse battery"
 SECRET_KEY = "5ecre7" * 8

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from deploy.backups.program.pipes import Failure, Job
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def sh(script: str) -> list[str]:

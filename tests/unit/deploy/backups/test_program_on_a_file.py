@@ -18,9 +18,9 @@ from typing import Any
 import pyrage
 import pytest
 
-from deploy.checkout import ROOT
-from deploy.checkout import program as deployed
-from tests.waiting import eventually
+from deploy.machine.checkout import ROOT
+from deploy.machine.checkout import program as deployed
+from tests.support.waiting import eventually
 
 NOWHERE = "http://127.0.0.1:9/"
 

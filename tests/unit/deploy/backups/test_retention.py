@@ -6,7 +6,7 @@ import calendar
 
 from deploy.backups.manifest import Backup, Manifest, Proof
 from deploy.backups.retention import prunable
-from deploy.sections import KeepConfig
+from deploy.environment.sections import KeepConfig
 
 NOON = calendar.timegm((2026, 11, 24, 12, 0, 0))
 DAY = 86_400

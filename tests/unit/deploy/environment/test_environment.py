@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.environment import Environment, available, load
-from deploy.environment_reference import PAGE, update
+from deploy.environment.model import Environment, available, load_environment
+from deploy.environment.reference import PAGE, update
 from deploy.errors import UsageError
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7dVbJc9lrKXXpRUXzVNZ7lWGKgFLBvL0Sr6ZcPEIBY"
@@ -41,7 +41,7 @@ def write(folder: Path, text: str, name: str = "trial") -> Path:
 
 def loaded(folder: Path, text: str = GOOD, **options: object) -> Environment:
     write(folder, text)
-    return load("trial", folder=folder, **options)  # type: ignore[arg-type]
+    return load_environment("trial", folder=folder, **options)  # type: ignore[arg-type]
 
 
 def refused(folder: Path, text: str) -> str:
@@ -53,7 +53,7 @@ def refused(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", ["local", "staging", "production"])
 def test_shipped_environments_are_valid(name: str) -> None:
-    environment = load(name, placeholders=True)
+    environment = load_environment(name, placeholders=True)
     assert environment.name == name
     assert environment.hardening.read_only and environment.hardening.drop_capabilities
     assert environment.hosts_with("web")
@@ -61,12 +61,14 @@ def test_shipped_environments_are_valid(name: str) -> None:
 
 def test_shipped_environments_share_no_network() -> None:
     names = [n for n, p in available().items() if p.parent.name == "environments"]
-    subnets = {load(name, placeholders=True).network.subnet for name in names}
+    subnets = {load_environment(name, placeholders=True).network.subnet for name in names}
     assert len(subnets) == len(names) == 3
 
 
 def test_shipped_tags_are_those_of_the_delivery_rules() -> None:
-    staging, production = (load(n, placeholders=True) for n in ("staging", "production"))
+    staging, production = (
+        load_environment(n, placeholders=True) for n in ("staging", "production")
+    )
     assert {"staging-latest", "staging-{sha}"} <= set(staging.image.tags)
     assert {"latest", "prod-{sha}", "{branch}-{sha}", "{version}"} == set(production.image.tags)
     assert production.protected and not staging.protected
@@ -77,7 +79,7 @@ def test_example_hosts_are_refused_until_filled_in(name: str) -> None:
     with pytest.raises(
         UsageError, match="is an example; put the host's own address here"
     ) as caught:
-        load(name)
+        load_environment(name)
     assert f"environments/{name}.yml:" in caught.value.message
     assert "fill in your own values" in caught.value.hint
 
@@ -175,21 +177,21 @@ def test_unknown_host_is_told_with_the_known_ones(tmp_path: Path) -> None:
 
 def test_unknown_environment_is_told_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match='"production"') as caught:
-        load("prodution")
+        load_environment("prodution")
     assert "local, production, staging" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["../local", "/etc/passwd", ""])
 def test_environment_names_are_no_paths(name: str) -> None:
     with pytest.raises(UsageError, match="there is no environment"):
-        load(name)
+        load_environment(name)
 
 
 def test_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, MINIMAL, "local")
     monkeypatch.setenv("AMANI_ENVIRONMENTS", str(tmp_path))
-    assert load("local").domain == "api.test"
-    assert load("staging", placeholders=True).domain == "staging-api.amani.com"
+    assert load_environment("local").domain == "api.test"
+    assert load_environment("staging", placeholders=True).domain == "staging-api.amani.com"
 
 
 def test_home_is_resolved_for_local_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +339,7 @@ def test_files_that_are_no_environment_are_refused(tmp_path: Path, text: str) ->
 def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "trial.yml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is not UTF-8 text"):
-        load("trial", folder=tmp_path)
+        load_environment("trial", folder=tmp_path)
 
 
 def test_environments_cannot_be_changed(tmp_path: Path) -> None:
@@ -347,7 +349,7 @@ def test_environments_cannot_be_changed(tmp_path: Path) -> None:
 
 def test_loading_needs_neither_docker_nor_ssh() -> None:
     code = (
-        "import sys; from deploy.environment import load; load('local');"
+        "import sys; from deploy.environment.model import load_environment; load_environment('local');"
         "print({'docker', 'paramiko', 'rich', 'pyrage'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -361,7 +363,7 @@ def test_the_reference_page_is_what_the_model_says() -> None:
 def test_the_pages_example_is_a_valid_environment(tmp_path: Path) -> None:
     example = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
     write(tmp_path, example.replace("ssh-ed25519 AAAA...", HOST_KEY))
-    assert load("trial", folder=tmp_path, placeholders=True).secrets == (
+    assert load_environment("trial", folder=tmp_path, placeholders=True).secrets == (
         "DATABASE_URL",
         "SECRET_KEY",
     )

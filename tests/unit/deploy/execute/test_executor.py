@@ -12,9 +12,9 @@ import pytest
 
 from deploy.errors import DeployError, HostUnreachable, Locked, ReleaseFailed, RevertFailed
 from deploy.events import Events
-from deploy.executor import execute
-from deploy.plan import Plan, Stage, Step
-from deploy.run import Run
+from deploy.execute.executor import execute
+from deploy.execute.plan import Plan, Stage, Step
+from deploy.execute.run import Run
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def run():
         release=None,
         secrets=None,
         events=Events(seen.append),
-        plan=None,
+        plan_hash="",
         requested_by="test",
     )
     made.log = []

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.errors import Locked
 from deploy.events import Event, Events
-from deploy.orphans import await_end
+from deploy.observe.orphaned_migrations import await_end
 
 NAME = "amani-staging-migrate-20261126-ab"
 

@@ -19,15 +19,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy import environment as environments
-from deploy.checkout import ROOT
+from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
 from deploy.events import Events
-from deploy.journal import Record
+from deploy.machine.checkout import ROOT
+from deploy.observe.probe import Route
+from deploy.observe.smoke_checks import Expected, Finding, Inspection
 from deploy.operations.smoke import _recorded, smoke
-from deploy.probe import Route
 from deploy.secrets import Secret
-from deploy.verification import Expected, Finding, Inspection
+from deploy.state.journal import Record
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -97,10 +97,10 @@ def service() -> Iterator[Service]:
     made.close()
 
 
-def environment(folder: Path, **smoke: Any) -> environments.Environment:
-    content = yaml.safe_load((ROOT / "deploy" / "environments" / "local.yml").read_text())
+def environment(folder: Path, **smoke: Any) -> Environment:
+    content = yaml.safe_load((ROOT / "config" / "environments" / "local.yml").read_text())
     (folder / "here.yml").write_text(yaml.safe_dump(content | {"smoke": smoke}))
-    return environments.load("here", folder=folder)
+    return load_environment("here", folder=folder)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from deploy.errors import UsageError
-from deploy.journal import Record
 from deploy.operations.rollback import Target, _choose
+from deploy.state.journal import Record
 
 
 def target(version: str, digest: str, *, live: bool = False) -> Target:

@@ -8,8 +8,8 @@ import pytest
 
 from deploy.operations.rollback import targets
 from deploy.operations.status import drift
-from deploy.strategies.blue_green import plan
-from tests.deploy.planner.world import World, bare, environment, release, with_server
+from deploy.planning.blue_green import plan
+from tests.support.planned_world import World, bare, environment, release, with_server
 
 V1, V2 = release(1), release(2)
 

@@ -14,8 +14,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from deploy.checkout import ROOT
-from deploy.console import (
+from deploy.errors import GateRefused, UsageError
+from deploy.events import Events
+from deploy.execute.plan import Plan, Stage, Step
+from deploy.machine.checkout import ROOT
+from deploy.output.console import (
     Console,
     JsonConsole,
     PlainConsole,
@@ -23,9 +26,6 @@ from deploy.console import (
     choose_listener,
     confirm,
 )
-from deploy.errors import GateRefused, UsageError
-from deploy.events import Events
-from deploy.plan import Plan, Stage, Step
 
 STEP = {"host": "web-1", "step": "boot"}
 
@@ -256,7 +256,9 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reader_that_goes_away_does_not_disturb_the_run() -> None:
     code = (
-        "import sys; from deploy.console import choose_listener; from deploy.events import Events\n"
+        "import sys\n"
+        "from deploy.output.console import choose_listener\n"
+        "from deploy.events import Events\n"
         "with choose_listener(False) as console:\n"
         "    for n in range(20000): Events(console).emit('note', 'x' * 80)\n"
         "print('went on', file=sys.stderr)\n"
@@ -274,7 +276,7 @@ def test_reader_that_goes_away_does_not_disturb_the_run() -> None:
 
 def test_terminal_that_knows_no_unicode_gets_plain_lines() -> None:
     code = (
-        "from deploy.console import choose_listener; from deploy.events import Events\n"
+        "from deploy.output.console import choose_listener; from deploy.events import Events\n"
         "with choose_listener(False) as console: Events(console).emit('note', 'naïve')\n"
     )
     main, side = pty.openpty()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import GateRefused, UsageError
-from deploy.pipeline import actions, metadata
-from deploy.pipeline.commands import problems
-from deploy.release import ImageRef, Release
+from deploy.output import build_metadata, github
+from deploy.state.release import ImageRef, Release
+from workshop.quality.workflow_commands import problems
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def test_a_notification_is_in_the_summary_and_at_the_webhook(tmp_path: Path, web
     url, got = webhook
     summary = tmp_path / "summary"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "NOTIFY_WEBHOOK_URL": url}
-    actions.notify("production", "success", "1.2.3", environ | {"GITHUB_ACTOR": "ada"})
+    github.notify("production", "success", "1.2.3", environ | {"GITHUB_ACTOR": "ada"})
     assert summary.read_text() == "production: 1.2.3: success (by ada)\n"
     assert got == [{"text": "production: 1.2.3: success (by ada)"}]
 
 
 def test_a_webhook_that_is_away_fails_nothing_and_is_not_named(capsys: pytest.CaptureFixture[str]):
     url = "http://127.0.0.1:9/secret-path"
-    actions.notify("production", "failure", "", {"NOTIFY_WEBHOOK_URL": url})
+    github.notify("production", "failure", "", {"NOTIFY_WEBHOOK_URL": url})
     said = capsys.readouterr().out
     assert "could not be sent" in said
     assert "secret-path" not in said
@@ -60,7 +60,7 @@ def test_what_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     image = ImageRef("ghcr.io/a/b", "sha256:" + "0" * 64)
     release = Release("1.2.3", image, "0003", "c0ffee", "2026-11-24T08:00:00Z", {})
-    metadata.write(tmp_path / "reports" / "release.json", release, "staging", built=True)
+    build_metadata.write(tmp_path / "reports" / "release.json", release, "staging", built=True)
     told = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
     known = {"repository": "ghcr.io/a/b", "digest": image.digest, "version": "1.2.3"}
     assert told == {**known, "built": "true"}
@@ -70,29 +70,29 @@ def test_what_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_an_output_of_two_lines_is_refused():
     with pytest.raises(UsageError, match="line break"):
-        actions.tell({}, version="1\ndigest=2")
+        github.tell({}, version="1\ndigest=2")
 
 
 def test_a_gate_opens_when_all_succeeded():
-    actions.gate('{"lint": {"result": "success"}, "unit": {"result": "success"}}')
+    github.gate('{"lint": {"result": "success"}, "unit": {"result": "success"}}')
 
 
 @pytest.mark.parametrize("result", ["failure", "cancelled", "skipped"])
 def test_a_gate_stays_shut_for_anything_else(result: str):
     needs = {"lint": {"result": "success"}, "unit": {"result": result}}
     with pytest.raises(GateRefused, match="unit"):
-        actions.gate(json.dumps(needs))
+        github.gate(json.dumps(needs))
 
 
 @pytest.mark.parametrize("needs", ["", "[]", '{"lint": 1}'])
 def test_a_gate_without_jobs_is_wrong_usage(needs: str):
     with pytest.raises(UsageError, match="NEEDS"):
-        actions.gate(needs)
+        github.gate(needs)
 
 
 def test_a_gate_waits_for_something():
     with pytest.raises(GateRefused, match="no job"):
-        actions.gate("{}")
+        github.gate("{}")
 
 
 @pytest.mark.parametrize(

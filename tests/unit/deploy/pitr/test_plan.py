@@ -7,27 +7,27 @@ import typing as t
 
 import pytest
 
+from deploy.environment.sections import PitrConfig
 from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.pitr.configuration import Placed, files, settings_path
 from deploy.pitr.facts import Facts, Repository, Setting, parse_clusters, parse_repository
 from deploy.pitr.moment import Departure
 from deploy.pitr.plan import Plan, plan, require_live
 from deploy.pitr.verdict import QUESTIONS, of_a_machine, of_a_service
-from deploy.sections import PitrConfig
 from deploy.secrets.secret import Secret
-from tests.deploy.pitr import world
+from tests.support import clusters
 
 WANTED = {
     "/etc/pgbackrest/amani-trial.conf": Placed("tool", secret=True),
-    settings_path(world.cluster(), world.NAME): Placed("settings"),
+    settings_path(clusters.cluster(), clusters.NAME): Placed("settings"),
 }
 THERE = {path: file.content for path, file in WANTED.items()}
 
 
 def made(**changes: t.Any) -> Plan:
-    facts = world.facts(**{"files": THERE, **changes})
+    facts = clusters.facts(**{"files": THERE, **changes})
     assert facts.live and facts.archiving
-    return plan(world.NAME, facts, facts.live, facts.archiving, WANTED)
+    return plan(clusters.NAME, facts, facts.live, facts.archiving, WANTED)
 
 
 def kinds(**changes: t.Any) -> list[str]:
@@ -35,7 +35,7 @@ def kinds(**changes: t.Any) -> list[str]:
 
 
 def test_a_bare_machine_gets_all_and_is_restarted_once() -> None:
-    bare = world.archiving(archive_mode="off", archive_command="(disabled)")
+    bare = clusters.archiving(archive_mode="off", archive_command="(disabled)")
     found = made(tool="", archiving=bare, repository=Repository(), files={})
     assert [step.kind for step in found.steps] == [
         "install",
@@ -54,25 +54,28 @@ def test_what_is_archived_and_backed_up_is_left_alone() -> None:
 
 
 def test_what_a_killed_run_left_undone_is_done() -> None:
-    settings = settings_path(world.cluster(), world.NAME)
+    settings = settings_path(clusters.cluster(), clusters.NAME)
     before = {**THERE, settings: "older"}
     assert kinds(files=before) == ["write", "reload", "check"]
     # Written, but the server was neither restarted nor told.
-    assert kinds(archiving=world.archiving(archive_command="/bin/true")) == ["reload", "check"]
-    assert kinds(archiving=world.archiving(archive_mode="off")) == ["restart", "check"]
+    assert kinds(archiving=clusters.archiving(archive_command="/bin/true")) == ["reload", "check"]
+    assert kinds(archiving=clusters.archiving(archive_mode="off")) == ["restart", "check"]
     assert kinds(repository=Repository(stanza=True, problem="no valid backups")) == [
         "check",
         "back-up",
     ]
-    damaged = Repository(stanza=True, bases=(world.base(sound=False),))
+    damaged = Repository(stanza=True, bases=(clusters.base(sound=False),))
     assert kinds(repository=damaged) == ["check", "back-up"]
 
 
 @pytest.mark.parametrize(
     ("archiving", "why"),
     [
-        (world.archiving(archive_command="cp %p /srv"), "somebody else archives.*: cp %p /srv"),
-        (world.archiving(archive_library="basic_archive"), "somebody else archives.*basic_archive"),
+        (clusters.archiving(archive_command="cp %p /srv"), "somebody else archives.*: cp %p /srv"),
+        (
+            clusters.archiving(archive_library="basic_archive"),
+            "somebody else archives.*basic_archive",
+        ),
     ],
 )
 def test_somebody_elses_archive_is_not_taken_over(archiving: t.Any, why: str) -> None:
@@ -81,21 +84,21 @@ def test_somebody_elses_archive_is_not_taken_over(archiving: t.Any, why: str) ->
 
 
 def test_a_setting_that_would_win_over_the_file_is_named() -> None:
-    found = world.archiving()
+    found = clusters.archiving()
     own = {**found.settings, "archive_mode": Setting("on", "/data/postgresql.auto.conf")}
     with pytest.raises(GateRefused, match="archive_mode was set by ALTER SYSTEM") as refused:
-        made(archiving=world.archiving(settings=own))
+        made(archiving=clusters.archiving(settings=own))
     assert refused.value.hint == "ALTER SYSTEM RESET archive_mode"
 
 
 @pytest.mark.parametrize(
     ("facts", "kind", "why"),
     [
-        (world.facts(port=6432), UsageError, "no cluster has port 6432.*17/main on 5432"),
-        (world.facts(archiving=None), GateRefused, "17/main does not answer"),
-        (world.facts(archiving=world.archiving(recovery=True)), GateRefused, "is a standby"),
+        (clusters.facts(port=6432), UsageError, "no cluster has port 6432.*17/main on 5432"),
+        (clusters.facts(archiving=None), GateRefused, "17/main does not answer"),
+        (clusters.facts(archiving=clusters.archiving(recovery=True)), GateRefused, "is a standby"),
         (
-            world.facts(archiving=world.archiving(databases=("other",))),
+            clusters.facts(archiving=clusters.archiving(databases=("other",))),
             UsageError,
             "has no database amani; it has: other",
         ),
@@ -129,9 +132,9 @@ def placed(repository: dict[str, t.Any]) -> dict[str, Placed]:
     config = PitrConfig.model_validate_json(json.dumps(said))
 
     class Named:
-        name = world.NAME
+        name = clusters.NAME
 
-    return files(t.cast(t.Any, Named), world.cluster(), config, KEYS)
+    return files(t.cast(t.Any, Named), clusters.cluster(), config, KEYS)
 
 
 def test_a_secret_stands_in_no_file_that_others_may_read() -> None:
@@ -200,12 +203,12 @@ def test_when_the_database_was_taken_back_is_known_from_the_machine_and_from_the
     None
 ):
     first, second = Departure(10, 100, 1), Departure(50, 200, 2)
-    live = world.cluster(note={"environment": "trial", "departures": second.text()})
-    bases = (world.base(departures=(first,)), world.base(departures=(first, second)))
+    live = clusters.cluster(note={"environment": "trial", "departures": second.text()})
+    bases = (clusters.base(departures=(first,)), clusters.base(departures=(first, second)))
     held = Repository(stanza=True, bases=bases)
-    assert world.facts(clusters=(live,), repository=held).departures == (first, second)
-    assert world.facts(clusters=(), repository=held).departures == (first, second)
-    assert world.facts().departures == ()
+    assert clusters.facts(clusters=(live,), repository=held).departures == (first, second)
+    assert clusters.facts(clusters=(), repository=held).departures == (first, second)
+    assert clusters.facts().departures == ()
 
 
 # -- in words --------------------------------------------------------------------------------------
@@ -218,11 +221,11 @@ CONFIG = PitrConfig.model_validate_json(
 
 
 def problems(words: str = "", **changes: t.Any) -> str:
-    return "\n".join(of_a_machine(world.NAME, world.facts(**changes), CONFIG, words).problems)
+    return "\n".join(of_a_machine(clusters.NAME, clusters.facts(**changes), CONFIG, words).problems)
 
 
 def test_an_archive_in_order_has_no_problems() -> None:
-    status = of_a_machine(world.NAME, world.facts(), CONFIG)
+    status = of_a_machine(clusters.NAME, clusters.facts(), CONFIG)
     assert status.problems == []
     assert dict(status.rows)["can be restored"] == (
         "from 1970-01-01 00:08:21 UTC to 1970-01-01 00:16:40 UTC"
@@ -231,11 +234,11 @@ def test_an_archive_in_order_has_no_problems() -> None:
 
 def test_each_problem_is_told() -> None:
     assert "does not answer on port 5432" in problems(archiving=None)
-    assert "is not archived" in problems(archiving=world.archiving(archive_mode="off"))
-    failing = world.archiving(failed_at=999.0, failed_last="0008")
+    assert "is not archived" in problems(archiving=clusters.archiving(archive_mode="off"))
+    failing = clusters.archiving(failed_at=999.0, failed_last="0008")
     told = problems("ERROR: [103]: unable to", archiving=failing)
     assert "fails since 1970-01-01 00:16:39 UTC, at 0008:\nERROR: [103]" in told
-    waiting = world.archiving(waiting=9, waiting_seconds=301.0)
+    waiting = clusters.archiving(waiting=9, waiting_seconds=301.0)
     assert "9 segments wait, the oldest for 301 s" in problems(archiving=waiting)
     assert "not installed" in problems(tool="")
     assert "no base backup" in problems(repository=Repository(stanza=True))
@@ -245,15 +248,17 @@ def test_each_problem_is_told() -> None:
 
 
 def test_while_archiving_fails_only_what_is_archived_counts_as_restorable() -> None:
-    window = world.facts(archiving=world.archiving(failed_at=999.0)).window
+    window = clusters.facts(archiving=clusters.archiving(failed_at=999.0)).window
     assert window and window.newest == 990.0
 
 
 def test_what_restores_left_is_shown() -> None:
-    old = world.cluster("old", 5433, running=False, note={"environment": "trial", "replaced": 1})
-    other = world.cluster("other", 5434, note={"environment": "else"})
+    old = clusters.cluster("old", 5433, running=False, note={"environment": "trial", "replaced": 1})
+    other = clusters.cluster("other", 5434, note={"environment": "else"})
     rows = dict(
-        of_a_machine("trial", world.facts(clusters=(world.cluster(), old, other)), CONFIG).rows
+        of_a_machine(
+            "trial", clusters.facts(clusters=(clusters.cluster(), old, other)), CONFIG
+        ).rows
     )
     assert rows["cluster 17/old"] == "was live, is stopped (port 5433)"
     assert "cluster 17/other" not in rows

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.deploy.planner.world import World, bare, environment, image, release, with_server
 
-from deploy.facts import Facts, other
-from deploy.plan import Plan
-from deploy.strategies.blue_green import live_slot, lived, plan
+from deploy.execute.plan import Plan
+from deploy.planning.blue_green import live_slot, lived, plan
+from deploy.state.facts import Facts, other
+from tests.support.planned_world import World, bare, environment, image, release, with_server
 
 V1, V2, V3 = release(1), release(2), release(3, head="0002")
 

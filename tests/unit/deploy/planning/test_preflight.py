@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from deploy import preflight
 from deploy.errors import GateRefused, HostUnreachable
-from deploy.facts import Facts, ProxyFacts
-from tests.deploy.planner.world import bare, environment
+from deploy.planning import preflight
+from deploy.state.facts import Facts, ProxyFacts
+from tests.support.planned_world import bare, environment
 
 ENOUGH = 100_000_000_000
 

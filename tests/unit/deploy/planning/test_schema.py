@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from deploy.errors import GateRefused
-from deploy.strategies.blue_green import plan
-from deploy.strategies.schema import Options
-from tests.deploy.planner.world import World, bare, environment, release
+from deploy.planning.blue_green import plan
+from deploy.planning.schema_changes import Options
+from tests.support.planned_world import World, bare, environment, release
 
 V1 = release(1, "0001")
 EXPANDED = release(2, "0002")

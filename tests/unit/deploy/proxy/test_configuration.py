@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from deploy.facts import Slot
 from deploy.proxy.configuration import digest, read_live, render, with_live
 from deploy.proxy.container import specification, wanted
 from deploy.proxy.settings import Health, ProxySettings, Timeouts
+from deploy.state.facts import Slot
 
 PLAIN = ProxySettings(
     name="amani-test-proxy",

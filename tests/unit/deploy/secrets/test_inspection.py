@@ -12,10 +12,9 @@ import pyrage
 import pytest
 
 from amani_app.settings import Settings
-from deploy import environment as environments
-from deploy.checkout import ROOT
-from deploy.environment import Environment
+from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
+from deploy.machine.checkout import ROOT
 from deploy.secrets.editing import edit, encrypt
 from deploy.secrets.inspection import examine, is_placeholder
 from deploy.secrets.sources import age_file, login_names, parse
@@ -203,7 +202,7 @@ def example() -> dict[str, str]:
 def test_the_example_names_every_setting_and_every_secret():
     wanted = {name.upper() for name in Settings.model_fields}
     for name in ("local", "staging", "production"):
-        loaded = environments.load(name, folder=ROOT / "deploy" / "environments", placeholders=True)
+        loaded = load_environment(name, folder=ROOT / "config" / "environments", placeholders=True)
         wanted |= {*loaded.container_secrets, *login_names(loaded), *loaded.settings}
     assert wanted - example().keys() == set()
 
@@ -212,7 +211,7 @@ def test_the_example_names_nothing_that_nobody_knows():
     spoken_of = {"SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "FINCRA_API_KEY", "FINCRA_API_SECRET"}
     sources = [*ROOT.glob("deploy/**/*.py"), *ROOT.glob("amani_app/**/*.py"), ROOT / "Dockerfile"]
     sources.append(ROOT / "docker-compose.yml")
-    sources += ROOT.glob("deploy/environments/*.yml")
+    sources += ROOT.glob("config/environments/*.yml")
     known = " ".join(path.read_text() for path in sources)
     settings = {name.upper() for name in Settings.model_fields}
     unknown = {

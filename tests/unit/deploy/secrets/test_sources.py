@@ -8,8 +8,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from deploy.environment import Environment
-from deploy.environment import load as load_environment
+from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
 from deploy.secrets import Secrets, load_secrets
 from deploy.secrets.sources import age_file, check_name, origins, parse, store

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from deploy import journal
 from deploy.hosts.local import LocalHost
-from deploy.journal import Record
+from deploy.state import journal
+from deploy.state.journal import Record
 
 HOST = LocalHost("here")
 

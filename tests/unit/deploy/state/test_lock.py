@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy import journal, lock
 from deploy.errors import CommandFailed, Locked
 from deploy.hosts.local import LocalHost
-from deploy.journal import Record
-from deploy.lock import Holder, LockState
-from tests.waiting import eventually
+from deploy.state import journal, lock
+from deploy.state.journal import Record
+from deploy.state.lock import Holder, LockState
+from tests.support.waiting import eventually
 
 HOST = LocalHost("first")
 ELSEWHERE = Holder("far", "bea@far", "deploy 3.0.0", 1_790_000_000.0, "far", 1, "another-kernel")

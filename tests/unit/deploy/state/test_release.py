@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import UsageError
-from deploy.release import BuildInfo, ImageRef, Release, Version, find_same_content
+from deploy.state.release import BuildInfo, ImageRef, Release, Version, find_same_content
 
 DIGEST = "sha256:" + "ab" * 32
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
+from deploy.machine.checkout import ROOT
 
 INVOKE = str(Path(sys.prefix, "bin", "invoke"))
 TASKS = '''

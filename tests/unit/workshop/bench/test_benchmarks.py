@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.bench import deploys, stage
-from deploy.bench.stage import Outcome
 from deploy.errors import DeployError
+from workshop.bench import deploys, stage
+from workshop.bench.stage import Outcome
 
 
 def ran(seconds: float, *ends: tuple[str, float, float]) -> Outcome:

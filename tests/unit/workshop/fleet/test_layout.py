@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.errors import UsageError
-from deploy.fleet.environment import Roles
-from deploy.fleet.layout import (
+from workshop.fleet.environment import Roles
+from workshop.fleet.layout import (
     FLEETS,
     MOST_HOSTS,
     NESTED,

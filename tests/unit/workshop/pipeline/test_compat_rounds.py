@@ -12,11 +12,11 @@ import pytest
 
 from deploy.database.revisions import Revision
 from deploy.errors import DeployError, GateRefused
-from deploy.pipeline.compat import own_tests, rounds
-from deploy.pipeline.compat.candidate import Candidate, Ran
-from deploy.pipeline.compat.contract import Answers
-from deploy.pipeline.compat.rounds import Rounds
-from deploy.pipeline.compat.suite import Suite
+from workshop.pipeline.compat import own_tests, rounds
+from workshop.pipeline.compat.candidate import Candidate, Ran
+from workshop.pipeline.compat.contract import Answers
+from workshop.pipeline.compat.rounds import Rounds
+from workshop.pipeline.compat.suite import Suite
 
 OLD, NEW = Candidate("1.0.0", "old", Path("/none")), Candidate(
     "this checkout", "new", Path("/none")
@@ -249,7 +249,9 @@ def test_its_own_tests_run_on_what_another_release_has_migrated(
     def test() -> list[str]:
         return suite.test(release, "foreign_schema", "own_schema")
 
-    assert test() == [] and heard.pop().endswith("cannot be run: it has no tests/service")
+    assert test() == [] and heard.pop().endswith(
+        "cannot be run: it has no tests/api and no tests/service"
+    )
     place.mkdir(parents=True)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    postgres: a server\n")
     (place / "test_api.py").write_text(OWN_TESTS)

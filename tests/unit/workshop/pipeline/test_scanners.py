@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import GateRefused, UsageError
-from deploy.pipeline import scanners
-from deploy.pipeline.scanners import Finding
+from workshop.pipeline import scanners
+from workshop.pipeline.scanners import Finding
 
 
 def program(folder: Path, name: str, script: str) -> str:

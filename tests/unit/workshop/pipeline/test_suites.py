@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
 from deploy.errors import GateRefused, UsageError
-from deploy.pipeline import suites, testing
+from deploy.machine.checkout import ROOT
+from workshop.pipeline import suites, testing
 
+TESTS = ROOT / "tests"
+MARK = re.compile(r"(?:@|marks=)pytest\.mark\.(\w+)")
 SUMMARY = {"num_statements": 80, "num_branches": 20, "covered_lines": 80, "covered_branches": 6}
 
 
-@pytest.mark.parametrize(
-    ("path", "markers", "suite"),
-    [
-        ("tests/service/domain/test_money.py", [], "unit"),
-        ("tests/deploy/planner/test_blue_green.py", [], "unit"),
-        ("tests/service/test_store.py", ["postgres"], "integration"),
-        ("tests/deploy/test_local.py", ["engine"], "integration"),
-        ("tests/service/test_document.py", [], "api"),
-        ("tests/service/test_escrow_api.py", ["postgres"], "api"),
-        ("tests/service/test_migrations.py", ["postgres"], "migrations"),
-        ("tests/service/test_image.py", ["engine"], "image"),
-        ("tests/fleet/test_outages.py", ["fleet", "engine"], "e2e"),
-    ],
-)
-def test_a_test_belongs_to_one_suite(path: str, markers: list[str], suite: str):
-    assert suites.classify(path, markers) == suite
-    assert (ROOT / path).is_file()
+def test_each_suite_is_a_folder_with_tests():
+    folders = {path.parts[0] for path in _test_files()}
+    assert folders == set(suites.SUITES)
 
 
-def test_files_that_name_a_suite_exist():
-    named = [*suites._HOMES, *(f"tests/service/{name}" for name in suites._API)]
-    assert [path for path in named if not (ROOT / path).is_file()] == []
-    assert set(suites._HOMES.values()) <= set(suites.SUITES)
+def test_unit_tests_need_no_server():
+    marked = {
+        path: set(MARK.findall((TESTS / path).read_text())) & {"postgres", "engine", "fleet"}
+        for path in _test_files()
+        if path.parts[0] == "unit"
+    }
+    assert {path: markers for path, markers in marked.items() if markers} == {}
+
+
+def _test_files() -> list[Path]:
+    return [path.relative_to(TESTS) for path in sorted(TESTS.rglob("test_*.py"))]
 
 
 def report(folder: Path, **files: dict[str, int]) -> Path:

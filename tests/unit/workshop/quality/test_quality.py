@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
 from deploy.errors import GateRefused, UsageError
-from deploy.quality.lint import run_all, shell_scripts
-from deploy.quality.suite import run_suite
+from deploy.machine.checkout import ROOT
+from workshop.quality.lint import run_all, shell_scripts
+from workshop.quality.suite import run_suite
 
 
 @pytest.fixture

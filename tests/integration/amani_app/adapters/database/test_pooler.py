@@ -13,9 +13,9 @@ from amani_app import create_app
 from amani_app.adapters.database.engine import STATEMENT_TIMEOUT
 from amani_app.adapters.database.revisions import read_revisions
 from amani_app.settings import Settings
-from tests.pooler import Pooler
-from tests.service.conftest import SECRET_KEY, Shell
-from tests.service.people import UNLIMITED, Person, World, cheapen_hashing
+from tests.support.people import UNLIMITED, Person, World, cheapen_hashing
+from tests.support.pooler import Pooler
+from tests.support.service_fixtures import SECRET_KEY, Shell
 
 pytestmark = pytest.mark.postgres
 CONNECTIONS = 2

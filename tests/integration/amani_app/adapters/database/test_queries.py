@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from amani_app import create_app
 from amani_app.adapters.database.tables import idempotency_keys
 from amani_app.settings import Settings
-from tests.postgres import PostgresServer
-from tests.service.conftest import SECRET_KEY
-from tests.service.counting import counted
-from tests.service.people import UNLIMITED, Person, World, cheapen_hashing
+from tests.support.counting import counted
+from tests.support.people import UNLIMITED, Person, World, cheapen_hashing
+from tests.support.postgres import PostgresServer
+from tests.support.service_fixtures import SECRET_KEY
 
 pytestmark = pytest.mark.postgres
 

@@ -9,10 +9,10 @@ from flask import Flask
 
 from amani_app import create_app
 from amani_app.settings import Settings
-from tests.postgres import PostgresServer, Standby
-from tests.service.conftest import SECRET_KEY, Shell
-from tests.service.people import API, UNLIMITED, Person, World, cheapen_hashing
-from tests.waiting import eventually
+from tests.support.people import API, UNLIMITED, Person, World, cheapen_hashing
+from tests.support.postgres import PostgresServer, Standby
+from tests.support.service_fixtures import SECRET_KEY, Shell
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgres
 

@@ -31,7 +31,7 @@ from amani_app.ports.store import (
     Store,
     UnitOfWork,
 )
-from tests.service.counting import counted
+from tests.support.counting import counted
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 ADA = Account(AccountKind.WALLET, "NGN", "ada")

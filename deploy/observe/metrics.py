@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from deploy.pitr.configuration import archive_command
 
 if TYPE_CHECKING:
-    from deploy.journal import Record
+    from deploy.observe.probe import Answer
     from deploy.pitr.facts import Facts
-    from deploy.probe import Answer
+    from deploy.state.journal import Record
 
 
 def render(

@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from deploy.backups.tool import BASE
-from deploy.checkout import ROOT, program
 from deploy.events import Events
 from deploy.images.bases import ensure_bases
-from tests.waiting import eventually
+from deploy.machine.checkout import ROOT, program
+from tests.support.waiting import eventually
 
 PASSWORD = "open-sesame-9"
 SILENT = Events()

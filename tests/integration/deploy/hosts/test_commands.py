@@ -11,7 +11,7 @@ import pytest
 
 from deploy.errors import CommandFailed
 from deploy.hosts.host import Host
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 NASTY = [
     "",

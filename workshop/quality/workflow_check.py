@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from deploy import system_packages
-from deploy.checkout import ROOT, program
 from deploy.errors import GateRefused
-from deploy.pipeline import commands
+from deploy.machine.checkout import ROOT
+from deploy.machine.packages import ensure_packages
+from workshop.quality import workflow_commands
+from workshop.quality.lint import checks, workflow_linters
 
 Job = Mapping[str, Any]
 
@@ -99,7 +100,7 @@ class Project:
 def run(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
     """Run every check; raises `GateRefused` with all that is wrong, `UsageError` where a checker
     is missing and may not be installed."""
-    system_packages.ensure(PROGRAMS, "checking the monitoring", report)
+    ensure_packages(PROGRAMS, "checking the monitoring", report)
     checkers = {**linters(root), **MONITORING}
     wrong = [line for name, argv in checkers.items() for line in _run(root, name, argv)]
     wrong += inspect(read(root))
@@ -110,20 +111,11 @@ def run(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
 
 def linters(root: Path) -> dict[str, tuple[str, ...]]:
     """Of the static checks those of workflows, scripts and the Dockerfile, by name."""
-    from deploy.quality.lint import checks  # which takes the workflows' from here
-
     known = {check.name.removeprefix("workflows: "): check.argv for check in checks(root)}
-    return {name: known[name] for name in (*tools(root), "shellcheck", "hadolint") if name in known}
-
-
-def tools(root: Path) -> dict[str, tuple[str, ...]]:
-    """The command lines of the linters, by name."""
-    workflows = sorted(str(p.relative_to(root)) for p in root.glob(".github/workflows/*.yml"))
-    schema = (program("check-jsonschema"), "--builtin-schema", "vendor.github-workflows")
-    zizmor = (program("zizmor"), "--offline", "--persona=pedantic", "--quiet", "--no-progress")
     return {
-        "schema": (*schema, *workflows),
-        "zizmor": (*zizmor, "--strict-collection", ".github"),
+        name: known[name]
+        for name in (*workflow_linters(root), "shellcheck", "hadolint")
+        if name in known
     }
 
 
@@ -224,7 +216,7 @@ def _steps(job: Job) -> Iterator[str]:
             yield f"{text} is not pinned by a commit"
     for step in steps(job):
         if "run" in step:
-            yield from commands.problems(step["run"])
+            yield from workflow_commands.problems(step["run"])
         elif step["uses"].startswith("actions/checkout@"):
             if (step.get("with") or {}).get("persist-credentials") is not False:
                 yield "the checkout must not leave its credentials"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkout import ROOT
 from deploy.errors import GateRefused
-from deploy.pipeline.workflow_check import GRAPH, MONITORING, inspect, read, run
+from deploy.machine.checkout import ROOT
+from workshop.quality.workflow_check import GRAPH, MONITORING, inspect, read, run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from deploy import proxy
 from deploy.hosts.local import LocalHost
-from tests.deploy.proxy.stand import Stand, environment_of, free_port
+from tests.support.proxy_stand import Stand, environment_of, free_port
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import requests
 from deploy.hosts.connect import connect
 from deploy.hosts.host import Endpoint, Host
 from deploy.images.bases import ensure_bases
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 USER = os.environ.get("USER") or "root"
 

@@ -17,17 +17,17 @@ from flask import Flask
 from flask.cli import AppGroup
 from flask_migrate import Migrate
 
-from amani_app import observability
+from amani_app.telemetry import observability
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
-from amani_app.application.acting import Actor, NotFound
-from amani_app.application.jobs import ExpireSilence, ForgetAnswers
-from amani_app.application.outbox import DeliverEvents
-from amani_app.application.people import SHORTEST_PASSWORD
-from amani_app.application.reconciliation import Reconcile
-from amani_app.application.seeding import Seeder
-from amani_app.application.withdrawals import REQUESTED
-from amani_app.application.worker import Job, Worker
+from amani_app.application.common.acting import Actor, NotFound
+from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
+from amani_app.application.worker.outbox import DeliverEvents
+from amani_app.application.requests.people import SHORTEST_PASSWORD
+from amani_app.application.provider.reconciliation import Reconcile
+from amani_app.application.requests.seeding import Seeder
+from amani_app.application.requests.withdrawals import REQUESTED
+from amani_app.application.worker.worker import Job, Worker
 from amani_app.build_info import ROOT
 from amani_app.container import Container, container
 from amani_app.domain.errors import DomainError

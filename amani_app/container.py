@@ -16,19 +16,19 @@ from amani_app.adapters.fincra.client import Credentials
 from amani_app.adapters.fincra.payments import FincraPayments
 from amani_app.adapters.identity import LocalAccounts
 from amani_app.adapters.memory.limits import MemoryLimiter
-from amani_app.application.acting import Surroundings
-from amani_app.application.checkouts import Checkouts
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.escrows import EscrowUseCases
-from amani_app.application.inflows import Inflows
-from amani_app.application.lifecycle import Lifecycle
-from amani_app.application.notices import Notices
-from amani_app.application.payouts import Payouts
-from amani_app.application.people import PeopleUseCases
-from amani_app.application.readiness import CheckHealth, CheckReadiness
-from amani_app.application.suspense import SuspenseUseCases
-from amani_app.application.virtual_accounts import VirtualAccountUseCases
-from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.application.common.acting import Surroundings
+from amani_app.application.provider.checkouts import Checkouts
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.escrows import EscrowUseCases
+from amani_app.application.provider.inflows import Inflows
+from amani_app.application.common.lifecycle import Lifecycle
+from amani_app.application.provider.notices import Notices
+from amani_app.application.provider.payouts import Payouts
+from amani_app.application.requests.people import PeopleUseCases
+from amani_app.application.common.readiness import CheckHealth, CheckReadiness
+from amani_app.application.requests.suspense import SuspenseUseCases
+from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
+from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.build_info import BuildInfo
 from amani_app.domain.escrow import FeePolicy
 from amani_app.ports.identity import Accounts, Identity

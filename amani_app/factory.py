@@ -13,8 +13,8 @@ from amani_app.api import register_api
 from amani_app.api.application import Application
 from amani_app.build_info import load_build_info
 from amani_app.container import build_container
-from amani_app.logs import configure_logging
-from amani_app.observability import require_extras
+from amani_app.telemetry.logs import configure_logging
+from amani_app.telemetry.observability import require_extras
 from amani_app.practice import install_practice
 from amani_app.settings import Settings, load_settings, signing_key
 

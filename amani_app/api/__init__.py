@@ -11,7 +11,7 @@ from amani_app.api.operations import register_operation
 from amani_app.api.origins import register_origins
 from amani_app.api.problems import register_problems
 from amani_app.api.routes import OPERATIONS
-from amani_app.api.telemetry import register_telemetry
+from amani_app.telemetry.requests import register_telemetry
 from amani_app.container import container
 from amani_app.settings import Settings
 

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flask import Flask, current_app
+from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
+from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
+from amani_app.adapters.database.engine import db, install_engine
+from amani_app.adapters.database.gauges import BookGauges
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
+from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.adapters.fincra.client import Credentials
 from amani_app.adapters.fincra.payments import FincraPayments
 from amani_app.adapters.identity import LocalAccounts
@@ -36,6 +41,7 @@ from amani_app.ports.limits import Limiter
 from amani_app.ports.payments import Payments
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
+from amani_app.ports.workers import WorkerRegister
 from amani_app.settings import Settings
 
 
@@ -65,6 +71,11 @@ class Container:
     store: Store
     identity: Identity
     limiter: Limiter
+    fallback_limiter: Limiter
+    """Counts in this process while ``limiter`` is unavailable."""
+    workers: WorkerRegister
+    gauges: Collector
+    """The metrics that are read from the database."""
     people: PeopleUseCases
     escrows: EscrowUseCases
     deposits: DepositUseCases
@@ -83,6 +94,15 @@ def utc_now() -> datetime:
 def new_id() -> str:
     """Unguessable, and ordered by the millisecond it was made in: 32 hexadecimal digits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def install_container(app: Flask, settings: Settings, build: BuildInfo, key: str) -> Container:
+    """Give *app* its database and its container; *key* signs the tokens."""
+    install_engine(app, settings)
+    with app.app_context():
+        made = build_container(settings, build, db.engine, key)
+    app.extensions["amani"] = made
+    return made
 
 
 def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: str) -> Container:
@@ -107,6 +127,9 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         store=store,
         identity=identity,
         limiter=_limiter(settings),
+        fallback_limiter=MemoryLimiter(),
+        workers=DatabaseWorkerRegister(engine),
+        gauges=BookGauges(engine),
         people=PeopleUseCases(around, store, identity, accounts),
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
         deposits=deposits,

@@ -25,7 +25,9 @@ def register_api(app: Flask) -> None:
     parts = container(app)
     register_origins(app, parts.settings.origins)
     register_limits(app)
-    app.extensions["amani-limits"] = Limits(parts.limiter, _amounts(parts.settings))
+    app.extensions["amani-limits"] = Limits(
+        parts.limiter, parts.fallback_limiter, _amounts(parts.settings)
+    )
     register_telemetry(app, hsts=parts.settings.environment == "production")
     register_problems(app)
     escrow = Blueprint("amani", __name__)

@@ -19,8 +19,8 @@ METRICS = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", DIRECTORY))
 shutil.rmtree(METRICS, ignore_errors=True)
 METRICS.mkdir(parents=True)
 
-from amani_app import observability  # noqa: E402
-from amani_app.logs import library_logging  # noqa: E402
+from amani_app.telemetry import observability  # noqa: E402
+from amani_app.telemetry.logs import library_logging  # noqa: E402
 from amani_app.practice import fail_to_serve  # noqa: E402
 
 

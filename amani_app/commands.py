@@ -17,23 +17,22 @@ from flask import Flask
 from flask.cli import AppGroup
 from flask_migrate import Migrate
 
-from amani_app import observability
-from amani_app.adapters.database.engine import db
-from amani_app.adapters.database.workers import DatabaseWorkerRegister
-from amani_app.application.acting import Actor, NotFound
-from amani_app.application.jobs import ExpireSilence, ForgetAnswers
-from amani_app.application.outbox import DeliverEvents
-from amani_app.application.people import SHORTEST_PASSWORD
-from amani_app.application.reconciliation import Reconcile
-from amani_app.application.seeding import Seeder
-from amani_app.application.withdrawals import REQUESTED
-from amani_app.application.worker import Job, Worker
+from amani_app.telemetry import observability
+from amani_app.application.common.acting import Actor, NotFound
+from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
+from amani_app.application.worker.outbox import DeliverEvents
+from amani_app.application.requests.people import SHORTEST_PASSWORD
+from amani_app.application.provider.reconciliation import Reconcile
+from amani_app.application.requests.seeding import Seeder
+from amani_app.application.requests.withdrawals import REQUESTED
+from amani_app.application.worker.worker import Job, Worker
 from amani_app.build_info import ROOT
 from amani_app.container import Container, container
 from amani_app.domain.errors import DomainError
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.healthcheck import HEARTBEAT
+from amani_app.ports.schema import UnknownRevision
 from amani_app.ports.store import UnitOfWork
 
 OPERATOR = Actor("operator")
@@ -42,7 +41,7 @@ amani = AppGroup("amani", help="The service's own commands.")
 
 def install_commands(app: Flask) -> None:
     """Add the commands to *app*."""
-    Migrate(app, db, directory=str(ROOT / "migrations"))
+    Migrate(app, app.extensions["sqlalchemy"], directory=str(ROOT / "migrations"))
     app.cli.add_command(amani)
 
 
@@ -56,12 +55,10 @@ def schema_head() -> None:
 @click.argument("revision")
 def schema_loss(revision: str) -> None:
     """Print what going back to REVISION would lose, a line for each table and column."""
-    from amani_app.adapters.database.loss import UnknownRevision, find_losses
-
     # What is printed is read by the deployer, who gets both outputs as one.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        for line in find_losses(db.engine, container().schema.live() or "base", revision):
+        for line in container().schema.losses(revision):
             click.echo(line)
     except UnknownRevision as error:
         raise click.UsageError(str(error)) from None
@@ -271,7 +268,7 @@ def worker() -> None:
         Worker(
             name=f"{socket.gethostname()}:{os.getpid()}",
             version=parts.build.version,
-            register=DatabaseWorkerRegister(parts.engine),
+            register=parts.workers,
             readiness=parts.readiness,
             jobs=_jobs(parts),
             log=structlog.get_logger(),

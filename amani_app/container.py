@@ -8,27 +8,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flask import Flask, current_app
+from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
+from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
+from amani_app.adapters.database.engine import db, install_engine
+from amani_app.adapters.database.gauges import BookGauges
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
+from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.adapters.fincra.client import Credentials
 from amani_app.adapters.fincra.payments import FincraPayments
 from amani_app.adapters.identity import LocalAccounts
 from amani_app.adapters.memory.limits import MemoryLimiter
-from amani_app.application.acting import Surroundings
-from amani_app.application.checkouts import Checkouts
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.escrows import EscrowUseCases
-from amani_app.application.inflows import Inflows
-from amani_app.application.lifecycle import Lifecycle
-from amani_app.application.notices import Notices
-from amani_app.application.payouts import Payouts
-from amani_app.application.people import PeopleUseCases
-from amani_app.application.readiness import CheckHealth, CheckReadiness
-from amani_app.application.suspense import SuspenseUseCases
-from amani_app.application.virtual_accounts import VirtualAccountUseCases
-from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.application.common.acting import Surroundings
+from amani_app.application.provider.checkouts import Checkouts
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.escrows import EscrowUseCases
+from amani_app.application.provider.inflows import Inflows
+from amani_app.application.common.lifecycle import Lifecycle
+from amani_app.application.provider.notices import Notices
+from amani_app.application.provider.payouts import Payouts
+from amani_app.application.requests.people import PeopleUseCases
+from amani_app.application.common.readiness import CheckHealth, CheckReadiness
+from amani_app.application.requests.suspense import SuspenseUseCases
+from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
+from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.build_info import BuildInfo
 from amani_app.domain.escrow import FeePolicy
 from amani_app.ports.identity import Accounts, Identity
@@ -36,6 +41,7 @@ from amani_app.ports.limits import Limiter
 from amani_app.ports.payments import Payments
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
+from amani_app.ports.workers import WorkerRegister
 from amani_app.settings import Settings
 
 
@@ -65,6 +71,11 @@ class Container:
     store: Store
     identity: Identity
     limiter: Limiter
+    fallback_limiter: Limiter
+    """Counts in this process while ``limiter`` is unavailable."""
+    workers: WorkerRegister
+    gauges: Collector
+    """The metrics that are read from the database."""
     people: PeopleUseCases
     escrows: EscrowUseCases
     deposits: DepositUseCases
@@ -83,6 +94,15 @@ def utc_now() -> datetime:
 def new_id() -> str:
     """Unguessable, and ordered by the millisecond it was made in: 32 hexadecimal digits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def install_container(app: Flask, settings: Settings, build: BuildInfo, key: str) -> Container:
+    """Give *app* its database and its container; *key* signs the tokens."""
+    install_engine(app, settings)
+    with app.app_context():
+        made = build_container(settings, build, db.engine, key)
+    app.extensions["amani"] = made
+    return made
 
 
 def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: str) -> Container:
@@ -107,6 +127,9 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         store=store,
         identity=identity,
         limiter=_limiter(settings),
+        fallback_limiter=MemoryLimiter(),
+        workers=DatabaseWorkerRegister(engine),
+        gauges=BookGauges(engine),
         people=PeopleUseCases(around, store, identity, accounts),
         escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
         deposits=deposits,

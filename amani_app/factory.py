@@ -6,15 +6,12 @@ import os
 
 from flask import Flask
 
-from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
-from amani_app.adapters.database.engine import db, install_engine
-from amani_app.adapters.database.gauges import BookGauges
 from amani_app.api import register_api
 from amani_app.api.application import Application
 from amani_app.build_info import load_build_info
-from amani_app.container import build_container
-from amani_app.logs import configure_logging
-from amani_app.observability import require_extras
+from amani_app.container import install_container
+from amani_app.telemetry.logs import configure_logging
+from amani_app.telemetry.observability import require_extras
 from amani_app.practice import install_practice
 from amani_app.settings import Settings, load_settings, signing_key
 
@@ -35,10 +32,7 @@ def build_app(settings: Settings | None = None) -> Flask:
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         MAX_FORM_PARTS=10,
     )
-    install_engine(app, settings)
-    with app.app_context():
-        app.extensions["amani"] = build_container(settings, load_build_info(), db.engine, key)
-        app.extensions["amani-gauges"] = BookGauges(db.engine)
+    parts = install_container(app, settings, load_build_info(), key)
     register_api(app)
     install_practice(app, settings)
     if os.environ.get("FLASK_RUN_FROM_CLI") == "true":
@@ -47,6 +41,6 @@ def build_app(settings: Settings | None = None) -> Flask:
 
         install_commands(app)
     else:
-        _ = app.extensions["amani"].schema.expected  # broken migrations stop the boot, not a probe
-    app.extensions["amani"].lifecycle.start()
+        _ = parts.schema.expected  # broken migrations stop the boot, not a probe
+    parts.lifecycle.start()
     return app

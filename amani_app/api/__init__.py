@@ -11,7 +11,7 @@ from amani_app.api.operations import register_operation
 from amani_app.api.origins import register_origins
 from amani_app.api.problems import register_problems
 from amani_app.api.routes import OPERATIONS
-from amani_app.api.telemetry import register_telemetry
+from amani_app.telemetry.requests import register_telemetry
 from amani_app.container import container
 from amani_app.settings import Settings
 
@@ -25,7 +25,9 @@ def register_api(app: Flask) -> None:
     parts = container(app)
     register_origins(app, parts.settings.origins)
     register_limits(app)
-    app.extensions["amani-limits"] = Limits(parts.limiter, _amounts(parts.settings))
+    app.extensions["amani-limits"] = Limits(
+        parts.limiter, parts.fallback_limiter, _amounts(parts.settings)
+    )
     register_telemetry(app, hsts=parts.settings.environment == "production")
     register_problems(app)
     escrow = Blueprint("amani", __name__)

@@ -7,7 +7,6 @@ import typing as t
 import structlog
 from flask import Flask, Response, g
 
-from amani_app.adapters.memory.limits import MemoryLimiter
 from amani_app.api.problems import Problem, Refused
 from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota, Standing
 
@@ -24,13 +23,14 @@ Kind = t.Literal["read", "write", "sign-in", "pay-out"]
 class Limits:
     """Counts the requests of each kind, *amounts* a minute; 0 is no limit.
 
-    While *limiter* is away, each process counts for itself, so reading, writing and signing in go
-    on, under a laxer limit. Pay-outs wait: what has left cannot be fetched back.
+    While *limiter* is unavailable, *fallback* counts in each process by itself: reads, writes and
+    sign-ins continue under a laxer limit. Payouts are refused, because money that has left cannot
+    be fetched back.
     """
 
-    def __init__(self, limiter: Limiter, amounts: t.Mapping[Kind, int]) -> None:
+    def __init__(self, limiter: Limiter, fallback: Limiter, amounts: t.Mapping[Kind, int]) -> None:
         self._limiter = limiter
-        self._fallback = MemoryLimiter()
+        self._fallback = fallback
         self._quotas = {kind: Quota(kind, amount) for kind, amount in amounts.items()}
 
     def count(self, kind: Kind, whose: str) -> None:

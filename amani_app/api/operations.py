@@ -20,8 +20,8 @@ from pydantic import BaseModel
 
 from amani_app.api.limits import Kind, Limits
 from amani_app.api.problems import Problem, Refused
-from amani_app.api.telemetry import request_id
-from amani_app.application.acting import Actor, Forbidden
+from amani_app.telemetry.requests import request_id
+from amani_app.application.common.acting import Actor, Forbidden
 from amani_app.container import Container, container
 from amani_app.domain.users import Role
 from amani_app.ports import store as stores

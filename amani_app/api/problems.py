@@ -14,9 +14,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import RequestRedirect
 
-from amani_app.api.telemetry import request_id
-from amani_app.application.acting import Forbidden, NotFound
-from amani_app.application.people import BadCredentials, SecondFactorNeeded
+from amani_app.telemetry.requests import request_id
+from amani_app.application.common.acting import Forbidden, NotFound
+from amani_app.application.requests.people import BadCredentials, SecondFactorNeeded
 from amani_app.domain.errors import (
     DomainError,
     IllegalTransition,

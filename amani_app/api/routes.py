@@ -9,8 +9,8 @@ from flask import request
 from amani_app.api import models as m
 from amani_app.api.operations import Call, Handler, Operation
 from amani_app.api.problems import Problem, Refused
-from amani_app.application.acting import NotFound
-from amani_app.application.escrows import Plan
+from amani_app.application.common.acting import NotFound
+from amani_app.application.requests.escrows import Plan
 from amani_app.container import Provider
 from amani_app.domain.escrow import Escrow, Party, State
 from amani_app.domain.ledger import Account

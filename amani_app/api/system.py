@@ -7,7 +7,7 @@ import os
 import typing as t
 from functools import cache
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
 from amani_app.api.problems import Problem
 from amani_app.container import container
@@ -109,6 +109,6 @@ def metrics() -> Response:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     books = CollectorRegistry()
-    books.register(current_app.extensions["amani-gauges"])
+    books.register(container().gauges)
     text = generate_latest(registry) + generate_latest(books)
     return Response(text, content_type=CONTENT_TYPE_LATEST)

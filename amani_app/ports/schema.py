@@ -9,6 +9,10 @@ class DatabaseUnavailable(Exception):
     """The database cannot be reached or does not answer in time."""
 
 
+class UnknownRevision(ValueError):
+    """A revision that these migrations do not hold."""
+
+
 class SchemaSource(t.Protocol):
     """Tells the schema's revisions."""
 
@@ -24,4 +28,11 @@ class SchemaSource(t.Protocol):
         """The revision of the database, ``None`` before the first migration.
 
         Raises ``DatabaseUnavailable``.
+        """
+
+    def losses(self, revision: str) -> t.Iterator[str]:
+        """One line for each table and column that a downgrade to *revision* drops with data in it.
+
+        Example: ``table inbox: 12 rows``. Raises ``UnknownRevision`` if *revision* is not one of
+        these migrations, or is not older than the live one.
         """

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from amani_app import create_app
 from amani_app.adapters.memory.payments import MemoryPayments
 from amani_app.api.routes import OPERATIONS
-from amani_app.application.jobs import ExpireSilence, ForgetAnswers
+from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.support.counting import counted

@@ -166,7 +166,7 @@ class TestRedisAway:
     def test_reads_writes_and_sign_ins_are_counted_by_each_process(
         self, app: Flask, away: RedisLimiter
     ) -> None:
-        limits = Limits(away, {"read": 2, "write": 2, "sign-in": 2, "pay-out": 2})
+        limits = Limits(away, MemoryLimiter(), {"read": 2, "write": 2, "sign-in": 2, "pay-out": 2})
         with app.test_request_context():
             for kind in ("read", "write", "sign-in"):
                 limits.count(kind, "ada")
@@ -176,7 +176,7 @@ class TestRedisAway:
                 assert refused.value.problem.status == 429
 
     def test_pay_outs_wait(self, app: Flask, away: RedisLimiter) -> None:
-        limits = Limits(away, {"pay-out": 2})
+        limits = Limits(away, MemoryLimiter(), {"pay-out": 2})
         with app.test_request_context(), pytest.raises(Refused) as refused:
             limits.count("pay-out", "ada")
         assert refused.value.problem.status == 503

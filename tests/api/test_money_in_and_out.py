@@ -18,11 +18,11 @@ from amani_app import create_app
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.memory.payments import NO_BVN, NOBODY
-from amani_app.application.acting import Actor, Surroundings
-from amani_app.application.outbox import DeliverEvents
-from amani_app.application.payouts import QUIET
-from amani_app.application.reconciliation import Reconcile
-from amani_app.application.withdrawals import REQUESTED
+from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.worker.outbox import DeliverEvents
+from amani_app.application.provider.payouts import QUIET
+from amani_app.application.provider.reconciliation import Reconcile
+from amani_app.application.requests.withdrawals import REQUESTED
 from amani_app.container import Container, Provider, build_provider
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money

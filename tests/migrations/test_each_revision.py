@@ -19,6 +19,7 @@ from sqlalchemy import Engine, inspect, text
 from amani_app import create_app
 from amani_app.adapters.database import loss
 from amani_app.adapters.database.loss import find_losses
+from amani_app.adapters.database.revisions import MIGRATIONS
 from amani_app.settings import Settings
 from tests.support.database_schema import read_schema
 from tests.support.service_fixtures import ROOT, SECRET_KEY, Shell
@@ -85,7 +86,8 @@ def go_back_and_forth(walk: Walk, revision: str) -> list[str]:
     """What is wrong with the newest revision applied; ends at the one before it."""
     below, claims = walk.below(revision), walk.claims(revision)
     schema, rows = read_schema(walk.engine), walk.rows()
-    told = {line.partition(":")[0] for line in find_losses(walk.engine, revision, below)}
+    lines = find_losses(walk.engine, MIGRATIONS, revision, below)
+    told = {line.partition(":")[0] for line in lines}
     walk.down(below)
     schema_below, rows_below = read_schema(walk.engine), walk.rows()
     wrong = [f"its downgrade changes {each}" for each in differing(rows, rows_below)]

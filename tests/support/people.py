@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from amani_app.application.acting import Actor
+from amani_app.application.common.acting import Actor
 from amani_app.container import Container, build_provider
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination

@@ -20,7 +20,7 @@ LARGEST = 8_000_000
 """Files above this many bytes are judged by their names alone."""
 _PREFIX = "org.opencontainers.image."
 _EXTRAS = """
-from amani_app.observability import require_extras
+from amani_app.telemetry.observability import require_extras
 from amani_app.settings import Settings
 require_extras(Settings(sentry_dsn="https://k@sentry.invalid/1",
                         otel_exporter_otlp_endpoint="https://collector.invalid"))

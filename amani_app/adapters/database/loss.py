@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import typing as t
+from pathlib import Path
 
 from alembic.config import Config
 from alembic.operations import Operations
@@ -13,17 +14,13 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from sqlalchemy import Engine, inspect, text
 
-from amani_app.adapters.database.revisions import MIGRATIONS
+from amani_app.ports.schema import UnknownRevision
 
 _TABLE = re.compile(r"^DROP TABLE (?:IF EXISTS )?(\w+)", re.MULTILINE)
 _COLUMN = re.compile(r"^ALTER TABLE (\w+) DROP COLUMN (?:IF EXISTS )?(\w+)", re.MULTILINE)
 
 
-class UnknownRevision(ValueError):
-    """A revision that these migrations do not hold."""
-
-
-def find_losses(engine: Engine, live: str, to: str) -> t.Iterator[str]:
+def find_losses(engine: Engine, migrations: Path, live: str, to: str) -> t.Iterator[str]:
     """A line for each table and column that the downgrade from *live* to *to* drops while it holds
     something.
 
@@ -31,7 +28,7 @@ def find_losses(engine: Engine, live: str, to: str) -> t.Iterator[str]:
     is, it is the same. Raises ``UnknownRevision`` for one that is not ours, or not before *live*.
     """
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(migrations))
     script = ScriptDirectory.from_config(config)
     printed = io.StringIO()
     context = MigrationContext.configure(

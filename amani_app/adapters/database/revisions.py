@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import typing as t
 from functools import cached_property
 from pathlib import Path
 
@@ -97,3 +98,10 @@ class DatabaseSchema:
                     return None
         except SQLAlchemyError as error:
             raise DatabaseUnavailable from error
+
+    def losses(self, revision: str) -> t.Iterator[str]:
+        """From the SQL that the downgrades print."""
+        # Imports Alembic, a fifth of the boot, which a web process does not need.
+        from amani_app.adapters.database.loss import find_losses
+
+        return find_losses(self._engine, self._directory, self.live() or "base", revision)

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.application.acting import Actor, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.virtual_accounts import VirtualAccountUseCases
+from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.container import new_id, utc_now
 from amani_app.domain.ledger import Account, AccountKind, Pending
 from amani_app.domain.money import Money

@@ -11,12 +11,12 @@ import pytest
 
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.application.acting import Actor, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.escrows import EscrowUseCases, Plan
-from amani_app.application.suspense import SuspenseUseCases
-from amani_app.application.virtual_accounts import VirtualAccountUseCases
-from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.escrows import EscrowUseCases, Plan
+from amani_app.application.requests.suspense import SuspenseUseCases
+from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
+from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.domain.escrow import FeePolicy
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money

@@ -10,10 +10,10 @@ from sqlalchemy import Engine, create_engine
 
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.adapters.memory.workers import MemoryWorkerRegister
-from amani_app.application.lifecycle import Lifecycle
-from amani_app.application.queues import Going
-from amani_app.application.readiness import CheckReadiness
-from amani_app.application.worker import Worker
+from amani_app.application.common.lifecycle import Lifecycle
+from amani_app.application.common.queues import Going
+from amani_app.application.common.readiness import CheckReadiness
+from amani_app.application.worker.worker import Worker
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.workers import WorkerRegister
 from tests.integration.amani_app.adapters.database.test_store import DATABASES

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.application.acting import Actor, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.container import new_id, utc_now
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money

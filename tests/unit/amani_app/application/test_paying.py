@@ -16,14 +16,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.memory.payments import MemoryPayments
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.application.acting import Actor, NotFound, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.outbox import SKIP_AT_ONCE, DeliverEvents
-from amani_app.application.payouts import QUIET
-from amani_app.application.queues import LEASE
-from amani_app.application.reconciliation import Reconcile
-from amani_app.application.virtual_accounts import LOOK_EVERY, AccountExists, VirtualAccountUseCases
-from amani_app.application.withdrawals import REQUESTED, REVIEWS, WithdrawalUseCases
+from amani_app.application.common.acting import Actor, NotFound, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.worker.outbox import SKIP_AT_ONCE, DeliverEvents
+from amani_app.application.provider.payouts import QUIET
+from amani_app.application.common.queues import LEASE
+from amani_app.application.provider.reconciliation import Reconcile
+from amani_app.application.requests.virtual_accounts import (
+    LOOK_EVERY,
+    AccountExists,
+    VirtualAccountUseCases,
+)
+from amani_app.application.requests.withdrawals import REQUESTED, REVIEWS, WithdrawalUseCases
 from amani_app.container import build_provider
 from amani_app.domain.errors import InsufficientFunds, MoneyError
 from amani_app.domain.ledger import Account, AccountKind, receive

@@ -9,11 +9,11 @@ import pytest
 
 from amani_app.adapters.memory.identity import MemoryAccounts
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.application.acting import Actor, Forbidden, NotFound, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.escrows import EscrowUseCases, Plan
-from amani_app.application.jobs import ExpireSilence
-from amani_app.application.people import AccountsElsewhere, BadCredentials, PeopleUseCases
+from amani_app.application.common.acting import Actor, Forbidden, NotFound, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.escrows import EscrowUseCases, Plan
+from amani_app.application.worker.jobs import ExpireSilence
+from amani_app.application.requests.people import AccountsElsewhere, BadCredentials, PeopleUseCases
 from amani_app.domain.errors import InvalidEscrow
 from amani_app.domain.escrow import Escrow, FeePolicy, Work
 from amani_app.domain.money import Money

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from amani_app.application.lifecycle import Lifecycle
-from amani_app.application.readiness import CheckHealth, CheckReadiness, SchemaState
+from amani_app.application.common.lifecycle import Lifecycle
+from amani_app.application.common.readiness import CheckHealth, CheckReadiness, SchemaState
 from amani_app.ports.schema import DatabaseUnavailable
 
 INSUFFICIENT = frozenset({"0001"})

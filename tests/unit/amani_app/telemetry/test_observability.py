@@ -16,8 +16,8 @@ import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from amani_app.observability import require_extras
-from amani_app.scrubbing import REMOVED, Scrubber
+from amani_app.telemetry.observability import require_extras
+from amani_app.telemetry.scrubbing import REMOVED, Scrubber
 from amani_app.settings import Settings, SettingsError
 from tests.support.service_fixtures import Shell, free_port
 from tests.support.waiting import eventually

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amani_app.application.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.acting import Actor, NotFound, Surroundings
 from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, move
 from amani_app.domain.money import Money
 from amani_app.ports.store import Unattributed, UnitOfWork

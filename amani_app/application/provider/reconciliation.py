@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import EXPONENTS, Money
-from amani_app.application.virtual_accounts import INFLOW
+from amani_app.application.requests.virtual_accounts import INFLOW
 from amani_app.domain.payments import Deposit, VirtualAccount, Withdrawal, WithdrawalState
 from amani_app.ports.payments import Outcome, Payments, ProviderUnavailable
 from amani_app.ports.store import Store, UnitOfWork

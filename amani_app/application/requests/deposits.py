@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from amani_app.application.acting import Actor, NotFound, Surroundings
-from amani_app.application.queues import POLL_AFTER
+from amani_app.application.common.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.queues import POLL_AFTER
 from amani_app.domain.errors import MoneyError
 from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.money import Money

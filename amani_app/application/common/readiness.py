@@ -7,7 +7,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from amani_app.application.lifecycle import Lifecycle, Phase
+from amani_app.application.common.lifecycle import Lifecycle, Phase
 from amani_app.ports.schema import DatabaseUnavailable, SchemaSource
 
 

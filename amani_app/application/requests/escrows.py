@@ -6,7 +6,7 @@ import typing as t
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from amani_app.application.acting import CLOCK, Actor, Forbidden, NotFound, Surroundings
+from amani_app.application.common.acting import CLOCK, Actor, Forbidden, NotFound, Surroundings
 from amani_app.domain.errors import InvalidEscrow
 from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Settlement
 from amani_app.domain.ledger import Account, AccountKind, Entry, Transaction, move

@@ -7,10 +7,10 @@ import typing as t
 from datetime import timedelta
 from functools import partial
 
-from amani_app.application.acting import Actor, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.escrows import EscrowUseCases, Plan
-from amani_app.application.people import PeopleUseCases
+from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.escrows import EscrowUseCases, Plan
+from amani_app.application.requests.people import PeopleUseCases
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.ports.store import Store, UnitOfWork

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from amani_app.application.acting import Actor, NotFound, Surroundings
-from amani_app.application.queues import LONGEST_WAIT, POLL_AFTER
+from amani_app.application.common.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.queues import LONGEST_WAIT, POLL_AFTER
 from amani_app.domain.errors import DomainError
 from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.payments import AccountState, VirtualAccount

@@ -6,8 +6,8 @@ import typing as t
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from amani_app.application.queues import Going, always
-from amani_app.application.readiness import CheckReadiness
+from amani_app.application.common.queues import Going, always
+from amani_app.application.common.readiness import CheckReadiness
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.workers import WorkerRegister
 

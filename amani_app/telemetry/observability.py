@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from sentry_sdk.types import Event, Hint
 
-    from amani_app.scrubbing import Scrubber
+    from amani_app.telemetry.scrubbing import Scrubber
 
 SERVICE = "amani"
 QUIET = "/metrics,/api/v1/ping,/api/v1/readiness,/api/v1/health"
@@ -56,7 +56,7 @@ def start(app: Flask | None, settings: Settings, build: BuildInfo) -> None:
     """
     if not (settings.sentry_dsn.get_secret_value() or settings.otel_exporter_otlp_endpoint):
         return
-    from amani_app.scrubbing import Scrubber
+    from amani_app.telemetry.scrubbing import Scrubber
 
     scrub = Scrubber(settings)
     if settings.sentry_dsn.get_secret_value():

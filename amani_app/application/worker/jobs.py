@@ -5,9 +5,9 @@ from __future__ import annotations
 import typing as t
 from datetime import UTC, datetime, timedelta
 
-from amani_app.application.acting import NotFound
-from amani_app.application.escrows import EXPIRE_AT_ONCE, EscrowUseCases
-from amani_app.application.queues import Going, always
+from amani_app.application.common.acting import NotFound
+from amani_app.application.requests.escrows import EXPIRE_AT_ONCE, EscrowUseCases
+from amani_app.application.common.queues import Going, always
 from amani_app.domain.errors import IllegalTransition
 from amani_app.ports.store import Store
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from amani_app.application.acting import CLOCK, Actor, Surroundings
-from amani_app.application.payouts import QUIET
-from amani_app.application.queues import LEASE, Going, always, drain, wait
-from amani_app.application.virtual_accounts import INFLOW, VirtualAccountUseCases
+from amani_app.application.common.acting import CLOCK, Actor, Surroundings
+from amani_app.application.provider.payouts import QUIET
+from amani_app.application.common.queues import LEASE, Going, always, drain, wait
+from amani_app.application.requests.virtual_accounts import INFLOW, VirtualAccountUseCases
 from amani_app.domain.payments import AccountState, VirtualAccount
 from amani_app.ports.payments import (
     AnswerUnknown,

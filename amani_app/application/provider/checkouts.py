@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-from amani_app.application.acting import CLOCK, Actor, Surroundings
-from amani_app.application.deposits import DepositUseCases
-from amani_app.application.queues import LEASE, Going, always, drain, wait
+from amani_app.application.common.acting import CLOCK, Actor, Surroundings
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.common.queues import LEASE, Going, always, drain, wait
 from amani_app.domain.payments import Deposit, DepositState
 from amani_app.ports.payments import Outcome, PaymentRefused, Payments, ProviderUnavailable
 from amani_app.ports.store import AlreadyBooked, Store, UnitOfWork

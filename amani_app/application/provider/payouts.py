@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from amani_app.application.acting import CLOCK, Actor, Surroundings
-from amani_app.application.queues import LEASE, POLL_AFTER, Going, always, drain, wait
-from amani_app.application.withdrawals import WithdrawalUseCases
+from amani_app.application.common.acting import CLOCK, Actor, Surroundings
+from amani_app.application.common.queues import LEASE, POLL_AFTER, Going, always, drain, wait
+from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.domain.errors import AlreadySettled
 from amani_app.domain.payments import Withdrawal, WithdrawalState
 from amani_app.ports.payments import (

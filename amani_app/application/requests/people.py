@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from amani_app.application.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Surroundings
 from amani_app.domain.errors import DomainError
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Accounts, Claims, Identity, InvalidToken

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typing as t
 
-from amani_app.application.acting import Surroundings
-from amani_app.application.checkouts import Checkouts
-from amani_app.application.inflows import Inflows
-from amani_app.application.payouts import Payouts
-from amani_app.application.queues import LEASE, Going, always, drain, wait
+from amani_app.application.common.acting import Surroundings
+from amani_app.application.provider.checkouts import Checkouts
+from amani_app.application.provider.inflows import Inflows
+from amani_app.application.provider.payouts import Payouts
+from amani_app.application.common.queues import LEASE, Going, always, drain, wait
 from amani_app.ports.payments import Notice, NoticeKind, Payments, ProviderUnavailable
 from amani_app.ports.store import Store
 

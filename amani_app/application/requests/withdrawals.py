@@ -6,7 +6,7 @@ import typing as t
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from amani_app.application.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.acting import Actor, NotFound, Surroundings
 from amani_app.domain.errors import AlreadySettled, MoneyError
 from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, receive
 from amani_app.domain.money import Money

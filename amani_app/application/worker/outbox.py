@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typing as t
 
-from amani_app.application.acting import Surroundings
-from amani_app.application.queues import LEASE, Going, always, drain
+from amani_app.application.common.acting import Surroundings
+from amani_app.application.common.queues import LEASE, Going, always, drain
 from amani_app.ports.store import Event, Store
 
 SKIP_AT_ONCE = 1_000

@@ -349,7 +349,7 @@ def test_environments_cannot_be_changed(tmp_path: Path) -> None:
 
 def test_loading_needs_neither_docker_nor_ssh() -> None:
     code = (
-        "import sys; from deploy.environment.model import load_environment; load_environment('local');"
+        "import sys; from deploy.environment.model import load_environment as load; load('local');"
         "print({'docker', 'paramiko', 'rich', 'pyrage'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

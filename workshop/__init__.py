@@ -1,0 +1,1 @@
+"""Checks and builds this repository: nothing here is part of the service or of the deployer."""

@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from workshop.quality.prose_rules import (
@@ -57,16 +58,34 @@ _PYTHON = re.compile(
     r"(?P<quote>'''|\"\"\"|'|\")(?P<body>(?:\\.|(?!(?P=quote)).)*)(?P=quote)",
     re.DOTALL,
 )
-_IN_STRING = re.compile(r"\\[nrt]|\{[^{}]*\}")
+_IN_STRING = re.compile(r"\\[nrt]|\{[^{}\n]*\}")
 _SQL = re.compile(
     r"\s*\(?(?:ALTER|BEGIN|CREATE|DELETE|DROP|FROM|GRANT|INSERT|SELECT|SET|UPDATE|WITH)\b"
 )
 _PRAGMA = re.compile(r"#\s*(?:noqa|type:|nosec|pragma|pylint|fmt:|!|hadolint|shellcheck).*")
 _YAML_COMMENT = re.compile(r"(?:^|(?<=\s))#[^\n]*", re.MULTILINE)
-# Decorators that make the docstring the help text of a command.
-_COMMANDS = {"task", "command"}
+# Decorators that publish the docstring: as the help of a command, as the summary of a route.
+_PUBLISHING = {"task", "command", "operation"}
 # Bases that define no method which a subclass overrides with its own docstring.
 _PLAIN_BASES = {"Protocol", "ABC", "NamedTuple", "TypedDict", "Enum", "StrEnum", "IntEnum"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file: its path relative to the root, with slashes, and its content."""
+
+    path: str
+    content: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree of a Python file. Raises ``SyntaxError`` if there is none."""
+        return ast.parse(self.content, self.path)
+
+    @property
+    def is_test(self) -> bool:
+        """Whether only docstrings, comments and names are checked: literals in tests are data."""
+        return self.path.startswith("tests/")
 
 
 @dataclass(frozen=True)
@@ -76,11 +95,6 @@ class Text:
     path: str
     line: int
     prose: str
-
-    @property
-    def kind(self) -> str:
-        """`docs` for Markdown, `code` for Python and YAML: rates are counted over each."""
-        return kind_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -136,22 +150,22 @@ class Report:
         return [f for f in self.findings if (f.rule.name, kind_of(f.path)) in exceeded]
 
 
-def check(sources: Iterable[tuple[str, str]]) -> Report:
-    """Check pairs of a path, relative to the root, and the content of the file.
+def check(sources: Iterable[Source]) -> Report:
+    """Check all sources but those that quote forbidden words.
 
     Raises ``SyntaxError`` if a Python file cannot be parsed.
     """
     findings: list[Finding] = []
     words: Counter[str] = Counter()
-    for path, content in sources:
-        if path in QUOTING:
+    for source in sources:
+        if source.path in QUOTING:
             continue
         here: list[Finding] = []
-        for text in texts(path, content):
-            words[text.kind] += len(_WORD.findall(text.prose))
+        for text in texts(source):
+            words[kind_of(text.path)] += len(_WORD.findall(text.prose))
             here += matches(text)
-        if path.endswith(".py"):
-            here += definitions(path, content)
+        if source.path.endswith(".py"):
+            here += definitions(source)
         findings += sorted(here, key=lambda finding: finding.line)
     counts = Counter((finding.rule.name, kind_of(finding.path)) for finding in findings)
     rates = [
@@ -167,14 +181,15 @@ def kind_of(path: str) -> str:
     return "docs" if path.endswith(".md") else "code"
 
 
-def texts(path: str, content: str) -> Iterator[Text]:
+def texts(source: Source) -> Iterator[Text]:
     """The passages of a file that a person reads as prose; their lines are those of the file."""
+    path, content = source.path, source.content
     if path.endswith(".md"):
         yield Text(path, 1, _blank(content, _FENCE, _INLINE_CODE, _MARKDOWN_OTHER))
     elif path.endswith(".py"):
-        yield from _python_texts(path, content)
+        yield from _python_texts(source)
     else:
-        yield from _joined(path, content, _yaml_comments(content))
+        yield from _joined(path, content, [m.span() for m in _YAML_COMMENT.finditer(content)])
 
 
 def matches(text: Text) -> Iterator[Finding]:
@@ -185,18 +200,18 @@ def matches(text: Text) -> Iterator[Finding]:
             yield Finding(text.path, line, rule, _excerpt(text.prose, match))
 
 
-def definitions(path: str, content: str) -> Iterator[Finding]:
+def definitions(source: Source) -> Iterator[Finding]:
     """Too short docstrings of public definitions outside tests; unclear names of tests."""
-    tree = ast.parse(content, path)
-    if path.startswith("tests/"):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and _unclear(node.name):
-                yield Finding(path, node.lineno, TEST_NAME, node.name)
+    if source.is_test:
+        for each in ast.walk(source.tree):
+            if isinstance(each, ast.FunctionDef) and _unclear(each.name):
+                yield Finding(source.path, each.lineno, TEST_NAME, each.name)
         return
-    for node in _public(tree.body):
+    for node in _public(source.tree.body):
         doc = ast.get_docstring(node)
-        if doc is not None and len(doc.split()) < DOCSTRING_WORDS and not _is_command(node):
-            yield Finding(path, node.body[0].lineno, SHORT_DOCSTRING, f'{node.name}: "{doc}"')
+        if doc is not None and len(doc.split()) < DOCSTRING_WORDS and not _is_published(node):
+            line = node.body[0].lineno
+            yield Finding(source.path, line, SHORT_DOCSTRING, f'{node.name}: "{doc}"')
 
 
 def files(places: Sequence[str], root: Path = ROOT) -> list[Path]:
@@ -230,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
-    report = check((_name(path), path.read_text(encoding="utf-8")) for path in listed)
+    report = check(Source(_name(path), path.read_text(encoding="utf-8")) for path in listed)
     if options.counts:
         print(_table(report))
         return 0
@@ -242,18 +257,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if report.failures else 0
 
 
-def _python_texts(path: str, content: str) -> Iterator[Text]:
-    tests = path.startswith("tests/")
-    docs = _bare_strings(ast.parse(content, path)) if tests else set()
+def _python_texts(source: Source) -> Iterator[Text]:
+    path, content = source.path, source.content
+    docstrings = _bare_strings(source.tree) if source.is_test else set()
     comments: list[tuple[int, int]] = []
     strings: list[tuple[int, int]] = []
     for token in _PYTHON.finditer(content):
         if token["comment"] is not None:
             if not _PRAGMA.match(token["comment"]):
                 comments.append(token.span())
-        elif "b" not in (token["prefix"] or "").lower():
-            if not tests or content.count("\n", 0, token.start()) + 1 in docs:
-                strings.append(token.span())
+        elif "b" in (token["prefix"] or "").lower():
+            continue
+        elif not source.is_test or content.count("\n", 0, token.start()) + 1 in docstrings:
+            strings.append(token.span())
     yield from _joined(path, content, comments)
     for text in _joined(path, content, strings):
         if len(_WORD.findall(text.prose)) >= MESSAGE_WORDS and not _SQL.match(text.prose):
@@ -271,31 +287,26 @@ def _bare_strings(tree: ast.Module) -> set[int]:
     }
 
 
-def _yaml_comments(content: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _YAML_COMMENT.finditer(content)]
-
-
 def _joined(path: str, content: str, spans: list[tuple[int, int]]) -> Iterator[Text]:
     """One text for spans with only white space between: a comment of several lines, or the
     parts of one literal. A blank line ends it."""
-    groups: list[list[tuple[int, int]]] = []
-    for span in spans:
-        if groups and re.fullmatch(r"[ \t]*\n?[ \t]*", content[groups[-1][-1][1] : span[0]]):
-            groups[-1].append(span)
+    start, parts, last = 0, list[str](), 0
+    for begin, end in spans:
+        gap = content[last:begin]
+        if parts and gap.count("\n") < 2 and not gap.strip():
+            parts.append(gap)
         else:
-            groups.append([span])
-    for group in groups:
-        prose = _blank(
-            "\n".join(_unquoted(content[start:end]) for start, end in group)
-            if _one_per_line(content, group)
-            else " ".join(_unquoted(content[start:end]) for start, end in group),
-            _INLINE_CODE,
-        )
-        yield Text(path, content.count("\n", 0, group[0][0]) + 1, prose)
+            if parts:
+                yield _text(path, content, start, parts)
+            start, parts = begin, []
+        parts.append(_unquoted(content[begin:end]))
+        last = end
+    if parts:
+        yield _text(path, content, start, parts)
 
 
-def _one_per_line(content: str, group: list[tuple[int, int]]) -> bool:
-    return "\n" in content[group[0][0] : group[-1][1]]
+def _text(path: str, content: str, start: int, parts: list[str]) -> Text:
+    return Text(path, content.count("\n", 0, start) + 1, _blank("".join(parts), _INLINE_CODE))
 
 
 def _unquoted(token: str) -> str:
@@ -336,9 +347,9 @@ def _public(
             yield node
 
 
-def _is_command(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _is_published(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     names = (each.func if isinstance(each, ast.Call) else each for each in node.decorator_list)
-    return any(ast.unparse(name).split(".")[-1] in _COMMANDS for name in names)
+    return any(ast.unparse(name).split(".")[-1] in _PUBLISHING for name in names)
 
 
 def _unclear(name: str) -> bool:

@@ -42,11 +42,17 @@ _BEFORE_A_PLACE = (
 # Python's look-behind needs a fixed width, so each word gets its own.
 _NOT_A_PLACE = "".join(rf"(?<!\b{word}\s)" for word in _BEFORE_A_PLACE)
 
+# A verb of place in the same clause makes the clause one of place: "where the value comes from".
+_NOT_PLACED = (
+    r"(?![^.;:|]{0,40}?\b(?:(?:come|comes|came|coming) from|copied to|kept|stored|lie|lies|look"
+    r"|looks|looked|point|points|listen|listens|found)\b)"
+)
+
 RULES = (
     Rule(
         "where",
         'write "if" or "when"; keep "where" for a place',
-        rf"{_NOT_A_PLACE}(?<![\w.-])[wW]here\b(?! to\b)(?![\w.(=-])(?!\w*\?)",
+        rf"{_NOT_A_PLACE}(?<![\w.-])[wW]here\b(?![\w.(=?-])(?! (?:to|and|or)\b){_NOT_PLACED}",
         allowed=0.3,
     ),
     Rule(
@@ -73,7 +79,7 @@ RULES = (
     ),
     Rule(
         "release-before",
-        'write "previous release"',
+        'write "previous release", or "earlier release" for any before it',
         r"(?i)\brelease(?:'s)? before\b(?! \d)",
     ),
     Rule(
@@ -90,13 +96,13 @@ RULES = (
     ),
     Rule(
         "give-back",
-        'write "return"; for a reservation, "void"',
-        r"(?i)\b(?:give|gives|giving|given|gave)(?: \w+){0,2} back\b",
+        'write "return"; for a lock, "release"; for a reservation, "void"',
+        r"(?i)\b(?:give|gives|giving|given|gave)(?: (?!to\b)\w+){0,2} back\b",
     ),
     Rule(
         "take-back",
         'write "revert" for a step or a run, "restore" for a database',
-        r"(?i)\b(?:take|takes|taking|taken|took)(?: \w+){0,2} back\b",
+        r"(?i)\b(?:take|takes|taking|taken|took)(?: (?!to\b)\w+){0,2} back\b",
     ),
     Rule(
         "word",

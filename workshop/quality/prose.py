@@ -203,7 +203,7 @@ def matches(text: Text) -> Iterator[Finding]:
 def definitions(source: Source) -> Iterator[Finding]:
     """Too short docstrings of public definitions outside tests; unclear names of tests."""
     if source.is_test:
-        for each in ast.walk(source.tree):
+        for each in _statements(source.tree.body):
             if isinstance(each, ast.FunctionDef) and _unclear(each.name):
                 yield Finding(source.path, each.lineno, TEST_NAME, each.name)
         return
@@ -280,11 +280,21 @@ def _bare_strings(tree: ast.Module) -> set[int]:
     """The lines that a string which is a whole statement begins on: docstrings, notes on names."""
     return {
         node.lineno
-        for node in ast.walk(tree)
+        for node in _statements(tree.body)
         if isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     }
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """All statements, nested ones included; `ast.walk` visits each expression and takes longer."""
+    for node in body:
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(node, field, []))
+        for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            yield from _statements(part.body)
 
 
 def _joined(path: str, content: str, spans: list[tuple[int, int]]) -> Iterator[Text]:

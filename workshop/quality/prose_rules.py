@@ -52,7 +52,7 @@ RULES = (
     Rule(
         "where",
         'write "if" or "when"; keep "where" for a place',
-        rf"{_NOT_A_PLACE}(?<![\w.-])[wW]here\b(?![\w.(=?-])(?! (?:to|and|or)\b){_NOT_PLACED}",
+        rf"(?=[wW]here\b){_NOT_A_PLACE}(?<![\w.-])[wW]here(?![\w.(=?-])(?! (?:to|and|or)\b){_NOT_PLACED}",
         allowed=0.3,
     ),
     Rule(

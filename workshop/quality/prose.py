@@ -4,7 +4,10 @@
 
 Reads Markdown without its code, Python docstrings and comments, messages (string literals of four
 words or more, except in tests), the names of tests, and YAML comments. Exits with 1 if a rule
-matches more often than it allows, and with 2 if a path does not exist.
+matches more often than it allows, and with 2 if a path does not exist or Python does not parse.
+
+A script of its own, since Vale is no Python package (the one on PyPI downloads a binary at its
+first start) and proselint reads plain text only, with its own fixed rules.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ SUFFIXES = {".md", ".py", ".yml", ".yaml"}
 MESSAGE_WORDS = 4
 
 _WORD = re.compile(r"[A-Za-z][\w'-]*")
-_INLINE_CODE = re.compile(r"(`+)(?!`)(?:[^`\n]|\n(?!\s*\n))+?\1(?!`)")
+_INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.|\n(?!\s*\n))+?(?<!`)\1(?!`)")
 _FENCE = re.compile(r"^([ \t>]*)(```+|~~~+).*?(?:^[ \t>]*\2[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _MARKDOWN_OTHER = re.compile(r"<!--.*?-->|\]\([^)\s]*\)|https?://\S+", re.DOTALL)
 _PYTHON = re.compile(
@@ -196,6 +199,9 @@ def matches(text: Text) -> Iterator[Finding]:
     """The findings of the rules that have a pattern."""
     for rule, pattern in _COMPILED:
         for match in pattern.finditer(text.prose):
+            before = text.prose[max(0, match.start() - 80) : match.start()].lower().split()
+            if before and before[-1] in rule.not_after:
+                continue
             line = text.line + text.prose.count("\n", 0, match.start())
             yield Finding(text.path, line, rule, _excerpt(text.prose, match))
 
@@ -242,10 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         places = [place for place in PLACES if (ROOT / place).exists()]
     try:
         listed = files(places)
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
+        report = check(Source(_name(path), path.read_text(encoding="utf-8")) for path in listed)
+    except (FileNotFoundError, SyntaxError) as error:
+        print(f"cannot check the words: {error}", file=sys.stderr)
         return 2
-    report = check(Source(_name(path), path.read_text(encoding="utf-8")) for path in listed)
     if options.counts:
         print(_table(report))
         return 0
@@ -259,19 +265,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _python_texts(source: Source) -> Iterator[Text]:
     path, content = source.path, source.content
-    docstrings = _bare_strings(source.tree) if source.is_test else set()
+    bare = _bare_strings(source.tree)
     comments: list[tuple[int, int]] = []
-    strings: list[tuple[int, int]] = []
+    docstrings: list[tuple[int, int]] = []
+    literals: list[tuple[int, int]] = []
     for token in _PYTHON.finditer(content):
         if token["comment"] is not None:
             if not _PRAGMA.match(token["comment"]):
                 comments.append(token.span())
         elif "b" in (token["prefix"] or "").lower():
             continue
-        elif not source.is_test or content.count("\n", 0, token.start()) + 1 in docstrings:
-            strings.append(token.span())
+        elif content.count("\n", 0, token.start()) + 1 in bare:
+            docstrings.append(token.span())
+        elif not source.is_test:
+            literals.append(token.span())
     yield from _joined(path, content, comments)
-    for text in _joined(path, content, strings):
+    yield from _joined(path, content, docstrings)
+    for text in _joined(path, content, literals):
         if len(_WORD.findall(text.prose)) >= MESSAGE_WORDS and not _SQL.match(text.prose):
             yield text
 

@@ -15,14 +15,16 @@ class Rule:
 
     `allowed` is the number of matches per 1,000 words that the check accepts, counted over all
     documentation or over all code. A heuristic rule needs some; 0 means that each match fails.
-    In `pattern`, one space stands for any run of spaces and line breaks. A rule without a pattern
-    has its own function in `workshop.quality.prose`.
+    In `pattern`, one space stands for any run of spaces and line breaks. A match directly after one
+    of the words `not_after` does not count. A rule without a pattern has its own function in
+    `workshop.quality.prose`.
     """
 
     name: str
     write: str
     pattern: str = ""
     allowed: float = 0.0
+    not_after: frozenset[str] = frozenset()
 
     def compiled(self) -> re.Pattern[str]:
         """The pattern as `re` takes it, with each space widened to any white space."""
@@ -30,17 +32,16 @@ class Rule:
 
 
 # After these words, "where" introduces a place or an indirect question, which is correct English.
-_BEFORE_A_PLACE = (
-    "address bucket column container database directory environment file folder host image"
-    " line machine network page part path place places point position region registry row"
-    " section server slot somewhere spot step table version"
-    " about at by for from in of on to"
-    " check checks choose chooses decide decides find finds know knows matters record records"
-    " remember remembers report reports say says see show shows tell tells"
-).split()
-
-# Python's look-behind needs a fixed width, so each word gets its own.
-_NOT_A_PLACE = "".join(rf"(?<!\b{word}\s)" for word in _BEFORE_A_PLACE)
+_BEFORE_A_PLACE = frozenset(
+    (
+        "address bucket column container database directory environment file folder host image"
+        " line machine network page part path place places point position region registry row"
+        " section server slot somewhere spot step table version"
+        " about at by for from in of on to"
+        " check checks choose chooses decide decides find finds know knows matters record records"
+        " remember remembers report reports say says see show shows tell tells"
+    ).split()
+)
 
 # A verb of place in the same clause makes the clause one of place: "where the value comes from".
 _NOT_PLACED = (
@@ -52,14 +53,15 @@ RULES = (
     Rule(
         "where",
         'write "if" or "when"; keep "where" for a place',
-        rf"(?=[wW]here\b){_NOT_A_PLACE}(?<![\w.-])[wW]here(?![\w.(=?-])(?! (?:to|and|or)\b){_NOT_PLACED}",
+        rf"(?<![\w.-])[wW]here(?![\w.(=?-])(?! (?:to|and|or)\b){_NOT_PLACED}",
         allowed=0.3,
+        not_after=_BEFORE_A_PLACE,
     ),
     Rule(
         "what-opening",
         "write the noun that it stands for, and open the sentence with it",
         # To the end of the sentence, which is no question.
-        r"\bWhat(?:'s)? [\w'*`·](?:[^.?!|\n]|\n(?![ \t]*\n)|[.?!](?=\w))*+(?!\?)",
+        r"\bWhat(?:'s)? [\w'*`·](?:[^.?!|\n]|\n(?!\s*\n)|[.?!](?=\w))*+(?!\?)",
         allowed=0.05,
     ),
     Rule(

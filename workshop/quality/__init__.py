@@ -1,1 +1,1 @@
-"""The checks that `invoke lint` and `invoke test` run."""
+"""Checks of `invoke lint`, and the test suite of `invoke test`."""

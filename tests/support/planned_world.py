@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.database.revisions import LABEL, History, Kind, Revision
+from deploy.database.revisions import LABEL, History, Kind, Revision, read_label
 from deploy.environment.model import Environment, load_environment
 from deploy.execute.plan import Plan, Step
 from deploy.proxy import container_name
@@ -104,6 +104,7 @@ class World:
     def __init__(self, environment: Environment, facts: Facts) -> None:
         self.environment = environment
         self.facts = facts
+        self.schema = facts.schema
         self.clock = 0.0
 
     def run(self, plan: Plan, wanted: Release, steps: int | None = None) -> None:
@@ -113,8 +114,21 @@ class World:
 
     def apply(self, step: Step, wanted: Release) -> None:
         """The effect of one step."""
+        self.schema = self.facts.schema or self.schema
         host = EFFECTS[type(step)](self, self.facts.hosts[step.host], step, wanted)
-        self.facts = replace(self.facts, hosts={**self.facts.hosts, step.host: host})
+        facts = replace(self.facts, hosts={**self.facts.hosts, step.host: host})
+        self.facts = replace(facts, schema=self.schema if self._answers(facts) else None)
+
+    def _answers(self, facts: Facts) -> bool:
+        """Whether a live release reports the schema, or a running one that knows its revision."""
+        for host in facts.hosts.values():
+            known = {
+                each.id for found in host.images for each in read_label(found.labels).revisions
+            }
+            web = [found for found in host.containers if found.role == "web" and found.running]
+            if any(found.slot == host.live_slot or self.schema in known for found in web):
+                return True
+        return False
 
     def ensure_proxy(self, host: HostFacts, step: EnsureProxy, wanted: Release) -> HostFacts:
         weights = full_share(step.live)
@@ -149,11 +163,11 @@ class World:
         return replace(host, secrets=made, generations=host.generations | {made})
 
     def migrate(self, host: HostFacts, step: Migrate, wanted: Release) -> HostFacts:
-        self.facts = replace(self.facts, schema=step.head)
+        self.schema = step.head
         return host
 
     def downgrade(self, host: HostFacts, step: Downgrade, wanted: Release) -> HostFacts:
-        self.facts = replace(self.facts, schema=step.to)
+        self.schema = step.to
         return host
 
     def boot(self, host: HostFacts, step: Boot, wanted: Release) -> HostFacts:

@@ -79,6 +79,9 @@ class Environment(sections.Section):
     """What is asked after a deploy."""
     timeouts: sections.TimeoutsConfig = sections.TimeoutsConfig.model_construct()
     """How long the deployer waits."""
+    strategy: sections.Name = "blue-green"
+    """How a release becomes live: `blue-green` boots it beside the live one, then moves all traffic
+    at once."""
     batch: Batch = "50%"
     """Web hosts that move together: a number, or a share such as `50%`."""
     retention: sections.RetentionConfig = sections.RetentionConfig.model_construct()

@@ -16,7 +16,7 @@ from deploy.state import journal
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
     from deploy.hosts.host import Host
-    from deploy.proxy.container import Change
+    from deploy.proxy.container import ProxyChange
     from deploy.secrets import Secrets
     from deploy.state.release import Release
 
@@ -55,7 +55,7 @@ class Run:
     allowed: tuple[str, ...] = ()
     """What the operator allowed that is refused otherwise."""
     generations: dict[str, str] = field(default_factory=dict)
-    proxy_changes: dict[str, Change] = field(default_factory=dict)
+    proxy_changes: dict[str, ProxyChange] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     progress: Progress = field(default_factory=Progress)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -115,6 +115,7 @@ class Run:
                 else {}
             ),
             plan=self.plan_hash,
+            strategy=self.environment.strategy,
             steps=tuple(self.progress.steps),
             remediates=previous.id if previous and self.kind == "rollback" else "",
             error=self.redact(error),

@@ -17,8 +17,10 @@ from deploy.execute.run import Run
 from deploy.observe import survey
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, build, find
-from deploy.planning import blue_green, preflight
+from deploy.planning import preflight
 from deploy.planning.schema_changes import Options
+from deploy.planning.strategies import choose_strategy
+from deploy.planning.strategy import DEFAULTS
 from deploy.secrets import Secrets, load_secrets
 from deploy.state import journal, lock
 
@@ -50,7 +52,7 @@ def deploy(
     version: str | None = None,
     dry_run: bool = False,
     hosts: Sequence[str] = (),
-    options: Options = blue_green.DEFAULTS,
+    options: Options = DEFAULTS,
 ) -> Result:
     """Bring a release to an environment: `version` from its registry, or this checkout built.
 
@@ -59,6 +61,7 @@ def deploy(
     """
     started = time.monotonic()
     environment = load_environment(name, hosts=hosts)
+    choose_strategy(environment)  # refuses an unknown one before anything is built
     secrets = load_secrets(environment)
     events.redact = secrets.redact
     with open_session(environment, events) as session:
@@ -82,7 +85,7 @@ def converge(
     *,
     kind: Kind = "deploy",
     dry_run: bool = False,
-    options: Options = blue_green.DEFAULTS,
+    options: Options = DEFAULTS,
     planner: Planner | None = None,
     gate: Gate | None = None,
 ) -> tuple[Plan, bool]:
@@ -142,9 +145,8 @@ def _plan_swap(
     preflight.check(
         session.environment, facts, candidate.platforms, candidate.size if needed else 0
     )
-    return blue_green.plan(
-        session.environment, candidate.release, facts, kind=kind, options=options
-    )
+    strategy = choose_strategy(session.environment)
+    return strategy.plan(session.environment, candidate.release, facts, kind=kind, options=options)
 
 
 def _announce(session: Session, plan: Plan) -> Plan:

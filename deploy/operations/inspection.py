@@ -13,7 +13,6 @@ from deploy.environment.model import load_environment
 from deploy.errors import DeployError, UsageError
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import find_on_hosts
-from deploy.planning.blue_green import live_slot
 from deploy.state import containers
 from deploy.state.facts import ContainerFacts, HostFacts
 from deploy.state.release import ImageRef
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 def live_container(host: HostFacts, role: str) -> ContainerFacts | None:
     """The container of a role that works on a host now."""
     if role == "web":
-        slot = live_slot(host)
-        return host.container("web", slot) if slot else None
+        return host.container("web", host.live_slot) if host.live_slot else None
     running = (found for found in host.containers if found.role == role and found.running)
     return next(running, None)
 

@@ -14,8 +14,8 @@ from deploy.operations.deploy import Result, converge
 from deploy.operations.losses import find_losses
 from deploy.operations.session import Session, open_session
 from deploy.operations.source import Candidate, find, find_on_hosts
-from deploy.planning import blue_green
 from deploy.planning.schema_changes import Options
+from deploy.planning.strategies import choose_strategy
 from deploy.secrets import Secrets, load_secrets
 from deploy.state.release import Version
 
@@ -77,6 +77,7 @@ def rollback(
     options = Options(downgrade=with_downgrade)
     started = time.monotonic()
     environment = load_environment(name, hosts=hosts)
+    strategy = choose_strategy(environment)
     secrets = load_secrets(environment)
     events.redact = secrets.redact
     with open_session(environment, events) as session:
@@ -98,7 +99,7 @@ def rollback(
             # Before the lock is taken: nobody else shall wait for an answer.
             facts = session.facts(secrets)
             release = choose(facts).release
-            made = blue_green.plan(environment, release, facts, kind="rollback", options=options)
+            made = strategy.plan(environment, release, facts, kind="rollback", options=options)
             if not made.empty:
                 losses = find_losses(session, facts, made)
                 confirm("\n".join([*losses, _question(environment, facts, version)]))

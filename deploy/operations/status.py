@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from deploy.environment.model import load_environment
 from deploy.operations.session import open_session
-from deploy.planning.blue_green import live_slot, lived
 from deploy.state.facts import SLOTS, ContainerFacts, Facts, HostFacts, Slot
 
 if TYPE_CHECKING:
@@ -87,9 +86,8 @@ def _web_drift(host: HostFacts, recorded: Record | None) -> Iterator[str]:
         return
     if host.proxy.maintenance:
         yield "maintenance is on: every request is answered 503"
-    live = live_slot(host)
-    ready = [slot for slot, server in host.proxy.servers.items() if server.state == "ready"]
-    if len(ready) > 1:
+    live = host.live_slot
+    if len(host.proxy.ready_slots) > 1:
         yield "the proxy sends traffic to both slots"
     if live is None:
         yield "no slot is live"
@@ -112,7 +110,7 @@ def _web_drift(host: HostFacts, recorded: Record | None) -> Iterator[str]:
 
 def _standby_drift(host: HostFacts, slot: Slot, found: ContainerFacts) -> Iterator[str]:
     server = host.proxy.servers.get(slot)
-    if not lived(host, found):
+    if not host.was_live(found):
         yield f"{slot} runs ({found.version}) and never was live"
     elif server is not None and server.state == "drain" and not server.up:
         check = server.check or "no check yet"
@@ -131,7 +129,7 @@ def _rows(host: HostFacts) -> Iterator[Row]:
         if found.slot is None:
             continue
         server = host.proxy.servers.get(found.slot) if found.role == "web" else None
-        stands_by = found.running and lived(host, found)
+        stands_by = found.running and host.was_live(found)
         traffic = {
             "ready": "live",
             "drain": "standby" if stands_by else "drain",

@@ -21,7 +21,7 @@ def write(path: Path, release: Release, environment: str, *, built: bool) -> Non
     """
     told = {
         "environment": environment,
-        "version": release.version,
+        "version": str(release.version),
         "repository": release.image.repository,
         "digest": release.image.digest,
         "revision": release.revision,
@@ -36,6 +36,6 @@ def write(path: Path, release: Release, environment: str, *, built: bool) -> Non
     tell(
         repository=release.image.repository,
         digest=release.image.digest,
-        version=release.version,
+        version=str(release.version),
         built="true" if built else "false",
     )

@@ -38,7 +38,7 @@ class Record:
     previous: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     """Hash of the plan."""
-    strategy: str = "blue_green"
+    strategy: str = "blue-green"
     steps: tuple[Mapping[str, Any], ...] = ()
     approved_by: tuple[str, ...] = ()
     remediates: str = ""

@@ -243,7 +243,7 @@ class ImageRef:
 class Release:
     """A version, the image that holds it, and the schema that its code needs."""
 
-    version: str
+    version: Version
     image: ImageRef
     schema_head: str
     revision: str
@@ -270,7 +270,7 @@ class Release:
                 hint="build it with `invoke image.build`, or give another --version",
             )
         return cls(
-            version=str(Version(version)),
+            version=Version(version),
             image=image,
             schema_head=labels.get(SCHEMA_HEAD, ""),
             revision=labels.get(_OCI + "revision", ""),

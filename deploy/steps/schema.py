@@ -25,6 +25,7 @@ class Migrate(Step):
     """
 
     kind: ClassVar[str] = "migrate"
+    needs_smoke: ClassVar[bool] = True
     head: str
     change: Kind = "expand"
     """The revision's class."""
@@ -49,6 +50,7 @@ class Downgrade(Step):
     only."""
 
     kind: ClassVar[str] = "downgrade"
+    needs_smoke: ClassVar[bool] = True
     to: str
     back: str
     """The live revision."""

@@ -27,7 +27,7 @@ from deploy.observe import probe
 from deploy.operations.session import open_session
 from deploy.operations.source import find
 from deploy.operations.status import drift
-from deploy.planning import blue_green
+from deploy.planning.strategies import choose_strategy
 from deploy.secrets import load_secrets
 from deploy.state.facts import Facts
 from deploy.state.release import BuildInfo
@@ -221,7 +221,8 @@ class Operator:
             session.require_all()
             facts = session.facts(secrets)
             release = find(session, secrets, version).release
-            return facts, blue_green.plan(self.environment, release, facts)
+            strategy = choose_strategy(self.environment)
+            return facts, strategy.plan(self.environment, release, facts)
 
     @property
     def revision(self) -> str:

@@ -35,7 +35,7 @@ def with_timeout(stand: Stand, seconds: float) -> Environment:
 
 
 def test_bringing_it_to_where_it_is_changes_nothing(stand: Stand) -> None:
-    assert proxy.ensure(stand.host, stand.environment, None) == proxy.Change("none")
+    assert proxy.ensure(stand.host, stand.environment, None) == proxy.ProxyChange("none")
 
     facts, settled = proxy.facts(stand.host, stand.environment)
     assert settled and facts.running and facts.present

@@ -8,10 +8,12 @@ import pytest
 
 from deploy.operations.rollback import targets
 from deploy.operations.status import drift
-from deploy.planning.blue_green import plan
+from deploy.planning.blue_green import BlueGreen
 from tests.support.planned_world import World, bare, environment, release, with_server
 
 V1, V2 = release(1), release(2)
+
+plan = BlueGreen().plan
 
 
 @pytest.fixture
@@ -39,7 +41,9 @@ def test_each_difference_is_told_with_its_host(world):
         "the proxy does not run": replace(host, proxy=replace(host.proxy, running=False)),
         "maintenance is on": replace(host, proxy=replace(host.proxy, maintenance=True)),
         "both slots": with_server(host, "blue", state="ready"),
-        "come back with the other slot": replace(host, proxy=replace(host.proxy, recorded="blue")),
+        "come back with the other slot": replace(
+            host, proxy=replace(host.proxy, recorded_weights={"blue": 100})
+        ),
         "its container does not run": replace(
             host, containers=(*others, replace(green, state="exited"))
         ),

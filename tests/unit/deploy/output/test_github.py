@@ -12,7 +12,7 @@ import pytest
 
 from deploy.errors import GateRefused, UsageError
 from deploy.output import build_metadata, github
-from deploy.state.release import ImageRef, Release
+from deploy.state.release import ImageRef, Release, Version
 from workshop.quality.workflow_commands import problems
 
 
@@ -59,7 +59,7 @@ def test_what_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     outputs = tmp_path / "outputs"
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     image = ImageRef("ghcr.io/a/b", "sha256:" + "0" * 64)
-    release = Release("1.2.3", image, "0003", "c0ffee", "2026-11-24T08:00:00Z", {})
+    release = Release(Version("1.2.3"), image, "0003", "c0ffee", "2026-11-24T08:00:00Z", {})
     build_metadata.write(tmp_path / "reports" / "release.json", release, "staging", built=True)
     told = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
     known = {"repository": "ghcr.io/a/b", "digest": image.digest, "version": "1.2.3"}

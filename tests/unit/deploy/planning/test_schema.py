@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deploy.errors import GateRefused
-from deploy.planning.blue_green import plan
+from deploy.planning.blue_green import BlueGreen
 from deploy.planning.schema_changes import Options
 from tests.support.planned_world import World, bare, environment, release
 
@@ -17,6 +17,8 @@ CONTRACTED = release(3, "0003", r0003="contract")
 FILLED = release(4, "0003", r0003="backfill")
 UNSAFE = release(5, "0002", r0002="unsafe")
 BOTH = release(6, "0004", r0003="contract")
+
+plan = BlueGreen().plan
 
 
 @pytest.fixture

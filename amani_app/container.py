@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
+import typing as t
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from click import Command
 from flask import Flask, current_app
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
@@ -17,10 +19,9 @@ from amani_app.adapters.database.gauges import BookGauges
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
-from amani_app.adapters.fincra.client import Credentials
-from amani_app.adapters.fincra.payments import FincraPayments
 from amani_app.adapters.identity import LocalAccounts
 from amani_app.adapters.memory.limits import MemoryLimiter
+from amani_app.adapters.providers import PROVIDERS, select_provider
 from amani_app.application.common.acting import Surroundings
 from amani_app.application.provider.checkouts import Checkouts
 from amani_app.application.requests.deposits import DepositUseCases
@@ -42,13 +43,15 @@ from amani_app.ports.payments import Payments
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
 from amani_app.ports.workers import WorkerRegister
-from amani_app.settings import Settings
+from amani_app.settings import EnvironmentSettings, Settings, read_settings
 
 
 @dataclass(frozen=True)
 class Provider:
-    """The payment provider, and what speaks to it."""
+    """The payment provider, and the use cases that call it."""
 
+    name: str
+    """The last part of the webhook's path."""
     payments: Payments
     checkouts: Checkouts
     payouts: Payouts
@@ -83,7 +86,10 @@ class Container:
     withdrawals: WithdrawalUseCases
     suspense: SuspenseUseCases
     provider: Provider | None
-    """``None`` where none is configured: nobody can deposit or withdraw."""
+    """``None`` if none is configured: deposits and withdrawals answer 503."""
+    provider_settings: EnvironmentSettings | None
+    provider_names: frozenset[str]
+    """All providers that have an adapter, selected or not."""
 
 
 def utc_now() -> datetime:
@@ -114,7 +120,7 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
     identity, accounts = _identity(settings, key)
     deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
     numbers = VirtualAccountUseCases(around)
-    payments = fincra(settings)
+    selected = select_provider(settings.payment_provider)
     return Container(
         settings=settings,
         build=build,
@@ -137,10 +143,20 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         suspense=SuspenseUseCases(around),
         withdrawals=withdrawals,
         provider=(
-            build_provider(around, store, payments, deposits, numbers, withdrawals)
-            if payments
+            build_provider(
+                selected[0],
+                around,
+                store,
+                selected[1].payments(),
+                deposits,
+                numbers,
+                withdrawals,
+            )
+            if selected
             else None
         ),
+        provider_settings=selected[1] if selected else None,
+        provider_names=frozenset(PROVIDERS),
     )
 
 
@@ -166,22 +182,14 @@ def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
     return local, local
 
 
-def fincra(settings: Settings) -> Payments | None:
-    """The payment provider that *settings* name, if any; nothing is connected to yet."""
-    if not settings.fincra_url:
-        return None
-    return FincraPayments(
-        Credentials(
-            url=settings.fincra_url,
-            secret_key=settings.fincra_secret_key.get_secret_value(),
-            public_key=settings.fincra_public_key,
-            business_id=settings.fincra_business_id,
-            webhook_secret=settings.fincra_webhook_secret.get_secret_value(),
-        )
-    )
+def provider_commands() -> t.Iterator[Command]:
+    """The commands of all payment providers, selected or not."""
+    for kind in PROVIDERS.values():
+        yield from read_settings(kind).commands()
 
 
 def build_provider(
+    name: str,
     around: Surroundings,
     store: Store,
     payments: Payments,
@@ -194,7 +202,7 @@ def build_provider(
     payouts = Payouts(around, store, payments, withdrawals)
     inflows = Inflows(around, store, payments, virtual_accounts)
     notices = Notices(around, store, payments, checkouts, payouts, inflows)
-    return Provider(payments, checkouts, payouts, inflows, notices)
+    return Provider(name, payments, checkouts, payouts, inflows, notices)
 
 
 def container(app: Flask | None = None) -> Container:

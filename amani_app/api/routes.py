@@ -359,7 +359,7 @@ def read_withdrawal(call: Call) -> m.WithdrawalOut:
 
 @operation(
     "POST",
-    "/webhooks/fincra",
+    "/webhooks/{provider}",
     m.Received,
     body=m.Notice,
     raw=True,
@@ -369,10 +369,16 @@ def read_withdrawal(call: Call) -> m.WithdrawalOut:
     problems=(401,),
 )
 def receive_notice(call: Call) -> m.Received:
-    """Take a notice of the payment provider: a reason to ask it, never to move money."""
-    raw, signature = request.get_data(), request.headers.get("signature", "")
+    """Receive a notice of the payment provider. It triggers a query, never a movement of money."""
+    name = call.path["provider"]
+    if name not in call.parts.provider_names:
+        raise NotFound(f"there is no payment provider {name}")
+    provider = _provider(call)
+    if name != provider.name:
+        raise NotFound(f"{name} is not the payment provider in use")
+    headers = {name.lower(): value for name, value in request.headers}
     try:
-        _provider(call).notices.receive(raw, signature)
+        provider.notices.receive(request.get_data(), headers)
     except ForgedNotice:
         words = "The signature is not the provider's."
         raise Refused(Problem(401, "forged-notice", words)) from None

@@ -226,8 +226,9 @@ class Payments(t.Protocol):
     def balance(self, currency: str) -> Money:
         """What our wallet at the provider holds, pay-outs under way perhaps still included."""
 
-    def read_notice(self, raw: bytes, signature: str) -> Notice:
-        """What a notice says, once its signature over *raw* is found to be the provider's.
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> Notice:
+        """The notice in the body *raw*, after its signature is verified.
 
-        Raises ``ForgedNotice``, and ``ValueError`` for a signed body that is no notice.
+        The names of *headers* are in lower case. Raises ``ForgedNotice``, and ``ValueError`` if a
+        signed body is not a notice.
         """

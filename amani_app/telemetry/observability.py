@@ -16,7 +16,7 @@ import structlog
 from flask import Flask
 
 from amani_app.build_info import BuildInfo
-from amani_app.settings import Settings, SettingsError
+from amani_app.settings import EnvironmentSettings, Settings, SettingsError
 
 if t.TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -49,7 +49,12 @@ def require_extras(settings: Settings) -> None:
         raise SettingsError("\n".join(missing))
 
 
-def start(app: Flask | None, settings: Settings, build: BuildInfo) -> None:
+def start(
+    app: Flask | None,
+    settings: Settings,
+    build: BuildInfo,
+    provider: EnvironmentSettings | None = None,
+) -> None:
     """Report from this process on: its errors, and of a web process (*app*) its requests.
 
     Does nothing where the settings name nobody to report to.
@@ -58,7 +63,7 @@ def start(app: Flask | None, settings: Settings, build: BuildInfo) -> None:
         return
     from amani_app.telemetry.scrubbing import Scrubber
 
-    scrub = Scrubber(settings)
+    scrub = Scrubber(settings, *([provider] if provider else []))
     if settings.sentry_dsn.get_secret_value():
         _start_sentry(settings, build, scrub)
     if app is not None and settings.otel_exporter_otlp_endpoint:

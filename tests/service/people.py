@@ -72,6 +72,7 @@ class World:
         """Let *payments* be the payment provider."""
         parts = self.parts
         provider = build_provider(
+            "fincra",
             parts.around,
             parts.store,
             payments,

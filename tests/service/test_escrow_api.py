@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from amani_app import create_app
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.api.routes import OPERATIONS
 from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
 from amani_app.domain.users import Role
@@ -331,6 +331,7 @@ class TestEveryRoute:
             "escrow": funded["id"],
             "milestone": funded["milestones"][0]["id"],
             "wallet": wallet,
+            "provider": "nobody",
             **world.payments_of(client_),
             "dispute": f"{funded['id']}.{funded['milestones'][0]['id']}",
         }

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from amani_app import create_app
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.fincra.notices import sign
-from amani_app.adapters.memory.payments import NO_BVN, NOBODY
+from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY
 from amani_app.application.common.acting import Actor, Surroundings
 from amani_app.application.worker.outbox import DeliverEvents
 from amani_app.application.provider.payouts import QUIET
@@ -30,7 +30,7 @@ from amani_app.domain.users import Role, User
 from amani_app.settings import Settings
 from tests.service.conftest import SECRET_KEY
 from tests.service.people import UNLIMITED
-from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
+from tests.service.sandboxes import WEBHOOK_SECRET, Running, Sandbox
 from tests.waiting import eventually
 
 API = "/api/v1"
@@ -50,22 +50,17 @@ class Bank:
             database_url=url,
             secret_key=SECRET_KEY,
             **UNLIMITED,
-            fincra_url=self.sandbox.url,
-            fincra_secret_key=API_KEY,
-            fincra_public_key="public",
-            fincra_business_id="business",
-            fincra_webhook_secret=WEBHOOK_SECRET,
         )
         self.app = create_app(settings)
         self.later = timedelta()
         made: Container = self.app.extensions["amani"]
-        assert made.provider is not None
         now = made.around.now
         around = Surroundings(lambda: now() + self.later, made.around.new_id)
         provider = build_provider(
+            "fincra",
             around,
             made.store,
-            made.provider.payments,
+            self.sandbox.payments(),
             made.deposits,
             made.virtual_accounts,
             made.withdrawals,

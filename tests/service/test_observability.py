@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from amani_app.telemetry.observability import require_extras
 from amani_app.telemetry.scrubbing import REMOVED, Scrubber
+from amani_app.adapters.fincra.settings import FincraSettings
 from amani_app.settings import Settings, SettingsError
 from tests.service.conftest import Shell, free_port
 from tests.waiting import eventually
@@ -223,8 +224,8 @@ SCRUB = Scrubber(
     Settings(
         database_url="postgresql://amani:pass-word@db/amani",
         previous_secret_keys=f"{'a' * 32},{'b' * 32}",
-        fincra_webhook_secret="short",
-    )
+    ),
+    FincraSettings(fincra_webhook_secret="short"),
 )
 
 

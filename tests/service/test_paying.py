@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from amani_app.adapters.fincra.notices import sign
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.adapters.memory.store import MemoryStore
 from amani_app.application.common.acting import Actor, NotFound, Surroundings
 from amani_app.application.requests.deposits import DepositUseCases
@@ -152,7 +152,13 @@ class World:
         self.numbers = VirtualAccountUseCases(around)
         self.withdrawals = WithdrawalUseCases(around)
         self.provider = build_provider(
-            around, self.store, self.payments, self.deposits, self.numbers, self.withdrawals
+            "fincra",
+            around,
+            self.store,
+            self.payments,
+            self.deposits,
+            self.numbers,
+            self.withdrawals,
         )
         self.deliver = DeliverEvents(around, self.store, {REQUESTED: self.provider.payouts.send})
         self.transfers = itertools.count(1)
@@ -208,11 +214,11 @@ class World:
     def notify_of_a_transfer(self, reference: str) -> None:
         data = {"virtualAccount": "a", "reference": reference}
         raw = json.dumps({"event": "collection.successful", "data": data}).encode()
-        self.provider.notices.receive(raw, sign(self.payments.secret, raw))
+        self.provider.notices.receive(raw, {"signature": sign(self.payments.secret, raw)})
 
     def notify(self, event: str, field: str, reference: str) -> None:
         raw = json.dumps({"event": event, "data": {field: reference}}).encode()
-        self.provider.notices.receive(raw, sign(self.payments.secret, raw))
+        self.provider.notices.receive(raw, {"signature": sign(self.payments.secret, raw)})
 
     def funded(self, minor: int) -> None:
         self.payments.pay(self.deposit(minor), ngn(minor))

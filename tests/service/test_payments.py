@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from amani_app.adapters.breaker import CircuitBreaker
-from amani_app.adapters.fincra.client import Credentials, FincraClient
+from amani_app.adapters.fincra.client import FincraCredentials, FincraClient
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.fincra.payments import FincraPayments
-from amani_app.adapters.memory.payments import NO_BVN, NOBODY, MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY, MemoryPayments
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
@@ -30,7 +30,7 @@ from amani_app.ports.payments import (
     ProviderUnavailable,
     UnknownPayee,
 )
-from amani_app.sandbox.webhooks import Switches, read_switches
+from amani_app.adapters.fincra.sandbox.webhooks import Switches, read_switches
 from tests.service.conftest import Shell, free_port
 from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
 from tests.waiting import eventually
@@ -56,7 +56,7 @@ def telling(data: t.Any) -> t.Iterator[FincraPayments]:
 
     server = Running(answer)
     try:
-        yield FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+        yield FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
     finally:
         server.stop()
 
@@ -259,7 +259,7 @@ class TestContract:
         # Neither the letter nor the whole float survives being parsed and dumped again.
         text = '{"event": "%s", "data": {"%s": "r1", "status": "x", "n": "Ọlá", "a": 100.0}}'
         raw = (text % (event, field)).encode()
-        notice = world.payments.read_notice(raw, sign(world.secret, raw))
+        notice = world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
         assert (notice.kind, notice.event, notice.reference) == (kind, event, "r1")
 
     def test_a_transfer_into_an_account_is_named_by_the_provider_s_reference(
@@ -267,22 +267,25 @@ class TestContract:
     ) -> None:
         data = {"virtualAccount": "a1", "merchantReference": "v1", "reference": "in-1"}
         raw = json.dumps({"event": "collection.successful", "data": data}).encode()
-        notice = world.payments.read_notice(raw, sign(world.secret, raw))
+        notice = world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
         assert (notice.kind, notice.reference) == (NoticeKind.INFLOW, "in-1")
 
     def test_what_is_not_about_money_is_read_as_other(self, world: World) -> None:
         raw = b'{"event": "approved", "data": {}}'
-        assert world.payments.read_notice(raw, sign(world.secret, raw)).kind is NoticeKind.OTHER
+        assert (
+            world.payments.read_notice(raw, {"signature": sign(world.secret, raw)}).kind
+            is NoticeKind.OTHER
+        )
 
     @pytest.mark.parametrize("signature", ["", "0" * 128, "ẞ" * 64])
     def test_a_forged_notice_is_refused(self, world: World, signature: str) -> None:
         with pytest.raises(ForgedNotice):
-            world.payments.read_notice(b'{"event": "x", "data": {}}', signature)
+            world.payments.read_notice(b'{"event": "x", "data": {}}', {"signature": signature})
         raw = b'{"event": "charge.successful", "data": {"reference": "r1"}}'
         good = sign(world.secret, raw)
         for changed in (raw.replace(b"r1", b"r2"), raw + b" "):
             with pytest.raises(ForgedNotice):
-                world.payments.read_notice(changed, good)
+                world.payments.read_notice(changed, {"signature": good})
 
     @pytest.mark.parametrize(
         "raw",
@@ -300,7 +303,7 @@ class TestContract:
         self, world: World, raw: bytes
     ) -> None:
         with pytest.raises(ValueError, match="notice"):
-            world.payments.read_notice(raw, sign(world.secret, raw))
+            world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
 
 
 class TestFincra:
@@ -334,7 +337,7 @@ class TestFincra:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-            payments = FincraPayments(Credentials(url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(url, "k", "p", "b", "s"))
             with pytest.raises(ProviderUnavailable) as caught:
                 payments.pay_out("w1", ngn(600), BANK)
         assert not isinstance(caught.value, AnswerUnknown)
@@ -344,7 +347,7 @@ class TestFincra:
             server.bind(("127.0.0.1", 0))
             server.listen()
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
-            credentials = Credentials(url, "k", "p", "b", "s")
+            credentials = FincraCredentials(url, "k", "p", "b", "s")
             client = FincraClient(credentials, timeouts=(1.0, 0.1))
             with pytest.raises(AnswerUnknown):
                 FincraPayments(credentials, client).pay_out("w1", ngn(600), BANK)
@@ -385,7 +388,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(AnswerUnknown):
                 payments.pay_out("w1", ngn(600), BANK)
         finally:
@@ -406,7 +409,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(PaymentRefused, match="no"):
                 payments.pay_out("w1", ngn(600), BANK)
         finally:
@@ -512,7 +515,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(AnswerUnknown):
                 payments.payout("w1")
         finally:
@@ -529,7 +532,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(AnswerUnknown):
                 payments.payout("w1")
         finally:
@@ -617,7 +620,7 @@ class TestSandboxCommand:
         words = ("flask", "amani", "sandbox", "--port", port, "--switch", "answers=limit")
         process = shell.start(*words, log=tmp_path / "log")
         try:
-            credentials = Credentials(f"http://127.0.0.1:{port}", "key", "p", "b", "s")
+            credentials = FincraCredentials(f"http://127.0.0.1:{port}", "key", "p", "b", "s")
             patient = FincraClient(credentials, breaker=CircuitBreaker(10**6, 0))
             payments = FincraPayments(credentials, patient)
 

@@ -28,7 +28,7 @@ UNSURE = frozenset({"SERVICE_UNAVAILABLE", "INTERNAL_SERVER_ERROR", NOT_FOUND})
 
 
 @dataclass(frozen=True)
-class Credentials:
+class FincraCredentials:
     """Where Fincra is and who we are there; the secrets are in no representation."""
 
     url: str
@@ -38,7 +38,7 @@ class Credentials:
     webhook_secret: str
 
     def __repr__(self) -> str:
-        return f"Credentials({self.url})"
+        return f"FincraCredentials({self.url})"
 
 
 class Refusal(PaymentRefused):
@@ -57,7 +57,7 @@ class FincraClient:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: FincraCredentials,
         timeouts: tuple[float, float] = (3.0, 10.0),
         breaker: CircuitBreaker | None = None,
     ) -> None:

@@ -7,7 +7,7 @@ import typing as t
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 
 from amani_app.adapters.fincra import notices
-from amani_app.adapters.fincra.client import DUPLICATE, Credentials, FincraClient, Refusal
+from amani_app.adapters.fincra.client import DUPLICATE, FincraClient, FincraCredentials, Refusal
 from amani_app.domain.errors import MoneyError
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
@@ -46,7 +46,7 @@ LONG_NUMBER = re.compile(r"\d{5,}")
 class FincraPayments:
     """See ``ports.payments.Payments``."""
 
-    def __init__(self, credentials: Credentials, client: FincraClient | None = None) -> None:
+    def __init__(self, credentials: FincraCredentials, client: FincraClient | None = None) -> None:
         self._credentials = credentials
         self._client = client or FincraClient(credentials)
 
@@ -239,9 +239,9 @@ class FincraPayments:
                 return found
         raise AnswerUnknown("a list in an unknown shape")
 
-    def read_notice(self, raw: bytes, signature: str) -> Notice:
-        """In constant time, over the bytes as they came."""
-        return notices.read(self._credentials.webhook_secret, raw, signature)
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> Notice:
+        """The header is ``signature``; compared in constant time, over the bytes as they came."""
+        return notices.read(self._credentials.webhook_secret, raw, headers.get("signature", ""))
 
 
 def _issued(data: t.Any, reference: str) -> IssuedAccount:

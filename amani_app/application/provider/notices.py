@@ -40,12 +40,12 @@ class Notices:
             NoticeKind.ACCOUNT: inflows.check_account,
         }
 
-    def receive(self, raw: bytes, signature: str) -> bool:
+    def receive(self, raw: bytes, headers: t.Mapping[str, str]) -> bool:
         """Keep what was notified; false for a copy of what is there.
 
         Raises ``ForgedNotice``, and ``ValueError`` for a signed body that is no notice.
         """
-        notice = self._payments.read_notice(raw, signature)
+        notice = self._payments.read_notice(raw, headers)
         now = self._around.now()
         return self._store.run(lambda work: work.inbox.add(notice, raw, now))
 

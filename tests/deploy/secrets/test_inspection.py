@@ -11,6 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from amani_app.adapters.providers import PROVIDERS
 from amani_app.settings import Settings
 from deploy import environment as environments
 from deploy.checkout import ROOT
@@ -200,8 +201,13 @@ def example() -> dict[str, str]:
     return dict(found)
 
 
+def service_settings() -> set[str]:
+    """The variables of the service and of each payment provider."""
+    return {name.upper() for kind in (Settings, *PROVIDERS.values()) for name in kind.model_fields}
+
+
 def test_the_example_names_every_setting_and_every_secret():
-    wanted = {name.upper() for name in Settings.model_fields}
+    wanted = service_settings()
     for name in ("local", "staging", "production"):
         loaded = environments.load(name, folder=ROOT / "deploy" / "environments", placeholders=True)
         wanted |= {*loaded.container_secrets, *login_names(loaded), *loaded.settings}
@@ -214,7 +220,7 @@ def test_the_example_names_nothing_that_nobody_knows():
     sources.append(ROOT / "docker-compose.yml")
     sources += ROOT.glob("deploy/environments/*.yml")
     known = " ".join(path.read_text() for path in sources)
-    settings = {name.upper() for name in Settings.model_fields}
+    settings = service_settings()
     unknown = {
         name
         for name in example().keys() - spoken_of - settings

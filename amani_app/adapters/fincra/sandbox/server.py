@@ -9,18 +9,18 @@ from dataclasses import asdict
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.domain.errors import DomainError, MoneyError
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
 from amani_app.ports.payments import Collection, Outcome, PaymentRefused, Payout
-from amani_app.sandbox.answers import WORDS, Refused, major, refuse
-from amani_app.sandbox.virtual_accounts import (
+from amani_app.adapters.fincra.sandbox.answers import WORDS, Refused, major, refuse
+from amani_app.adapters.fincra.sandbox.virtual_accounts import (
     install_decisions,
     install_transfers,
     install_virtual_accounts,
 )
-from amani_app.sandbox.webhooks import Switches, Webhooks
+from amani_app.adapters.fincra.sandbox.webhooks import Switches, Webhooks
 
 DUPLICATE = "DUPLICATE_CUSTOMER_REFERENCE"
 CHECKOUT_WORDS = {

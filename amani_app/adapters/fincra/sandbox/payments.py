@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import typing as t
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -93,9 +94,9 @@ class MemoryPayments:
         """Less what is on its way out."""
         return Money(self._balances[currency], currency)
 
-    def read_notice(self, raw: bytes, signature: str) -> Notice:
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> Notice:
         """In Fincra's shape."""
-        return notices.read(self.secret, raw, signature)
+        return notices.read(self.secret, raw, headers.get("signature", ""))
 
     def fund(self, amount: Money) -> None:
         """Money comes in that belongs to no checkout."""

@@ -25,7 +25,7 @@ from amani_app.application.requests.people import SHORTEST_PASSWORD
 from amani_app.application.provider.reconciliation import Reconcile
 from amani_app.application.requests.seeding import Seeder
 from amani_app.application.requests.withdrawals import REQUESTED
-from amani_app.application.worker.worker import Job, Worker
+from amani_app.application.worker.worker import WorkerJob, Worker
 from amani_app.build_info import ROOT
 from amani_app.container import Container, container, provider_commands
 from amani_app.domain.errors import DomainError
@@ -127,11 +127,11 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
     """Book a bank transfer of AMOUNT (major units) that arrived for EMAIL."""
     parts = container()
 
-    def work(unit: UnitOfWork) -> Money:
+    def change(unit: UnitOfWork) -> Money:
         owner, money = _person(unit, email).id, Money.parse(amount, currency)
         return parts.deposits.collected(unit, OPERATOR, owner, reference, money, money)
 
-    _book(work)
+    _book(change)
 
 
 @amani.group("suspense")
@@ -165,9 +165,9 @@ def suspense_send_back(transfer: str) -> None:
     _book(lambda unit: send_back(unit, OPERATOR, transfer))
 
 
-def _book(work: t.Callable[[UnitOfWork], Money]) -> None:
+def _book(change: t.Callable[[UnitOfWork], Money]) -> None:
     try:
-        click.echo(str(container().store.run(work)))
+        click.echo(str(container().store.run(change)))
     except DomainError as error:
         raise click.ClickException(str(error)) from None
 
@@ -193,7 +193,7 @@ def seed(users: int, escrows: int, number: int | None, password: str) -> None:
         raise click.UsageError("production is not seeded")
     _require_length(password)
     chance = random.Random(number)  # nosec B311
-    seeder = Seeder(parts.around, parts.store, parts.people, parts.escrows, parts.deposits, chance)
+    seeder = Seeder(parts.context, parts.store, parts.people, parts.escrows, parts.deposits, chance)
     try:
         with click.progressbar(
             seeder.make_people(users, password), length=users, label="people", file=sys.stderr
@@ -247,13 +247,13 @@ def worker() -> None:
         HEARTBEAT.unlink(missing_ok=True)
 
 
-def _jobs(parts: Container) -> list[Job]:
-    around, store, provider = parts.around, parts.store, parts.provider
+def _jobs(parts: Container) -> list[WorkerJob]:
+    context, store, provider = parts.context, parts.store, parts.provider
     listeners = {REQUESTED: provider.payouts.send} if provider else {}
-    jobs: list[Job] = [
-        ExpireSilence(store, parts.escrows, around.now),
-        ForgetAnswers(store, around.now),
-        DeliverEvents(around, store, listeners, kept=[REQUESTED]),
+    jobs: list[WorkerJob] = [
+        ExpireSilence(store, parts.escrows, context.now),
+        ForgetAnswers(store, context.now),
+        DeliverEvents(context, store, listeners, kept=[REQUESTED]),
     ]
     if provider:
         jobs += [provider.notices, provider.payouts, provider.checkouts, provider.inflows]

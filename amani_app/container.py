@@ -15,14 +15,14 @@ from sqlalchemy import Engine
 
 from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
 from amani_app.adapters.database.engine import db, install_engine
-from amani_app.adapters.database.gauges import BookGauges
+from amani_app.adapters.database.gauges import LedgerGauges
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.adapters.identity import LocalAccounts
 from amani_app.adapters.memory.limits import MemoryLimiter
 from amani_app.adapters.providers import PROVIDERS, select_provider
-from amani_app.application.common.acting import Surroundings
+from amani_app.application.common.acting import Context
 from amani_app.application.provider.checkouts import Checkouts
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.requests.escrows import EscrowUseCases
@@ -35,7 +35,7 @@ from amani_app.application.common.readiness import CheckHealth, CheckReadiness
 from amani_app.application.requests.suspense import SuspenseUseCases
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.requests.withdrawals import WithdrawalUseCases
-from amani_app.build_info import BuildInfo
+from amani_app.build_info import BuildIdentity
 from amani_app.domain.escrow import FeePolicy
 from amani_app.ports.identity import Accounts, Identity
 from amani_app.ports.limits import Limiter
@@ -64,13 +64,13 @@ class Container:
     """Everything the entry points use, built once a process."""
 
     settings: Settings
-    build: BuildInfo
+    build: BuildIdentity
     engine: Engine
     lifecycle: Lifecycle
     schema: SchemaSource
     readiness: CheckReadiness
     health: CheckHealth
-    around: Surroundings
+    context: Context
     store: Store
     identity: Identity
     limiter: Limiter
@@ -102,7 +102,7 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
-def install_container(app: Flask, settings: Settings, build: BuildInfo, key: str) -> Container:
+def install_container(app: Flask, settings: Settings, build: BuildIdentity, key: str) -> Container:
     """Give *app* its database and its container; *key* signs the tokens."""
     install_engine(app, settings)
     with app.app_context():
@@ -111,15 +111,17 @@ def install_container(app: Flask, settings: Settings, build: BuildInfo, key: str
     return made
 
 
-def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: str) -> Container:
+def build_container(
+    settings: Settings, build: BuildIdentity, engine: Engine, key: str
+) -> Container:
     """Wire the use cases to their adapters; *key* signs the tokens."""
     lifecycle = Lifecycle()
     schema = DatabaseSchema(engine)
-    around = Surroundings(utc_now, new_id)
+    context = Context(utc_now, new_id)
     store = DatabaseStore(engine, utc_now)
     identity, accounts = _identity(settings, key)
-    deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
-    numbers = VirtualAccountUseCases(around)
+    deposits, withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
+    numbers = VirtualAccountUseCases(context)
     selected = select_provider(settings.payment_provider)
     return Container(
         settings=settings,
@@ -129,23 +131,23 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         schema=schema,
         readiness=CheckReadiness(lifecycle, schema, settings.readiness_cache),
         health=CheckHealth(schema),
-        around=around,
+        context=context,
         store=store,
         identity=identity,
         limiter=_limiter(settings),
         fallback_limiter=MemoryLimiter(),
         workers=DatabaseWorkerRegister(engine),
-        gauges=BookGauges(engine),
-        people=PeopleUseCases(around, store, identity, accounts),
-        escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
+        gauges=LedgerGauges(engine),
+        people=PeopleUseCases(context, store, identity, accounts),
+        escrows=EscrowUseCases(context, FeePolicy(settings.fee_basis_points)),
         deposits=deposits,
         virtual_accounts=numbers,
-        suspense=SuspenseUseCases(around),
+        suspense=SuspenseUseCases(context),
         withdrawals=withdrawals,
         provider=(
             build_provider(
                 selected[0],
-                around,
+                context,
                 store,
                 selected[1].payments(),
                 deposits,
@@ -190,7 +192,7 @@ def provider_commands() -> t.Iterator[Command]:
 
 def build_provider(
     name: str,
-    around: Surroundings,
+    context: Context,
     store: Store,
     payments: Payments,
     deposits: DepositUseCases,
@@ -198,10 +200,10 @@ def build_provider(
     withdrawals: WithdrawalUseCases,
 ) -> Provider:
     """Wire what speaks to *payments*."""
-    checkouts = Checkouts(around, store, payments, deposits)
-    payouts = Payouts(around, store, payments, withdrawals)
-    inflows = Inflows(around, store, payments, virtual_accounts)
-    notices = Notices(around, store, payments, checkouts, payouts, inflows)
+    checkouts = Checkouts(context, store, payments, deposits)
+    payouts = Payouts(context, store, payments, withdrawals)
+    inflows = Inflows(context, store, payments, virtual_accounts)
+    notices = Notices(context, store, payments, checkouts, payouts, inflows)
     return Provider(name, payments, checkouts, payouts, inflows, notices)
 
 

@@ -15,7 +15,7 @@ import typing as t
 import structlog
 from flask import Flask
 
-from amani_app.build_info import BuildInfo
+from amani_app.build_info import BuildIdentity
 from amani_app.settings import EnvironmentSettings, Settings, SettingsError
 
 if t.TYPE_CHECKING:
@@ -52,7 +52,7 @@ def require_extras(settings: Settings) -> None:
 def start(
     app: Flask | None,
     settings: Settings,
-    build: BuildInfo,
+    build: BuildIdentity,
     provider: EnvironmentSettings | None = None,
 ) -> None:
     """Report from this process on: its errors, and of a web process (*app*) its requests.
@@ -70,7 +70,7 @@ def start(
         _start_traces(app, settings, build, scrub)
 
 
-def _start_sentry(settings: Settings, build: BuildInfo, scrub: Scrubber) -> None:
+def _start_sentry(settings: Settings, build: BuildIdentity, scrub: Scrubber) -> None:
     import sentry_sdk
     from sentry_sdk.integrations.argv import ArgvIntegration
     from sentry_sdk.integrations.flask import FlaskIntegration
@@ -118,7 +118,7 @@ def _clean_event(event: Event, _hint: Hint, scrub: Scrubber) -> Event:
     return t.cast("Event", told)
 
 
-def _start_traces(app: Flask, settings: Settings, build: BuildInfo, scrub: Scrubber) -> None:
+def _start_traces(app: Flask, settings: Settings, build: BuildIdentity, scrub: Scrubber) -> None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
     from opentelemetry.sdk.resources import Resource

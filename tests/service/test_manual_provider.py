@@ -28,9 +28,9 @@ from amani_app.domain.users import Role, User
 from amani_app.ports.payments import (
     AnswerUnknown,
     ForgedNotice,
-    Holder,
+    AccountHolder,
     NoticeKind,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     ProviderUnavailable,
 )
@@ -81,7 +81,7 @@ class TestDeposits:
         assert link == f"{PAYTO}?amount=NGN:1500.50&message=d1"
         found = payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received, found.link) == (Outcome.WAITING, ngn(0), link)
+        assert (found.outcome, found.received, found.link) == (PaymentOutcome.WAITING, ngn(0), link)
 
     def test_a_reference_is_used_once(self, payments: ManualPayments) -> None:
         payments.checkout("d1", ngn(1), "ada@example.org", "Ada")
@@ -94,7 +94,7 @@ class TestDeposits:
             operator.ok("received", "d1", amount, "--line", line)
         found = payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received) == (Outcome.SUCCESSFUL, ngn(10_000))
+        assert (found.outcome, found.received) == (PaymentOutcome.SUCCESSFUL, ngn(10_000))
         assert payments.balance("NGN") == ngn(10_000)
 
     def test_a_line_of_the_statement_counts_once(
@@ -114,7 +114,7 @@ class TestDeposits:
         for reference, received in (("typo", ngn(500)), ("d1", Money(700, "USD"))):
             found = payments.collection(reference)
             assert found is not None
-            assert (found.outcome, found.received) == (Outcome.SUCCESSFUL, received)
+            assert (found.outcome, found.received) == (PaymentOutcome.SUCCESSFUL, received)
         assert payments.collection("d2") is None
 
     def test_a_deposit_that_never_arrives_fails_and_may_arrive_later(
@@ -122,9 +122,9 @@ class TestDeposits:
     ) -> None:
         payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
         operator.ok("failed", "d1")
-        assert t.cast(t.Any, payments.collection("d1")).outcome is Outcome.FAILED
+        assert t.cast(t.Any, payments.collection("d1")).outcome is PaymentOutcome.FAILED
         operator.ok("received", "d1", "1", "--line", "b-1")
-        assert t.cast(t.Any, payments.collection("d1")).outcome is Outcome.SUCCESSFUL
+        assert t.cast(t.Any, payments.collection("d1")).outcome is PaymentOutcome.SUCCESSFUL
         assert operator.run("failed", "d1").exit_code == 1
 
 
@@ -133,12 +133,16 @@ class TestPayouts:
         self, payments: ManualPayments, operator: Operator
     ) -> None:
         made = payments.pay_out("w1", ngn(600), BANK)
-        assert (made.outcome, made.fee) == (Outcome.WAITING, None)
+        assert (made.outcome, made.fee) == (PaymentOutcome.WAITING, None)
         assert operator.ok("waiting") == "payout  w1  NGN 6.00  044  0123456789  Ada Obi"
         operator.ok("sent", "w1", "--fee", "53")
         found = payments.payout("w1")
         assert found is not None
-        assert (found.outcome, found.amount, found.fee) == (Outcome.SUCCESSFUL, ngn(600), ngn(53))
+        assert (found.outcome, found.amount, found.fee) == (
+            PaymentOutcome.SUCCESSFUL,
+            ngn(600),
+            ngn(53),
+        )
         assert operator.ok("waiting") == ""
         assert payments.balance("NGN") == ngn(-653)
 
@@ -148,7 +152,7 @@ class TestPayouts:
         payments.pay_out("w1", ngn(600), BANK)
         operator.ok("failed", "w1", "--reason", "account closed")
         again = payments.pay_out("w1", ngn(300), BANK)
-        assert (again.outcome, again.amount) == (Outcome.FAILED, ngn(600))
+        assert (again.outcome, again.amount) == (PaymentOutcome.FAILED, ngn(600))
         assert again.reason == "account closed"
         assert payments.balance("NGN") == ngn(0)
 
@@ -167,7 +171,7 @@ class TestPayouts:
 
 
 def test_virtual_accounts_are_refused(payments: ManualPayments) -> None:
-    holder = Holder("Ada", "Obi", "ada@example.org", "22212345678")
+    holder = AccountHolder("Ada", "Obi", "ada@example.org", "22212345678")
     with pytest.raises(PaymentRefused, match="no virtual accounts"):
         payments.request_account("v1", "NGN", holder)
     assert payments.account("v1") is None and payments.account_named("v1") is None
@@ -272,17 +276,17 @@ class Service:
     """Ada and the use cases on a store in memory, with bank transfer by hand as the provider."""
 
     def __init__(self, payments: ManualPayments) -> None:
-        from amani_app.application.common.acting import Surroundings
+        from amani_app.application.common.acting import Context
 
         self.time = datetime(2026, 11, 24, 9, tzinfo=UTC)
         numbers = itertools.count(1)
-        around = Surroundings(lambda: self.time, lambda: f"{next(numbers):09}")
-        self.store = MemoryStore(around.now)
+        context = Context(lambda: self.time, lambda: f"{next(numbers):09}")
+        self.store = MemoryStore(context.now)
         self.payments = payments
-        self.deposits, self.withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
-        accounts = VirtualAccountUseCases(around)
+        self.deposits, self.withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
+        accounts = VirtualAccountUseCases(context)
         self.provider = build_provider(
-            "manual", around, self.store, payments, self.deposits, accounts, self.withdrawals
+            "manual", context, self.store, payments, self.deposits, accounts, self.withdrawals
         )
         user = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", self.time)
         self.store.run(lambda unit: unit.users.add(user))

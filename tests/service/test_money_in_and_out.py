@@ -18,7 +18,7 @@ from amani_app import create_app
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.worker.outbox import DeliverEvents
 from amani_app.application.provider.payouts import QUIET
 from amani_app.application.provider.reconciliation import Reconcile
@@ -54,11 +54,11 @@ class Bank:
         self.app = create_app(settings)
         self.later = timedelta()
         made: Container = self.app.extensions["amani"]
-        now = made.around.now
-        around = Surroundings(lambda: now() + self.later, made.around.new_id)
+        now = made.context.now
+        context = Context(lambda: now() + self.later, made.context.new_id)
         provider = build_provider(
             "fincra",
-            around,
+            context,
             made.store,
             self.sandbox.payments(),
             made.deposits,
@@ -66,15 +66,15 @@ class Bank:
             made.withdrawals,
         )
         for each in (made.deposits, made.virtual_accounts, made.withdrawals):
-            each._around = around
-        self.parts = replace(made, around=around, provider=provider)
+            each._context = context
+        self.parts = replace(made, context=context, provider=provider)
         self.provider: Provider = provider
         self.app.extensions["amani"] = self.parts
         self.service = Running(self.app)
         self.hook = f"{self.service.url}{API}/webhooks/fincra"
         self.sandbox.webhooks.url = self.hook
         self.sandbox.switches.webhooks = "hold"
-        self.deliver = DeliverEvents(around, made.store, {REQUESTED: provider.payouts.send})
+        self.deliver = DeliverEvents(context, made.store, {REQUESTED: provider.payouts.send})
         self._keys = itertools.count(1)
 
     def stop(self) -> None:
@@ -83,9 +83,9 @@ class Bank:
         self.parts.engine.dispose()
 
     def person(self, name: str) -> Person:
-        now = self.parts.around.now()
+        now = self.parts.context.now()
         user = User(f"u-{name}", f"{name}@example.org", name, Role.MEMBER, "hash", now)
-        self.parts.store.run(lambda work: work.users.add(user))
+        self.parts.store.run(lambda unit: unit.users.add(user))
         return Person(self, user)
 
     def rounds(self, count: int = 1, **later: float) -> None:
@@ -100,7 +100,7 @@ class Bank:
 
     def total(self, kind: AccountKind, currency: str = "NGN") -> int:
         account = Account(kind, currency)
-        return self.parts.store.read(lambda work: work.ledger.total(account)).minor
+        return self.parts.store.read(lambda unit: unit.ledger.total(account)).minor
 
     def outcomes(self) -> list[str | None]:
         with self.parts.engine.connect() as connection:
@@ -113,7 +113,7 @@ class Bank:
         return requests.post(self.hook, data=raw, headers=headers, timeout=10).status_code
 
     def consistent(self) -> bool:
-        return self.parts.store.read(lambda work: work.ledger.differences()) == []
+        return self.parts.store.read(lambda unit: unit.ledger.differences()) == []
 
 
 class Person:
@@ -651,9 +651,9 @@ class TestWithdrawals:
     ) -> None:
         ada.funded(10_000)
         id = ada.withdraw(4_000).json["id"]
-        until = bank.parts.around.now() + timedelta(seconds=60)
+        until = bank.parts.context.now() + timedelta(seconds=60)
         take = bank.parts.withdrawals.take
-        bank.parts.store.run(lambda work: take(work, Actor("dying"), id, until))
+        bank.parts.store.run(lambda unit: take(unit, Actor("dying"), id, until))
         bank.rounds()
         assert ada.state(f"/withdrawals/{id}") == "sending"
         bank.rounds(minutes=2)
@@ -745,8 +745,8 @@ def test_without_a_provider_money_neither_comes_nor_goes(sqlite_engine: Engine) 
     url = sqlite_engine.url.render_as_string(hide_password=False)
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
     parts: Container = app.extensions["amani"]
-    user = User("u", "u@example.org", "U", Role.MEMBER, "hash", parts.around.now())
-    parts.store.run(lambda work: work.users.add(user))
+    user = User("u", "u@example.org", "U", Role.MEMBER, "hash", parts.context.now())
+    parts.store.run(lambda unit: unit.users.add(user))
     headers = {
         "Authorization": f"Bearer {parts.people.session(user)[0]}",
         "Idempotency-Key": "some-key-or-other",

@@ -22,9 +22,9 @@ from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     AnswerUnknown,
     ForgedNotice,
-    Holder,
+    AccountHolder,
     NoticeKind,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     Payments,
     ProviderUnavailable,
@@ -36,7 +36,7 @@ from tests.service.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
 from tests.waiting import eventually
 
 BANK = Destination("044", "0123456789", "Ada Obi")
-ADA = Holder("Ada", "Obi", "ada@example.org", "22212345678")
+ADA = AccountHolder("Ada", "Obi", "ada@example.org", "22212345678")
 
 
 def ngn(minor: int) -> Money:
@@ -107,7 +107,7 @@ class TestContract:
         assert link.endswith("/pay/d1")
         found = world.payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received, found.link) == (Outcome.WAITING, ngn(0), link)
+        assert (found.outcome, found.received, found.link) == (PaymentOutcome.WAITING, ngn(0), link)
 
     def test_a_reference_opens_one_checkout(self, world: World) -> None:
         world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
@@ -120,7 +120,7 @@ class TestContract:
         world.books.pay("d1", ngn(minor))
         found = world.payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received) == (Outcome.SUCCESSFUL, ngn(minor))
+        assert (found.outcome, found.received) == (PaymentOutcome.SUCCESSFUL, ngn(minor))
         assert world.payments.balance("NGN") == ngn(minor)
 
     def test_a_checkout_that_nobody_paid_failed(self, world: World) -> None:
@@ -128,7 +128,7 @@ class TestContract:
         world.books.expire("d1")
         found = world.payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received) == (Outcome.FAILED, ngn(0))
+        assert (found.outcome, found.received) == (PaymentOutcome.FAILED, ngn(0))
 
     def test_what_nobody_heard_of_is_none(self, world: World) -> None:
         assert world.payments.collection("nothing") is None
@@ -177,7 +177,10 @@ class TestContract:
         world.books.transfer(made.account_number, ngn(minor), ngn(fee), "in-1")
         found = world.payments.inflow("in-1")
         assert found is not None
-        assert (found.outcome, found.account_number) == (Outcome.SUCCESSFUL, made.account_number)
+        assert (found.outcome, found.account_number) == (
+            PaymentOutcome.SUCCESSFUL,
+            made.account_number,
+        )
         assert (found.amount, found.fee) == (ngn(minor), ngn(fee))
         assert world.payments.inflows(made.id) == [found]
         assert world.payments.balance("NGN") == ngn(minor - fee)
@@ -189,22 +192,22 @@ class TestContract:
         assert [x.reference for x in world.payments.inflows(first.id)] == ["in-3", "in-1"]
         assert world.payments.inflows("0" * 24) == []
 
-    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
-    def test_a_pay_out_waits_and_ends(self, world: World, outcome: Outcome) -> None:
+    @pytest.mark.parametrize("outcome", [PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED])
+    def test_a_pay_out_waits_and_ends(self, world: World, outcome: PaymentOutcome) -> None:
         world.books.fund(ngn(1_000))
         made = world.payments.pay_out("w1", ngn(600), BANK)
-        assert (made.outcome, made.amount) == (Outcome.WAITING, ngn(600))
+        assert (made.outcome, made.amount) == (PaymentOutcome.WAITING, ngn(600))
         assert world.payments.balance("NGN") == ngn(400)
         world.books.finish("w1", outcome, "because")
         found = world.payments.payout("w1")
         assert found is not None
         assert (found.outcome, found.amount, found.reason) == (outcome, ngn(600), "because")
-        left = 400 if outcome is Outcome.SUCCESSFUL else 1_000
+        left = 400 if outcome is PaymentOutcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
 
-    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
+    @pytest.mark.parametrize("outcome", [PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED])
     def test_a_pay_out_s_fee_is_told_and_charged_beside_it(
-        self, world: World, outcome: Outcome
+        self, world: World, outcome: PaymentOutcome
     ) -> None:
         world.charge("0.53")
         world.books.fund(ngn(1_000))
@@ -217,7 +220,7 @@ class TestContract:
             assert (made.amount, made.fee, made.charged) == (ngn(600), ngn(53), ngn(653))
         world.books.finish("w1", outcome)
         assert world.payments.payout("w1") == replace(made, outcome=outcome)
-        left = 347 if outcome is Outcome.SUCCESSFUL else 1_000
+        left = 347 if outcome is PaymentOutcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
 
     def test_a_fee_of_a_collection_is_told_where_it_is_ours_to_bear(self, world: World) -> None:
@@ -232,9 +235,9 @@ class TestContract:
     def test_a_repeated_reference_sends_nothing_and_is_answered_again(self, world: World) -> None:
         world.books.fund(ngn(1_000))
         world.payments.pay_out("w1", ngn(600), BANK)
-        world.books.finish("w1", Outcome.SUCCESSFUL)
+        world.books.finish("w1", PaymentOutcome.SUCCESSFUL)
         again = world.payments.pay_out("w1", ngn(300), BANK)
-        assert (again.outcome, again.amount) == (Outcome.SUCCESSFUL, ngn(600))
+        assert (again.outcome, again.amount) == (PaymentOutcome.SUCCESSFUL, ngn(600))
         assert world.payments.balance("NGN") == ngn(400)
 
     def test_an_empty_wallet_pays_nothing_out(self, world: World) -> None:
@@ -472,9 +475,12 @@ class TestFincra:
     @pytest.mark.parametrize(
         ("changes", "found"),
         [
-            ({}, (Outcome.SUCCESSFUL, 100)),
-            ({"status": "processing", "destinationAmountSettled": None}, (Outcome.WAITING, 0)),
-            ({"status": "failed", "destinationAmountSettled": None}, (Outcome.FAILED, 0)),
+            ({}, (PaymentOutcome.SUCCESSFUL, 100)),
+            (
+                {"status": "processing", "destinationAmountSettled": None},
+                (PaymentOutcome.WAITING, 0),
+            ),
+            ({"status": "failed", "destinationAmountSettled": None}, (PaymentOutcome.FAILED, 0)),
             ({"destinationAmountSettled": None}, None),
             ({"destinationAmountSettled": 201}, None),
             ({"destinationAmountSettled": -1}, None),
@@ -485,7 +491,7 @@ class TestFincra:
         ],
     )
     def test_a_transfer_that_does_not_add_up_is_unknown(
-        self, changes: dict[str, t.Any], found: tuple[Outcome, int] | None
+        self, changes: dict[str, t.Any], found: tuple[PaymentOutcome, int] | None
     ) -> None:
         plain = {
             "reference": "in-1",

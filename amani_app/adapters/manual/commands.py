@@ -109,12 +109,12 @@ def _received(
 @click.pass_obj
 def _sent(bank: BankAccess, reference: str, fee: int, url: str) -> None:
     """Confirm that the payout REFERENCE was sent."""
-    from amani_app.ports.payments import Outcome
+    from amani_app.ports.payments import PaymentOutcome
 
     found = bank.records.get(reference)
     if found is None or found.kind != "out":
         raise click.ClickException(f"there is no payout {reference}")
-    bank.records.finish(reference, Outcome.SUCCESSFUL, fee)
+    bank.records.finish(reference, PaymentOutcome.SUCCESSFUL, fee)
     bank.send(url, "payout.sent", reference)
 
 
@@ -125,12 +125,12 @@ def _sent(bank: BankAccess, reference: str, fee: int, url: str) -> None:
 @click.pass_obj
 def _failed(bank: BankAccess, reference: str, reason: str, url: str) -> None:
     """Record that the payout REFERENCE failed, or that its deposit never arrives."""
-    from amani_app.ports.payments import Outcome
+    from amani_app.ports.payments import PaymentOutcome
 
     found = bank.records.get(reference)
     if found is None:
         raise click.ClickException(f"there is no deposit or payout {reference}")
     if found.kind == "in" and bank.records.received(reference):
         raise click.ClickException(f"money has arrived for the deposit {reference}")
-    bank.records.finish(reference, Outcome.FAILED, 0, reason)
+    bank.records.finish(reference, PaymentOutcome.FAILED, 0, reason)
     bank.send(url, "payout.failed" if found.kind == "out" else "deposit.failed", reference)

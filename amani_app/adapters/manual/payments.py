@@ -19,12 +19,12 @@ from amani_app.ports.payments import (
     AnswerUnknown,
     Collection,
     ForgedNotice,
-    Holder,
+    AccountHolder,
     Inflow,
     IssuedAccount,
-    Notice,
+    ProviderNotice,
     NoticeKind,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     Payout,
     ProviderUnavailable,
@@ -68,12 +68,16 @@ class ManualPayments:
         with _reachable():
             request, received = self._records.get(reference), self._records.received(reference)
         if request is None or request.kind != "in":
-            return Collection(reference, Outcome.SUCCESSFUL, received[0]) if received else None
+            return (
+                Collection(reference, PaymentOutcome.SUCCESSFUL, received[0]) if received else None
+            )
         mine = (each for each in received if each.currency == request.amount.currency)
         got = next(mine, received[0] if received else Money.zero(request.amount.currency))
         return Collection(reference, request.outcome, got, self._link(reference, request.amount))
 
-    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+    def request_account(
+        self, reference: str, currency: str, holder: AccountHolder
+    ) -> IssuedAccount:
         """Refused, always."""
         raise PaymentRefused("bank transfer by hand offers no virtual accounts; make a deposit")
 
@@ -107,7 +111,7 @@ class ManualPayments:
                 if known is None:
                     raise PaymentRefused(f"the reference {reference} is a deposit's") from None
                 return known
-        return Payout(reference, Outcome.WAITING, amount)
+        return Payout(reference, PaymentOutcome.WAITING, amount)
 
     def payout(self, reference: str) -> Payout | None:
         """The fee is the one that the operator has recorded with the outcome."""
@@ -115,7 +119,11 @@ class ManualPayments:
             found = self._records.get(reference)
         if found is None or found.kind != "out":
             return None
-        fee = None if found.outcome is Outcome.WAITING else Money(found.fee, found.amount.currency)
+        fee = (
+            None
+            if found.outcome is PaymentOutcome.WAITING
+            else Money(found.fee, found.amount.currency)
+        )
         return Payout(reference, found.outcome, found.amount, found.reason, fee)
 
     def balance(self, currency: str) -> Money:
@@ -123,7 +131,7 @@ class ManualPayments:
         with _reachable():
             return self._records.balance(currency)
 
-    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> Notice:
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
         """The header ``signature`` is a hexadecimal HMAC-SHA256 of *raw*."""
         given = headers.get("signature", "").encode("utf-8", "replace")
         if not hmac.compare_digest(sign(self._secret, raw).encode(), given):
@@ -137,7 +145,7 @@ class ManualPayments:
                 line = str(data.get("line", ""))
                 if event in EVENTS and REFERENCE.fullmatch(reference) and LINE.fullmatch(line):
                     # The line in the status makes a second transfer another notice.
-                    return Notice(EVENTS[event], event, reference, line)
+                    return ProviderNotice(EVENTS[event], event, reference, line)
         raise ValueError(f"a notice needs data.reference, and an event of {', '.join(EVENTS)}")
 
     def _link(self, reference: str, amount: Money) -> str:

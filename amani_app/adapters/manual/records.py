@@ -25,7 +25,7 @@ from sqlalchemy.schema import CreateTable
 
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
-from amani_app.ports.payments import Outcome
+from amani_app.ports.payments import PaymentOutcome
 
 _metadata = MetaData()
 _requests = Table(
@@ -64,7 +64,7 @@ class TransferRequest:
     kind: t.Literal["in", "out"]
     amount: Money
     to: Destination | None = None
-    outcome: Outcome = Outcome.WAITING
+    outcome: PaymentOutcome = PaymentOutcome.WAITING
     fee: int = 0
     """Minor units that the bank charges for a payout, beside the amount."""
     reason: str = ""
@@ -107,7 +107,7 @@ class TransferRecords:
     def waiting(self) -> list[TransferRequest]:
         """All requests without a final outcome, oldest first (references grow with time)."""
         with self._begin() as connection:
-            wanted = _requests.c.outcome == Outcome.WAITING.value
+            wanted = _requests.c.outcome == PaymentOutcome.WAITING.value
             query = select(_requests).where(wanted).order_by(_requests.c.reference)
             return [_request(row) for row in connection.execute(query)]
 
@@ -120,11 +120,13 @@ class TransferRecords:
         row |= {"amount": amount.minor, "currency": amount.currency}
         with self._begin() as connection:
             _insert_once(connection, _lines, row, f"the line {line}")
-            done = {"outcome": Outcome.SUCCESSFUL.value}
+            done = {"outcome": PaymentOutcome.SUCCESSFUL.value}
             mine = (_requests.c.reference == reference) & (_requests.c.kind == "in")
             connection.execute(update(_requests).where(mine).values(**done))
 
-    def finish(self, reference: str, outcome: Outcome, fee: int = 0, reason: str = "") -> None:
+    def finish(
+        self, reference: str, outcome: PaymentOutcome, fee: int = 0, reason: str = ""
+    ) -> None:
         """Record the outcome of a request. Raises ``KeyError`` if there is none."""
         values = {"outcome": outcome.value, "fee": fee, "reason": reason[:200]}
         with self._begin() as connection:
@@ -141,7 +143,7 @@ class TransferRecords:
 
     def balance(self, currency: str) -> Money:
         """What arrived, less successful payouts and their fees."""
-        out = (_requests.c.kind == "out") & (_requests.c.outcome == Outcome.SUCCESSFUL.value)
+        out = (_requests.c.kind == "out") & (_requests.c.outcome == PaymentOutcome.SUCCESSFUL.value)
         queries = (
             select(func.sum(_lines.c.amount)).where(_lines.c.currency == currency),
             select(func.sum(_requests.c.amount + _requests.c.fee)).where(
@@ -178,7 +180,7 @@ def _request(row: t.Any) -> TransferRequest:
         row.kind,
         Money(row.amount, row.currency),
         to if row.kind == "out" else None,
-        Outcome(row.outcome),
+        PaymentOutcome(row.outcome),
         row.fee,
         row.reason,
     )

@@ -13,11 +13,11 @@ from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     Collection,
-    Holder,
+    AccountHolder,
     Inflow,
     IssuedAccount,
-    Notice,
-    Outcome,
+    ProviderNotice,
+    PaymentOutcome,
     PaymentRefused,
     Payout,
     UnknownPayee,
@@ -56,7 +56,9 @@ class MemoryPayments:
             link = f"{self.base}/pay/{reference}"
             self._asked[reference] = amount
             nothing = Money.zero(amount.currency)
-            self._collections[reference] = Collection(reference, Outcome.WAITING, nothing, link)
+            self._collections[reference] = Collection(
+                reference, PaymentOutcome.WAITING, nothing, link
+            )
             return link
 
     def collection(self, reference: str) -> Collection | None:
@@ -79,7 +81,7 @@ class MemoryPayments:
             if found := self._payouts.get(reference):
                 return found
             fee = Money(self.fee, amount.currency)
-            made = Payout(reference, Outcome.WAITING, amount, fee=fee)
+            made = Payout(reference, PaymentOutcome.WAITING, amount, fee=fee)
             if self._balances[amount.currency] < made.charged.minor:
                 raise PaymentRefused("not enough money in the wallet")
             self._balances[amount.currency] -= made.charged.minor
@@ -94,7 +96,7 @@ class MemoryPayments:
         """Less what is on its way out."""
         return Money(self._balances[currency], currency)
 
-    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> Notice:
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
         """In Fincra's shape."""
         return notices.read(self.secret, raw, headers.get("signature", ""))
 
@@ -118,24 +120,26 @@ class MemoryPayments:
             self._asked.setdefault(reference, amount)
             link = known.link if known else ""
             kept = Money(fee, amount.currency) if fee else None
-            made = Collection(reference, Outcome.SUCCESSFUL, received, link, kept)
+            made = Collection(reference, PaymentOutcome.SUCCESSFUL, received, link, kept)
             self._collections[reference] = made
 
     def expire(self, reference: str) -> None:
         """Nobody paid in time."""
         with self._lock:
             found = self._collections[reference]
-            self._collections[reference] = replace(found, outcome=Outcome.FAILED)
+            self._collections[reference] = replace(found, outcome=PaymentOutcome.FAILED)
 
-    def finish(self, reference: str, outcome: Outcome, reason: str = "") -> None:
+    def finish(self, reference: str, outcome: PaymentOutcome, reason: str = "") -> None:
         """The bank's word on a pay-out, even its second one; one that failed comes back."""
         with self._lock:
             found = self._payouts[reference]
-            back = (outcome is Outcome.FAILED) - (found.outcome is Outcome.FAILED)
+            back = (outcome is PaymentOutcome.FAILED) - (found.outcome is PaymentOutcome.FAILED)
             self._balances[found.amount.currency] += back * found.charged.minor
             self._payouts[reference] = replace(found, outcome=outcome, reason=reason)
 
-    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+    def request_account(
+        self, reference: str, currency: str, holder: AccountHolder
+    ) -> IssuedAccount:
         """Approved at once, or as ``accounts`` says; the holder is forgotten."""
         with self._lock:
             if holder.bvn == NO_BVN:
@@ -186,6 +190,6 @@ class MemoryPayments:
         """Somebody sends *amount* to an account *number*, of which *fee* is kept."""
         with self._lock:
             self._balances[amount.currency] += amount.minor - fee.minor
-            made = Inflow(reference, Outcome.SUCCESSFUL, number, amount, fee)
+            made = Inflow(reference, PaymentOutcome.SUCCESSFUL, number, amount, fee)
             self._inflows[reference] = made
             return made

@@ -598,7 +598,7 @@ class TestWithdrawals:
 
     def test_a_refusal_gives_the_money_back(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
-        bank.sandbox.books._balances["NGN"] = 0
+        bank.sandbox.books.balances["NGN"] = 0
         id = ada.withdraw(6_000).json["id"]
         bank.rounds()
         assert ada.state(f"/withdrawals/{id}") == "failed"
@@ -640,7 +640,7 @@ class TestWithdrawals:
         bank.sandbox.switches.answers = "away"
         bank.rounds()
         bank.sandbox.switches.answers = "good"
-        bank.sandbox.books._balances["NGN"] = 0
+        bank.sandbox.books.balances["NGN"] = 0
         bank.rounds(minutes=1)
         assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("sending", (10_000, 4_000))
         bank.rounds(seconds=QUIET.total_seconds())

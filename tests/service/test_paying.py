@@ -284,7 +284,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, good=st.booleans())
     def finish(self, pick: int, good: bool) -> None:
-        waiting = [x for x in self.world.payments._payouts.values() if x.outcome.value == "waiting"]
+        waiting = [x for x in self.world.payments.payouts.values() if x.outcome.value == "waiting"]
         if waiting:
             outcome = PaymentOutcome.SUCCESSFUL if good else PaymentOutcome.FAILED
             self.world.payments.finish(waiting[pick % len(waiting)].reference, outcome)
@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=pick, told=st.booleans())
     def the_bank_takes_back_its_word(self, pick: int, told: bool) -> None:
         """Once of each."""
-        ended = [x for x in self.world.payments._payouts.values() if x.outcome.value != "waiting"]
+        ended = [x for x in self.world.payments.payouts.values() if x.outcome.value != "waiting"]
         if open_ := [each for each in ended if each.reference not in self.turned]:
             found = open_[pick % len(open_)]
             good = found.outcome is PaymentOutcome.FAILED
@@ -323,14 +323,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, state=st.sampled_from([AccountState.ACTIVE, AccountState.CLOSED]))
     def decide_on_an_account(self, pick: int, state: AccountState) -> None:
-        if issued := list(self.world.payments._accounts):
+        if issued := list(self.world.payments.issued_accounts):
             id = issued[pick % len(issued)]
             self.world.payments.decide(id, state)
             self.world.notify("account.changed", "id", id)
 
     @rule(pick=pick, minor=st.integers(1, 5_000), fee=st.sampled_from([0, 0, 1]), told=pick)
     def transfer(self, pick: int, minor: int, fee: int, told: int) -> None:
-        accounts = [each for each in self.world.payments._accounts.values() if each.account_number]
+        accounts = [
+            each for each in self.world.payments.issued_accounts.values() if each.account_number
+        ]
         active = [x.account_number for x in accounts if x.state is AccountState.ACTIVE]
         numbers = [*(each.account_number for each in accounts), "1111111111"]
         made = self.world.send(numbers[pick % len(numbers)], minor, fee)
@@ -376,7 +378,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(12):
             world.wait(LOOK_EVERY)
             world.work()
-            for found in list(payments._payouts.values()):
+            for found in list(payments.payouts.values()):
                 if found.outcome is PaymentOutcome.WAITING:
                     payments.finish(found.reference, PaymentOutcome.SUCCESSFUL)
         for _ in range(max(REVIEWS)):
@@ -394,7 +396,7 @@ class Machine(RuleBasedStateMachine):
         assert world.reconcile() == []
 
     def _unpaid(self) -> list[str]:
-        found = self.world.payments._collections
+        found = self.world.payments.collections
         return [id for id, each in found.items() if each.outcome is PaymentOutcome.WAITING]
 
 
@@ -460,9 +462,9 @@ class TestEdges:
         made = world.ask_for_an_account()
         assert made is not None
         sent = world.send(made.account_number, 30)
-        world.payments._balances["NGN"] = 0
+        world.payments.balances["NGN"] = 0
         for outcome, last in ((PaymentOutcome.WAITING, False), (PaymentOutcome.FAILED, True)):
-            world.payments._inflows[sent.reference] = replace(sent, outcome=outcome)
+            world.payments.transfers[sent.reference] = replace(sent, outcome=outcome)
             assert world.provider.inflows.check(sent.reference) is last
         assert world.wallet() == (0, 0)
         assert world.reconcile() == []
@@ -531,9 +533,9 @@ class TestEdges:
     ) -> None:
         made = world.ask_for_an_account()
         assert made is not None
-        found = world.payments._accounts[made.provider_id]
+        found = world.payments.issued_accounts[made.provider_id]
         told = replace(found, reference="", state=AccountState.CLOSED)
-        world.payments._accounts[made.provider_id] = told
+        world.payments.issued_accounts[made.provider_id] = told
         world.notify("closed", "id", made.provider_id)
         world.work()
         assert world.account(made.id).state is AccountState.CLOSED
@@ -567,9 +569,18 @@ class TestEdges:
     def test_a_worker_that_slept_through_its_lease_sends_nothing(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
-        found = world.store.read(lambda unit: unit.withdrawals.get(id))
-        world.provider.payouts._post(found, world.time, 1)
+        run = world.store.run
+
+        def run_and_pause(change: t.Any) -> t.Any:
+            done = run(change)
+            world.time += LEASE
+            return done
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.store, "run", run_and_pause)
+            world.provider.payouts.send(id)
         assert world.payments.payout(id) is None
+        assert world.state(id) is WithdrawalState.SENDING
 
     @pytest.mark.parametrize(
         ("quiet", "state"),
@@ -587,10 +598,16 @@ class TestEdges:
         world.work()
         found = world.store.read(lambda unit: unit.withdrawals.get(id))
         assert found.doubted_at == world.time
-        world.payments.mood = "refuse"
-        taken = world.time + quiet
-        world.time = taken + LEASE / 2  # The provider was slow to refuse.
-        world.provider.payouts._post(found, taken + LEASE, 9)
+        world.payments.mood = "good"
+        world.time += quiet
+
+        def refuse_slowly(*_: object) -> Payout:
+            world.time += LEASE / 2
+            raise PaymentRefused("no")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.payments, "pay_out", refuse_slowly)
+            world.provider.payouts()
         assert world.state(id) is state
         assert world.wallet() == (100, 60 if state is WithdrawalState.SENDING else 0)
 
@@ -688,7 +705,7 @@ class TestEdges:
         paid = world.payments.payout(id)
         assert paid is not None
         for change in ({"outcome": PaymentOutcome.WAITING}, {"amount": ngn(6)}):
-            world.payments._payouts[id] = replace(paid, **change)
+            world.payments.payouts[id] = replace(paid, **change)
             assert world.provider.payouts.check(id) is False
         assert (world.state(id), world.wallet()) == (WithdrawalState.PAID, (40, 0))
 
@@ -696,7 +713,7 @@ class TestEdges:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
-        del world.payments._payouts[id]
+        del world.payments.payouts[id]
         for _ in range(5):
             world.time += QUIET
             world.work()

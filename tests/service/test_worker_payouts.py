@@ -105,7 +105,7 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
         for _ in range(2):
             start()
         eventually(lambda: states() == {"processing": COUNT}, 60)
-        for id in list(sandbox.books._payouts):
+        for id in list(sandbox.books.payouts):
             sandbox.books.finish(id, PaymentOutcome.SUCCESSFUL)
         # Again and again: a worker that asked before the end looks again a minute later only.
         eventually(lambda: expire_leases(engine) or states() == {"paid": COUNT}, 60)

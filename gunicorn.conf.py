@@ -87,7 +87,7 @@ def post_fork(server, worker):
     app = worker.app.callable
     parts = app.extensions["amani"]
     parts.engine.dispose(close=False)
-    observability.start(app, parts.settings, parts.build)
+    observability.start(app, parts.settings, parts.build, parts.provider_settings)
 
 
 def post_worker_init(worker):

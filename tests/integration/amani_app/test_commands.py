@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import Engine, text
 
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.container import new_id, utc_now
-from amani_app.domain.ledger import Account, AccountKind, Pending
+from amani_app.domain.ledger import Account, AccountKind, PendingTransfer
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Deposit, DepositState, Destination, Withdrawal
 from amani_app.domain.payments import WithdrawalState as State
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import Inflow, Outcome
+from amani_app.ports.payments import Inflow, PaymentOutcome
 from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
 from tests.support.service_fixtures import Shell, free_port
 
@@ -47,21 +47,21 @@ def store(engine: Engine) -> DatabaseStore:
 def ada(store: DatabaseStore) -> str:
     """The id of somebody."""
     ada = User("u-ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
-    store.run(lambda work: work.users.add(ada))
+    store.run(lambda unit: unit.users.add(ada))
     return ada.id
 
 
 @pytest.fixture
 def ten(store: DatabaseStore, ada: str) -> None:
     """Ten naira in her wallet."""
-    around, money = Surroundings(utc_now, new_id), Money(1_000, "NGN")
-    collected = DepositUseCases(around).collected
-    store.run(lambda work: collected(work, Actor("test"), ada, "b-1", money, money))
+    context, money = Context(utc_now, new_id), Money(1_000, "NGN")
+    collected = DepositUseCases(context).collected
+    store.run(lambda unit: collected(unit, Actor("test"), ada, "b-1", money, money))
 
 
 def posted(store: DatabaseStore, owner: str) -> int:
     account = Account(AccountKind.WALLET, "NGN", owner)
-    return store.read(lambda work: work.ledger.balance(account)).posted.minor
+    return store.read(lambda unit: unit.ledger.balance(account)).posted.minor
 
 
 class TestUserCreate:
@@ -71,15 +71,15 @@ class TestUserCreate:
     ) -> None:
         words = ("user-create", "Ada@Example.org", "--name", "Ada", "--role", role)
         id = shell.ok("flask", "amani", *words)
-        found = store.read(lambda work: work.users.get(id))
+        found = store.read(lambda unit: unit.users.get(id))
         assert (found.email, found.role) == ("ada@example.org", Role(role))
         assert found.password_hash.startswith("$argon2id$")
-        (line,) = store.read(lambda work: work.audited(None, 10))
+        (line,) = store.read(lambda unit: unit.audited(None, 10))
         assert (line.action, line.subject) == ("user.signed-up", id)
 
     def test_the_first_administrator_is_made(self, shell: Shell, store: DatabaseStore) -> None:
         id = shell.ok("flask", "amani", "admin", "create", "Root@Example.org")
-        found = store.read(lambda work: work.users.get(id))
+        found = store.read(lambda unit: unit.users.get(id))
         assert (found.email, found.role) == ("root@example.org", Role.ADMIN)
 
     def test_an_address_is_taken_once(self, shell: Shell, ada: str) -> None:
@@ -128,11 +128,13 @@ class TestSuspense:
     @pytest.fixture
     def waiting(self, shell: Shell, store: DatabaseStore, ada: str) -> list[str]:
         """Three bank transfers of 5, 6 and 7 naira that are nobody's."""
-        numbers = VirtualAccountUseCases(Surroundings(utc_now, new_id))
+        numbers = VirtualAccountUseCases(Context(utc_now, new_id))
         settle, by, nothing = numbers.settle, Actor("webhook"), Money(0, "NGN")
         for minor in (500, 600, 700):
-            found = Inflow(f"in-{minor}", Outcome.SUCCESSFUL, "99", Money(minor, "NGN"), nothing)
-            store.run(lambda work, found=found: settle(work, by, found))  # type: ignore
+            found = Inflow(
+                f"in-{minor}", PaymentOutcome.SUCCESSFUL, "99", Money(minor, "NGN"), nothing
+            )
+            store.run(lambda unit, found=found: settle(unit, by, found))  # type: ignore
         return shell.ok("flask", "amani", "suspense", "list").splitlines()
 
     def test_it_is_listed_given_and_sent_back(
@@ -149,7 +151,7 @@ class TestSuspense:
         assert posted(store, ada) == 500
         assert shell.ok(*words, "list") == waiting[2]
         assert shell.ok("flask", "amani", "reconcile") == ""
-        log = store.read(lambda work: work.audited(None, 2))
+        log = store.read(lambda unit: unit.audited(None, 2))
         said = [(line.actor, line.action, line.subject, line.after) for line in reversed(log)]
         assert said == [
             ("operator", "suspense.attributed", first, f"wallet:{ada}:NGN"),
@@ -216,14 +218,14 @@ def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) 
     withdrawal = Withdrawal(new_id(), owner, Money(400, "NGN"), BANK, now, state)
     wallet = Account(AccountKind.WALLET, "NGN", owner)
 
-    def work(work: t.Any) -> None:
-        work.deposits.add(deposit, now)
+    def change(unit: t.Any) -> None:
+        unit.deposits.add(deposit, now)
         id = withdrawal.id
-        work.ledger.reserve(Pending(id, "withdraw", id, wallet, withdrawal.amount))
-        work.withdrawals.add(withdrawal)
-        work.withdrawals.save(withdrawal, now)
+        unit.ledger.reserve(PendingTransfer(id, "withdraw", id, wallet, withdrawal.amount))
+        unit.withdrawals.add(withdrawal)
+        unit.withdrawals.save(withdrawal, now)
 
-    store.run(work)
+    store.run(change)
     return deposit.id, withdrawal.id
 
 

@@ -10,7 +10,7 @@ from amani_app.domain.ledger import (
     AccountKind,
     Balance,
     Entry,
-    Pending,
+    PendingTransfer,
     Side,
     Transaction,
     move,
@@ -92,7 +92,7 @@ def test_only_the_provider_s_mirror_stands_in_debit() -> None:
 
 
 def test_a_pending_transfer_posts_all_of_what_it_reserved() -> None:
-    pending = Pending("p", "withdraw", "w1", ADA, ngn(100))
+    pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(100))
     posted = pending.post("t", [Entry(TRANSIT, ngn(90)), Entry(FEES, ngn(10))])
     assert posted.settles == "p"
     assert posted.entries[0] == Entry(ADA, ngn(-100))
@@ -107,7 +107,7 @@ def test_only_something_of_a_guarded_account_can_be_reserved(
     account: Account, amount: Money
 ) -> None:
     with pytest.raises(LedgerError):
-        Pending("p", "withdraw", "w1", account, amount)
+        PendingTransfer("p", "withdraw", "w1", account, amount)
 
 
 @pytest.mark.parametrize("fee", [0, 1, 99, 100])

@@ -14,21 +14,21 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.memory.store import MemoryStore
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
-from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Work
-from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, move
+from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, MilestoneState, Party
+from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, PendingTransfer, move
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import (
     AlreadyBooked,
-    Answer,
     AuditLine,
     EmailTaken,
-    Event,
     KeyInUse,
     KeyReused,
+    OutboxEvent,
     StaleVersion,
     Store,
+    StoredResponse,
     UnitOfWork,
 )
 from tests.support.counting import counted
@@ -63,20 +63,20 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 def deposit(store: Store, account: Account, minor: int, name: str = "d1") -> None:
     booked = move(f"t-{name}", "deposit", name, PROVIDER, (account, ngn(minor)))
-    store.run(lambda work: work.ledger.book(booked))
+    store.run(lambda unit: unit.ledger.book(booked))
 
 
 def balance(store: Store, account: Account) -> tuple[int, int]:
-    found: Balance = store.run(lambda work: work.ledger.balance(account))
+    found: Balance = store.run(lambda unit: unit.ledger.balance(account))
     return found.posted.minor, found.reserved.minor
 
 
 def total(store: Store, account: Account) -> int:
-    return store.run(lambda work: work.ledger.total(account)).minor
+    return store.run(lambda unit: unit.ledger.total(account)).minor
 
 
 def differences(store: Store) -> list[str]:
-    return store.run(lambda work: work.ledger.differences())
+    return store.run(lambda unit: unit.ledger.differences())
 
 
 def person(name: str) -> User:
@@ -98,41 +98,41 @@ def agreement(id: str = "e1", *amounts: int) -> Escrow:
 
 
 def add(store: Store, *escrows: Escrow) -> None:
-    def work(work: UnitOfWork) -> None:
-        if work.users.by_email("ada@example.org") is None:
-            work.users.add(person("ada"))
-            work.users.add(person("ben"))
+    def change(unit: UnitOfWork) -> None:
+        if unit.users.by_email("ada@example.org") is None:
+            unit.users.add(person("ada"))
+            unit.users.add(person("ben"))
         for escrow in escrows:
-            work.escrows.add(escrow, NOW)
+            unit.escrows.add(escrow, NOW)
 
-    store.run(work)
+    store.run(change)
 
 
 class TestUnitOfWork:
     def test_an_error_undoes_everything(self, store: Store) -> None:
-        def work(work: UnitOfWork) -> None:
-            work.users.add(person("ada"))
-            work.ledger.book(move("t", "deposit", "d", PROVIDER, (ADA, ngn(5))))
+        def change(unit: UnitOfWork) -> None:
+            unit.users.add(person("ada"))
+            unit.ledger.book(move("t", "deposit", "d", PROVIDER, (ADA, ngn(5))))
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            store.run(work)
+            store.run(change)
         assert balance(store, ADA) == (0, 0)
-        assert store.run(lambda work: work.users.by_email("ada@example.org")) is None
+        assert store.run(lambda unit: unit.users.by_email("ada@example.org")) is None
 
     def test_the_result_comes_back(self, store: Store) -> None:
-        assert store.run(lambda work: 42) == 42
+        assert store.run(lambda unit: 42) == 42
 
     def test_reading_sees_what_was_committed(self, store: Store) -> None:
-        store.run(lambda work: work.users.add(person("ada")))
-        assert store.read(lambda work: work.users.get("ada")) == person("ada")
+        store.run(lambda unit: unit.users.add(person("ada")))
+        assert store.read(lambda unit: unit.users.get("ada")) == person("ada")
 
 
 class TestLedger:
     def test_a_booking_changes_both_sides(self, store: Store) -> None:
         deposit(store, ADA, 1_000)
         paid = move("t2", "pay", "p1", ADA, (BEN, ngn(570)), (FEES, ngn(30)))
-        store.run(lambda work: work.ledger.book(paid))
+        store.run(lambda unit: unit.ledger.book(paid))
         assert balance(store, ADA) == (400, 0)
         assert balance(store, BEN) == (570, 0)
         assert (total(store, FEES), total(store, PROVIDER)) == (30, -1_000)
@@ -153,17 +153,19 @@ class TestLedger:
         deposit(store, ADA, 100)
         with pytest.raises(AlreadyBooked):
             again = move("other-id", "deposit", "d1", PROVIDER, (ADA, ngn(100)))
-            store.run(lambda work: work.ledger.book(again))
+            store.run(lambda unit: unit.ledger.book(again))
         assert balance(store, ADA) == (100, 0)
 
     def test_what_is_reserved_cannot_be_spent(self, store: Store) -> None:
         deposit(store, ADA, 100)
-        store.run(lambda w: w.ledger.reserve(Pending("p", "withdraw", "w1", ADA, ngn(60))))
+        store.run(lambda w: w.ledger.reserve(PendingTransfer("p", "withdraw", "w1", ADA, ngn(60))))
         assert balance(store, ADA) == (100, 60)
         with pytest.raises(InsufficientFunds):
             store.run(lambda w: w.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(41)))))
         with pytest.raises(InsufficientFunds):
-            store.run(lambda w: w.ledger.reserve(Pending("q", "withdraw", "w2", ADA, ngn(41))))
+            store.run(
+                lambda w: w.ledger.reserve(PendingTransfer("q", "withdraw", "w2", ADA, ngn(41)))
+            )
         store.run(lambda w: w.ledger.book(move("t3", "pay", "p2", ADA, (BEN, ngn(40)))))
         assert balance(store, ADA) == (60, 60)
         assert differences(store) == []
@@ -172,15 +174,15 @@ class TestLedger:
     @pytest.mark.parametrize("first", ["post", "void"])
     def test_a_reservation_is_settled_once(self, store: Store, first: str, second: str) -> None:
         deposit(store, ADA, 100)
-        pending = Pending("p", "withdraw", "w1", ADA, ngn(60))
-        store.run(lambda work: work.ledger.reserve(pending))
+        pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(60))
+        store.run(lambda unit: unit.ledger.reserve(pending))
 
         def settle(how: str, id: str) -> None:
             if how == "post":
                 booked = pending.post(id, [Entry(TRANSIT, ngn(60))])
-                store.run(lambda work: work.ledger.book(booked))
+                store.run(lambda unit: unit.ledger.book(booked))
             else:
-                store.run(lambda work: work.ledger.void(id, "p"))
+                store.run(lambda unit: unit.ledger.void(id, "p"))
 
         settle(first, "s1")
         after = (40, 0) if first == "post" else (100, 0)
@@ -193,8 +195,8 @@ class TestLedger:
 
     def test_settling_twice_is_noticed_even_where_more_is_reserved(self, store: Store) -> None:
         deposit(store, ADA, 100)
-        store.run(lambda w: w.ledger.reserve(Pending("p", "withdraw", "w1", ADA, ngn(30))))
-        store.run(lambda w: w.ledger.reserve(Pending("q", "withdraw", "w2", ADA, ngn(30))))
+        store.run(lambda w: w.ledger.reserve(PendingTransfer("p", "withdraw", "w1", ADA, ngn(30))))
+        store.run(lambda w: w.ledger.reserve(PendingTransfer("q", "withdraw", "w2", ADA, ngn(30))))
         store.run(lambda w: w.ledger.void("s1", "p"))
         with pytest.raises(AlreadySettled):
             store.run(lambda w: w.ledger.void("s2", "p"))
@@ -202,21 +204,21 @@ class TestLedger:
 
     def test_an_unknown_reservation_is_a_key_error(self, store: Store) -> None:
         with pytest.raises(KeyError):
-            store.run(lambda work: work.ledger.void("s", "nothing"))
+            store.run(lambda unit: unit.ledger.void("s", "nothing"))
 
     def test_a_pending_transfer_can_be_read(self, store: Store) -> None:
         deposit(store, ADA, 100)
-        pending = Pending("p", "withdraw", "w1", ADA, ngn(60))
-        store.run(lambda work: work.ledger.reserve(pending))
-        assert store.run(lambda work: work.ledger.pending("p")) == pending
+        pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(60))
+        store.run(lambda unit: unit.ledger.reserve(pending))
+        assert store.run(lambda unit: unit.ledger.pending("p")) == pending
 
     def test_lines_are_read_newest_first_in_pages(self, store: Store) -> None:
         for i in range(1, 6):
             deposit(store, ADA, i, f"d{i}")
-        first = store.run(lambda work: work.ledger.lines(ADA, None, 2))
+        first = store.run(lambda unit: unit.ledger.lines(ADA, None, 2))
         assert [(x.amount.minor, x.balance_after.minor) for x in first] == [(5, 15), (4, 10)]
         assert (first[0].reason, first[0].reference, first[0].at) == ("deposit", "d5", NOW)
-        rest = store.run(lambda work: work.ledger.lines(ADA, first[-1].id, 10))
+        rest = store.run(lambda unit: unit.ledger.lines(ADA, first[-1].id, 10))
         assert [x.amount.minor for x in rest] == [3, 2, 1]
 
     def test_wallets_are_found_by_owner(self, store: Store) -> None:
@@ -224,112 +226,112 @@ class TestLedger:
         dollars = Account(AccountKind.WALLET, "USD", "ada")
         paid = move("u", "deposit", "u", Account(AccountKind.PROVIDER, "USD"),
                     (dollars, Money(7, "USD")))  # fmt: skip
-        store.run(lambda work: work.ledger.book(paid))
+        store.run(lambda unit: unit.ledger.book(paid))
         deposit(store, BEN, 9, "d2")
-        found = store.run(lambda work: work.ledger.wallets("ada"))
+        found = store.run(lambda unit: unit.ledger.wallets("ada"))
         assert [(a.currency, b.posted.minor) for a, b in found] == [("NGN", 5), ("USD", 7)]
 
 
 class TestEscrows:
     def test_what_is_added_is_read_back(self, store: Store) -> None:
         add(store, agreement())
-        assert store.run(lambda work: work.escrows.get("e1")) == agreement()
+        assert store.run(lambda unit: unit.escrows.get("e1")) == agreement()
         with pytest.raises(KeyError):
-            store.run(lambda work: work.escrows.get("nothing", lock=True))
+            store.run(lambda unit: unit.escrows.get("nothing", lock=True))
 
     def test_a_change_is_kept_whole(self, store: Store) -> None:
         add(store, agreement())
 
-        def work(work: UnitOfWork) -> Escrow:
-            found = work.escrows.get("e1", lock=True)
+        def change(unit: UnitOfWork) -> Escrow:
+            found = unit.escrows.get("e1", lock=True)
             after = found.accept(Party.FREELANCER)
-            work.escrows.save(after)
+            unit.escrows.save(after)
             after = after.fund(Party.CLIENT)
-            work.escrows.save(after)
+            unit.escrows.save(after)
             after = after.submit("e1-m2", Party.FREELANCER, NOW)
-            work.escrows.save(after)
+            unit.escrows.save(after)
             return after
 
-        after = store.run(work)
-        assert store.run(lambda work: work.escrows.get("e1")) == after
+        after = store.run(change)
+        assert store.run(lambda unit: unit.escrows.get("e1")) == after
 
     def test_a_stale_version_is_refused(self, store: Store) -> None:
         add(store, agreement())
         first = agreement().accept(Party.FREELANCER)
-        store.run(lambda work: work.escrows.save(first))
+        store.run(lambda unit: unit.escrows.save(first))
         with pytest.raises(StaleVersion):
-            store.run(lambda work: work.escrows.save(first))
+            store.run(lambda unit: unit.escrows.save(first))
 
     def test_one_s_own_are_listed_newest_first_in_pages(self, store: Store) -> None:
         add(store, *(agreement(f"e{i}") for i in range(1, 6)))
-        first = store.run(lambda work: work.escrows.of("ben", None, 2))
+        first = store.run(lambda unit: unit.escrows.of("ben", None, 2))
         assert [e.id for e in first] == ["e5", "e4"]
         assert first[0] == agreement("e5")
-        rest = store.run(lambda work: work.escrows.of("ada", "e4", 9))
+        rest = store.run(lambda unit: unit.escrows.of("ada", "e4", 9))
         assert [e.id for e in rest] == ["e3", "e2", "e1"]
-        assert store.run(lambda work: work.escrows.of("eve", None, 9)) == []
+        assert store.run(lambda unit: unit.escrows.of("eve", None, 9)) == []
 
     def test_silence_is_found_when_the_days_are_over(self, store: Store) -> None:
         add(store, agreement())
 
-        def work(work: UnitOfWork) -> None:
+        def change(unit: UnitOfWork) -> None:
             for step in (
                 lambda e: e.accept(Party.FREELANCER),
                 lambda e: e.fund(Party.CLIENT),
                 lambda e: e.submit("e1-m1", Party.FREELANCER, NOW),
             ):
-                work.escrows.save(step(work.escrows.get("e1", lock=True)))
+                unit.escrows.save(step(unit.escrows.get("e1", lock=True)))
 
-        store.run(work)
+        store.run(change)
         day = timedelta(days=7)
         early = NOW + day - timedelta(seconds=1)
-        assert store.run(lambda work: work.escrows.silent_since(early, 9)) == []
-        due = store.run(lambda work: work.escrows.silent_since(NOW + day, 9))
+        assert store.run(lambda unit: unit.escrows.silent_since(early, 9)) == []
+        due = store.run(lambda unit: unit.escrows.silent_since(NOW + day, 9))
         assert due == [("e1", "e1-m1")]
 
 
 class TestUsers:
     def test_an_address_belongs_to_one_person(self, store: Store) -> None:
-        store.run(lambda work: work.users.add(person("ada")))
+        store.run(lambda unit: unit.users.add(person("ada")))
         twin = User("other", "ada@example.org", "Other", Role.MEMBER, "hash", NOW)
         with pytest.raises(EmailTaken):
-            store.run(lambda work: work.users.add(twin))
-        assert store.run(lambda work: work.users.by_email("ada@example.org")) == person("ada")
+            store.run(lambda unit: unit.users.add(twin))
+        assert store.run(lambda unit: unit.users.by_email("ada@example.org")) == person("ada")
 
     def test_changes_are_kept(self, store: Store) -> None:
-        store.run(lambda work: work.users.add(person("ada")))
+        store.run(lambda unit: unit.users.add(person("ada")))
         changed = User("ada", "ada@example.org", "Ada", Role.ARBITER, "new", NOW, 2)
-        store.run(lambda work: work.users.save(changed))
-        assert store.run(lambda work: work.users.get("ada")) == changed
+        store.run(lambda unit: unit.users.save(changed))
+        assert store.run(lambda unit: unit.users.get("ada")) == changed
         with pytest.raises(KeyError):
-            store.run(lambda work: work.users.get("nobody"))
+            store.run(lambda unit: unit.users.get("nobody"))
 
 
 class TestIdempotency:
     def test_the_first_answer_is_kept_for_the_same_request_alone(self, store: Store) -> None:
-        def first(work: UnitOfWork) -> None:
-            assert work.idempotency.claim("ada", "k", "print") is None
-            work.idempotency.keep("ada", "k", "print", Answer(201, "body"), NOW)
+        def first(unit: UnitOfWork) -> None:
+            assert unit.idempotency.claim("ada", "k", "print") is None
+            unit.idempotency.keep("ada", "k", "print", StoredResponse(201, "body"), NOW)
 
         store.run(first)
-        again = store.run(lambda work: work.idempotency.claim("ada", "k", "print"))
-        assert again == Answer(201, "body")
+        again = store.run(lambda unit: unit.idempotency.claim("ada", "k", "print"))
+        assert again == StoredResponse(201, "body")
         with pytest.raises(KeyReused):
-            store.run(lambda work: work.idempotency.claim("ada", "k", "another"))
-        assert store.run(lambda work: work.idempotency.claim("ben", "k", "another")) is None
+            store.run(lambda unit: unit.idempotency.claim("ada", "k", "another"))
+        assert store.run(lambda unit: unit.idempotency.claim("ben", "k", "another")) is None
 
     def test_an_effect_that_failed_leaves_the_key_free(self, store: Store) -> None:
-        def failing(work: UnitOfWork) -> None:
-            work.idempotency.claim("ada", "k", "print")
-            work.idempotency.keep("ada", "k", "print", Answer(201, "body"), NOW)
+        def failing(unit: UnitOfWork) -> None:
+            unit.idempotency.claim("ada", "k", "print")
+            unit.idempotency.keep("ada", "k", "print", StoredResponse(201, "body"), NOW)
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             store.run(failing)
-        assert store.run(lambda work: work.idempotency.claim("ada", "k", "print")) is None
+        assert store.run(lambda unit: unit.idempotency.claim("ada", "k", "print")) is None
 
     def test_old_answers_are_forgotten(self, store: Store) -> None:
-        store.run(lambda w: w.idempotency.keep("ada", "k", "p", Answer(200, ""), NOW))
+        store.run(lambda w: w.idempotency.keep("ada", "k", "p", StoredResponse(200, ""), NOW))
         assert store.run(lambda w: w.idempotency.forget(NOW)) == 0
         assert store.run(lambda w: w.idempotency.forget(NOW + timedelta(seconds=1))) == 1
         assert store.run(lambda w: w.idempotency.claim("ada", "k", "p")) is None
@@ -341,13 +343,13 @@ def test_the_audit_log_is_read_newest_first(store: Store) -> None:
         for i in range(3)
     ]
     for line in lines:
-        store.run(lambda work, line=line: work.audit(line))  # type: ignore[misc]
-    assert store.run(lambda work: work.audited(None, 2)) == [lines[2], lines[1]]
-    assert store.run(lambda work: work.audited("a1", 2)) == [lines[0]]
+        store.run(lambda unit, line=line: unit.audit(line))  # type: ignore[misc]
+    assert store.run(lambda unit: unit.audited(None, 2)) == [lines[2], lines[1]]
+    assert store.run(lambda unit: unit.audited("a1", 2)) == [lines[0]]
 
 
 def test_an_event_can_be_published(store: Store) -> None:
-    store.run(lambda work: work.publish(Event("o1", "escrow.accepted", "e1", {"n": 1}, NOW)))
+    store.run(lambda unit: unit.publish(OutboxEvent("o1", "escrow.accepted", "e1", {"n": 1}, NOW)))
 
 
 class TestTheDatabaseItself:
@@ -415,7 +417,7 @@ class TestTheDatabaseItself:
 
     def test_the_audit_log_cannot_be_changed(self, engine: Engine) -> None:
         line = AuditLine("a", NOW, "ada", "accept", "e1", "x", "y", "r", "127.0.0.1")
-        DatabaseStore(engine, lambda: NOW).run(lambda work: work.audit(line))
+        DatabaseStore(engine, lambda: NOW).run(lambda unit: unit.audit(line))
         for statement in ("UPDATE audit_log SET actor = 'eve'", "DELETE FROM audit_log"):
             with pytest.raises(DBAPIError, match="append-only"):
                 with engine.begin() as connection:
@@ -433,7 +435,7 @@ class TestTheDatabaseItself:
         with engine.begin() as connection:
             connection.execute(
                 text("UPDATE milestones SET state = :s WHERE id = 'e1-m1'"),
-                {"s": Work.FUNDED.value},
+                {"s": MilestoneState.FUNDED.value},
             )
         assert differences(store) == ["milestone e1-m1 is funded, its hold has 0"]
 
@@ -454,8 +456,8 @@ def test_reading_waits_for_no_writer(engine: Engine) -> None:
     store = DatabaseStore(engine, lambda: NOW)
     deposit(store, ADA, 100)
 
-    def outer(work: UnitOfWork) -> Money:
-        work.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(30))))
+    def outer(unit: UnitOfWork) -> Money:
+        unit.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(30))))
         return store.read(lambda inside: inside.ledger.balance(ADA)).posted
 
     assert store.run(outer) == ngn(100)
@@ -466,7 +468,7 @@ def test_reading_waits_for_no_writer(engine: Engine) -> None:
 def test_reading_cannot_write(postgres_engine: Engine) -> None:
     store = DatabaseStore(postgres_engine, lambda: NOW)
     with pytest.raises(DBAPIError, match="read-only"):
-        store.read(lambda work: work.users.add(person("ada")))
+        store.read(lambda unit: unit.users.add(person("ada")))
 
 
 def test_two_at_once_cannot_spend_the_same_money(engine: Engine) -> None:
@@ -501,7 +503,7 @@ def test_payments_in_both_directions_do_not_lock_each_other_out(engine: Engine) 
         try:
             for i in range(15):
                 booked = move(f"{name}{i}", "pay", f"{name}{i}", source, (target, ngn(1)))
-                store.run(lambda work, booked=booked: work.ledger.book(booked))  # type: ignore
+                store.run(lambda unit, booked=booked: unit.ledger.book(booked))  # type: ignore
         except Exception as error:
             failures.append(error)
 
@@ -522,13 +524,13 @@ def test_a_deadlock_is_tried_again(postgres_engine: Engine) -> None:
     store = DatabaseStore(postgres_engine, lambda: NOW)
     tries: list[int] = []
 
-    def work(work: UnitOfWork) -> str:
+    def change(unit: UnitOfWork) -> str:
         tries.append(1)
         if len(tries) < 3:
-            work.ledger._run(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))  # type: ignore
+            unit.ledger._run(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))  # type: ignore
         return "done"
 
-    assert store.run(work) == "done"
+    assert store.run(change) == "done"
     assert len(tries) == 3
 
 
@@ -537,12 +539,12 @@ def test_an_endless_conflict_is_given_up(postgres_engine: Engine) -> None:
     store = DatabaseStore(postgres_engine, lambda: NOW)
     tries: list[int] = []
 
-    def work(work: UnitOfWork) -> None:
+    def change(unit: UnitOfWork) -> None:
         tries.append(1)
-        work.ledger._run(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))  # type: ignore
+        unit.ledger._run(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))  # type: ignore
 
     with pytest.raises(DBAPIError):
-        store.run(work)
+        store.run(change)
     assert len(tries) == 5
 
 
@@ -550,8 +552,8 @@ def test_an_endless_conflict_is_given_up(postgres_engine: Engine) -> None:
 def test_a_key_that_is_being_answered_is_in_use(postgres_engine: Engine) -> None:
     store = DatabaseStore(postgres_engine, lambda: NOW)
 
-    def outer(work: UnitOfWork) -> None:
-        work.idempotency.claim("ada", "k", "print")
+    def outer(unit: UnitOfWork) -> None:
+        unit.idempotency.claim("ada", "k", "print")
         with pytest.raises(KeyInUse):
             store.run(lambda inner: inner.idempotency.claim("ada", "k", "print"))
         assert store.run(lambda inner: inner.idempotency.claim("ada", "other", "print")) is None
@@ -568,9 +570,9 @@ def test_what_a_refused_unit_had_prepared_is_of_use_to_the_next_one(
     for number in range(3):
         booked = move(f"n{number}", "pay", f"n{number}", never_opened, (BEN, ngn(5)))
         with pytest.raises(InsufficientFunds):
-            store.run(lambda work: work.ledger.book(booked))  # noqa: B023
+            store.run(lambda unit: unit.ledger.book(booked))  # noqa: B023
     deposit(store, ADA, 100)
-    assert store.read(lambda work: work.ledger.balance(ADA)).posted == ngn(100)
+    assert store.read(lambda unit: unit.ledger.balance(ADA)).posted == ngn(100)
 
 
 @pytest.mark.postgres
@@ -580,13 +582,13 @@ def test_a_unit_that_goes_on_after_a_refusal_is_not_taken_for_committed(
     store = DatabaseStore(postgres_engine, lambda: NOW)
     line = AuditLine("a", NOW, "ada", "accept", "e1", "x", "y", "r", "127.0.0.1")
 
-    def work(unit: UnitOfWork) -> None:
+    def change(unit: UnitOfWork) -> None:
         unit.audit(line)
         with contextlib.suppress(DBAPIError):
             unit.ledger._run(text("SELECT 1 / 0"))  # type: ignore[attr-defined]
 
     with pytest.raises(RuntimeError, match="ROLLBACK"):
-        store.run(work)
+        store.run(change)
     assert store.read(lambda unit: unit.audited(None, 5)) == []
 
 
@@ -595,15 +597,15 @@ def test_a_text_with_a_nul_is_refused_and_not_cut_short(postgres_engine: Engine)
     store = DatabaseStore(postgres_engine, lambda: NOW)
     line = AuditLine("a", NOW, "ada", "accept", "e1", "x\0y", "y", "r", "127.0.0.1")
     with pytest.raises(ValueError, match="NUL"):
-        store.run(lambda work: work.audit(line))
-    assert store.read(lambda work: work.audited(None, 5)) == []
+        store.run(lambda unit: unit.audit(line))
+    assert store.read(lambda unit: unit.audited(None, 5)) == []
 
 
 @pytest.mark.postgres
 def test_an_absent_server_is_unavailable(tmp_path: Path) -> None:
     engine = create_engine(f"postgresql+psycopg://amani@/none?host={tmp_path}")
     with pytest.raises(DatabaseUnavailable):
-        DatabaseStore(engine, lambda: NOW).run(lambda work: work.users.by_email("x"))
+        DatabaseStore(engine, lambda: NOW).run(lambda unit: unit.users.by_email("x"))
 
 
 def test_a_release_asks_the_database_few_questions(engine: Engine) -> None:
@@ -611,5 +613,5 @@ def test_a_release_asks_the_database_few_questions(engine: Engine) -> None:
     deposit(store, ADA, 100)
     booked = move("t2", "pay", "p1", ADA, (BEN, ngn(95)), (FEES, ngn(5)))
     with counted(engine) as asked:
-        store.run(lambda work: work.ledger.book(booked))
+        store.run(lambda unit: unit.ledger.book(booked))
     assert len(asked) == (5 if engine.dialect.name == "postgresql" else 6)

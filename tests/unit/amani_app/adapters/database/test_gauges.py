@@ -11,16 +11,16 @@ from sqlalchemy import create_engine, text
 
 from amani_app.adapters.database import gauges
 from amani_app.adapters.database.engine import db
-from amani_app.adapters.database.gauges import BookGauges
+from amani_app.adapters.database.gauges import LedgerGauges
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.domain.escrow import State
+from amani_app.domain.escrow import EscrowState
 from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, move
 from amani_app.domain.money import Money
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
-def told(books: BookGauges) -> dict[tuple[str, ...], float]:
+def told(books: LedgerGauges) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in books.collect()
@@ -29,14 +29,14 @@ def told(books: BookGauges) -> dict[tuple[str, ...], float]:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> t.Iterator[BookGauges]:
+def books(tmp_path: Path) -> t.Iterator[LedgerGauges]:
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
     db.metadata.create_all(engine)
-    yield BookGauges(engine)
+    yield LedgerGauges(engine)
     engine.dispose()
 
 
-def enter(books: BookGauges, *amounts: int) -> None:
+def enter(books: LedgerGauges, *amounts: int) -> None:
     with books._engine.begin() as connection:
         for number, amount in enumerate(amounts):
             connection.execute(
@@ -70,12 +70,12 @@ def test_what_waits_in_suspense_is_counted(books, monkeypatch):
         ("t3", ATTRIBUTED, "t1", suspense, provider, 1),
     ):
         made = move(id, reason, reference, source, (target, Money(5, "NGN")))
-        store.run(lambda work, made=made: work.ledger.book(made))
+        store.run(lambda unit, made=made: unit.ledger.book(made))
         assert told(books)[("amani_suspense_waiting",)] == waiting
 
 
 def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
-    state = next(iter(State)).value
+    state = next(iter(EscrowState)).value
     with books._engine.begin() as connection:
         connection.execute(
             text(
@@ -92,7 +92,7 @@ def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
 
 def test_without_a_database_one_gauge_says_so_and_the_next_time_asks_again(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
-    books = BookGauges(engine)
+    books = LedgerGauges(engine)
     assert told(books) == {("amani_books_readable",): 0}
     db.metadata.create_all(engine)
     assert told(books)[("amani_books_readable",)] == 1

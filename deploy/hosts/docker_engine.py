@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +14,7 @@ from deploy.errors import EngineError, HostUnreachable
 from deploy.hosts.engine import ContainerSpec, ExecResult, Progress
 
 if TYPE_CHECKING:
-    from deploy.hosts.engine_http import Client, Dial, Dialogue
+    from deploy.hosts.engine_http import Client, Dial, Dialogue, Stream
 
 T = TypeVar("T")
 
@@ -275,14 +276,14 @@ class DockerEngine:
         *,
         credentials: tuple[str, str] | None = None,
         progress: Progress | None = None,
+        timeout: float = 600.0,
     ) -> None:
         """As `Engine.pull`; without credentials, with those of this machine's `docker login`."""
         login = {"username": credentials[0], "password": credentials[1]} if credentials else None
-        client = self._streams
         layers: dict[str, tuple[int, int]] = {}
         error = ""
-        with self._errors():
-            # Read to its end, also past an error: the connection is free only then.
+        late = f"cannot pull {repository} {digest}: not complete within {timeout:g} s"
+        with self._cut_after(timeout, late) as client, self._errors():
             for item in client.pull(
                 repository, digest, stream=True, auth_config=login, decode=True
             ):
@@ -292,6 +293,51 @@ class DockerEngine:
                     progress(done, known)
         if error:
             raise self._refused(f"cannot pull {repository} {digest}: {error}")
+
+    @contextlib.contextmanager
+    def _cut_after(self, seconds: float, message: str) -> Iterator[Client]:
+        """A client whose connections are closed after `seconds`.
+
+        Raises `EngineError` with `message` if that happens.
+        """
+        streams: list[Stream] = []
+        expired = threading.Event()
+
+        def dial(timeout: float) -> Stream:
+            streams.append(self._dial(timeout))
+            return streams[-1]
+
+        def expire() -> None:
+            expired.set()
+            for stream in streams:
+                with contextlib.suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)  # `close` alone wakes no reader of a socket
+                stream.close()
+
+        known = self._client
+        version = known.api_version
+        client = type(known)(dial, version=version, streaming=True, timeout=PULL_PATIENCE)
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield client
+        except Exception as error:
+            if expired.is_set():
+                raise self._late(message) from error
+            raise
+        finally:
+            timer.cancel()
+            client.close()
+        if expired.is_set():
+            raise self._late(message)
+
+    def _late(self, message: str) -> EngineError:
+        return EngineError(
+            f"{self._host}: {message}",
+            hint="check the host's connection to the registry, or raise `timeouts.pull`",
+            host=self._host,
+        )
 
     def remove_image(self, reference: str) -> bool:
         """As `Engine.remove_image`."""

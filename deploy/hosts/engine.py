@@ -149,8 +149,12 @@ class Engine(Protocol):
         *,
         credentials: tuple[str, str] | None = None,
         progress: Progress | None = None,
+        timeout: float = 600.0,
     ) -> None:
-        """Pull `repository@digest`, or `repository:tag` where `digest` holds a tag."""
+        """Pull `repository@digest`, or `repository:tag` if `digest` holds a tag.
+
+        Raises `EngineError` if the image is not complete within `timeout` seconds.
+        """
 
     def remove_image(self, reference: str) -> bool:
         """Remove an image; False where a container still needs it."""

@@ -24,6 +24,29 @@ class CommandResult:
         return self.stdout.decode(errors="replace")
 
 
+class HostTimeouts(Protocol):
+    """Seconds that the deployer waits for a host."""
+
+    @property
+    def connect(self) -> float:
+        """For each phase of opening a connection: TCP, banner, authentication, channel."""
+
+    @property
+    def command(self) -> float:
+        """For a command that is run without a timeout of its own."""
+
+
+@dataclass(frozen=True)
+class DefaultTimeouts:
+    """The `HostTimeouts` of a host that no environment configures."""
+
+    connect: float = 10.0
+    command: float = 60.0
+
+
+DEFAULT_TIMEOUTS = DefaultTimeouts()
+
+
 class Endpoint(Protocol):
     """Where an SSH server is and how to log in there, as an environment states it."""
 
@@ -83,12 +106,12 @@ class Host(Protocol):
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
         """Run a command without a shell's reading of it.
 
-        A remote process that outlives `timeout` seconds is killed. Raises `CommandFailed` where
+        A process that outlives `timeout` seconds (None: `HostTimeouts.command`) is killed. Raises `CommandFailed` where
         `check` is set and the status is not 0.
         """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.errors import CommandFailed, HostUnreachable, UsageError
 from deploy.hosts.docker_engine import DockerEngine
-from deploy.hosts.host import CommandResult
+from deploy.hosts.host import DEFAULT_TIMEOUTS, CommandResult, HostTimeouts
 
 _KILL_AFTER = 2.0
 
@@ -21,9 +21,15 @@ _KILL_AFTER = 2.0
 class LocalHost:
     """A `Host` that is this machine."""
 
-    def __init__(self, name: str = "local", address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        name: str = "local",
+        address: str = "127.0.0.1",
+        timeouts: HostTimeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
         self.name = name
         self.address = address
+        self._timeouts = timeouts
 
     @cached_property
     def engine(self) -> DockerEngine:
@@ -35,10 +41,11 @@ class LocalHost:
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
         """As `Host.run`; status 124: it was killed past `timeout`, 128 + N: by signal N."""
+        timeout = self._timeouts.command if timeout is None else timeout
         try:
             # A session of its own, so that its children can be killed with it.
             process = subprocess.Popen(  # nosec B603

@@ -22,7 +22,7 @@ from paramiko.pkey import UnknownKeyType
 from deploy.errors import CommandFailed, DeployError, HostKeyMismatch, HostUnreachable, UsageError
 from deploy.hosts.channel import ChannelSocket, Transport
 from deploy.hosts.docker_engine import DockerEngine
-from deploy.hosts.host import CommandResult, Endpoint
+from deploy.hosts.host import DEFAULT_TIMEOUTS, CommandResult, Endpoint, HostTimeouts
 
 # Without a handler of its own Paramiko's log lands on standard error, tracebacks and all.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -75,7 +75,7 @@ class SSHHost:
 
     The constructor connects. Raises `UsageError` where no host key is pinned or the identity file
     is unusable, `HostKeyMismatch` where the host shows another key, `HostUnreachable` otherwise.
-    `timeout` in seconds holds for each phase: TCP, banner, authentication, opening a channel.
+    `timeouts.connect` holds for each phase: TCP, banner, authentication, opening a channel.
     `opened` is a TCP connection that was made beforehand, `gateway` an open host to go through;
     both are closed with this host.
     """
@@ -87,11 +87,11 @@ class SSHHost:
         *,
         gateway: SSHHost | None = None,
         opened: socket.socket | None = None,
-        timeout: float = 10.0,
+        timeouts: HostTimeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self.name = name
         self.address = endpoint.address
-        self._timeout = timeout
+        self._timeout, self._command_timeout = timeouts.connect, timeouts.command
         self._gateway = gateway
         self._sessions = threading.BoundedSemaphore(SESSIONS)
         self._streams: WeakSet[ChannelSocket] = WeakSet()
@@ -314,10 +314,11 @@ class SSHHost:
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
         """As `Host.run`; status 124: it was killed past `timeout`, 255: by another signal."""
+        timeout = self._command_timeout if timeout is None else timeout
         # Closing a channel does not end the process behind it: coreutils' timeout does.
         limited = ["timeout", "-k", str(_KILL_AFTER), str(timeout), *argv]
         command = shlex.join(limited) + ("" if stdin else " </dev/null")

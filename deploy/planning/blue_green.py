@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from deploy.execute.plan import Plan, Stage, Step, stage
 from deploy.planning.retention import prunable, unneeded_secrets
-from deploy.planning.schema_changes import Options, changes
+from deploy.planning.schema_changes import Options, changes, precaution
 from deploy.state import containers
 from deploy.state.facts import SLOTS, ContainerFacts, Facts, HostFacts, Role, Slot, other
 from deploy.state.journal import Record
@@ -46,12 +46,13 @@ def plan(
     idle = all(host.converged for host in hosts)
     schema = changes(environment, release, facts, kind, options, idle=idle)
     reasons += schema.reasons
+    backup = schema.backup or precaution(environment, facts, kind, idle=idle)
     # What a contract takes away the release before needs, even where it gets no traffic.
     standby = environment.retention.standby == "running" and not schema.after
     stages = [
         stage("fetch", [*(host.fetch() for host in hosts), *(host.make_room() for host in hosts)]),
         stage("prepare", [host.prepare() for host in hosts]),
-        stage("backup", [list(schema.backup)]),
+        stage("backup", [list(backup)]),
         stage("migrate", [list(schema.before)]),
         *_batches(environment, hosts, standby),
         stage("workers", [host.workers() for host in hosts]),

@@ -47,7 +47,6 @@ SPECIFICATION = "amani.specification"
 _CANDIDATE = "candidate.cfg"
 _CHECK_TIMEOUT = 20.0
 _START_TIMEOUT = 30.0
-_STOP_TIMEOUT = 5
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def specification(settings: ProxySettings) -> ContainerSpec:
         user="0:0",
         capabilities=("DAC_OVERRIDE", "SETGID", "SETUID"),
         pids=512,
-        stop_timeout=_STOP_TIMEOUT,
+        stop_timeout=settings.stop_timeout,
         healthcheck=False,
     )
     text = json.dumps(dataclasses.asdict(spec), sort_keys=True)

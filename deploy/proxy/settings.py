@@ -81,6 +81,7 @@ class ProxySettings:
     health: Health = Health()
     timeouts: Timeouts = Timeouts()
     max_connections: int = 4096
+    stop_timeout: int = 30
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -134,6 +135,7 @@ def settings_of(environment: Environment) -> ProxySettings:
         ),
         timeouts=Timeouts(**proxy.timeouts.model_dump()),
         max_connections=proxy.max_connections,
+        stop_timeout=environment.timeouts.stop,
         labels={containers.ENVIRONMENT: environment.name},
     )
 

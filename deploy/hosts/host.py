@@ -111,8 +111,8 @@ class Host(Protocol):
     ) -> CommandResult:
         """Run a command without a shell's reading of it.
 
-        A process that outlives `timeout` seconds (None: `HostTimeouts.command`) is killed. Raises `CommandFailed` where
-        `check` is set and the status is not 0.
+        The process is killed after `timeout` seconds (None: `HostTimeouts.command`). Raises
+        `CommandFailed` if `check` is set and the status is not 0.
         """
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:

@@ -1,4 +1,4 @@
-"""Opening hosts: one by one or side by side, over SSH or as this machine, as configured."""
+"""Connections to one host or to several hosts in parallel, by SSH or to this machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from deploy.hosts.ssh import SSHHost
 
 AT_ONCE = 32
-"""How many hosts are connected to at the same time."""
+"""The number of hosts that are connected to at the same time."""
 
 
 def connect(config: HostConfig, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Host:
-    """Open one host.
+    """Open a host.
 
     Raises `UsageError`, `HostKeyMismatch` or `HostUnreachable`.
     """
@@ -33,7 +33,7 @@ def connect(config: HostConfig, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Ho
 def connect_all(
     configs: Sequence[HostConfig], timeouts: HostTimeouts = DEFAULT_TIMEOUTS
 ) -> dict[str, Host | DeployError]:
-    """Open all of them at once: by name, the open host or why it could not be opened."""
+    """Open all hosts in parallel. Returns the open host or the error, by name."""
 
     def attempt(config: HostConfig) -> Host | DeployError:
         try:
@@ -49,7 +49,7 @@ def connect_all(
 
 
 def _load(configs: Sequence[HostConfig]) -> None:
-    """Import what hosts need beside the connecting; docker-py is loaded during the handshake."""
+    """Import the modules that are needed after the connection, during the handshake."""
 
     def load() -> None:
         if any(config.connection != "local" for config in configs):
@@ -60,7 +60,8 @@ def _load(configs: Sequence[HostConfig]) -> None:
 
 
 class _Gateways:
-    """Jump hosts, each opened once for all the hosts behind it; the last of them closes it."""
+    """Open jump hosts. Each is opened once for all the hosts behind it, and the last of these
+    closes it."""
 
     def __init__(self, timeouts: HostTimeouts) -> None:
         self._timeouts = timeouts
@@ -76,7 +77,7 @@ class _Gateways:
                 gateway.close()
 
     def through(self, jump: Endpoint) -> SSHHost:
-        """The open jump host, shared: to be closed once by whoever asked."""
+        """The open jump host, shared. Every caller closes it once."""
         key = (jump.address, jump.port, jump.user)
         with self._lock:
             if key not in self._tried:
@@ -105,7 +106,7 @@ def _open_ssh(
         if gateway is not None:
             cleanup.callback(gateway.close)
         else:
-            # Before the import, so that sshd forks and says hello while Paramiko is loaded.
+            # Before the import, so that sshd forks and sends its banner while Paramiko is loaded.
             opened = cleanup.enter_context(_open_tcp(name, endpoint, timeouts.connect))
         from deploy.hosts.ssh import SSHHost
 

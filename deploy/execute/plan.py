@@ -33,7 +33,7 @@ class Step:
         raise NotImplementedError
 
     def done(self, run: Run) -> bool:
-        """Whether the change is already there; checked right before `apply`, which is then skipped."""
+        """Whether the change is already there. Checked right before `apply`, and skips it."""
         return False
 
     def apply(self, run: Run) -> None:

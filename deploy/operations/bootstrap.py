@@ -106,7 +106,7 @@ def check(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
 def _prepare(
     environment: Environment, config: HostConfig, events: Events, login: str, key: str
 ) -> None:
-    host = connect(config.model_copy(update={"user": login}), environment.timeouts.connect)
+    host = connect(config.model_copy(update={"user": login}), environment.timeouts)
     try:
         script = ("sh", "-c", _SCRIPT, "bootstrap", config.user, environment.folder, key)
         argv = script if login == "root" else ("sudo", "-n", *script)

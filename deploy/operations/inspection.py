@@ -137,13 +137,22 @@ def _run(
     registered = environment.image.registered
     image = ImageRef(environment.image.repository, live.digest, registered=registered)
     generation = live.labels.get(containers.SECRETS, "")
-    return run_in_image(session, host, image, generation, command)
+    seconds = environment.timeouts.command
+    return run_in_image(session, host, image, generation, command, seconds)
 
 
 def run_in_image(
-    session: Session, host: str, image: ImageRef, generation: str, command: Sequence[str]
+    session: Session,
+    host: str,
+    image: ImageRef,
+    generation: str,
+    command: Sequence[str],
+    seconds: float,
 ) -> tuple[int, str]:
-    """The exit status of a command in a one-off container of an image, and what it printed."""
+    """Run a command in a one-off container of an image; returns its exit status and its output.
+
+    Raises `EngineError` if it does not end within `seconds`; the container is removed.
+    """
     environment, engine = session.environment, session.hosts[host].engine
     spec = containers.one_off_container(
         environment,
@@ -156,7 +165,7 @@ def run_in_image(
     container = engine.create(spec)
     try:
         engine.start(container)
-        status = engine.wait(container, environment.timeouts.migrate)
+        status = engine.wait(container, seconds)
         return status, engine.logs(container, tail=100_000)
     finally:
         engine.remove(container)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def look(name: str, events: Events) -> lock.LockState | None:
     """The lock's state; None where it is free."""
     environment = load_environment(name)
-    host = connect(environment.lock_host, environment.timeouts.connect)
+    host = connect(environment.lock_host, environment.timeouts)
     try:
         return lock.read(host, environment.folder)
     finally:
@@ -26,7 +26,7 @@ def look(name: str, events: Events) -> lock.LockState | None:
 def release(name: str, events: Events, *, confirm: Callable[[str], None]) -> lock.LockState | None:
     """Take the lock away and return what it was; `confirm` is asked where its holder is alive."""
     environment = load_environment(name)
-    host = connect(environment.lock_host, environment.timeouts.connect)
+    host = connect(environment.lock_host, environment.timeouts)
     try:
         state = lock.read(host, environment.folder)
         if state is None:

@@ -25,7 +25,10 @@ def find_losses(session: Session, facts: Facts, plan: Plan) -> list[str]:
         if isinstance(step, Downgrade):
             generation = facts.hosts[step.host].secrets or ""
             command = (*config.loss_command, step.to)
-            status, text = run_in_image(session, step.host, step.image, generation, command)
+            seconds = session.environment.timeouts.migrate
+            status, text = run_in_image(
+                session, step.host, step.image, generation, command, seconds
+            )
             if status:
                 raise DeployError(f"`{' '.join(command)}` failed with status {status}:\n{text}")
             lines += text.strip().splitlines()

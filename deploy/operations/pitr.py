@@ -71,8 +71,8 @@ class Place:
     def open(self) -> Iterator[Server]:
         """The machine."""
         environment = self.environment
-        seconds, connecting = environment.backups.timeout, environment.timeouts.connect
-        with open_server(environment.name, self.config, seconds, connecting) as server:
+        seconds = environment.backups.timeout
+        with open_server(environment.name, self.config, seconds, environment.timeouts) as server:
             yield server
 
     def files(self, cluster: Cluster) -> dict[str, configuration.Placed]:
@@ -93,7 +93,7 @@ def _whereabouts(environment: Environment, values: secrets.Secrets) -> tuple[int
 @contextlib.contextmanager
 def _alone(environment: Environment, what: str) -> Iterator[Callable[[], None]]:
     """Hold the environment's lock; yields what raises once it was taken away."""
-    host = connect(environment.lock_host, environment.timeouts.connect)
+    host = connect(environment.lock_host, environment.timeouts)
     holder = lock.Holder.here(entropy.token_hex(4), what)
     try:
         with (

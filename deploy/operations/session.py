@@ -83,7 +83,7 @@ def open_session(environment: Environment, events: Events) -> Iterator[Session]:
     configs = list(environment.hosts)
     if environment.lock_host not in configs:
         configs.append(environment.lock_host)
-    opened = connect_all(configs, environment.timeouts.connect)
+    opened = connect_all(configs, environment.timeouts)
     hosts = {name: host for name, host in opened.items() if not isinstance(host, DeployError)}
     selected = [config.name for config in environment.hosts]
     try:

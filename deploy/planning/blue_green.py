@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from deploy.execute.plan import Plan, Stage, Step, stage
 from deploy.planning.retention import prunable, unneeded_secrets
-from deploy.planning.schema_changes import changes
+from deploy.planning.schema_changes import changes, precaution
 from deploy.planning.strategy import DEFAULTS
 from deploy.state import containers
 from deploy.state.facts import SLOTS, other
@@ -49,13 +49,14 @@ class BlueGreen:
         idle = all(host.converged for host in hosts)
         schema = changes(environment, release, facts, kind, options, idle=idle)
         reasons += schema.reasons
+        backup = schema.backup or precaution(environment, facts, kind, idle=idle)
         # The previous release needs the columns that a contract removes, even without traffic.
         standby = environment.retention.standby == "running" and not schema.after
         fetching = [*(host.fetch() for host in hosts), *(host.make_room() for host in hosts)]
         stages = [
             stage("fetch", fetching),
             stage("prepare", [host.prepare() for host in hosts]),
-            stage("backup", [list(schema.backup)]),
+            stage("backup", [list(backup)]),
             stage("migrate", [list(schema.before)]),
             *_batches(environment, hosts, standby),
             stage("workers", [host.workers() for host in hosts]),
@@ -267,7 +268,7 @@ class _HostPlan:
         return Smoke(self.name, str(self.release.version))
 
     def retire(self, standby: bool) -> list[Step]:
-        """Retire the previous release, web first; with `standby` its web container keeps running."""
+        """Retire the previous release, web first. A `standby` keeps its web container running."""
         steps: list[Step] = []
         if self.web is not None:
             old_slot = other(self.web.target)

@@ -168,6 +168,21 @@ def _downgrade(
     )
 
 
+def precaution(
+    environment: Environment,
+    facts: Facts,
+    kind: Literal["deploy", "rollback"],
+    *,
+    idle: bool,
+) -> tuple[Step, ...]:
+    """The backup before a release that leaves the schema alone: with `backups.policy: always`.
+
+    The first deploy has none: there is no database yet.
+    """
+    wanted = environment.backups.policy == "always" and not idle
+    return _backup(environment, facts, kind) if wanted and facts.standing_schema else ()
+
+
 def _backup(
     environment: Environment, facts: Facts, kind: Literal["deploy", "rollback"]
 ) -> tuple[Step, ...]:
@@ -178,7 +193,7 @@ def _backup(
     if host not in facts.hosts:
         raise GateRefused(
             f"the database is backed up on {host}, which is not among the selected hosts, and "
-            "without a backup nothing is migrated",
+            "the environment's `backups.policy` requires a backup",
             hint=f"select it too (--hosts={host},...), or leave --hosts out",
         )
     return (BackUp(host, kind),)

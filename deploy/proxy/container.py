@@ -49,7 +49,6 @@ SPECIFICATION = "amani.specification"
 _CANDIDATE = "candidate.cfg"
 _CHECK_TIMEOUT = 20.0
 _START_TIMEOUT = 30.0
-_STOP_TIMEOUT = 5
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def specification(settings: ProxySettings) -> ContainerSpec:
         user="0:0",
         capabilities=("DAC_OVERRIDE", "SETGID", "SETUID"),
         pids=512,
-        stop_timeout=_STOP_TIMEOUT,
+        stop_timeout=settings.stop_timeout,
         healthcheck=False,
     )
     text = json.dumps(dataclasses.asdict(spec), sort_keys=True)
@@ -189,7 +188,7 @@ def _apply(host: Host, settings: ProxySettings, change: ProxyChange) -> None:
 
 
 def revert(host: Host, environment: Environment, change: ProxyChange) -> None:
-    """Revert a change of `ensure`. A proxy that it started keeps running: an outage helps nothing."""
+    """Revert a change of `ensure`. A proxy that it started keeps running."""
     settings, engine = settings_of(environment), host.engine
     if change.kind == "created":
         engine.remove(settings.name)

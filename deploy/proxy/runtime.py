@@ -164,7 +164,7 @@ def close(engine: Engine, proxy: str) -> None:
 
 
 def switch_maintenance(engine: Engine, proxy: str, on: bool) -> None:
-    """Start or end maintenance in the running proxy. The caller writes the file that persists it."""
+    """Start or end maintenance in the running proxy. The caller persists it in the file."""
     acl = f"{FOLDER}/{MAINTENANCE}"
     add = [f"do\tadd acl {acl} on"] if on else []
     _converse(engine, proxy, f"do\tclear acl {acl}", *add)

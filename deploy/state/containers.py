@@ -88,6 +88,7 @@ def one_off_container(
         name=f"amani-{environment.name}-{purpose}-{run_id}",
         command=command,
         restart="no",
+        stop_timeout=environment.timeouts.stop,
         healthcheck=False,
         labels={**bare.labels, ROLE: "one-off", ONE_OFF: purpose},
     )

@@ -36,6 +36,7 @@ class Pull(Step):
             self.digest,
             credentials=run.secrets.registry(self.repository),
             progress=progress,
+            timeout=run.environment.timeouts.pull,
         )
 
 

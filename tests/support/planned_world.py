@@ -1,6 +1,6 @@
 """Hosts as values: a simulation of the effect that each step has on the facts.
 
-`tests/unit/deploy/steps` holds it to all classes of steps, `tests/integration/deploy/steps` to their
+`tests/unit/deploy/steps` holds it to all step classes, `tests/integration/deploy/steps` to their
 real effects.
 """
 

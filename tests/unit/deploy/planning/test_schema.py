@@ -112,7 +112,7 @@ def test_no_backup_no_migration(world):
     deploy(world, V1)
     some = world.environment.select(["two"])
     facts = replace(world.facts, hosts={"two": world.facts.hosts["two"]})
-    with pytest.raises(GateRefused, match="without a backup nothing is migrated"):
+    with pytest.raises(GateRefused, match="`backups.policy` requires a backup"):
         plan(some, EXPANDED, facts)
 
 
@@ -122,6 +122,27 @@ def test_an_environment_may_do_without_backups(world):
     without = world.environment.model_copy(update={"backups": never})
     made = plan(without, EXPANDED, world.facts)
     assert changes(made) == [("migrate", "0002")]
+
+
+def always(world):
+    backups = world.environment.backups.model_copy(update={"policy": "always"})
+    world.environment = world.environment.model_copy(update={"backups": backups})
+
+
+def test_the_policy_always_backs_up_before_every_change_of_the_release(world):
+    always(world)
+    assert changes(deploy(world, V1)) == [("migrate", "0001")]
+    made = deploy(world, release(7, "0001"))
+    assert changes(made) == [("backup", "")]
+    assert stages(made).index("backup") < stages(made).index("swap")
+    assert changes(back(world, V1)) == [("backup", "")]
+    assert changes(deploy(world, EXPANDED)) == [("backup", ""), ("migrate", "0002")]
+
+
+def test_the_policy_always_adds_nothing_to_a_converged_environment(world):
+    always(world)
+    deploy(world, V1)
+    assert plan(world.environment, V1, world.facts).empty
 
 
 def test_a_rollback_on_the_same_schema_is_a_swap(world):

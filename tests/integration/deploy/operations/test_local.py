@@ -23,10 +23,11 @@ from deploy.hosts.local import LocalHost
 from deploy.machine.checkout import ROOT
 from deploy.observe.metrics import render
 from deploy.observe.probe import Answer
-from deploy.operations.inspection import run_one_off
-from deploy.operations.local import up
-from deploy.operations.maintenance import remove
-from deploy.operations.smoke import metrics, smoke
+from deploy.operations.local import start_local
+from deploy.operations.metrics import collect_metrics
+from deploy.operations.one_off import run_one_off
+from deploy.operations.removal import remove_environment
+from deploy.operations.smoke import run_smoke_checks
 from tests.support import clusters
 from tests.support.waiting import eventually
 from tests.unit.project.test_monitoring import named_metrics
@@ -54,7 +55,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     (tmp_path / f"{name}.yml").write_text(file)
     monkeypatch.setenv("AMANI_ENVIRONMENTS", str(tmp_path))
     yield name
-    remove(name, Events(), volumes=True)
+    remove_environment(name, Events(), volumes=True)
 
 
 def missing_metrics(environment: Environment, folder: Path) -> set[str]:
@@ -67,7 +68,7 @@ def missing_metrics(environment: Environment, folder: Path) -> set[str]:
         backed_up = Path(backups.folder(environment), "metrics.prom").read_text()
     # Only TLS has a certificate, and here is none: its line is a text of the deployer's own.
     certificate = Answer(200, expires=1e9)
-    routes = metrics(environment.name, Events()) + render("tls", [], {"web-1": certificate})
+    routes = collect_metrics(environment.name, Events()) + render("tls", [], {"web-1": certificate})
     # And no PostgreSQL of its own is archived here; what one tells tests/e2e knows.
     archive = render("archived", [], {}, archived=True, archive=clusters.facts())
     lines = dict.fromkeys((routes + backed_up + archive).splitlines())
@@ -140,7 +141,7 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
     environment: str, tmp_path: Path
 ):
     heard: list[Event] = []
-    first = up(Events(heard.append), environment)
+    first = start_local(Events(heard.append), environment)
 
     url = first.environment.url
     health = requests.get(f"{url}/api/v1/health", timeout=10)
@@ -149,7 +150,7 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
     assert version["version"] == first.plan.version
     assert requests.get(f"{url}/metrics", timeout=10).status_code in (403, 404)
 
-    findings = smoke(environment, Events())
+    findings = run_smoke_checks(environment, Events())
     assert [found for found in findings if not found.passed] == []
     assert {"version", "migrations", "openapi", "security headers"} <= {f.check for f in findings}
 
@@ -157,6 +158,6 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
     assert run_one_off(environment, seed, Events())[0] == 0
     assert missing_metrics(first.environment, tmp_path) == set()
 
-    second = up(Events(), environment)
+    second = start_local(Events(), environment)
     assert first.applied
     assert second.plan.empty

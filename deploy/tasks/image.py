@@ -19,7 +19,7 @@ from deploy.tasks.surface import task
 def bases(context: Context, names: list[str], force: bool = False) -> None:
     """Provide the base images: pull them, or build them from Debian packages.
 
-    An image is built if Docker Hub is unreachable.
+    An image is built only if it cannot be pulled.
     """
     from deploy.images.bases import ensure_bases
     from deploy.machine.engine import ensure_engine

@@ -64,7 +64,7 @@ def deploy(
         "version": "version or digest of an earlier release (default: list them)",
         **ENV,
         **AUTO_CONFIRM,
-        "with_downgrade": "revert the migrations that the release does not support, after a backup",
+        "with_downgrade": "revert the migrations that the release does not support",
         "allow_data_loss": "with --auto-confirm: permit a downgrade that deletes data",
         **DRY_RUN,
         **HOSTS,

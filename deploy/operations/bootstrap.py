@@ -112,7 +112,7 @@ def _prepare(
     except CommandFailed as error:
         raise UsageError(
             f"cannot prepare {config.name}: {error.message}",
-            hint="log in with --login=root, or as a user that has sudo without a password",
+            hint="the user of --login must be root, or have sudo without a password",
             host=config.name,
         ) from error
     finally:

@@ -67,7 +67,7 @@ class Report:
             self._console.show_summary("nothing was changed", {"plan": plan.hash})
         else:
             self._console.show_summary(
-                f"{plan.version} serves {result.environment.url}",
+                f"{plan.version} is live at {result.environment.url}",
                 {
                     "took": f"{result.seconds:.1f} s",
                     "look": f"invoke status --env={name}",
@@ -101,7 +101,7 @@ class Report:
         """Show the URL of the service on this machine, and commands to try next."""
         name, url = result.environment.name, result.environment.url
         self._console.show_summary(
-            f"{result.plan.version} serves {url}",
+            f"{result.plan.version} is live at {url}",
             {
                 "took": f"{result.seconds:.1f} s",
                 "ask it": f"curl {url}/api/v1/health",

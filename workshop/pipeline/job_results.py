@@ -17,7 +17,7 @@ def require_success(needs: str) -> None:
         jobs: dict[str, Any] = json.loads(needs)
         results = {name: str(job["result"]) for name, job in jobs.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise UsageError("NEEDS must be the GitHub Actions context `needs` as JSON") from None
+        raise UsageError("NEEDS must hold the context `needs` as JSON") from None
     for name, result in results.items():
         print(f"{name:<14}{result}")
     if not results:

@@ -54,7 +54,7 @@ def test_an_environment_that_there_is_not_is_refused_with_those_that_there_are(
         ("bench.chaos", {"clients": 0}, "--clients and --seconds must be more than nothing"),
         ("bench.api", {"rounds": 0}, "every option must be 1 at least"),
         ("bench.api", {"entries": 49}, "--entries 50"),
-        ("ci.gate", {}, "NEEDS must be the GitHub Actions context"),
+        ("ci.gate", {}, "NEEDS must hold the context"),
         ("db.downgrade", {}, "to which revision?"),
         *((f"fleet.{verb}", {}, "which host is meant?") for verb in VERBS),
         ("fleet.up", {"web": "1,x"}, "--web takes numbers of hosts such as 1,3"),

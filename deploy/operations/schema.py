@@ -76,7 +76,7 @@ def migrate_schema(
 
         def make(facts: Facts, candidate: Candidate) -> Plan:
             release = candidate.release
-            steps = _steps(environment.hosts_with("web")[0].name, facts, candidate, to)
+            steps = migration_steps(environment.hosts_with("web")[0].name, facts, candidate, to)
             backup = BackUp(environment.database_host.name, "migration")
             saved = [backup] if steps and environment.backups.policy != "never" else []
             stages = (stage("backup", [list(saved)]), stage("migrate", [list(steps)]))
@@ -115,7 +115,11 @@ def _live_candidate(facts: Facts, environment: Environment) -> Candidate | None:
     return find_candidate_on_hosts(facts, environment.image.repository, live[-1].digest)
 
 
-def _steps(host: str, facts: Facts, candidate: Candidate, to: str) -> list[Step]:
+def migration_steps(host: str, facts: Facts, candidate: Candidate, to: str) -> list[Step]:
+    """Return the steps from the live revision to `to` (default: the head of the release). Pure.
+
+    A downgrade is one step. Raises `UsageError` if the release does not know both revisions.
+    """
     history = candidate.release.history
     live, wanted = facts.schema, to or history.head
     if live not in history or wanted not in history:

@@ -30,7 +30,7 @@ def test_an_interrupt_takes_everything_back(live: Operator, number: signal.Signa
             command.suspend(at("step-started", step)).signal(number)
             outcome = command.resume()
             assert outcome.status == 5, (step, outcome.errors)
-            assert "interrupted: everything applied was taken back" in outcome.errors
+            assert "interrupted: every applied step was reverted" in outcome.errors
             assert "Traceback" not in outcome.errors
             assert live.containers() == before, step
             assert live.leftovers() == [], step
@@ -65,7 +65,7 @@ def test_the_lock_of_a_killed_deployer_is_taken_over_at_once(live: Operator) -> 
     live.kill("2.0.0", at("step-started", "boot"))
     outcome = live.deploy("2.0.0")
     warnings = [said["text"] for said in outcome.events if said["kind"] == "warning"]
-    assert f"took over the lock of a dead run: {lock.operator()}" in warnings
+    assert f"took over the stale lock of {lock.operator()}" in warnings
     told = [(record.version, record.outcome) for record in live.facts().history]
     assert told == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
     assert live.unsettled("2.0.0") == []

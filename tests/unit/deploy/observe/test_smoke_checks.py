@@ -25,7 +25,7 @@ from deploy.events import Events
 from deploy.machine.checkout import ROOT
 from deploy.observe.probe import Route
 from deploy.observe.smoke_checks import Expected, Finding, Inspection
-from deploy.operations.smoke import _recorded, smoke
+from deploy.operations.smoke import expect_live, run_smoke_checks
 from deploy.secrets import Secret
 from deploy.state.journal import Record
 
@@ -330,7 +330,7 @@ def record(version: str, schema: str, started: float, outcome: str = "succeeded"
 def test_expected_is_what_the_journal_says_is_live(history, expected):
     oldest_first = [record(*each, started=n) for n, each in enumerate(history)]
     reverted = record("9.9.9", "0009", started=99, outcome="reverted")
-    assert _recorded("here", [reverted, *reversed(oldest_first)]) == expected
+    assert expect_live("here", [reverted, *reversed(oldest_first)]) == expected
 
 
 def test_a_release_that_was_rolled_back_serves_on_the_later_schema(inspect):
@@ -363,5 +363,5 @@ def test_the_door_ends_with_a_table_a_report_and_an_exit_code(service, tmp_path)
 
 @pytest.mark.parametrize("url", ["staging-api.amani.com", "ftp://a", "http://a:b", "https://a/v1"])
 def test_a_url_that_is_none_is_wrong_usage(url):
-    with pytest.raises(UsageError, match="is no base URL"):
-        smoke("production", Events(), url=url, version="1.0.0")
+    with pytest.raises(UsageError, match="is not a base URL"):
+        run_smoke_checks("production", Events(), url=url, version="1.0.0")

@@ -59,8 +59,8 @@ def plan_and_apply(
 
     Holds the lock of the environment with `purpose` as its description. A dry run only plans and
     takes no lock. The environment's strategy makes the plan unless a `planner` is given. `gate`
-    raises if a plan must not be applied. Raises `Locked` if another run holds the lock, and what the
-    execution raises after it reverted the applied steps.
+    raises if a plan must not be applied. Raises `Locked` if another run holds the lock, and the
+    error of the execution after it reverted the applied steps.
     """
     make = planner or partial(_plan_by_strategy, session, kind, options)
     environment, events = session.environment, session.events

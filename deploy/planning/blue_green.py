@@ -43,7 +43,6 @@ class BlueGreen:
         kind: Literal["deploy", "rollback"] = "deploy",
         options: Options = DEFAULTS,
     ) -> Plan:
-        """See `Strategy.plan`."""
         hosts = [_HostPlan(environment, release, found) for found in facts.hosts.values()]
         reasons = [reason for host in hosts for reason in host.reasons]
         idle = all(host.converged for host in hosts)

@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {
         version="1.1.0-arm64",
     ),
     "port taken": Case(
-        3, ("port 80 is taken by something else", "nothing was changed"),
+        3, ("port 80 is in use by another process", "nothing was changed"),
         name="neighbour", changes={"network": {"subnet": "172.29.99.0/24"}},
     ),
     "disk nearly full": Case(

@@ -56,7 +56,7 @@ def test_of_two_deploys_at_once_the_second_is_told_who_is_at_it_and_since_when(
     second = live.run("deploy", "--version=2.0.0")
     assert first.resume().status == 0
     assert second.status == 4, second.errors
-    for part in (f"host1: locked by {lock.operator()}", "(deploy 2.0.0) since 20", "last heard of"):
+    for part in (f"host1: locked by {lock.operator()}", "(deploy 2.0.0) since 20", "last heartbeat"):
         assert part in second.errors
     assert live.unsettled("2.0.0") == []
 

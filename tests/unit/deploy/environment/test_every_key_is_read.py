@@ -33,7 +33,7 @@ from deploy.events import Events
 from deploy.execute.run import Run
 from deploy.hosts import connect as connecting
 from deploy.observe import probe, survey
-from deploy.observe.smoke_checks import Expected, Inspection
+from deploy.observe.smoke_checks import ExpectedRelease, Inspection
 from deploy.operations import backups, losses, pitr, smoke, source
 from deploy.pitr import configuration
 from deploy.pitr.server import open_server
@@ -319,8 +319,8 @@ def of_smoke(environment: Environment, patch: Patch) -> object:
     patch.setattr(Service, "asked", [])
     account = (Secret("ada"), Secret("pass"))
     route = Service("10.0.0.1", 443, "api.test", tls=True)
-    made = Inspection("one", environment, route, Expected("1.1.0"), account)
-    findings = [(found.check, found.passed, found.remark) for found in made.findings()]
+    made = Inspection("one", environment, route, ExpectedRelease("1.1.0"), account)
+    findings = [(found.check, found.passed, found.remark) for found in made.run()]
     return findings, Service.asked, list(smoke._places(environment))
 
 

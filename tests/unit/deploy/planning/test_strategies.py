@@ -24,7 +24,6 @@ class InPlace:
     name = "in-place"
 
     def plan(self, environment, release, facts, *, kind="deploy", options=DEFAULTS):
-        """See `Strategy.plan`."""
         wanted = release.image.digest
         late = [
             host

@@ -1,4 +1,4 @@
-"""The lock: one holder however many try, and nobody waits for the dead."""
+"""The lock: one holder, however many processes try, and a stale lock is taken over."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_holder_that_cannot_be_read_is_someone_unknown(folder, content):
     put(folder, content, age=3.0)
     found = lock.read(HOST, folder)
     assert found is not None and found.holder is None
-    assert "someone unknown, last heard of" in found.describe()
+    assert "an unknown holder, last heartbeat" in found.describe()
     assert not found.stale
 
 
@@ -324,7 +324,7 @@ def test_a_lock_that_is_being_changed_for_too_long_is_a_lock(folder, monkeypatch
             lambda: lock.break_(HOST, folder, LockState(dead(), 99.0)),
             lambda: lock.hold(HOST, folder, holder("b")).__enter__(),
         ):
-            with pytest.raises(Locked, match="first: somebody has been changing the lock"):
+            with pytest.raises(Locked, match="first: another command has been changing the lock"):
                 attempt()
     finally:
         os.close(other)

@@ -81,7 +81,7 @@ def execute(plan: Plan, run: Run) -> None:
     """
     begun: list[list[_Lane]] = []
     pool = _LanePool(max((len(stage.lanes) for stage in plan.stages), default=1))
-    with interrupts.answered(by=pool.interrupt), pool.threads:
+    with interrupts.handle(by=pool.interrupt), pool.threads:
         for stage in plan.stages:
             run.events.emit("stage-started", stage.name)
             started = time.monotonic()

@@ -10,13 +10,13 @@ from types import FrameType
 _BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
-def stop() -> None:
-    """Raise `KeyboardInterrupt` in the main thread, as a handler for `answered`."""
+def raise_interrupt() -> None:
+    """Raise `KeyboardInterrupt` in the main thread, as a handler for `handle`."""
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def answered(by: Callable[[], None]) -> Iterator[None]:
+def handle(by: Callable[[], None]) -> Iterator[None]:
     """Call `by` for each interrupt inside the block, in the main thread and between any two of its
     instructions, as signal handlers are called.
 

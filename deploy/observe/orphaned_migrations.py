@@ -19,7 +19,7 @@ PURPOSE = "migrate"
 _ENDED = ("created", "exited", "dead")
 
 
-def are_on(facts: HostFacts) -> bool:
+def has_migration(facts: HostFacts) -> bool:
     """Whether a host has a migration's container. Under the lock, no other run owns it."""
     return any(found.labels.get(containers.ONE_OFF) == PURPOSE for found in facts.containers)
 

@@ -120,7 +120,7 @@ def _tls(connected: socket.socket | None) -> tuple[str, float | None]:
     return connected.version() or "", ssl.cert_time_to_seconds(str(certificate["notAfter"]))
 
 
-def route(environment: Environment, host: str) -> Route:
+def make_route(environment: Environment, host: str) -> Route:
     """The public route to an environment's service through one of its hosts."""
     config = next(found for found in environment.hosts if found.name == host)
     proxy = environment.proxy
@@ -135,4 +135,4 @@ def route(environment: Environment, host: str) -> Route:
 
 def ask(environment: Environment, host: str, path: str, *, timeout: float) -> Answer:
     """GET a path from one host through the public route; `timeout` in seconds."""
-    return route(environment, host).get(path, timeout=timeout)
+    return make_route(environment, host).get(path, timeout=timeout)

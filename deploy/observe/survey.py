@@ -56,15 +56,15 @@ def gather(environment: Environment, hosts: Mapping[str, Host], wanted: Secrets 
             unreachable[host.name] = error.message
 
     with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-        schema = pool.submit(live_schema, environment)
+        schema = pool.submit(read_live_schema, environment)
         for future in [pool.submit(ask, host) for host in hosts.values()]:
             future.result()
         ordered = {name: found[name] for name in hosts if name in found}
-    revision = schema.result() or _standing_revision(environment, hosts, ordered)
+    revision = schema.result() or _read_running_revision(environment, hosts, ordered)
     return Facts(ordered, unreachable, revision)
 
 
-def live_schema(environment: Environment) -> str | None:
+def read_live_schema(environment: Environment) -> str | None:
     """The live revision that the running service reports; None if no host reports one."""
     config = environment.migrations
     for host in environment.hosts_with("web"):
@@ -75,7 +75,7 @@ def live_schema(environment: Environment) -> str | None:
     return None
 
 
-def _standing_revision(
+def _read_running_revision(
     environment: Environment, hosts: Mapping[str, Host], found: Mapping[str, HostFacts]
 ) -> str | None:
     """The live revision that a running web container without traffic reports, or None.
@@ -106,7 +106,7 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
         delivered = pool.submit(_generations, environment, host, wanted)
-        front = pool.submit(proxy.facts, host, environment)
+        front = pool.submit(proxy.read_facts, host, environment)
         database = pool.submit(_database_refusal, host, wanted)
         sections, skew = script.result()
         release = version.result()
@@ -218,7 +218,7 @@ def _image(listed: Mapping[str, Any]) -> ImageFacts:
     )
 
 
-def side_by_side(hosts: Sequence[Host], work: Callable[[Host], T]) -> dict[str, T | DeployError]:
+def call_on_all(hosts: Sequence[Host], work: Callable[[Host], T]) -> dict[str, T | DeployError]:
     """Call `work` for all hosts at once; the result of a failed host is its `DeployError`."""
 
     def attempt(host: Host) -> T | DeployError:

@@ -53,7 +53,7 @@ def public_routes(environment: Environment) -> Iterator[tuple[str, probe.Route, 
     if environment.smoke.resolve == "dns":
         hosts = hosts[:1]
     for host in hosts:
-        route = probe.route(environment, host.name)
+        route = probe.make_route(environment, host.name)
         place = environment.domain if environment.smoke.resolve == "dns" else host.name
         yield place, route, environment.proxy.http_port if route.tls else None
 

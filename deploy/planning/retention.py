@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deploy.environment.model import Environment
 
 
-def prunable(
+def find_prunable(
     environment: Environment, facts: HostFacts, wanted: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The ids of the images that exceed the retention, and of the containers that are left over.
@@ -52,7 +52,9 @@ def prunable(
     return images, tuple(sorted(found.id for found in leftovers))
 
 
-def unneeded_secrets(facts: HostFacts, replaced: Collection[ContainerFacts]) -> tuple[str, ...]:
+def find_unneeded_secrets(
+    facts: HostFacts, replaced: Collection[ContainerFacts]
+) -> tuple[str, ...]:
     """The generations of secrets that no container needs once those in `replaced` are removed.
 
     These are earlier values, and generations that a killed run half-delivered.

@@ -36,7 +36,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Changes:
+class SchemaChanges:
     """Steps on the database, `before` the first swap and `after` the last, with their reasons."""
 
     backup: tuple[Step, ...] = ()
@@ -45,7 +45,7 @@ class Changes:
     reasons: tuple[str, ...] = ()
 
 
-def changes(
+def plan_changes(
     environment: Environment,
     release: Release,
     facts: Facts,
@@ -53,7 +53,7 @@ def changes(
     options: Options,
     *,
     idle: bool,
-) -> Changes:
+) -> SchemaChanges:
     """The changes that the release needs; `idle` is whether it already serves on all hosts.
 
     Raises `GateRefused` if it can neither run on the live schema nor is allowed to change it.
@@ -61,13 +61,13 @@ def changes(
     live = facts.standing_schema
     host = next((name for name, found in facts.hosts.items() if "web" in found.roles), None)
     if host is None or not release.schema_head or live == release.schema_head:
-        return Changes()
+        return SchemaChanges()
     if live is None:
         # No release serves, so no migration can interrupt one: apply all at once.
         if idle or kind == "rollback":
-            return Changes()
+            return SchemaChanges()
         reason = "the database is at an unknown revision"
-        return Changes(before=(Migrate(host, release.schema_head),), reasons=(reason,))
+        return SchemaChanges(before=(Migrate(host, release.schema_head),), reasons=(reason,))
     if live not in release.history:
         return _newer(environment, release, facts, live, host, kind, options)
     pending = release.history.after(live)
@@ -83,12 +83,12 @@ def changes(
     before = tuple(Migrate(host, revision.id, revision.kind) for revision in found.before)
     rest = tuple(Migrate(host, revision.id, revision.kind) for revision in after)
     saved = _backup(environment, facts, kind) if before or rest else ()
-    return Changes(saved, before, rest, tuple(reasons))
+    return SchemaChanges(saved, before, rest, tuple(reasons))
 
 
-def _behind(release: Release, live: str, pending: tuple[Revision, ...]) -> Changes:
+def _behind(release: Release, live: str, pending: tuple[Revision, ...]) -> SchemaChanges:
     if all(revision.kind == "contract" for revision in pending):
-        return Changes()
+        return SchemaChanges()
     raise GateRefused(
         f"{release.version} needs the schema {release.schema_head}, and the database is at {live}: "
         "a rollback never migrates",
@@ -104,19 +104,19 @@ def _newer(
     host: str,
     kind: Literal["deploy", "rollback"],
     options: Options,
-) -> Changes:
+) -> SchemaChanges:
     """The changes if the live revision is later than the release's head, or unknown to it."""
     if not release.history.revisions:  # an old image without the label of revisions
         if kind == "rollback" or facts.newer_schema(release.schema_head):
-            return Changes()
+            return SchemaChanges()
         reasons = (f"the database is at {live}",)
         whole = Migrate(host, release.schema_head)
-        return Changes(_backup(environment, facts, kind), (whole,), (), reasons)
+        return SchemaChanges(_backup(environment, facts, kind), (whole,), (), reasons)
     images = [image for found in facts.hosts.values() for image in found.images]
     known = [read_label(image.labels) for image in images]
     verdict = judge(live, release.schema_head, str(release.version), known)
     if not verdict.undo:
-        return Changes(reasons=(verdict.reason,))
+        return SchemaChanges(reasons=(verdict.reason,))
     if not options.downgrade:
         raise GateRefused(verdict.reason, hint=_list_options(environment, release, facts))
     extra = [revision.id for revision in verdict.undo if revision.leaves_old_code_running]
@@ -127,7 +127,7 @@ def _newer(
             hint=f"`invoke maintenance.on --env={environment.name}` first, then this again",
         )
     step = _downgrade(environment, facts, known, release, live, host, verdict.undo)
-    return Changes(_backup(environment, facts, kind), (step,), (), (verdict.reason,))
+    return SchemaChanges(_backup(environment, facts, kind), (step,), (), (verdict.reason,))
 
 
 def _in_maintenance(facts: Facts) -> bool:
@@ -169,7 +169,7 @@ def _downgrade(
     )
 
 
-def precaution(
+def plan_precaution(
     environment: Environment,
     facts: Facts,
     kind: Literal["deploy", "rollback"],

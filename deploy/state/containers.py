@@ -41,7 +41,7 @@ def volume_name(environment: Environment, name: str) -> str:
     return f"amani-{environment.name}-{name}"
 
 
-def slot_container(
+def make_slot_container(
     environment: Environment, role: Role, slot: Slot, release: Release, generation: str
 ) -> ContainerSpec:
     """The long-running container of a release in a role's slot.
@@ -66,12 +66,12 @@ def slot_container(
         **spec.labels,
         SLOT: slot,
         VERSION: str(release.version),
-        CONFIG: config_digest(spec),
+        CONFIG: hash_config(spec),
     }
     return dataclasses.replace(spec, labels=labels)
 
 
-def one_off_container(
+def make_one_off_container(
     environment: Environment,
     image: ImageRef,
     generation: str,
@@ -120,7 +120,7 @@ def _base(environment: Environment, role: Role, image: ImageRef, generation: str
     )
 
 
-def config_digest(spec: ContainerSpec) -> str:
+def hash_config(spec: ContainerSpec) -> str:
     """A hash of a specification without its name, address and labels."""
     placeless = dataclasses.replace(spec, name="", address="", labels={})
     values = json.dumps(dataclasses.asdict(placeless), sort_keys=True, default=str)

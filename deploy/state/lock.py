@@ -84,7 +84,7 @@ class Holder:
         machine = socket.gethostname()
         return cls(
             id=id,
-            who=operator(),
+            who=describe_operator(),
             what=what,
             since=time.time() if since is None else since,
             machine=machine,
@@ -118,7 +118,7 @@ class LockState:
         )
 
 
-def operator() -> str:
+def describe_operator() -> str:
     """The operator: the Actions actor in CI, otherwise the login name and machine."""
     actor = os.environ.get("GITHUB_ACTOR")
     if actor:
@@ -247,11 +247,11 @@ def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
                 f"after {STALE_AFTER:.0f} s and is then taken over",
             )
         predecessor = state.holder
-        break_(host, directory, state)
+        break_lock(host, directory, state)
     raise Locked(f"{host.name}: the lock changed three times in a row; try again")
 
 
-def break_(host: Host, directory: str, state: LockState) -> None:
+def break_lock(host: Host, directory: str, state: LockState) -> None:
     """Remove the lock if its holder is still that of `state`.
 
     The record that the holder entrusted to the lock is in the host's journal then.
@@ -293,4 +293,14 @@ def _boot_id() -> str:
         return f"{socket.gethostname()}/{time.time() - time.monotonic():.0f}"
 
 
-__all__ = ["Holder", "Lease", "LockState", "break_", "hold", "operator", "parse", "path", "read"]
+__all__ = [
+    "Holder",
+    "Lease",
+    "LockState",
+    "break_lock",
+    "hold",
+    "describe_operator",
+    "parse",
+    "path",
+    "read",
+]

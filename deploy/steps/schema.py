@@ -100,7 +100,7 @@ def run_one_off(
     Raises `DeployError` with the last lines of the output if it fails.
     """
     engine = run.hosts[host].engine
-    spec = containers.one_off_container(
+    spec = containers.make_one_off_container(
         run.environment,
         image,
         run.generations.get(host, ""),

@@ -171,7 +171,7 @@ class World:
         return host
 
     def boot(self, host: HostFacts, step: Boot, wanted: Release) -> HostFacts:
-        spec = containers.slot_container(
+        spec = containers.make_slot_container(
             self.environment, step.role, step.slot, wanted, host.secrets or ""
         )
         standing = host.container(step.role, step.slot)

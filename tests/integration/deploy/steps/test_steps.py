@@ -144,7 +144,7 @@ class Rehearsal:
     def shown(self, host: HostFacts, found: Any) -> tuple[Any, ...]:
         if found.slot is None:
             return (found.role, found.state)
-        wanted = containers.slot_container(
+        wanted = containers.make_slot_container(
             self.environment,
             found.role,
             found.slot,

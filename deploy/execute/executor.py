@@ -94,8 +94,7 @@ def execute(plan: Plan, run: Run) -> None:
                 run.renew()
             if run.lost.is_set():
                 raise Locked(
-                    "another run took over the lock, because the heartbeat of this one was too "
-                    "old; this run stopped and reverted nothing",
+                    "the lock of this run was taken over; this run stopped and reverted nothing",
                     hint=f"see `invoke status --env={run.environment.name}`, and run the same "
                     "command again once the other run has ended: it continues from there",
                 )
@@ -191,13 +190,13 @@ def _revert(
             host=lost[0].host,
         )
     run.events.emit("revert-finished", _describe_traffic(run))
-    gone = [e for e in [*causes, *broken] if isinstance(e, HostUnreachable)]
-    if gone:
+    missing = [e for e in [*causes, *broken] if isinstance(e, HostUnreachable)]
+    if missing:
         raise HostUnreachable(
-            _join("a host is unreachable; the other hosts were reverted", gone),
-            hint=gone[0].hint
-            or f"when {gone[0].host} answers again, run the same command again: it converges",
-            host=gone[0].host,
+            _join("a host is unreachable; the other hosts were reverted", missing),
+            hint=missing[0].hint
+            or f"when {missing[0].host} answers again, run the same command again: it converges",
+            host=missing[0].host,
         )
     if interrupt:
         raise KeyboardInterrupt

@@ -112,8 +112,8 @@ class Inspection:
 
     def _version(self) -> str:
         smoke = self.environment.smoke
-        said = self._get(smoke.version_path, ok=True).json()
-        found = said.get(smoke.version_field) if isinstance(said, dict) else None
+        body = self._get(smoke.version_path, ok=True).json()
+        found = body.get(smoke.version_field) if isinstance(body, dict) else None
         if str(found).removeprefix("v") != self.expected.version.removeprefix("v"):
             raise CheckFailed(f"is {found!r}, expected {self.expected.version!r}")
         return str(found)
@@ -133,22 +133,22 @@ class Inspection:
 
     def _document(self) -> str:
         path = str(self.environment.smoke.document_path)
-        said = self._get(path, ok=True).json()
-        if not isinstance(said, dict) or not str(said.get("openapi", "")).startswith("3."):
+        body = self._get(path, ok=True).json()
+        if not isinstance(body, dict) or not str(body.get("openapi", "")).startswith("3."):
             raise CheckFailed(f"{path} is no OpenAPI 3 document")
-        if not said.get("paths"):
+        if not body.get("paths"):
             raise CheckFailed(f"{path} describes no path")
-        return f"OpenAPI {said['openapi']}, {len(said['paths'])} paths"
+        return f"OpenAPI {body['openapi']}, {len(body['paths'])} paths"
 
     def _unknown(self) -> str:
         path = str(self.environment.smoke.unknown_path)
         answer = self._get(path)
         media = answer.headers.get("content-type", "").partition(";")[0]
-        said = answer.json()
+        body = answer.json()
         if answer.status != 404:
             raise CheckFailed(f"{path} answered {answer.status} instead of 404")
-        if media != _PROBLEM or not isinstance(said, dict) or said.get("status") != 404:
-            raise CheckFailed(f"{path} answered {media or 'nothing named'}, expected {_PROBLEM}")
+        if media != _PROBLEM or not isinstance(body, dict) or body.get("status") != 404:
+            raise CheckFailed(f"{path} answered {media or 'no media type'}, expected {_PROBLEM}")
         return f"404 {media}"
 
     def _headers(self) -> str:
@@ -175,10 +175,10 @@ class Inspection:
         answer = self._get(self.environment.smoke.version_path)
         days = ((answer.expires or 0.0) - time.time()) / _DAY
         if answer.protocol not in SECURE:
-            raise CheckFailed(f"speaks {answer.protocol}")
+            raise CheckFailed(f"uses {answer.protocol}")
         if days < self.environment.smoke.certificate_days:
-            raise CheckFailed(f"the certificate ends in {days:.1f} days")
-        return f"{answer.protocol}, good for {days:.0f} days"
+            raise CheckFailed(f"the certificate expires in {days:.1f} days")
+        return f"{answer.protocol}, valid for {days:.0f} days"
 
     def _redirect(self) -> str:
         plain = replace(self.route, port=self.redirect or 80, tls=False)
@@ -198,10 +198,10 @@ class Inspection:
             for path in self.environment.smoke.paths
         }
         path, slowest = max(medians.items(), key=lambda item: item[1], default=("", 0.0))
-        said = f"{path} in {slowest * 1000:.0f} ms (median of {SAMPLES})"
+        text = f"{path} in {slowest * 1000:.0f} ms (median of {SAMPLES})"
         if slowest > limit:
-            raise CheckFailed(f"{said}, allowed are {limit * 1000:.0f} ms")
-        return said
+            raise CheckFailed(f"{text}, allowed are {limit * 1000:.0f} ms")
+        return text
 
     def _authenticated(self) -> str:
         account = self.environment.smoke.account
@@ -215,14 +215,14 @@ class Inspection:
             body=json.dumps(asked).encode(),
             headers={"Content-Type": "application/json", "X-Request-ID": secrets.token_hex(16)},
         )
-        said = answer.json()
-        token = said.get(account.token_field) if isinstance(said, dict) else None
+        body = answer.json()
+        token = body.get(account.token_field) if isinstance(body, dict) else None
         if answer.status != 200 or not token:
             # The answer may repeat the password, so the message does not contain it.
             raise CheckFailed(f"{account.sign_in_path} answered {answer.status} and gave no token")
         read = self._send("GET", account.path, headers={"Authorization": f"Bearer {token}"})
         if read.status != 200:
-            raise CheckFailed(f"{account.path} answered {read.status} to a signed-in reader")
+            raise CheckFailed(f"{account.path} answered {read.status} with a valid token")
         return f"{account.path} {read.status}"
 
 

@@ -84,7 +84,7 @@ def test_a_deployer_that_slept_for_too_long_leaves_the_field_to_its_successor(
     live.deploy("2.0.0")
     outcome = sleeper.resume()
     assert outcome.status == 4, outcome.errors
-    assert "another run has taken the lock over" in outcome.errors
+    assert "the lock of this run was taken over" in outcome.errors
     told = [record.outcome for record in live.facts().history]
     assert told == ["succeeded", "abandoned", "succeeded"]
     assert live.unsettled("2.0.0") == []

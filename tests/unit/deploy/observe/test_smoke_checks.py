@@ -222,7 +222,7 @@ def test_the_account_signs_in_and_reads(inspect, service):
     [
         ("login", (401, {"detail": "correct horse"}), "login answered 401 and gave no token"),
         ("login", (200, {}), "login answered 200 and gave no token"),
-        ("me", (401, {}), "me answered 401 to a signed-in reader"),
+        ("me", (401, {}), "me answered 401 with a valid token"),
     ],
 )
 def test_a_failed_sign_in_is_told_without_what_was_sent(inspect, service, path, answer, remark):
@@ -262,8 +262,8 @@ def certificate(folder: Path, days: int) -> Path:
 @pytest.mark.parametrize(
     ("days", "trusted", "remark"),
     [
-        (90, True, "TLSv1.3, good for 90 days"),
-        (5, True, "the certificate ends in 5.0 days"),
+        (90, True, "TLSv1.3, valid for 90 days"),
+        (5, True, "the certificate expires in 5.0 days"),
         (90, False, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )

@@ -14,7 +14,7 @@ from deploy.planning.retention import find_prunable, find_unneeded_secrets
 from deploy.planning.schema_changes import plan_changes, plan_precaution
 from deploy.planning.strategy import DEFAULTS
 from deploy.state import containers
-from deploy.state.facts import SLOTS, other
+from deploy.state.facts import SLOTS, full_share, other
 from deploy.steps.container import Boot, Retire, Verify, VerifyWorker
 from deploy.steps.image import DeliverSecrets, Prune, Pull
 from deploy.steps.journal import RecordRun
@@ -61,13 +61,13 @@ class BlueGreen:
             make_stage("workers", [host.workers() for host in hosts]),
         ]
         recorded = all(_recorded(host.facts, release) for host in hosts)
-        prove = not recorded or any(made.needs_smoke for made in stages if made)
-        if prove:
+        needs_smoke = not recorded or any(made.needs_smoke for made in stages if made)
+        if needs_smoke:
             stages.append(make_stage("smoke", [[host.smoke()] for host in hosts if host.web]))
         stages.append(make_stage("retire", [host.retire(standby) for host in hosts], "report"))
         # Only the new release runs now, so the contract can remove what older releases need.
         stages.append(make_stage("contract", [list(schema.after)], "report"))
-        if prove:
+        if needs_smoke:
             stages.append(
                 make_stage("record", [[RecordRun(host.name)] for host in hosts], "report")
             )
@@ -221,9 +221,10 @@ class _HostPlan:
         old = other(place.target)
         steps: list[Step] = []
         if place.converged:
-            if self.facts.proxy.running and self.facts.proxy.recorded != place.target:
+            recorded = self.facts.proxy.recorded_weights
+            if self.facts.proxy.running and recorded != full_share(place.target):
                 steps.append(RecordLive(self.name, place.target))
-        elif place.live == place.target:  # a kill came between the two halves of its shift
+        elif place.live == place.target:  # a run was killed in the middle of the shift
             steps.append(Shift(self.name, place.target, old))
         else:
             steps += self._boot(place.target)

@@ -41,7 +41,7 @@ from deploy.planning import preflight
 from deploy.planning.blue_green import BlueGreen
 from deploy.planning.strategies import STRATEGIES, choose_strategy
 from deploy.proxy.configuration import render
-from deploy.proxy.container import specification
+from deploy.proxy.container import make_specification
 from deploy.proxy.settings import read_settings
 from deploy.secrets.secret import Secret, Secrets
 from deploy.secrets.sources import origins
@@ -152,7 +152,7 @@ def hurry(patch: Patch) -> None:
 
 def of_proxy(environment: Environment, patch: Patch) -> object:
     settings = read_settings(environment)
-    return render(settings, {"blue": 100}), specification(settings)
+    return render(settings, {"blue": 100}), make_specification(settings)
 
 
 def of_containers(environment: Environment, patch: Patch) -> object:

@@ -117,7 +117,7 @@ class Plan:
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
-def stage(
+def make_stage(
     name: str,
     lanes: list[list[Step]],
     on_failure: Literal["revert", "report"] = "revert",

@@ -273,7 +273,7 @@ def _service(
     generation = secrets.deliver(host, environment, values, image=image.reference)
 
     def run(command: tuple[str, ...] | None, wait: Callable[[Desk, str, str], None]) -> None:
-        spec = containers.one_off_container(
+        spec = containers.make_one_off_container(
             environment,
             image,
             generation,
@@ -367,7 +367,7 @@ def restore(
 def require_maintenance(desk: Desk) -> None:
     """Raise `GateRefused` where a web host serves."""
     for config in desk.environment.hosts_with("web"):
-        found, _ = proxy.facts(desk.session.hosts[config.name], desk.environment)
+        found, _ = proxy.read_facts(desk.session.hosts[config.name], desk.environment)
         if found.running and not found.maintenance:
             name = desk.environment.name
             raise GateRefused(
@@ -412,7 +412,7 @@ def drill(name: str, events: Events) -> Drill:
             digest=live.digest if live else "",
             revision="",
             outcome="proved",
-            requested_by=lock.operator(),
+            requested_by=lock.describe_operator(),
             started=started,
             finished=time.time(),
             schema=backup.manifest.revision,

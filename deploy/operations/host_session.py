@@ -49,7 +49,9 @@ class HostSession:
         migration does not end.
         """
         found = self.facts(wanted)
-        left = [name for name, facts in found.hosts.items() if orphaned_migrations.are_on(facts)]
+        left = [
+            name for name, facts in found.hosts.items() if orphaned_migrations.has_migration(facts)
+        ]
 
         def pause() -> None:
             check()
@@ -61,7 +63,7 @@ class HostSession:
 
     def run_on(self, hosts: Sequence[Host], action: Callable[[Host], object]) -> None:
         """Run an action on several hosts at the same time; raise the first error after all end."""
-        for result in survey.side_by_side(hosts, action).values():
+        for result in survey.call_on_all(hosts, action).values():
             if isinstance(result, DeployError):
                 raise result
 
@@ -96,7 +98,7 @@ def open_session(environment: Environment, events: Events) -> Iterator[HostSessi
     hosts = {name: host for name, host in opened.items() if not isinstance(host, DeployError)}
     selected = [config.name for config in environment.hosts]
     try:
-        with interrupts.answered(by=interrupts.stop):
+        with interrupts.handle(by=interrupts.raise_interrupt):
             yield HostSession(
                 environment,
                 {name: hosts[name] for name in selected if name in hosts},

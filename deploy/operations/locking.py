@@ -41,7 +41,7 @@ def release_lock(
                 f"The lock is not stale: {state.describe()}. "
                 "Two runs at the same time can damage each other. Release the lock?"
             )
-        lock.break_(host, environment.folder, state)
+        lock.break_lock(host, environment.folder, state)
         return state
     finally:
         host.close()

@@ -25,7 +25,7 @@ def set_maintenance(name: str, events: Events, *, on: bool, hosts: Sequence[str]
         session.require_all()
 
         def switch(host: Host) -> None:
-            if not proxy.facts(host, environment)[0].running:
+            if not proxy.read_facts(host, environment)[0].running:
                 raise UsageError(
                     f"{host.name}: the proxy of {name} does not run",
                     hint=f"start it with `invoke deploy --env={name}`",

@@ -57,7 +57,7 @@ def run_in_image(
     command does not end within `seconds`; the container is removed.
     """
     environment, engine = session.environment, session.hosts[host].engine
-    spec = containers.one_off_container(
+    spec = containers.make_one_off_container(
         environment,
         image,
         generation,

@@ -97,7 +97,7 @@ def _alone(environment: Environment, what: str) -> Iterator[Callable[[], None]]:
     holder = lock.Holder.here(entropy.token_hex(4), what)
     try:
         with (
-            interrupts.answered(by=interrupts.stop),
+            interrupts.handle(by=interrupts.raise_interrupt),
             lock.hold(host, environment.folder, holder) as lease,
         ):
             yield lambda: _confirm(lease)
@@ -450,7 +450,7 @@ def _record(desk: Desk, done: Restored, wanted: datetime) -> None:
         digest=live.digest if live else "",
         revision="",
         outcome="replaced" if done.before else "restored",
-        requested_by=lock.operator(),
+        requested_by=lock.describe_operator(),
         started=now - done.seconds,
         finished=now,
         schema=done.revision,

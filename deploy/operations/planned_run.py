@@ -165,7 +165,7 @@ def _incomplete(run: Run) -> DeployError:
 def _record(run: Run, outcome: str, error: str) -> None:
     """Append the outcome of the run to the journal of every reachable host."""
     record = run.record(outcome, error)
-    for name, result in survey.side_by_side(
+    for name, result in survey.call_on_all(
         list(run.hosts.values()),
         lambda host: journal.append(host, run.environment.folder, record),
     ).items():

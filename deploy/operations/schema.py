@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy.database.revisions import History
 from deploy.environment.model import load_environment
 from deploy.errors import UsageError
-from deploy.execute.plan import Plan, stage
+from deploy.execute.plan import Plan, make_stage
 from deploy.operations.candidates import find_candidate_on_hosts
 from deploy.operations.data_loss import data_loss_refused, find_data_loss
 from deploy.operations.host_session import open_session
@@ -79,7 +79,7 @@ def migrate_schema(
             steps = migration_steps(environment.hosts_with("web")[0].name, facts, candidate, to)
             backup = BackUp(environment.database_host.name, "migration")
             saved = [backup] if steps and environment.backups.policy != "never" else []
-            stages = (stage("backup", [list(saved)]), stage("migrate", [list(steps)]))
+            stages = (make_stage("backup", [list(saved)]), make_stage("migrate", [list(steps)]))
             return Plan(
                 "deploy",
                 name,

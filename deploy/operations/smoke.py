@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from deploy.environment.model import load_environment
 from deploy.errors import UsageError
 from deploy.observe import probe
-from deploy.observe.smoke_checks import Expected, Finding, Inspection
+from deploy.observe.smoke_checks import CheckResult, ExpectedRelease, Inspection
 from deploy.operations.history import read_history
 from deploy.secrets.sources import load_account
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run_smoke_checks(
     name: str, events: Events, *, url: str = "", version: str = ""
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Run all checks on every web host, or on the base URL `url` only; return all findings.
 
     Expects `version`, or else the live release of the journal and its schema revision. Raises
@@ -32,13 +32,15 @@ def run_smoke_checks(
     environment = load_environment(name, placeholders=bool(url and version))
     account = load_account(environment)
     places = [_place(url)] if url else list(public_routes(environment))
-    expected = Expected(version) if version else expect_live(name, read_history(name, events))
+    expected = (
+        ExpectedRelease(version) if version else expect_live(name, read_history(name, events))
+    )
     inspections = [
         Inspection(place, environment, route, expected, account, redirect)
         for place, route, redirect in places
     ]
     with ThreadPoolExecutor(max_workers=len(inspections)) as pool:
-        found = pool.map(lambda inspection: list(inspection.findings()), inspections)
+        found = pool.map(lambda inspection: list(inspection.run()), inspections)
         return [finding for findings in found for finding in findings]
 
 
@@ -51,12 +53,12 @@ def public_routes(environment: Environment) -> Iterator[tuple[str, probe.Route, 
     if environment.smoke.resolve == "dns":
         hosts = hosts[:1]
     for host in hosts:
-        route = probe.route(environment, host.name)
+        route = probe.make_route(environment, host.name)
         place = environment.domain if environment.smoke.resolve == "dns" else host.name
         yield place, route, environment.proxy.http_port if route.tls else None
 
 
-def expect_live(name: str, newest_first: Sequence[Record]) -> Expected:
+def expect_live(name: str, newest_first: Sequence[Record]) -> ExpectedRelease:
     """Return the version and schema revisions of the live release of a journal. Pure.
 
     Raises `UsageError` if the journal of the environment `name` has no live release.
@@ -71,7 +73,7 @@ def expect_live(name: str, newest_first: Sequence[Record]) -> Expected:
     schemas = [record.schema for record in oldest_first]
     first = schemas.index(live.schema)
     later = frozenset(schemas[first:]) - frozenset(schemas[:first]) - {live.schema, ""}
-    return Expected(live.version, live.schema, later)
+    return ExpectedRelease(live.version, live.schema, later)
 
 
 def _place(url: str) -> tuple[str, probe.Route, int | None]:

@@ -10,10 +10,10 @@ from xml.etree import ElementTree  # nosec B405 - written, never parsed
 from deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from deploy.observe.smoke_checks import Finding
+    from deploy.observe.smoke_checks import CheckResult
 
 
-def write_junit(path: Path, suite: str, findings: Sequence[Finding]) -> None:
+def write_junit(path: Path, suite: str, findings: Sequence[CheckResult]) -> None:
     """Write one test case per finding to a file, and create its folders.
 
     Raises `UsageError` if the file cannot be written.

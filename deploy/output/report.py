@@ -13,7 +13,7 @@ from deploy.output.console import choose_console
 from deploy.output.prompt import confirm
 
 if TYPE_CHECKING:
-    from deploy.observe.smoke_checks import Finding
+    from deploy.observe.smoke_checks import CheckResult
     from deploy.operations.planned_run import Result
     from deploy.operations.rollback import RollbackTarget
     from deploy.operations.status import Status
@@ -136,7 +136,7 @@ class Report:
         for line in (*status.unreachable, *status.drift):
             self.events.emit("warning", line)
 
-    def show_findings(self, name: str, findings: Sequence[Finding]) -> None:
+    def show_findings(self, name: str, findings: Sequence[CheckResult]) -> None:
         rows = [
             {
                 "place": found.place,

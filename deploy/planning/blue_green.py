@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from deploy.execute.plan import Plan, Stage, Step, stage
-from deploy.planning.retention import prunable, unneeded_secrets
-from deploy.planning.schema_changes import changes, precaution
+from deploy.execute.plan import Plan, Stage, Step, make_stage
+from deploy.planning.retention import find_prunable, find_unneeded_secrets
+from deploy.planning.schema_changes import plan_changes, plan_precaution
 from deploy.planning.strategy import DEFAULTS
 from deploy.state import containers
-from deploy.state.facts import SLOTS, other
+from deploy.state.facts import SLOTS, full_share, other
 from deploy.steps.container import Boot, Retire, Verify, VerifyWorker
 from deploy.steps.image import DeliverSecrets, Prune, Pull
 from deploy.steps.journal import RecordRun
@@ -43,34 +43,35 @@ class BlueGreen:
         kind: Literal["deploy", "rollback"] = "deploy",
         options: Options = DEFAULTS,
     ) -> Plan:
-        """See `Strategy.plan`."""
         hosts = [_HostPlan(environment, release, found) for found in facts.hosts.values()]
         reasons = [reason for host in hosts for reason in host.reasons]
         idle = all(host.converged for host in hosts)
-        schema = changes(environment, release, facts, kind, options, idle=idle)
+        schema = plan_changes(environment, release, facts, kind, options, idle=idle)
         reasons += schema.reasons
-        backup = schema.backup or precaution(environment, facts, kind, idle=idle)
+        backup = schema.backup or plan_precaution(environment, facts, kind, idle=idle)
         # The previous release needs the columns that a contract removes, even without traffic.
         standby = environment.retention.standby == "running" and not schema.after
         fetching = [*(host.fetch() for host in hosts), *(host.make_room() for host in hosts)]
         stages = [
-            stage("fetch", fetching),
-            stage("prepare", [host.prepare() for host in hosts]),
-            stage("backup", [list(backup)]),
-            stage("migrate", [list(schema.before)]),
+            make_stage("fetch", fetching),
+            make_stage("prepare", [host.prepare() for host in hosts]),
+            make_stage("backup", [list(backup)]),
+            make_stage("migrate", [list(schema.before)]),
             *_batches(environment, hosts, standby),
-            stage("workers", [host.workers() for host in hosts]),
+            make_stage("workers", [host.workers() for host in hosts]),
         ]
         recorded = all(_recorded(host.facts, release) for host in hosts)
-        prove = not recorded or any(made.needs_smoke for made in stages if made)
-        if prove:
-            stages.append(stage("smoke", [[host.smoke()] for host in hosts if host.web]))
-        stages.append(stage("retire", [host.retire(standby) for host in hosts], "report"))
+        needs_smoke = not recorded or any(made.needs_smoke for made in stages if made)
+        if needs_smoke:
+            stages.append(make_stage("smoke", [[host.smoke()] for host in hosts if host.web]))
+        stages.append(make_stage("retire", [host.retire(standby) for host in hosts], "report"))
         # Only the new release runs now, so the contract can remove what older releases need.
-        stages.append(stage("contract", [list(schema.after)], "report"))
-        if prove:
-            stages.append(stage("record", [[RecordRun(host.name)] for host in hosts], "report"))
-        stages.append(stage("prune", [host.prune() for host in hosts], "report"))
+        stages.append(make_stage("contract", [list(schema.after)], "report"))
+        if needs_smoke:
+            stages.append(
+                make_stage("record", [[RecordRun(host.name)] for host in hosts], "report")
+            )
+        stages.append(make_stage("prune", [host.prune() for host in hosts], "report"))
         return Plan(
             kind,
             environment.name,
@@ -95,7 +96,7 @@ def _batches(environment: Environment, hosts: list[_HostPlan], standby: bool) ->
     configs = [config for config in environment.hosts if config.name in by_name]
     batches = environment.batches(configs)
     return [
-        stage(
+        make_stage(
             "swap" if len(batches) == 1 else f"swap {number} of {len(batches)}",
             [by_name[config.name].swap(standby) for config in batch],
         )
@@ -136,7 +137,9 @@ class _HostPlan:
         if self.facts.secrets == "":
             return "unknown: its secrets are not on the host yet"
         generation = self.facts.secrets or ""
-        spec = containers.slot_container(self.environment, role, "blue", self.release, generation)
+        spec = containers.make_slot_container(
+            self.environment, role, "blue", self.release, generation
+        )
         return spec.labels[containers.CONFIG]
 
     def _plan_web(self) -> _RolePlan:
@@ -218,9 +221,10 @@ class _HostPlan:
         old = other(place.target)
         steps: list[Step] = []
         if place.converged:
-            if self.facts.proxy.running and self.facts.proxy.recorded != place.target:
+            recorded = self.facts.proxy.recorded_weights
+            if self.facts.proxy.running and recorded != full_share(place.target):
                 steps.append(RecordLive(self.name, place.target))
-        elif place.live == place.target:  # a kill came between the two halves of its shift
+        elif place.live == place.target:  # a run was killed in the middle of the shift
             steps.append(Shift(self.name, place.target, old))
         else:
             steps += self._boot(place.target)
@@ -286,7 +290,7 @@ class _HostPlan:
 
     def prune(self) -> list[Step]:
         """Remove what exceeds the retention, and what a killed run left behind."""
-        images, leftovers = prunable(self.environment, self.facts, self.release.image.digest)
+        images, leftovers = find_prunable(self.environment, self.facts, self.release.image.digest)
         moves = self.swap(standby=True) + self.workers()
         booted = {(step.role, step.slot) for step in moves if isinstance(step, Boot)}
         replaced = [
@@ -294,7 +298,7 @@ class _HostPlan:
             for found in self.facts.containers
             if found.id in leftovers or (found.role, found.slot) in booted
         ]
-        generations = unneeded_secrets(self.facts, replaced)
+        generations = find_unneeded_secrets(self.facts, replaced)
         if not (images or leftovers or generations):
             return []
         return [Prune(self.name, images, leftovers, generations)]

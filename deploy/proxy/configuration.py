@@ -37,7 +37,7 @@ _RETRY_AFTER = {503: 5}
 _MAINTENANCE_RETRY_AFTER = 60
 
 
-def digest(settings: ProxySettings) -> str:
+def hash_configuration(settings: ProxySettings) -> str:
     """A hash of the configuration without the weights: a shift leaves it unchanged."""
     return hashlib.sha256(_body(settings, {}).encode()).hexdigest()[:16]
 
@@ -46,13 +46,13 @@ def render(settings: ProxySettings, weights: Weights) -> str:
     """The whole `haproxy.cfg`. A slot without a weight gets no traffic; without any weight the
     proxy answers 503 to every request.
 
-    The running proxy repeats `digest` in `show info`, so that its loaded configuration can be
+    The running proxy repeats the hash in `show info`, so that its loaded configuration can be
     compared with the wanted one.
     """
     head = f"""\
 # Written by the deployer; changes by hand are overwritten.
 global
-    description "{digest(settings)}"
+    description "{hash_configuration(settings)}"
 """
     return head + _body(settings, weights)
 

@@ -27,7 +27,14 @@ from deploy.errors import DeployError, EngineError, UsageError
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.hosts.host import Host
 from deploy.proxy import runtime
-from deploy.proxy.configuration import HTTP, HTTPS, digest, read_weights, render, with_weights
+from deploy.proxy.configuration import (
+    HTTP,
+    HTTPS,
+    hash_configuration,
+    read_weights,
+    render,
+    with_weights,
+)
 from deploy.proxy.settings import (
     CERTIFICATES,
     CONFIGURATION,
@@ -35,7 +42,7 @@ from deploy.proxy.settings import (
     MAINTENANCE,
     ProxySettings,
     container_name,
-    settings_of,
+    read_settings,
 )
 from deploy.state.containers import CONFIG, ROLE
 from deploy.state.facts import ProxyFacts, Slot, full_share
@@ -62,7 +69,7 @@ class ProxyChange:
     """The previous container's specification, from its label."""
 
 
-def specification(settings: ProxySettings) -> ContainerSpec:
+def make_specification(settings: ProxySettings) -> ContainerSpec:
     """The proxy's container. Its label `amani.config` is a hash without the configuration."""
     ports = {HTTP: (settings.bind, settings.http_port)}
     mounts = [Mount(settings.folder, FOLDER)]
@@ -97,17 +104,17 @@ def specification(settings: ProxySettings) -> ContainerSpec:
     return dataclasses.replace(spec, labels=labels)
 
 
-def wanted(settings: ProxySettings) -> str:
+def make_config(settings: ProxySettings) -> str:
     """The value of `ProxyFacts.config` if container and loaded configuration are as wanted."""
-    return f"{specification(settings).labels[CONFIG]}.{digest(settings)}"
+    return f"{make_specification(settings).labels[CONFIG]}.{hash_configuration(settings)}"
 
 
-def facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
+def read_facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
     """The facts of a host's proxy, and whether it runs with the wanted configuration.
 
     If it does not run or does not answer, only its file is known.
     """
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     found = host.engine.inspect(settings.name)
     seen = _read(host, settings) if found is not None and found["State"]["Running"] else None
     if found is None or seen is None:
@@ -115,7 +122,7 @@ def facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
         weights = read_weights(text)
         return ProxyFacts(False, present=found is not None, recorded_weights=weights), False
     config = f"{_labels(found).get(CONFIG, '')}.{seen.config}"
-    return dataclasses.replace(seen, config=config), config == wanted(settings)
+    return dataclasses.replace(seen, config=config), config == make_config(settings)
 
 
 def _read(host: Host, settings: ProxySettings) -> ProxyFacts | None:
@@ -140,14 +147,14 @@ def ensure(
     is called with the change before it begins, and with the change `none` after a revert that
     succeeded, so that the caller always knows what is left to revert.
     """
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     engine = host.engine
     found = engine.inspect(settings.name)
     running = found is not None and bool(found["State"]["Running"])
-    same = _labels(found).get(CONFIG) == specification(settings).labels[CONFIG]
+    same = _labels(found).get(CONFIG) == make_specification(settings).labels[CONFIG]
     before = host.read_file(settings.path(CONFIGURATION))
     text = render(settings, full_share(live)).encode()
-    if running and same and before == text and facts(host, environment)[1]:
+    if running and same and before == text and read_facts(host, environment)[1]:
         return ProxyChange("none")
     engine.ensure_network(settings.network, settings.subnet, settings.labels)
     if host.read_file(settings.path(MAINTENANCE)) is None:
@@ -183,13 +190,13 @@ def _apply(host: Host, settings: ProxySettings, change: ProxyChange) -> None:
     if change.kind == "recreated":
         host.engine.remove(settings.name)
     if change.kind in ("created", "recreated"):
-        host.engine.create(specification(settings))
+        host.engine.create(make_specification(settings))
     _start(host, settings.name)
 
 
 def revert(host: Host, environment: Environment, change: ProxyChange) -> None:
     """Revert a change of `ensure`. A proxy that it started keeps running."""
-    settings, engine = settings_of(environment), host.engine
+    settings, engine = read_settings(environment), host.engine
     if change.kind == "created":
         engine.remove(settings.name)
         if change.configuration is None:
@@ -206,7 +213,7 @@ def revert(host: Host, environment: Environment, change: ProxyChange) -> None:
 
 def remove(host: Host, environment: Environment) -> None:
     """Remove the proxy's container and files; open connections are cut."""
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     host.engine.remove(settings.name)
     host.run(["rm", "-rf", settings.folder])
 
@@ -219,20 +226,20 @@ def is_running(host: Host, environment: Environment) -> bool:
 
 def shift(host: Host, environment: Environment, to: Slot) -> None:
     """Send all new requests to a slot, first in the running proxy and then in its file."""
-    runtime.shift(host.engine, settings_of(environment).name, to)
+    runtime.shift(host.engine, read_settings(environment).name, to)
     record_weights(host, environment, full_share(to))
 
 
 def close(host: Host, environment: Environment) -> None:
     """Take both slots out of service: every request gets 503, as before the first deploy."""
     record_weights(host, environment, {})
-    runtime.close(host.engine, settings_of(environment).name)
+    runtime.close(host.engine, read_settings(environment).name)
 
 
 def is_ready(host: Host, environment: Environment, slot: Slot) -> bool:
     """Whether a slot can take the traffic now: the proxy finds it up, and it answers the health
     check once more."""
-    return runtime.is_ready(host.engine, settings_of(environment), slot)
+    return runtime.is_ready(host.engine, read_settings(environment), slot)
 
 
 def record_weights(host: Host, environment: Environment, weights: Weights) -> None:
@@ -240,14 +247,14 @@ def record_weights(host: Host, environment: Environment, weights: Weights) -> No
 
     The rest of the file stays equal to the configuration that the proxy has loaded.
     """
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     before = (host.read_file(settings.path(CONFIGURATION)) or b"").decode()
     host.write_file(settings.path(CONFIGURATION), with_weights(before, weights).encode())
 
 
 def set_maintenance(host: Host, environment: Environment, on: bool) -> None:
     """Start or end maintenance: at once, and in the file for a restart of the proxy."""
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     host.write_file(settings.path(MAINTENANCE), b"on\n" if on else b"")
     runtime.switch_maintenance(host.engine, settings.name, on)
 
@@ -273,7 +280,7 @@ def _check(host: Host, settings: ProxySettings, text: bytes, *, in_place: bool) 
 
 
 def _run_once(host: Host, settings: ProxySettings, argv: tuple[str, ...]) -> tuple[int, str]:
-    spec = specification(settings)
+    spec = make_specification(settings)
     once = dataclasses.replace(
         spec,
         name=f"{settings.name}-check",

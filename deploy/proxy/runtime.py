@@ -71,7 +71,7 @@ class _Outcome:
 def read(engine: Engine, proxy: str) -> ProxyFacts:
     """The facts of a running proxy.
 
-    `config` is the digest of the loaded configuration alone; `container.facts` adds the
+    `config` is the digest of the loaded configuration alone; `container.read_facts` adds the
     container's.
     """
     outcome = _converse(

@@ -31,8 +31,8 @@ PUBLIC = ("/api/",)
 
 @dataclass(frozen=True)
 class ProxySettings:
-    """The proxy of one environment on one host. Only `settings_of` makes one: the defaults and the
-    fixed addresses are those of the environment file.
+    """The proxy of one environment on one host. Only `read_settings` makes one: the defaults and
+    the fixed addresses are those of the environment file.
 
     `name` and `network` are the engine's names, `subnet` is the network's (CIDR), `address` and
     `slot_addresses` are the fixed addresses in it, `directory` is the environment's folder on the
@@ -79,7 +79,7 @@ def container_name(environment: Environment) -> str:
     return f"amani-{environment.name}-proxy"
 
 
-def settings_of(environment: Environment) -> ProxySettings:
+def read_settings(environment: Environment) -> ProxySettings:
     """The proxy's settings from the environment file."""
     proxy = environment.proxy
     return ProxySettings(

@@ -68,7 +68,7 @@ class ServerFacts:
 
 @dataclass(frozen=True)
 class ProxyFacts:
-    """The proxy of a host."""
+    """The proxy of a host: its container, its loaded configuration and its file."""
 
     running: bool
     config: str = ""
@@ -108,7 +108,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """One host at one moment."""
+    """The state of one host when the survey asked it."""
 
     name: str
     roles: tuple[str, ...]

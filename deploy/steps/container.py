@@ -32,7 +32,7 @@ class Boot(Step):
 
     def apply(self, run: Run) -> None:
         engine = run.hosts[self.host].engine
-        spec = containers.slot_container(
+        spec = containers.make_slot_container(
             run.environment,
             self.role,
             self.slot,

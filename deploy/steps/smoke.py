@@ -44,10 +44,10 @@ class Smoke(Step):
         return run.ask(self.host, path, timeout=run.environment.smoke.timeout)
 
     def _error(self, run: Run, path: str, answer: probe.Answer) -> DeployError:
-        said = run.redact(answer.body[:500].decode(errors="replace")) or answer.error
+        shown = run.redact(answer.body[:500].decode(errors="replace")) or answer.error
         return DeployError(
             f"{self.host}: {path} through the public route returned "
-            f"{answer.status or 'no answer'}: {said}",
+            f"{answer.status or 'no answer'}: {shown}",
             hint=f"`invoke logs --env={run.environment.name} --host={self.host}` shows more",
             host=self.host,
         )

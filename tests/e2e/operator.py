@@ -100,7 +100,7 @@ def planned(said: Said) -> bool:
 
 def waits(said: Said) -> bool:
     """Picks the word that the migration of an earlier run is waited for."""
-    return "waiting for the migration that a run before began" in said.get("text", "")
+    return "waiting for the migration of an earlier run" in said.get("text", "")
 
 
 class Command:

@@ -90,7 +90,7 @@ def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_
     assert writer.lost() == []
 
 
-REVERTED = "a host could not be reached; the others are on the release before"
+REVERTED = "a host is unreachable; the other hosts were reverted"
 LIVE = "4.0.0 is live and verified, but later steps failed"
 
 

@@ -113,7 +113,7 @@ class World:
             self.apply(step, wanted)
 
     def apply(self, step: Step, wanted: Release) -> None:
-        """The effect of one step."""
+        """Change the facts as the real step changes its host."""
         self.schema = self.facts.schema or self.schema
         host = EFFECTS[type(step)](self, self.facts.hosts[step.host], step, wanted)
         facts = replace(self.facts, hosts={**self.facts.hosts, step.host: host})
@@ -171,7 +171,7 @@ class World:
         return host
 
     def boot(self, host: HostFacts, step: Boot, wanted: Release) -> HostFacts:
-        spec = containers.slot_container(
+        spec = containers.make_slot_container(
             self.environment, step.role, step.slot, wanted, host.secrets or ""
         )
         standing = host.container(step.role, step.slot)

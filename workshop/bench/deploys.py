@@ -100,7 +100,7 @@ def _floors(environment: Environment, version: str) -> tuple[float, float]:
         facts = session.facts(secrets)
         specs = {
             name: dataclasses.replace(
-                containers.slot_container(
+                containers.make_slot_container(
                     environment, "web", "blue", release, facts.hosts[name].secrets or ""
                 ),
                 name=f"amani-{environment.name}-floor",

@@ -150,7 +150,7 @@ def test_recorded_weights_share_the_traffic_after_a_restart_and_a_shift_resets_t
     stand.serve_from("blue")
     stand.boot("green")
     proxy.record_weights(stand.host, stand.environment, {"blue": 95, "green": 5})
-    facts, settled = proxy.facts(stand.host, stand.environment)
+    facts, settled = proxy.read_facts(stand.host, stand.environment)
     assert settled and facts.recorded == "blue"
     assert facts.servers["green"].state == "maint", "the running proxy must not change"
     stand.engine.stop(stand.proxy, 1)
@@ -180,6 +180,6 @@ def test_closing_leaves_nothing_serving_now_and_after_a_restart(stand: Stand) ->
     proxy.close(stand.host, stand.environment)
 
     assert stand.ask().status == 503
-    facts, _ = proxy.facts(stand.host, stand.environment)
+    facts, _ = proxy.read_facts(stand.host, stand.environment)
     assert facts.recorded is None
     assert {server.state for server in facts.servers.values()} == {"maint"}

@@ -33,7 +33,7 @@ from deploy.events import Events
 from deploy.execute.run import Run
 from deploy.hosts import connect as connecting
 from deploy.observe import probe, survey
-from deploy.observe.smoke_checks import Expected, Inspection
+from deploy.observe.smoke_checks import ExpectedRelease, Inspection
 from deploy.operations import backups, losses, pitr, smoke, source
 from deploy.pitr import configuration
 from deploy.pitr.server import open_server
@@ -41,8 +41,8 @@ from deploy.planning import preflight
 from deploy.planning.blue_green import BlueGreen
 from deploy.planning.strategies import STRATEGIES, choose_strategy
 from deploy.proxy.configuration import render
-from deploy.proxy.container import specification
-from deploy.proxy.settings import settings_of
+from deploy.proxy.container import make_specification
+from deploy.proxy.settings import read_settings
 from deploy.secrets.secret import Secret, Secrets
 from deploy.secrets.sources import origins
 from deploy.state import containers
@@ -151,15 +151,15 @@ def hurry(patch: Patch) -> None:
 
 
 def of_proxy(environment: Environment, patch: Patch) -> object:
-    settings = settings_of(environment)
-    return render(settings, {"blue": 100}), specification(settings)
+    settings = read_settings(environment)
+    return render(settings, {"blue": 100}), make_specification(settings)
 
 
 def of_containers(environment: Environment, patch: Patch) -> object:
-    one_off = containers.one_off_container(
+    one_off = containers.make_one_off_container(
         environment, release(1).image, "", purpose="test", run_id="run", command=("true",)
     )
-    web = containers.slot_container(environment, "web", "blue", release(1), "")
+    web = containers.make_slot_container(environment, "web", "blue", release(1), "")
     return web, one_off
 
 
@@ -295,7 +295,7 @@ def of_patience(environment: Environment, patch: Patch) -> object:
 def of_smoke_step(environment: Environment, patch: Patch) -> object:
     asked = MagicMock(return_value=probe.Answer(200, b'{"version": "1.1.0", "other": "2"}'))
     patch.setattr(probe, "ask", lambda _, *args, **options: asked(*args, **options))
-    survey.live_schema(environment)
+    survey.read_live_schema(environment)
     done = seen(run_of(environment), Smoke("one", "1.1.0"))
     return asked.mock_calls, done
 
@@ -319,8 +319,8 @@ def of_smoke(environment: Environment, patch: Patch) -> object:
     patch.setattr(Service, "asked", [])
     account = (Secret("ada"), Secret("pass"))
     route = Service("10.0.0.1", 443, "api.test", tls=True)
-    made = Inspection("one", environment, route, Expected("1.1.0"), account)
-    findings = [(found.check, found.passed, found.remark) for found in made.findings()]
+    made = Inspection("one", environment, route, ExpectedRelease("1.1.0"), account)
+    findings = [(found.check, found.passed, found.remark) for found in made.run()]
     return findings, Service.asked, list(smoke._places(environment))
 
 

@@ -48,13 +48,13 @@ class WaitForCancel(Note):
 
     def apply(self, run):
         super().apply(run)
-        assert run.cancelled.wait(30), "nobody cancelled the run"
+        assert run.cancelled.wait(30), "the run was not cancelled"
         run.check_cancelled()
 
 
 @dataclass(frozen=True)
 class Interrupt(Note):
-    """Types Ctrl-C."""
+    """Interrupts the run as Ctrl-C does."""
 
     def apply(self, run):
         super().apply(run)
@@ -196,7 +196,7 @@ def test_an_interrupt_while_going_back_does_not_cut_it_short(run):
     with pytest.raises(KeyboardInterrupt):
         execute(plan(stage([Note("h", "a")]), stage([Note("h", "b", fails="broken")])), run)
     assert run.log == ["+a", "+b", "-b", "-a"]
-    assert any("still going back" in event.text for event in run.seen)
+    assert any("still reverting" in event.text for event in run.seen)
 
 
 def test_an_interrupt_of_a_finishing_stage_comes_too_late(run):
@@ -235,7 +235,7 @@ def test_a_run_that_slept_asks_for_its_lock_before_it_begins_a_step(run):
 
 
 def test_a_failure_under_a_lost_lock_takes_nothing_back(run):
-    """The successor may be what made it fail; the heartbeat need not have told of it yet."""
+    """The successor may be what made it fail; the heartbeat may not have noticed it yet."""
     run.renew = run.lost.set
     with pytest.raises(Locked):
         execute(plan(stage([Note("h", "a"), Note("h", "b", fails=True)])), run)

@@ -1,4 +1,4 @@
-"""What a deployer that was killed left at work is waited for, but not for ever."""
+"""The deployer waits for the migration that a killed run left running, but not for ever."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_what_does_not_work_is_removed_without_a_word(state: str) -> None:
 
 def test_what_works_is_waited_for_and_told_once() -> None:
     engine = Engine(["running", "running", "paused", "exited"])
-    assert wait(engine, 60) == [f"waiting for the migration that a run before began ({NAME})"]
+    assert wait(engine, 60) == [f"waiting for the migration of an earlier run ({NAME})"]
     assert engine.removed == ["1"]
 
 
 def test_what_does_not_end_is_left_alone_and_told() -> None:
     engine = Engine(["running"])
-    words = rf"host1: the migration that a run before began \({NAME}\) has not ended within 0 s"
+    words = rf"host1: the migration of an earlier run \({NAME}\) has not ended within 0 s"
     with pytest.raises(Locked, match=words) as refused:
         wait(engine, 0)
-    assert f"`docker logs {NAME}` there" in refused.value.hint and engine.removed == []
+    assert f"`docker logs {NAME}` on the host" in refused.value.hint and engine.removed == []

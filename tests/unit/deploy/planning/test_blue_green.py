@@ -271,10 +271,11 @@ def test_a_shift_killed_between_its_halves_is_finished_towards_the_recorded_slot
     assert plan(world.environment, V2, world.facts).empty
 
 
-def test_a_file_that_names_the_wrong_slot_is_corrected(world):
+@pytest.mark.parametrize("weights", [{"green": 100}, {"blue": 95, "green": 5}, {}])
+def test_a_file_with_other_weights_is_corrected(world, weights):
     deploy(world, V1)
     host = world.facts.hosts["one"]
-    host = replace(host, proxy=replace(host.proxy, recorded_weights={"green": 100}))
+    host = replace(host, proxy=replace(host.proxy, recorded_weights=weights))
     world.facts = replace(world.facts, hosts={**world.facts.hosts, "one": host})
     assert kinds(deploy(world, V1)) == ["record-live"]
     assert plan(world.environment, V1, world.facts).empty

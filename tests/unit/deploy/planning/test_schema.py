@@ -1,4 +1,4 @@
-"""What a plan does to the schema: classes say what comes when, and whether a way back is open."""
+"""The schema changes of a plan: the order by class, and the rollbacks that they allow."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_contract_waits_while_only_some_hosts_are_selected(world):
     facts = replace(world.facts, hosts={n: world.facts.hosts[n] for n in ("one", "two")})
     made = plan(some, CONTRACTED, facts)
     assert "contract" not in stages(made)
-    assert any("0003 waits" in reason for reason in made.reasons)
+    assert any("0003 is postponed" in reason for reason in made.reasons)
 
 
 def test_expand_and_contract_in_one_deploy_are_refused(world):
@@ -193,7 +193,7 @@ def test_a_downgrade_of_what_the_live_release_needs_wants_maintenance(world):
     deploy(world, EXPANDED)
     deploy(world, CONTRACTED)
     deploy(world, BOTH)
-    with pytest.raises(GateRefused, match="undoing 0004 takes away") as told:
+    with pytest.raises(GateRefused, match="downgrading 0004 removes") as told:
         back(world, EXPANDED, downgrade=True)
     assert "invoke maintenance.on" in told.value.hint
     closed = {

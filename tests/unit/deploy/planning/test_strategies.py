@@ -6,7 +6,7 @@ import pytest
 
 from deploy.environment.model import load_environment
 from deploy.errors import UsageError
-from deploy.execute.plan import Plan, stage
+from deploy.execute.plan import Plan, make_stage
 from deploy.planning.strategies import STRATEGIES, choose_strategy
 from deploy.planning.strategy import DEFAULTS, Strategy
 from deploy.steps.container import Boot, Verify
@@ -24,7 +24,6 @@ class InPlace:
     name = "in-place"
 
     def plan(self, environment, release, facts, *, kind="deploy", options=DEFAULTS):
-        """See `Strategy.plan`."""
         wanted = release.image.digest
         late = [
             host
@@ -41,7 +40,7 @@ class InPlace:
             ]
             for host in late
         ]
-        stages = tuple(made for made in [stage("swap", lanes)] if made)
+        stages = tuple(made for made in [make_stage("swap", lanes)] if made)
         return Plan(kind, environment.name, str(release.version), wanted, stages)
 
 

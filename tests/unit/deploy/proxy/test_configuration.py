@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from deploy.environment.model import load_environment
-from deploy.proxy.configuration import digest, read_weights, render, with_weights
-from deploy.proxy.container import specification, wanted
-from deploy.proxy.settings import ProxySettings, settings_of
+from deploy.proxy.configuration import hash_configuration, read_weights, render, with_weights
+from deploy.proxy.container import make_config, make_specification
+from deploy.proxy.settings import ProxySettings, read_settings
 from deploy.state.facts import Weights
 
 FILE = """
@@ -27,7 +27,7 @@ network: {subnet: 172.29.10.0/24}
 def plain(tmp_path: Path) -> ProxySettings:
     """The settings of an environment that states only the required keys."""
     (tmp_path / "test.yml").write_text(FILE)
-    return settings_of(load_environment("test", folder=tmp_path, placeholders=True))
+    return read_settings(load_environment("test", folder=tmp_path, placeholders=True))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_text_without_servers_has_no_weights() -> None:
 
 
 def test_the_loaded_configuration_names_its_digest(plain: ProxySettings) -> None:
-    assert f'description "{digest(plain)}"' in lines(render(plain, {"blue": 100}))
+    assert f'description "{hash_configuration(plain)}"' in lines(render(plain, {"blue": 100}))
 
 
 def changed(settings: ProxySettings, name: str, **values: object) -> ProxySettings:
@@ -101,8 +101,8 @@ def test_any_other_setting_changes_the_digest(
 ) -> None:
     other = change(plain)
 
-    assert digest(other) != digest(plain)
-    assert wanted(other) != wanted(plain)
+    assert hash_configuration(other) != hash_configuration(plain)
+    assert make_config(other) != make_config(plain)
 
 
 @pytest.mark.parametrize("change", [{"http_port": 81}, {"image": "haproxy:3.2"}, {"bind": "::1"}])
@@ -112,12 +112,13 @@ def test_what_needs_a_new_container_changes_the_container(
     other = replace(plain, **change)
 
     assert (
-        specification(other).labels["amani.config"] != specification(plain).labels["amani.config"]
+        make_specification(other).labels["amani.config"]
+        != make_specification(plain).labels["amani.config"]
     )
 
 
 def test_what_a_reload_can_bring_leaves_the_container_alone(plain: ProxySettings) -> None:
-    assert specification(changed(plain, "timeouts", client=7.0)) == specification(plain)
+    assert make_specification(changed(plain, "timeouts", client=7.0)) == make_specification(plain)
 
 
 def test_times_are_rendered_in_milliseconds(plain: ProxySettings) -> None:
@@ -154,7 +155,7 @@ def test_requests_that_may_have_been_seen_are_never_sent_again(plain: ProxySetti
 
 
 def test_the_container_can_do_no_more_than_it_must(secure: ProxySettings) -> None:
-    spec = specification(secure)
+    spec = make_specification(secure)
 
     assert spec.read_only and spec.drop_capabilities and spec.no_new_privileges
     assert set(spec.capabilities) == {"DAC_OVERRIDE", "SETGID", "SETUID"}

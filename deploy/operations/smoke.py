@@ -12,8 +12,8 @@ from deploy.errors import UsageError
 from deploy.observe import probe
 from deploy.observe.metrics import render
 from deploy.observe.smoke_checks import Expected, Finding, Inspection
-from deploy.operations import pitr
 from deploy.operations.history import history
+from deploy.operations.recovery_archive import collect_cluster_facts
 from deploy.secrets.sources import load_account
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def metrics(name: str, events: Events) -> str:
     path, timeout = environment.smoke.version_path, environment.smoke.timeout
     answers = {place: route.get(path, timeout=timeout) for place, route, _ in _places(environment)}
     archived = environment.backups.pitr is not None
-    archive = pitr.facts(name, events) if archived else None
+    archive = collect_cluster_facts(name, events) if archived else None
     return render(name, history(name, events), answers, archived=archived, archive=archive)
 
 

@@ -1,4 +1,4 @@
-"""Going back to a moment: a new cluster beside the live one, and the exchange of the two."""
+"""Recover to a point in time: a new cluster beside the live one, and the swap of the two."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import CommandFailed, DeployError, GateRefused
 from deploy.pitr import queries
 from deploy.pitr.configuration import NOTE, config_path
-from deploy.pitr.facts import DEPARTURES, Base, Cluster, Facts, parse_archiving
-from deploy.pitr.moment import Departure, show
+from deploy.pitr.facts import PAST_RECOVERIES, BaseBackup, Cluster, ClusterFacts, parse_archiving
+from deploy.pitr.recovery_target import PastRecovery, format_time
 
 if TYPE_CHECKING:
-    from deploy.pitr.server import Server
+    from deploy.pitr.server import DatabaseServer
 
 ROOM = 1.2
-"""How many times the size of the base backup must be free."""
+"""The free space that a recovery needs, as a multiple of the base backup's size."""
 PATIENCE = 90.0
-"""Seconds in which the newest segment must be in the repository."""
+"""Seconds in which the newest segment must reach the repository."""
 _INTERVAL = 0.2
 OVERRIDE = "zz-amani-restored.conf"
-"""Wins over every other file in conf.d while a cluster stands beside the live one."""
+"""Overrides every other file in conf.d until the cluster is live."""
 
 # $1 version, $2 live cluster, $3 new one, $4 its port, $5 its data, $6 the overriding file, $7 the
-# note to leave and $8 its name. It has the live one's settings, for recovery needs as much room for
-# connections and locks as there was; and its note from the start, so that it can be pruned.
-_MAKE = r"""
+# content of the note and $8 its name. The new cluster has the live one's settings, since recovery
+# needs as many connections and locks; and its note from the start, so that it can be pruned.
+_CREATE = r"""
 etc=/etc/postgresql/$1
 cp -a "$etc/$2" "$etc/.$3"
 printf '%s\n' "$7" >"$etc/.$3/$8"
@@ -49,18 +49,18 @@ mkdir -p "$etc/$3/conf.d"
 echo 'archive_mode = off' >"$etc/$3/conf.d/$6"
 install -d -m 700 -o postgres -g postgres "$5"
 """
-# $1 version, $2 name, $3 data, $4 the live port. A restore that nobody waits for any more is ended
-# first; what has become the live cluster meanwhile stays.
+# $1 version, $2 name, $3 data, $4 the live port. Ends a restore that still runs there. Fails if the
+# cluster has become the live one.
 _DROP = """
 [ "$(pg_conftool --short "$1" "$2" show port 2>/dev/null)" != "$4" ]
 pkill -u postgres -f -- "--pg1-path=$3( |$)" || :
 pg_dropcluster --stop "$1" "$2" 2>/dev/null || :
 rm -rf "/etc/postgresql/$1/$2" "$3" "${3}_tablespaces"
 """
-# $1 version, $2 live cluster, $3 the one to take its place, $4 the live port, $5 the other one,
+# $1 version, $2 live cluster, $3 new cluster, $4 the live port, $5 the port of the new cluster,
 # $6 pgBackRest's configuration, $7 and $8 the clusters' data, $9 name of the notes, ${10} and
-# ${11} the notes to leave, ${12} the overriding file. Once begun it runs to its end, whatever
-# becomes of who asked for it; where a part of it fails the live cluster is as before.
+# ${11} the contents of the notes, ${12} the overriding file. It runs to its end even if the
+# deployer is killed; if a command fails, it makes the old cluster live again.
 _SWAP = r"""
 set -eu
 version=$1 old=$2 new=$3 port=$4 spare=$5 tool=$6 before=$7 after=$8 note=$9
@@ -94,8 +94,8 @@ pg_conftool "$version" "$new" set port "$port"
 echo auto >"$etc/$new/start.conf"
 rm -f "$override"
 path "$after"
-# It began its timeline while it archived nothing. Unless the repository hears of that, the next
-# recovery begins one of the same number, and the two are taken for one.
+# The new cluster began its timeline while it archived nothing. Its history file must reach the
+# repository: otherwise the next recovery begins a second timeline with the same number.
 for history in "$after"/pg_wal/*.history; do
     mark=$after/pg_wal/archive_status/${history##*/}
     [ ! -e "$history" ] || [ -e "$mark.done" ] ||
@@ -114,44 +114,37 @@ _DETACHED = (
 _FREE = 'mkdir -p "$1"; df --output=avail -B1 "$1" | tail -n 1'
 
 
-@dataclass(frozen=True)
-class Recovered:
-    """A cluster that was brought to a moment; `until` is when the last transaction in it was
-    committed, in seconds since the epoch (0: none after the base backup)."""
-
-    cluster: Cluster
-    base: Base
-    until: float
-    seconds: float
-
-
-def base_for(facts: Facts, moment: datetime) -> Base:
-    """The base backup that a moment is restored from. Raises `GateRefused` without any."""
+def base_for(facts: ClusterFacts, target: datetime) -> BaseBackup:
+    """The base backup that a recovery starts from. Raises ``GateRefused`` without one."""
     before = [
-        base for base in facts.repository.bases if base.sound and base.stopped < moment.timestamp()
+        base for base in facts.repository.bases if base.sound and base.stopped < target.timestamp()
     ]
     if not before:
-        raise GateRefused("no base backup was whole before that moment")
+        raise GateRefused(
+            f"no undamaged base backup ended before {format_time(target)}",
+            hint="choose a later point in time, or restore an older backup: invoke db.list",
+        )
     return before[-1]
 
 
-def require_room(server: Server, live: Cluster, base: Base) -> None:
-    """Raise `GateRefused` where the disk has no room for a second cluster."""
+def require_room(server: DatabaseServer, live: Cluster, base: BaseBackup) -> None:
+    """Raise ``GateRefused`` if the disk has no room for a second cluster."""
     free = int(server.script(_FREE, _parent(live.data)))
     needed = round(ROOM * base.size)
     if free < needed:
         raise GateRefused(
             f"{server.name}: {free / 1e6:,.0f} MB are free beside {live.data}, and a second cluster"
             f" needs {needed / 1e6:,.0f} MB",
-            hint="make room: `invoke db.pitr.prune` removes what earlier restores left",
+            hint="free some space: `invoke db.pitr.prune` removes the clusters of earlier"
+            " recoveries",
             host=server.name,
         )
 
 
-def archive_all(server: Server, live: Cluster, check: Callable[[], None]) -> None:
-    """See to it that all that was committed until now is in the repository, and one commit more.
+def archive_all(server: DatabaseServer, live: Cluster, check: Callable[[], None]) -> None:
+    """Archive all committed transactions and one more, and wait until they are in the repository.
 
-    Raises `DeployError` where the newest segment does not arrive.
+    Raises ``DeployError`` if the newest segment does not arrive.
     """
     server.query(live, queries.COMMIT)
     newest = str(server.query(live, queries.SWITCH))
@@ -164,26 +157,31 @@ def archive_all(server: Server, live: Cluster, check: Callable[[], None]) -> Non
         if time.monotonic() > deadline:
             raise DeployError(
                 f"{server.name}: the segment {newest} did not reach the repository within"
-                f" {PATIENCE:g} s; archived is all until {show(found.written)}",
-                hint="`invoke db.pitr.status` tells why; a moment before that can be restored,"
-                " as far as the repository answers",
+                f" {PATIENCE:g} s; the archive ends at {format_time(found.written)}",
+                hint="`invoke db.pitr.status` shows the cause; an earlier point in time can be"
+                " recovered if the repository answers",
                 host=server.name,
             )
         time.sleep(_INTERVAL)
 
 
-def make(server: Server, facts: Facts, live: Cluster, moment: datetime, first_port: int) -> Cluster:
-    """The configuration of a new cluster beside the live one, which is not yet there itself."""
+def create(
+    server: DatabaseServer, facts: ClusterFacts, live: Cluster, target: datetime, first_port: int
+) -> Cluster:
+    """Create the configuration of a new cluster beside the live one, without any data.
+
+    Its port is the first free one from `first_port` on.
+    """
     taken = {one.port for one in facts.clusters}
     port = next(port for port in range(first_port, 65536) if port not in taken)
     name = f"restored_{time.strftime('%Y%m%d%H%M%S', time.gmtime(facts.now))}"
     data = f"{_parent(live.data)}/{name}"
     note = {
         "environment": server.stanza,
-        "target": moment.timestamp(),
-        "departures": _told(facts.departures),
+        "target": target.timestamp(),
+        "departures": _joined(facts.past_recoveries),
     }
-    made = replace(
+    created = replace(
         live,
         note=note,
         name=name,
@@ -194,39 +192,43 @@ def make(server: Server, facts: Facts, live: Cluster, moment: datetime, first_po
         log=f"/var/log/postgresql/postgresql-{live.version}-{name}.log",
     )
     words = [live.version, live.name, name, str(port), data, OVERRIDE, json.dumps(note), NOTE]
-    server.script(_MAKE, *words)
-    return made
+    server.script(_CREATE, *words)
+    return created
 
 
 def restore(
-    server: Server,
+    server: DatabaseServer,
     cluster: Cluster,
-    moment: datetime,
+    target: datetime,
     *,
     timeline: int | None,
     timeout: float,
 ) -> None:
-    """Fill a cluster with the base backup before a moment."""
-    options = ["--type=time", f"--target={moment:%Y-%m-%d %H:%M:%S.%f}+00"]
+    """Restore the base backup before a target into a cluster, configured to recover to it."""
+    options = ["--type=time", f"--target={target:%Y-%m-%d %H:%M:%S.%f}+00"]
     options += ["--target-action=promote", f"--pg1-path={cluster.data}"]
     if timeline is not None:
         options.append(f"--target-timeline=0x{timeline:X}")
-    # Where they were, those of the live cluster are.
+    # The original paths hold the tablespaces of the live cluster.
     options.append(f"--tablespace-map-all={cluster.data}_tablespaces")
     server.pgbackrest("restore", *options, timeout=timeout)
 
 
 def recover(
-    server: Server,
+    server: DatabaseServer,
     cluster: Cluster,
-    moment: datetime,
+    target: datetime,
     *,
     timeout: float,
     check: Callable[[], None],
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> float:
-    """Start a restored cluster and wait until it has reached the moment; when the last transaction
-    in it was committed. Raises `DeployError` with the server's last words where it ends before."""
+    """Start a restored cluster and wait until it has reached the target.
+
+    Returns when the last transaction in it was committed, in seconds since the epoch (0: none).
+    `check` is called between polls, `report` with the progress. Raises ``GateRefused`` if the
+    archive ends before the target, and ``DeployError`` if the server ends or the time is over.
+    """
     server.run(
         ("pg_ctlcluster", cluster.version, cluster.name, "start"), timeout=timeout, check=False
     )
@@ -234,16 +236,16 @@ def recover(
     while True:
         check()
         with contextlib.suppress(CommandFailed):
-            said: dict[str, Any] = server.query(cluster, queries.RECOVERED)
-            if not said["recovery"]:
-                return float(said["until"] or 0.0)
-            tell(f"replayed until {show(said['until'])}")
+            found: dict[str, Any] = server.query(cluster, queries.RECOVERED)
+            if not found["recovery"]:
+                return float(found["until"] or 0.0)
+            report(f"replayed until {format_time(found['until'])}")
         argv = ("pg_ctlcluster", cluster.version, cluster.name, "status")
         if server.run(argv, check=False).status:
-            raise _ended(server, cluster, moment)
+            raise _ended(server, cluster, target)
         if time.monotonic() > deadline:
             raise DeployError(
-                f"{server.name}: {cluster.label} did not reach {show(moment)} within"
+                f"{server.name}: {cluster.label} did not reach {format_time(target)} within"
                 f" {timeout:g} s",
                 hint="raise `backups.timeout`",
                 host=server.name,
@@ -251,60 +253,59 @@ def recover(
         time.sleep(_INTERVAL)
 
 
-def _ended(server: Server, cluster: Cluster, moment: datetime) -> DeployError:
-    words = server.script('tail -n 25 "$1"', cluster.log)
-    last = re.findall(r"last completed transaction was at log time (\S+ [\d:]+)", words)
-    if "before configured recovery target was reached" in words:
-        until = f": the last transaction in it is of {last[-1]} UTC" if last else ""
+def _ended(server: DatabaseServer, cluster: Cluster, target: datetime) -> DeployError:
+    log = server.script('tail -n 25 "$1"', cluster.log)
+    last = re.findall(r"last completed transaction was at log time (\S+ [\d:]+)", log)
+    if "before configured recovery target was reached" in log:
+        until = f": its last transaction is from {last[-1]} UTC" if last else ""
         return GateRefused(
-            f"the archive ends before {show(moment)}{until}",
-            hint="choose that moment or one before it",
+            f"the archive ends before {format_time(target)}{until}",
+            hint="choose that time or an earlier one",
             host=server.name,
         )
     return DeployError(
-        f"{server.name}: {cluster.label} ended in its recovery; its last words:\n{words.strip()}",
-        hint="the live cluster is as it was",
+        f"{server.name}: {cluster.label} ended during its recovery; its log:\n{log.strip()}",
+        hint="the live cluster is unchanged",
         host=server.name,
     )
 
 
 def swap(
-    server: Server, live: Cluster, fresh: Cluster, moment: datetime, facts: Facts
-) -> tuple[Departure, ...]:
-    """Make a restored cluster the live one, on its port; the one before stays, stopped.
+    server: DatabaseServer, live: Cluster, fresh: Cluster, target: datetime, facts: ClusterFacts
+) -> tuple[PastRecovery, ...]:
+    """Make a recovered cluster the live one, on its port; the replaced one stays, stopped.
 
-    Returns the times at which the live database was taken back, this one among them. Raises
-    `DeployError` where it fails; the live cluster is as before then.
+    Returns the past recoveries, this one among them. Raises ``DeployError`` if it fails; the
+    script then starts the replaced cluster again.
     """
     now = server.clusters()[1]
-    left = Departure(moment.timestamp(), now, int(facts.repository.wal[:8] or "1", 16))
-    every = (*facts.departures, left)
+    this = PastRecovery(target.timestamp(), now, int(facts.repository.wal[:8] or "1", 16))
+    every = (*facts.past_recoveries, this)
     old_note = json.dumps({"environment": server.stanza, "replaced": now})
-    new_note = json.dumps({"environment": server.stanza, "departures": _told(every)})
+    new_note = json.dumps({"environment": server.stanza, "departures": _joined(every)})
     words = [live.version, live.name, fresh.name, str(live.port), str(fresh.port)]
     words += [config_path(server.stanza), live.data, fresh.data, NOTE, old_note, new_note, OVERRIDE]
-    try:
+    with server.explaining(
+        f"{fresh.label} could not replace {live.label}",
+        hint=f"the script starts {live.label} again on such a failure: check it with pg_lsclusters",
+    ):
         server.script(_DETACHED, _SWAP, *words, timeout=900)
-    except CommandFailed as error:
-        raise DeployError(
-            f"{server.name}: {fresh.label} could not take the place of {live.label}, which is live"
-            f" as before:\n{error.output.strip()}",
-            host=server.name,
-        ) from None
     return every
 
 
-def remember(departures: Sequence[Departure]) -> tuple[str, ...]:
-    """The option of pgBackRest by which a base backup remembers them."""
-    return (f"--annotation={DEPARTURES}={_told(departures)}",) if departures else ()
+def annotation(past_recoveries: Sequence[PastRecovery]) -> tuple[str, ...]:
+    """The option of pgBackRest that stores past recoveries in a base backup; none if empty."""
+    return (
+        (f"--annotation={PAST_RECOVERIES}={_joined(past_recoveries)}",) if past_recoveries else ()
+    )
 
 
-def _told(departures: Sequence[Departure]) -> str:
-    return ";".join(departure.text() for departure in departures)
+def _joined(past_recoveries: Sequence[PastRecovery]) -> str:
+    return ";".join(past.text() for past in past_recoveries)
 
 
-def drop(server: Server, cluster: Cluster, live_port: int) -> None:
-    """Remove a cluster with all that it holds, unless it is the live one."""
+def drop(server: DatabaseServer, cluster: Cluster, live_port: int) -> None:
+    """Remove a cluster with its data. Raises ``CommandFailed`` if it is the live one."""
     words = (cluster.version, cluster.name, cluster.data, str(live_port))
     server.script(_DROP, *words, timeout=600)
 

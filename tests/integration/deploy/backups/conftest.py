@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import yaml
 
-from deploy.backups.tool import BASE
+from deploy.backups.container import BASE
 from deploy.events import Events
 from deploy.images.bases import ensure_bases
 from deploy.machine.checkout import ROOT, program
@@ -28,11 +28,11 @@ from tests.support.waiting import eventually
 PASSWORD = "open-sesame-9"
 SILENT = Events()
 APART = {"parallel_from": 0, "jobs": 2}
-"""What has an environment dumped by two jobs, as a directory."""
+"""Settings with which two jobs dump the database, as a directory."""
 
 
 class Place:
-    """The environment, its server, and the deployer's door."""
+    """An environment and its database server, and the deployer's commands for them."""
 
     def __init__(self, folder: Path) -> None:
         self.name = f"backup-{uuid.uuid4().hex[:8]}"
@@ -58,7 +58,7 @@ class Place:
         eventually(self._answers)
 
     def _answers(self) -> bool:
-        # Over TCP: while it makes its cluster it listens on its socket only.
+        # Over TCP: during its initialization the server listens on its socket only.
         with contextlib.suppress(psycopg.OperationalError), self.connect("postgres"):
             return True
         return False
@@ -95,7 +95,7 @@ class Place:
         return psycopg.connect(self.url(database), autocommit=True, connect_timeout=5)
 
     def environment(self, database: str = "", **backups: Any) -> str:
-        """Write an environment file anew; without a database it is SQLite in a volume."""
+        """Write the environment file; without a database it uses SQLite in a volume."""
         content = {
             "domain": "localhost",
             "directory": str(self.home),
@@ -195,7 +195,7 @@ def database(place: Place) -> Iterator[str]:
 
 @pytest.fixture
 def held_dump(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """While this holds a lock, a dump of the database waits in its middle."""
+    """A connection whose lock makes a dump of the database wait."""
     with place.connect(database) as connection:
         connection.execute("BEGIN")
         connection.execute("LOCK TABLE scratch")
@@ -205,14 +205,14 @@ def held_dump(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def held_rows(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """While this holds a lock, a dump of the database waits among the rows of a table."""
+    """A connection whose lock makes a dump wait after some rows of a table."""
     with place.connect(database) as connection:
         connection.execute(
             "CREATE TABLE letters (content text);"
             "INSERT INTO letters SELECT md5(random()::text) FROM generate_series(1, 50000);"
             "INSERT INTO letters SELECT string_agg(content, '') FROM letters"
         )
-        # The last row lies apart, and the way there leads through an index.
+        # The last row is in the TOAST table, which is read through this index.
         (index,) = connection.execute(
             "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c"
             " ON indrelid = c.reltoastrelid WHERE c.relname = 'letters'"
@@ -224,7 +224,7 @@ def held_rows(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def wait_for_dump(place: Place, database: str, what: str = "LOCK TABLE") -> None:
-    """Until a dump waits for the lock."""
+    """Wait until a dump waits for a lock, with a query that begins with `what`."""
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
         " AND query LIKE %s"

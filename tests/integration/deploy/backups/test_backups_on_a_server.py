@@ -1,4 +1,4 @@
-"""Backups on a real server: made, proved, restored."""
+"""Backups of a real PostgreSQL server: make, verify, restore and prune them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from deploy.backups import work
-from deploy.backups.manifest import Manifest
-from deploy.backups.program.server import Server
-from deploy.backups.tool import BASE, archive_program
+from deploy.backups import jobs
+from deploy.backups.container import BASE, archive_program
+from deploy.backups.manifest import BackupManifest
+from deploy.backups.program.server import PostgresServer
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
 from deploy.machine.checkout import ROOT, program
-from deploy.operations.backups import back_up, drill, listing, prune, restore, verify
-from deploy.operations.pitr import setup, status
+from deploy.operations.backup import list_backups, make_backup, prune_backups
+from deploy.operations.recovery_archive import recovery_status, set_up_archiving
+from deploy.operations.restore import restore_backup, run_drill, verify_backup
 from tests.integration.deploy.backups.conftest import APART, PASSWORD, SILENT, Place, wait_for_dump
 from tests.support.waiting import eventually
 
@@ -41,9 +42,9 @@ def count(place: Place, database: str) -> tuple[int, int]:
         return int(row[0]), int(row[1])
 
 
-def test_a_backup_tells_what_it_holds(place: Place, database: str):
+def test_the_manifest_describes_the_backup(place: Place, database: str):
     heard: list[Event] = []
-    manifest = back_up(place.name, Events(heard.append)).manifest
+    manifest = make_backup(place.name, Events(heard.append)).manifest
     assert manifest.tables["public.ledger"] == {
         "rows": 2000,
         "sums": {"id": "2001000", "amount": "200100000"},
@@ -52,28 +53,28 @@ def test_a_backup_tells_what_it_holds(place: Place, database: str):
     folder = place.backups / manifest.id
     assert (folder / "archive").stat().st_size == manifest.size
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert [found.manifest for found in listing(place.name, SILENT)] == [manifest]
+    assert [found.manifest for found in list_backups(place.name, SILENT)] == [manifest]
     told = [event.text for event in heard if event.kind == "step-progress"]
     assert told and all(re.match(r"\w*: [\d,.]+ MB, [\d,.]+ MB/s", text) for text in told)
     assert (manifest.format, manifest.jobs, manifest.unpacked) == ("custom", 1, 0)
     place.environment(database, **APART)
-    apart = back_up(place.name, SILENT).manifest
+    apart = make_backup(place.name, SILENT).manifest
     assert (apart.format, apart.jobs, apart.unpacked > 0) == ("directory", 2, True)
     assert apart.tables == manifest.tables
     assert place.partials() == [] and place.tools() == []
 
 
-def test_a_backup_is_proved_by_a_restore_that_leaves_nothing_behind(place: Place, database: str):
-    made = back_up(place.name, SILENT).manifest
+def test_a_verification_by_restore_leaves_no_database(place: Place, database: str):
+    made = make_backup(place.name, SILENT).manifest
     forget(place.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
-    with place.connect("postgres") as connection:  # as one that was killed leaves it
+    with place.connect("postgres") as connection:  # as a killed run leaves it
         connection.execute(f"CREATE DATABASE {database}_restoring_1")
-    assert verify(place.name, SILENT, level="hash").level == "hash"
-    assert verify(place.name, SILENT, level="read").level == "read"
-    assert verify(place.name, SILENT).level == "restored"
-    verify(place.name, SILENT, level="hash")
-    (found,) = listing(place.name, SILENT)
-    assert found.proof and found.proof.level == "restored"
+    assert verify_backup(place.name, SILENT, level="hash").level == "hash"
+    assert verify_backup(place.name, SILENT, level="read").level == "read"
+    assert verify_backup(place.name, SILENT).level == "restored"
+    verify_backup(place.name, SILENT, level="hash")
+    (found,) = list_backups(place.name, SILENT)
+    assert found.verification and found.verification.level == "restored"
     metrics = (place.backups / "metrics.prom").read_text()
     assert f"{found.manifest.taken:.0f}" in metrics
     with place.connect("postgres") as connection:
@@ -82,30 +83,30 @@ def test_a_backup_is_proved_by_a_restore_that_leaves_nothing_behind(place: Place
 
 
 def forget(path: Path, *names: str) -> None:
-    """As it was written before a manifest told these."""
+    """Remove keys from a manifest, as in one of an earlier version."""
     content = json.loads(path.read_text())
     path.write_text(json.dumps({key: content[key] for key in content if key not in names}))
 
 
 @pytest.mark.parametrize("settings", [{}, APART], ids=["custom", "directory"])
-def test_an_encrypted_backup_opens_with_its_key_alone(
+def test_an_encrypted_backup_is_decrypted_only_with_its_key(
     place: Place, database: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
 ):
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     place.environment(database, recipients=[str(key.to_public())], **settings)
-    manifest = back_up(place.name, SILENT).manifest
+    manifest = make_backup(place.name, SILENT).manifest
     archive = (place.backups / manifest.id / "archive").read_bytes()
     assert archive.startswith(b"age-encryption.org/v1")
     with pytest.raises(UsageError, match="is encrypted"):
-        verify(place.name, SILENT)
+        verify_backup(place.name, SILENT)
     monkeypatch.setenv("AMANI_AGE_IDENTITY", str(other))
     with pytest.raises(DeployError, match="`age` ended with 1"):
-        verify(place.name, SILENT, level="read")
+        verify_backup(place.name, SILENT, level="read")
     monkeypatch.setenv("AMANI_AGE_IDENTITY", str(key))
-    assert verify(place.name, SILENT).level == "restored"
+    assert verify_backup(place.name, SILENT).level == "restored"
 
 
-def test_no_secret_is_in_an_argument_or_in_the_containers_description(
+def test_no_secret_is_in_arguments_or_container_attributes(
     place: Place, database: str, held_dump, monkeypatch: pytest.MonkeyPatch
 ):
     command = place.invoke("db.backup")
@@ -121,7 +122,7 @@ def test_no_secret_is_in_an_argument_or_in_the_containers_description(
     assert command.returncode == 0 and PASSWORD not in output
 
 
-def test_everything_acknowledged_before_the_snapshot_comes_back_after_the_database_is_lost(
+def test_a_restore_contains_every_write_acknowledged_before_the_snapshot(
     place: Place, database: str
 ):
     acknowledged: list[tuple[float, int]] = []
@@ -141,15 +142,15 @@ def test_everything_acknowledged_before_the_snapshot_comes_back_after_the_databa
     try:
         eventually(lambda: len(acknowledged) > 50)
         asked = time.time()
-        manifest = back_up(place.name, SILENT).manifest
+        manifest = make_backup(place.name, SILENT).manifest
     finally:
         stop.set()
         writer.join(60)
     assert len(acknowledged) > manifest.tables["public.ledger"]["rows"] - 2000  # it wrote on
     with place.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
-    done = restore(place.name, SILENT, replace=True)
-    assert done.before == "none"
+    done = restore_backup(place.name, SILENT, replace=True)
+    assert done.previous == "none"
     rows, total = count(place, database)
     ledger = manifest.tables["public.ledger"]
     assert (str(rows), str(total)) == (str(ledger["rows"]), ledger["sums"]["amount"])
@@ -158,36 +159,34 @@ def test_everything_acknowledged_before_the_snapshot_comes_back_after_the_databa
     assert {id for at, id in acknowledged if at < asked} <= there
 
 
-def test_a_restore_leaves_the_live_database_alone_unless_told_to_replace_it(
-    place: Place, database: str
-):
-    back_up(place.name, SILENT)
+def test_a_restore_changes_the_live_database_only_with_replace(place: Place, database: str):
+    make_backup(place.name, SILENT)
     with place.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
-    beside = restore(place.name, SILENT)
+    beside = restore_backup(place.name, SILENT)
     assert count(place, database)[0] == 5 and count(place, beside.database)[0] == 2000
     asked: list[str] = []
     id = beside.backup.manifest.id
-    done = restore(place.name, SILENT, id=id, replace=True, confirm=asked.append)
+    done = restore_backup(place.name, SILENT, id=id, replace=True, confirm=asked.append)
     assert asked == [f"replace the database of {place.name} by backup {id}?"]
-    assert count(place, database)[0] == 2000 and count(place, done.before)[0] == 5
-    reasons = [found.manifest.reason for found in listing(place.name, SILENT)]
+    assert count(place, database)[0] == 2000 and count(place, done.previous)[0] == 5
+    reasons = [found.manifest.reason for found in list_backups(place.name, SILENT)]
     assert reasons == ["asked", "restore"]
-    _, dropped = prune(place.name, SILENT, databases=True)
-    assert {beside.database, done.before} <= set(dropped)
+    _, dropped = prune_backups(place.name, SILENT, databases=True)
+    assert {beside.database, done.previous} <= set(dropped)
     assert count(place, database)[0] == 2000
 
 
-def test_a_database_somebody_uses_is_replaced_all_the_same(place: Place, database: str):
-    back_up(place.name, SILENT)
+def test_a_database_with_open_sessions_is_replaced(place: Place, database: str):
+    make_backup(place.name, SILENT)
     with place.connect(database) as used:
         used.execute("DELETE FROM ledger")
-        restore(place.name, SILENT, replace=True)
+        restore_backup(place.name, SILENT, replace=True)
         assert used.pgconn.status is not None
     assert count(place, database)[0] == 2000
 
 
-def test_sqlite_is_backed_up_while_it_is_written_and_comes_back(place: Place):
+def test_sqlite_is_backed_up_during_writes_and_restored(place: Place):
     place.environment()
     image = "python:3.13-slim-trixie"
     volume = {f"amani-{place.name}-data": {"bind": "/data", "mode": "rw"}}
@@ -210,8 +209,8 @@ for n in itertools.count(1):
     )
     try:
         eventually(lambda: b"going" in writer.logs())
-        manifest = back_up(place.name, SILENT).manifest
-        assert verify(place.name, SILENT).level == "restored"
+        manifest = make_backup(place.name, SILENT).manifest
+        assert verify_backup(place.name, SILENT).level == "restored"
     finally:
         writer.remove(force=True)
     entries = manifest.tables["entry"]
@@ -221,15 +220,15 @@ for n in itertools.count(1):
         image, ["sh", "-c", "echo rubbish >/data/amani.sqlite3"], volumes=volume, remove=True
     )
     with pytest.raises(DeployError, match="malformed|not a database"):
-        back_up(place.name, SILENT)
+        make_backup(place.name, SILENT)
     place.engine.containers.run(
         image, ["sh", "-c", "rm /data/amani.sqlite3*"], volumes=volume, remove=True
     )
     with pytest.raises(UsageError, match="there is no database"):
-        back_up(place.name, SILENT)
+        make_backup(place.name, SILENT)
     assert place.partials() == []
 
-    # The service is stopped for the swap, and started by the next run where this one is killed.
+    # The swap stops the service; if the run is killed, the next one starts it.
     labels = {"amani.environment": place.name, "amani.role": "web"}
     serving = "trap exit TERM; while :; do sleep 0.1; done"
     web = place.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
@@ -237,35 +236,35 @@ for n in itertools.count(1):
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     web.reload()
     assert (done.returncode, web.status) == (-signal.SIGKILL, "exited"), done.stderr
-    restore(place.name, SILENT, replace=True)
+    restore_backup(place.name, SILENT, replace=True)
     web.reload()
     assert web.status == "running" and not (place.backups / "stopped").exists()
-    again = back_up(place.name, SILENT).manifest
+    again = make_backup(place.name, SILENT).manifest
     assert again.tables == manifest.tables
     files = {path.name for path in (place.backups / again.id).iterdir()}
     assert files == {"archive", "manifest.json"}
 
 
-def test_pruning_keeps_what_the_rules_keep(place: Place, database: str):
+def test_pruning_removes_backups_that_no_rule_keeps(place: Place, database: str):
     place.environment(database, keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
-    first, second = (back_up(place.name, SILENT).manifest.id for _ in range(2))
-    gone, _ = prune(place.name, SILENT, dry_run=True)
+    first, second = (make_backup(place.name, SILENT).manifest.id for _ in range(2))
+    gone, _ = prune_backups(place.name, SILENT, dry_run=True)
     assert [found.manifest.id for found in gone] == [first]
-    assert len(listing(place.name, SILENT)) == 2
-    prune(place.name, SILENT)
-    assert [found.manifest.id for found in listing(place.name, SILENT)] == [second]
+    assert len(list_backups(place.name, SILENT)) == 2
+    prune_backups(place.name, SILENT)
+    assert [found.manifest.id for found in list_backups(place.name, SILENT)] == [second]
 
 
-def test_the_program_is_the_same_file_every_time():
+def test_the_program_is_built_reproducibly():
     assert archive_program() == archive_program()
 
 
-def test_the_commands_of_the_guide_bring_the_data_back(place: Place, database: str):
-    back_up(place.name, SILENT)
-    verify(place.name, SILENT)
+def test_the_commands_in_the_guide_restore_the_data(place: Place, database: str):
+    make_backup(place.name, SILENT)
+    verify_backup(place.name, SILENT)
     with place.connect(database) as connection:
         connection.execute("DROP TABLE ledger")
-    (found,) = listing(place.name, SILENT)
+    (found,) = list_backups(place.name, SILENT)
     guide = (ROOT / "docs" / "backups.md").read_text().partition("## What a backup is")[0]
     commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", guide, re.MULTILINE)
     assert [name for name, _ in commands] == ["db.list", "db.restore", "db.restore"]
@@ -289,22 +288,21 @@ def flip(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "cut to half": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "bytes and"),
-    "cut by a byte": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "bytes and not"),
+    "cut to half": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "bytes, not"),
+    "cut by a byte": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "bytes, not"),
     "empty": (lambda p: p.write_bytes(b""), "has 0 bytes"),
-    "one bit flipped": (flip, "its SHA-256 is another"),
+    "one bit flipped": (flip, "SHA-256 of the archive differs"),
     "missing": (lambda p: p.unlink(), "cannot be read: No such file"),
 }
 
 
-def both_formats(place: Place, database: str) -> list[Manifest]:
-    """A backup in each format."""
-    first = back_up(place.name, SILENT).manifest
+def both_formats(place: Place, database: str) -> list[BackupManifest]:
+    first = make_backup(place.name, SILENT).manifest
     place.environment(database, **APART)
-    return [first, back_up(place.name, SILENT).manifest]
+    return [first, make_backup(place.name, SILENT).manifest]
 
 
-def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database: str):
+def test_a_damaged_archive_is_refused_without_changes(place: Place, database: str):
     made = both_formats(place, database)
     paths = [place.backups / manifest.id / "archive" for manifest in made]
     whole = [path.read_bytes() for path in paths]
@@ -313,32 +311,32 @@ def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database
             path.write_bytes(content)
             damage(path)
         for attempt in (
-            lambda: verify(place.name, SILENT, level="hash", id=made[0].id),
-            lambda: restore(place.name, SILENT, id=made[1].id, replace=True),
+            lambda: verify_backup(place.name, SILENT, level="hash", id=made[0].id),
+            lambda: restore_backup(place.name, SILENT, id=made[1].id, replace=True),
         ):
             with pytest.raises(DeployError, match=words) as caught:
                 attempt()
             assert caught.value.exit_code == 5, what
-    # And where its hash was changed, too: what opens it finds that.
+    # With a matching hash in the manifest, the decompression fails.
     for path, content in zip(paths, whole):
         path.write_bytes(content[: len(content) // 2])
         agree(path)
     for number, level in ((0, "restored"), (1, "restored"), (1, "read")):
         with pytest.raises(DeployError, match="`zstd` ended with 1"):
-            verify(place.name, SILENT, id=made[number].id, level=level)
+            verify_backup(place.name, SILENT, id=made[number].id, level=level)
     assert only_live(place, database)
-    assert [found.proof for found in listing(place.name, SILENT)] == [None, None]
+    assert [found.verification for found in list_backups(place.name, SILENT)] == [None, None]
 
 
 def only_live(place: Place, database: str) -> bool:
-    """Whether there is no other database than the live one."""
+    """Whether the server has no database of this test except the live one."""
     with place.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         return connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
 def agree(archive: Path, **changes: object) -> None:
-    """Let the manifest agree with an archive that was changed."""
+    """Write size, hash and `changes` of a changed archive to its manifest."""
     path, data = archive.with_name("manifest.json"), archive.read_bytes()
     told = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     path.write_text(json.dumps(json.loads(path.read_text()) | told | changes))
@@ -351,17 +349,17 @@ tar --create . | zstd -q >/backups/archive
 """
 
 
-def test_a_directory_in_which_a_file_is_missing_or_cut_is_refused(place: Place, database: str):
+def test_a_directory_with_a_missing_or_truncated_file_is_refused(place: Place, database: str):
     place.environment(database, **APART)
-    manifest = back_up(place.name, SILENT).manifest
+    manifest = make_backup(place.name, SILENT).manifest
     path = place.backups / manifest.id / "archive"
     whole, mounts = path.read_bytes(), {str(path.parent): {"bind": "/backups", "mode": "rw"}}
     for damage, refusals in (
-        ("rm $f", {"restored": "bytes of files, and", "read": r"lacks \d+\.dat\.zst, which"}),
-        # pg_restore takes no offence at this one; the rows are fewer.
+        ("rm $f", {"restored": "bytes of files, but", "read": r"lacks \d+\.dat\.zst, which"}),
+        # pg_restore accepts this one: the rows are fewer.
         (
             "truncate -s -9 $f",
-            {"read": "file is damaged", "restored": "ledger has [0-9]+ rows and"},
+            {"read": "file is damaged", "restored": "ledger has [0-9]+ rows, not"},
         ),
     ):
         path.write_bytes(whole)
@@ -371,56 +369,56 @@ def test_a_directory_in_which_a_file_is_missing_or_cut_is_refused(place: Place, 
         for level, words in refusals.items():
             agree(path, **{} if words.startswith("bytes") else {"unpacked": int(said)})
             with pytest.raises(DeployError, match=words):
-                verify(place.name, SILENT, level=level)
+                verify_backup(place.name, SILENT, level=level)
     assert only_live(place, database) and place.partials() == []
 
 
 def test_a_backup_of_another_environment_is_refused(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
+    manifest = make_backup(place.name, SILENT).manifest
     path = place.backups / manifest.id / "manifest.json"
     path.write_text(path.read_text().replace(place.name, "production"))
     with pytest.raises(DeployError, match=f"{manifest.id} of production"):
-        restore(place.name, SILENT, replace=True)
+        restore_backup(place.name, SILENT, replace=True)
     path.write_text("{")
     with pytest.raises(DeployError, match="manifest of backup .* is damaged"):
-        listing(place.name, SILENT)
+        list_backups(place.name, SILENT)
 
 
-def test_archives_that_changed_places_are_refused(place: Place, database: str):
-    first = back_up(place.name, SILENT).manifest
+def test_swapped_archives_are_refused(place: Place, database: str):
+    first = make_backup(place.name, SILENT).manifest
     with place.connect(database) as connection:
         connection.execute("INSERT INTO ledger (amount) VALUES (1)")
-    second = back_up(place.name, SILENT).manifest
+    second = make_backup(place.name, SILENT).manifest
     one, two = (place.backups / manifest.id / "archive" for manifest in (first, second))
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
     for manifest in (first, second):
-        with pytest.raises(DeployError, match="bytes and not|SHA-256"):
-            verify(place.name, SILENT, id=manifest.id)
+        with pytest.raises(DeployError, match="bytes, not|SHA-256"):
+            verify_backup(place.name, SILENT, id=manifest.id)
 
 
-def test_a_wrong_amount_that_every_hash_agrees_with_is_found(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
+def test_a_different_sum_fails_the_restore(place: Place, database: str):
+    manifest = make_backup(place.name, SILENT).manifest
     path = place.backups / manifest.id / "manifest.json"
     path.write_text(path.read_text().replace('"amount":"200100000"', '"amount":"200100001"'))
     with pytest.raises(DeployError, match=r"sum of public.ledger.amount is 200100000, not"):
-        restore(place.name, SILENT)
+        restore_backup(place.name, SILENT)
     with place.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
-def test_it_waits_for_no_migration(place: Place, database: str):
+def test_a_backup_during_a_migration_is_refused(place: Place, database: str):
     with place.connect(database) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [0x616D616E69])
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
-            back_up(place.name, SILENT)
-    assert back_up(place.name, SILENT).manifest.rows == 2001
+            make_backup(place.name, SILENT)
+    assert make_backup(place.name, SILENT).manifest.rows == 2001
 
 
-def test_a_host_that_is_gone_does_not_keep_the_lock_for_long(place: Place, database: str):
-    with Server(place.url(database)).locked() as connection:
+def test_the_server_detects_a_lost_client(place: Place, database: str):
+    with PostgresServer(place.url(database)).locked() as connection:
         shown = [
             str((connection.execute(f"SHOW tcp_{name}").fetchone() or ("",))[0])
             for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")
@@ -431,11 +429,11 @@ def test_a_host_that_is_gone_does_not_keep_the_lock_for_long(place: Place, datab
 def test_a_migration_during_a_restore_is_refused(
     place: Place, database: str, monkeypatch: pytest.MonkeyPatch
 ):
-    back_up(place.name, SILENT)
-    really, told = work.restore, []
+    make_backup(place.name, SILENT)
+    really, told = jobs.restore, []
 
     def migrate(*arguments: object) -> None:
-        really(*arguments)  # between two jobs of the restore, of which neither takes the lock
+        really(*arguments)  # between two jobs of the restore
         done = subprocess.run(
             [program("flask"), "db", "upgrade"],
             cwd=ROOT,
@@ -445,27 +443,28 @@ def test_a_migration_during_a_restore_is_refused(
         )
         told.append((done.returncode, done.stderr))
 
-    monkeypatch.setattr(work, "restore", migrate)
-    restore(place.name, SILENT, replace=True)
+    monkeypatch.setattr(jobs, "restore", migrate)
+    restore_backup(place.name, SILENT, replace=True)
     ((status, words),) = told
     assert status == 1 and "Traceback" not in words
     assert "or a backup or a restore of it (pid" in words and "application amani-backup" in words
-    with place.connect(database) as connection:  # given back, and asked for
+    with place.connect(database) as connection:  # released, and required again
         query = "SELECT pg_try_advisory_lock(%s)"
         assert connection.execute(query, [0x616D616E69]).fetchone() == (True,)
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
-            restore(place.name, SILENT, replace=True)
+            restore_backup(place.name, SILENT, replace=True)
     assert len(told) == 1 and count(place, database)[0] == 2000
 
 
-# What a deployer does around each question to the program that makes and restores backups.
+# A deployer that kills itself before or after a request to the backup container.
 KILLED = """
 import os, signal, sys
-from deploy.backups.tool import Tool
+from deploy.backups.container import BackupContainer
 from deploy.events import Events
-from deploy.operations.backups import back_up, restore
+from deploy.operations.backup import make_backup
+from deploy.operations.restore import restore_backup
 name, request, moment, job, id = sys.argv[1:]
-ask = Tool._ask
+send = BackupContainer._send
 
 def die(when, asked):
     if (when, asked["job"]) == (moment, job):
@@ -473,26 +472,29 @@ def die(when, asked):
 
 def killed(self, asked):
     die("before", asked)
-    answer = ask(self, asked)
+    answer = send(self, asked)
     die("begun", asked)
     return answer
 
-Tool._ask = killed
-back_up(name, Events()) if request == "backup" else restore(name, Events(), id=id, replace=True)
+BackupContainer._send = killed
+if request == "backup":
+    make_backup(name, Events())
+else:
+    restore_backup(name, Events(), id=id, replace=True)
 """
 KILLS = [("backup", "before", "back-up"), ("backup", "begun", "back-up")]
 KILLS += [("restore", "begun", "hold"), ("restore", "before", "restore")]
 KILLS += [("restore", "begun", "restore"), ("restore", "begun", "restore")]
 KILLS += [("restore", "begun", "back-up"), ("restore", "before", "swap")]
 
-# Holds every row that comes in, in a restore too, for as long as a role of that name is there.
+# Blocks every inserted row, also in a restore, while a role of that name exists.
 HELD_ROWS = """
 CREATE FUNCTION passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
     WHILE EXISTS (SELECT FROM pg_roles WHERE rolname = 'hold_{0}') LOOP PERFORM pg_sleep(0.05);
     END LOOP; RETURN true; END $$;
 ALTER TABLE ledger ADD CHECK (passes());
 """
-# What holds an exchange by rename in its middle, and a restore before it, until it is undone.
+# Conditions at which a restore or a swap is blocked, with the statements that block and release.
 HOLDS = {
     "state = 'active' AND query LIKE 'COPY %' AND datname LIKE '{}_restoring_%'": (
         "CREATE ROLE hold_{}",
@@ -511,9 +513,7 @@ def wait_for_session(place: Place, condition: str) -> None:
         eventually(lambda: look.execute(query).fetchone() is not None)
 
 
-def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
-    place: Place, database: str
-):
+def test_a_deployer_killed_at_any_step_loses_no_data(place: Place, database: str):
     with place.connect(database) as connection:
         connection.execute(HELD_ROWS.format(database))
     ids = [made.id for made in both_formats(place, database)]
@@ -521,7 +521,7 @@ def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
         connection.execute("DELETE FROM ledger WHERE id > 5")
 
     def require_whole(swapped: int = 5) -> None:
-        # The program notices, and ends what it had begun; a swap is whole or has not been.
+        # The program ends its job; a swap is done completely or not at all.
         eventually(lambda: not place.tools() or place.in_tool(WORKS)[0] == 0)
         assert count(place, database)[0] in (5, swapped)
 
@@ -541,36 +541,36 @@ def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
             command.communicate()
             connection.execute(release.format(database))
         require_whole(2000)
-    for found in listing(place.name, SILENT):
-        verify(place.name, SILENT, id=found.manifest.id, level="hash")
-    restore(place.name, SILENT, id=ids[0], replace=True)
+    for found in list_backups(place.name, SILENT):
+        verify_backup(place.name, SILENT, id=found.manifest.id, level="hash")
+    restore_backup(place.name, SILENT, id=ids[0], replace=True)
     assert count(place, database)[0] == 2000
     assert place.partials() == [] and place.tools() == []
-    _, dropped = prune(place.name, SILENT, databases=True)
+    _, dropped = prune_backups(place.name, SILENT, databases=True)
     with place.connect("postgres") as connection:
         query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchall() == [(database,)], dropped
 
 
-def test_too_little_room_is_refused_before_anything_is_written(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
+def test_a_backup_without_free_space_is_refused(place: Place, database: str):
+    manifest = make_backup(place.name, SILENT).manifest
     path = place.backups / manifest.id / "manifest.json"
     content = json.loads(path.read_text()) | {"size": 10**18}
     path.write_text(json.dumps(content))
     with pytest.raises(GateRefused, match="MB are free for backups, and"):
-        back_up(place.name, SILENT)
-    # Enough for an archive, but not for the files of several jobs beside it.
+        make_backup(place.name, SILENT)
+    # Enough for an archive, but not also for the files of several jobs.
     content["size"] = round(shutil.disk_usage(place.backups).free / 1.8)
     path.write_text(json.dumps(content))
     place.environment(database, **APART)
     with pytest.raises(GateRefused, match="several jobs dump into files beside the archive"):
-        back_up(place.name, SILENT)
-    assert len(listing(place.name, SILENT)) == 1 and place.partials() == []
+        make_backup(place.name, SILENT)
+    assert len(list_backups(place.name, SILENT)) == 1 and place.partials() == []
 
 
 @pytest.fixture
 def small_disk(place: Place) -> Iterator[Path]:
-    """A folder on a disk of half a megabyte."""
+    """A folder on a file system of 512 KiB."""
     folder = place.folder / f"small-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -580,11 +580,11 @@ def small_disk(place: Place) -> Iterator[Path]:
     subprocess.run([*rights, "umount", str(folder)], check=True)
 
 
-def test_a_full_disk_fails_the_backup_and_leaves_what_was_there(
+def test_a_full_disk_fails_the_backup_and_keeps_the_others(
     place: Place, database: str, small_disk: Path
 ):
     place.environment(database, directory=str(small_disk))
-    manifest = back_up(place.name, SILENT).manifest
+    manifest = make_backup(place.name, SILENT).manifest
     with place.connect(database) as connection:
         connection.execute(
             "INSERT INTO ledger (amount, note)"
@@ -593,14 +593,14 @@ def test_a_full_disk_fails_the_backup_and_leaves_what_was_there(
     for settings in ({}, APART):
         place.environment(database, directory=str(small_disk), **settings)
         with pytest.raises(DeployError, match="No space left on device") as caught:
-            back_up(place.name, SILENT)
-        assert caught.value.exit_code == 5 and "make room" in caught.value.hint
+            make_backup(place.name, SILENT)
+        assert caught.value.exit_code == 5 and "free some space" in caught.value.hint
     assert not list(small_disk.glob("*.partial"))
-    assert [found.manifest for found in listing(place.name, SILENT)] == [manifest]
-    assert verify(place.name, SILENT).level == "restored"
+    assert [found.manifest for found in list_backups(place.name, SILENT)] == [manifest]
+    assert verify_backup(place.name, SILENT).level == "restored"
 
 
-def test_a_server_that_is_away_and_a_wrong_password_are_told(place: Place, database: str):
+def test_an_unreachable_server_and_a_wrong_password_are_reported(place: Place, database: str):
     secrets = place.folder / f".env.{place.name}"
     right = secrets.read_text()
     for wrong, words in (
@@ -609,7 +609,7 @@ def test_a_server_that_is_away_and_a_wrong_password_are_told(place: Place, datab
     ):
         secrets.write_text(wrong)
         with pytest.raises(DeployError, match=words) as caught:
-            back_up(place.name, SILENT)
+            make_backup(place.name, SILENT)
         assert "mellon-8" not in str(caught.value) and caught.value.hint
     assert place.partials() == []
 
@@ -628,7 +628,7 @@ for path in glob.glob('/proc/[0-9]*/comm'):
 
 
 @pytest.mark.parametrize("victim", ["pg_dump", "zstd", "age"])
-def test_a_process_of_the_dump_that_is_killed_fails_it(
+def test_a_killed_process_of_the_dump_fails_the_backup(
     place: Place, database: str, held_dump, victim: str
 ):
     key = pyrage.x25519.Identity.generate()
@@ -636,14 +636,14 @@ def test_a_process_of_the_dump_that_is_killed_fails_it(
     command = place.invoke("db.backup")
     wait_for_dump(place, database)
     assert place.in_tool(KILL % victim)[0] == 0
-    if victim != "pg_dump":  # it notices once it writes
+    if victim != "pg_dump":  # the failure shows at the next write
         held_dump.execute("ROLLBACK")
     output = command.communicate(timeout=100)[0]
-    assert command.returncode == 5 and f"`{victim}` was ended by SIGKILL" in output
-    assert place.partials() == [] and listing(place.name, SILENT) == []
+    assert command.returncode == 5 and f"`{victim}` was killed by SIGKILL" in output
+    assert place.partials() == [] and list_backups(place.name, SILENT) == []
 
 
-def test_a_session_that_the_server_ends_fails_it(place: Place, database: str, held_dump):
+def test_a_terminated_session_fails_the_backup(place: Place, database: str, held_dump):
     command = place.invoke("db.backup")
     wait_for_dump(place, database)
     with place.connect("postgres") as connection:
@@ -654,7 +654,7 @@ def test_a_session_that_the_server_ends_fails_it(place: Place, database: str, he
         )
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and "`pg_dump` ended with 1" in output
-    assert place.partials() == [] and listing(place.name, SILENT) == []
+    assert place.partials() == [] and list_backups(place.name, SILENT) == []
 
 
 NAMED = """
@@ -671,19 +671,19 @@ print(named, sum(size for _, size in held))
 """
 
 
-def test_several_jobs_leave_no_rows_on_the_disk_whatever_ends_them(
+def test_several_jobs_leave_no_rows_on_the_disk_after_a_failure(
     place: Place, database: str, held_rows
 ):
     key = pyrage.x25519.Identity.generate()
     place.environment(database, recipients=[str(key.to_public())], **APART)
 
-    def all_are_nameless() -> bool:
-        named, nameless = map(int, place.in_tool(NAMED)[1].split())
-        return named == 0 and nameless > 500_000
+    def all_are_unlinked() -> bool:
+        named, unlinked = map(int, place.in_tool(NAMED)[1].split())
+        return named == 0 and unlinked > 500_000
 
     command = place.invoke("db.backup")
     wait_for_dump(place, database, "COPY")
-    eventually(all_are_nameless)
+    eventually(all_are_unlinked)
     with place.connect("postgres") as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -696,18 +696,18 @@ def test_several_jobs_leave_no_rows_on_the_disk_whatever_ends_them(
 
     command = place.invoke("db.backup")
     wait_for_dump(place, database, "COPY")
-    eventually(all_are_nameless)
-    place.tools()[0].kill()  # as the power goes: what has no name is gone
+    eventually(all_are_unlinked)
+    place.tools()[0].kill()  # as at a power failure: the unlinked files are gone
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5, output
     assert len(place.partials()) == 1
     held_rows.execute("ROLLBACK")
-    assert back_up(place.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
+    assert make_backup(place.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
     assert place.partials() == [] and place.tools() == []
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_a_deployer_that_is_ended_leaves_nothing_and_the_next_one_goes_through(
+def test_a_killed_deployer_leaves_nothing_and_the_next_backup_succeeds(
     place: Place, database: str, held_dump, how: str
 ):
     command = place.invoke("db.backup")
@@ -717,43 +717,43 @@ def test_a_deployer_that_is_ended_leaves_nothing_and_the_next_one_goes_through(
     assert command.returncode == (-signal.SIGKILL if how == "SIGKILL" else 130), output
     eventually(lambda: not place.partials())
     held_dump.execute("ROLLBACK")
-    assert listing(place.name, SILENT) == []
-    assert back_up(place.name, SILENT).manifest.rows == 2001
+    assert list_backups(place.name, SILENT) == []
+    assert make_backup(place.name, SILENT).manifest.rows == 2001
     assert place.tools() == []
 
 
-def test_an_unknown_backup_and_an_unknown_level_are_told(place: Place, database: str):
+def test_an_unknown_backup_and_an_unknown_level_are_refused(place: Place, database: str):
     with pytest.raises(UsageError, match="has no backup"):
-        verify(place.name, SILENT)
-    back_up(place.name, SILENT)
+        verify_backup(place.name, SILENT)
+    make_backup(place.name, SILENT)
     with pytest.raises(UsageError, match="has no backup 'x'"):
-        restore(place.name, SILENT, id="x")
+        restore_backup(place.name, SILENT, id="x")
     with pytest.raises(UsageError, match="there is no level 'best'"):
-        verify(place.name, SILENT, level="best")  # type: ignore[arg-type]
-    with pytest.raises(GateRefused, match="nothing serves"):
-        drill(place.name, SILENT)
+        verify_backup(place.name, SILENT, level="best")  # type: ignore[arg-type]
+    with pytest.raises(GateRefused, match="there is no live release"):
+        run_drill(place.name, SILENT)
 
 
-def test_of_a_managed_server_what_its_connection_tells_is_told(place: Place, database: str):
+def test_the_status_of_a_managed_server_comes_from_its_connection(place: Place, database: str):
     with place.connect(database) as connection:
         connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
     secrets = place.folder / f".env.{place.name}"
     secrets.write_text(secrets.read_text().replace("//amani:", "//guest:"))
     try:
-        found = status(place.name, SILENT)
+        found = recovery_status(place.name, SILENT)
     finally:
         with place.connect(database) as connection:
             connection.execute("DROP ROLE guest")
     rows = dict(found.rows)
-    assert rows["asked as"] == "guest (no special rights)"
+    assert rows["connected as"] == "guest (no special rights)"
     assert rows["archive_mode"] == "off" and rows["wal_level"] == "replica"
     assert "archive_mode is off" in found.problems[0]
-    assert "permission denied" in found.hidden[0] and "which moments" in found.hidden[1]
-    with pytest.raises(UsageError, match="says nothing of point-in-time recovery"):
-        setup(place.name, SILENT, confirm=lambda question: None)
+    assert "permission denied" in found.hidden[0] and "points in time" in found.hidden[1]
+    with pytest.raises(UsageError, match="has no configuration for point-in-time recovery"):
+        set_up_archiving(place.name, SILENT, confirm=lambda question: None)
 
 
-def test_sqlite_is_in_no_archive(place: Place):
+def test_sqlite_has_no_point_in_time_recovery(place: Place):
     place.environment()
     with pytest.raises(UsageError, match="is no PostgreSQL"):
-        status(place.name, SILENT)
+        recovery_status(place.name, SILENT)

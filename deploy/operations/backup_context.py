@@ -78,7 +78,7 @@ class BackupContext:
                 )
 
     def backups(self) -> list[Backup]:
-        """Every complete backup, oldest first."""
+        """Every complete backup on the host, oldest first."""
         return catalogue.read(self.host, self.environment)
 
     def back_up(self, reason: str) -> Backup:

@@ -16,7 +16,7 @@ from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.operations.backup_context import BackupContext, open_backup_context
 from deploy.operations.recovery_context import RecoveryContext
 from deploy.operations.restored_database import check_restored_database
-from deploy.pitr import archiving, configuration, recovery, recovery_target
+from deploy.pitr import archiving, configuration, recovered_cluster, recovery_target
 from deploy.pitr.facts import Archiving, Cluster, ClusterFacts
 from deploy.secrets.secret import Secret
 
@@ -74,8 +74,8 @@ def recover_database(
     ):
         started = time.monotonic()
         live, facts = _require_recoverable(context, server, target)
-        base = recovery.base_for(facts, target)
-        recovery.require_room(server, live, base)
+        base = recovered_cluster.base_for(facts, target)
+        recovered_cluster.require_room(server, live, base)
         if replace:
             backup_context.require_maintenance()
             _require_alone(context, facts.archiving, whole_cluster)
@@ -84,22 +84,22 @@ def recover_database(
                 f" changes stay in the cluster {live.label}, which is stopped."
             )
         _archive_newest(backup_context, server, live, facts.archiving, target)
-        fresh = recovery.create(server, facts, live, target, context.config.port)
-        attempt = _Attempt(backup_context, context, server, fresh, target)
+        fresh = recovered_cluster.create(server, facts, live, target, context.config.port)
+        attempt = _RecoveryAttempt(backup_context, context, server, fresh, target)
         try:
             until, copy_seconds = attempt.fill(facts)
             found = attempt.check()
         except BaseException:
             with contextlib.suppress(DeployError):
-                recovery.drop(server, fresh, context.port)
+                recovered_cluster.drop(server, fresh, context.port)
             raise
         if replace:
             # On failure the new cluster stays: it is not known here whether the swap, once begun,
             # was completed.
             backup_context.require_lock()
-            past_recoveries = recovery.swap(server, live, fresh, target, facts)
+            past_recoveries = recovered_cluster.swap(server, live, fresh, target, facts)
             # For a machine that replaces this one: its clusters do not have the notes.
-            annotation = recovery.annotation(past_recoveries)
+            annotation = recovered_cluster.annotation(past_recoveries)
             server.pgbackrest("annotate", f"--set={base.label}", *annotation)
             archiving.check_archiving(server, dataclasses.replace(fresh, port=live.port))
         result = RecoveredCluster(
@@ -136,7 +136,7 @@ def prune_clusters(
         confirm(f"remove the clusters {', '.join(one.label for one in left)} permanently?")
         for cluster in left:
             check()
-            recovery.drop(server, cluster, context.port)
+            recovered_cluster.drop(server, cluster, context.port)
         return left
 
 
@@ -216,7 +216,7 @@ def _archive_newest(
         return
     context.events.emit("note", "archive the newest transactions", host=server.name)
     try:
-        recovery.archive_all(server, live, context.require_lock)
+        recovered_cluster.archive_all(server, live, context.require_lock)
     except DeployError as error:
         context.require_lock()
         if target.timestamp() > found.written:
@@ -225,7 +225,7 @@ def _archive_newest(
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class _RecoveryAttempt:
     """The recovery of one new cluster."""
 
     backup_context: BackupContext
@@ -252,13 +252,13 @@ class _Attempt:
             "the base backup could not be restored",
             hint=f"the live cluster is unchanged; invoke db.pitr.status --env={environment.name}",
         ):
-            recovery.restore(server, fresh, target, timeline=line, timeout=seconds)
+            recovered_cluster.restore(server, fresh, target, timeline=line, timeout=seconds)
         copy_seconds = time.monotonic() - began
 
         def report(text: str) -> None:
             events.emit("step-progress", text, host=server.name, step="recovery", data={})
 
-        until = recovery.recover(
+        until = recovered_cluster.recover(
             server,
             fresh,
             target,

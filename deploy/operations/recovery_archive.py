@@ -10,7 +10,7 @@ from deploy.environment.model import load_environment
 from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.operations.backup_context import open_backup_context
 from deploy.operations.recovery_context import RecoveryContext, port_and_database
-from deploy.pitr import archiving, recovery, status
+from deploy.pitr import archiving, recovered_cluster, status
 from deploy.pitr.plan import ArchivingPlan, plan, require_live
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def make_base_backup(name: str, events: Events, *, kind: str = "") -> BaseBackup
         with server.explaining(
             f"the {chosen} backup failed", hint=f"invoke db.pitr.status --env={name}"
         ):
-            annotation = recovery.annotation(facts.past_recoveries)
+            annotation = recovered_cluster.annotation(facts.past_recoveries)
             server.pgbackrest("backup", f"--type={chosen}", *annotation)
         return server.facts(context.port).repository.bases[-1]
 

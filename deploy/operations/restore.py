@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RestoredDatabase:
-    """The result of a restore."""
+    """The new database of a restore; `seconds` is how long the restore took."""
 
     backup: Backup
     database: str

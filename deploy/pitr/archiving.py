@@ -76,7 +76,6 @@ def apply(
 
 
 def install(server: DatabaseServer) -> None:
-    """Install pgBackRest from the distribution."""
     server.script(_INSTALL, timeout=900)
 
 

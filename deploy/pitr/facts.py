@@ -132,8 +132,8 @@ class ClusterFacts:
     @property
     def live(self) -> Cluster | None:
         """The cluster on the database's port; of several, the running one."""
-        there = [one for one in self.clusters if one.port == self.port]
-        return next((one for one in there if one.running), there[0] if there else None)
+        found = [one for one in self.clusters if one.port == self.port]
+        return next((one for one in found if one.running), found[0] if found else None)
 
     @property
     def past_recoveries(self) -> tuple[PastRecovery, ...]:
@@ -186,36 +186,36 @@ def _note(text: str) -> Mapping[str, Any]:
         return {}
 
 
-def parse_archiving(said: Mapping[str, Any]) -> Archiving:
+def parse_archiving(result: Mapping[str, Any]) -> Archiving:
     """Parse the result of `queries.ARCHIVING`, or of `queries.VISIBLE`."""
-    archiver, waiting = said["archiver"], said.get("waiting") or {}
+    archiver, waiting = result["archiver"], result.get("waiting") or {}
     settings = {
         name: Setting(found["value"] or "", found["file"] or "")
-        for name, found in (said["settings"] or {}).items()
+        for name, found in (result["settings"] or {}).items()
     }
     return Archiving(
         settings=settings,
-        now=said["now"],
-        recovery=said["recovery"],
+        now=result["now"],
+        recovery=result["recovery"],
         archived=archiver["archived"],
         last=archiver["last"] or "",
         last_at=archiver["last_at"] or 0.0,
         failed=archiver["failed"],
         failed_last=archiver["failed_last"] or "",
         failed_at=archiver["failed_at"] or 0.0,
-        written=said.get("written") or archiver["last_at"] or 0.0,
+        written=result.get("written") or archiver["last_at"] or 0.0,
         waiting=waiting.get("count", 0),
         waiting_seconds=waiting.get("seconds", 0.0),
-        databases=tuple(said.get("databases") or ()),
+        databases=tuple(result.get("databases") or ()),
     )
 
 
 def parse_repository(text: str) -> Repository:
     """Parse the output of `pgbackrest info --output=json` for one stanza."""
-    found: Sequence[Mapping[str, Any]] = json.loads(text or "[]")
-    if not found:
+    stanzas: Sequence[Mapping[str, Any]] = json.loads(text or "[]")
+    if not stanzas:
         return Repository()
-    stanza = found[0]
+    stanza = stanzas[0]
     bases = tuple(
         BaseBackup(
             label=one["label"],
@@ -244,5 +244,7 @@ def parse_repository(text: str) -> Repository:
 
 
 def _problem(stanza: Mapping[str, Any]) -> str:
-    said = [one["status"]["message"] for one in stanza.get("repo") or () if one["status"]["code"]]
-    return "; ".join(said) or str(stanza["status"]["message"])
+    messages = [
+        one["status"]["message"] for one in stanza.get("repo") or () if one["status"]["code"]
+    ]
+    return "; ".join(messages) or str(stanza["status"]["message"])

@@ -30,7 +30,6 @@ class ArchivingPlan:
 
     @property
     def restarts(self) -> bool:
-        """Whether a step restarts PostgreSQL."""
         return any(step.kind == "restart" for step in self.steps)
 
 

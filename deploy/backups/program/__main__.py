@@ -169,7 +169,8 @@ class JobRunner:
     """Runs jobs in a thread, one at a time, and keeps the result of the last one."""
 
     def __init__(self) -> None:
-        self.asked = time.monotonic()
+        self.requested = time.monotonic()
+        """When the last request came."""
         self._job = BackupJob()
         self._number = 0
         self._outcome: dict[str, Any] = {"state": "unknown"}
@@ -177,7 +178,7 @@ class JobRunner:
 
     def answer(self, request: Request) -> dict[str, Any]:
         """Start or stop a job and report its progress; a repeated `number` starts nothing."""
-        self.asked = time.monotonic()
+        self.requested = time.monotonic()
         if request["job"] == "stop":
             self.end()
         elif request["job"] != "poll" and request["number"] != self._number:
@@ -216,7 +217,7 @@ def main() -> None:
     runner = JobRunner()
 
     def watch() -> None:
-        while time.monotonic() - runner.asked < PATIENCE:
+        while time.monotonic() - runner.requested < PATIENCE:
             time.sleep(1)
         runner.end()
         os._exit(3)

@@ -14,7 +14,7 @@ from psycopg import sql
 from deploy.backups.program import directory
 from deploy.backups.program.archive import ROOM, Dump, StoredArchive, require_room, room
 from deploy.backups.program.pipes import BackupJob
-from deploy.backups.program.server import PostgresServer, renaming
+from deploy.backups.program.server import PostgresAdmin, renaming
 
 LOCK_WAIT = "30s"
 """How long a dump waits for a table that another session has locked."""
@@ -24,7 +24,7 @@ _UNFINISHED = "_restoring_"
 _BESIDE = ": several jobs dump into files beside the archive (`backups.jobs: 1` needs half as much)"
 
 
-class Postgres(PostgresServer):
+class Postgres(PostgresAdmin):
     """A PostgreSQL database that can be dumped, and restored into new ones."""
 
     @contextlib.contextmanager

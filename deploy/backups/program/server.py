@@ -48,8 +48,8 @@ GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
-class PostgresServer:
-    """A server, and the database that a URL names."""
+class PostgresAdmin:
+    """Administers a server and the database that a URL names: lock, measure, drop, rename."""
 
     _held: ClassVar[contextlib.ExitStack | None] = None
     """The connection that keeps the lock for this program, across its jobs."""
@@ -108,7 +108,7 @@ class PostgresServer:
         Raises ``Failure`` if another session has it.
         """
         with self.connect() as connection:
-            if PostgresServer._held is None:
+            if PostgresAdmin._held is None:
                 self._lock(connection)
             yield connection
 
@@ -127,22 +127,22 @@ class PostgresServer:
         A live database that is missing or accepts no connections is not locked: it can neither be
         migrated nor backed up, and a restore is meant for this case.
         """
-        if PostgresServer._held is not None or not self.exists():
+        if PostgresAdmin._held is not None or not self.exists():
             return
         with contextlib.ExitStack() as stack:
             try:
-                PostgresServer._holder = _pid(stack.enter_context(self.locked()))
+                PostgresAdmin._holder = _pid(stack.enter_context(self.locked()))
             except Failure as failure:
                 if failure.kind == "locked":
                     raise
                 return
-            PostgresServer._held = stack.pop_all()
+            PostgresAdmin._held = stack.pop_all()
 
     @staticmethod
     def let_go() -> None:
         """Release the lock that `hold` took."""
-        if (held := PostgresServer._held) is not None:
-            PostgresServer._held = None
+        if (held := PostgresAdmin._held) is not None:
+            PostgresAdmin._held = None
             held.close()
 
     # -- measures --------------------------------------------------------------------------------
@@ -184,8 +184,8 @@ class PostgresServer:
 
     def revision(self, connection: psycopg.Connection[Any]) -> str:
         """The revision in `alembic_version`; empty without that table."""
-        there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
-        if there is None or there[0] is None:
+        table = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+        if table is None or table[0] is None:
             return ""
         rows = connection.execute("SELECT version_num FROM alembic_version ORDER BY 1").fetchall()
         return " ".join(str(row[0]) for row in rows)
@@ -233,11 +233,11 @@ class PostgresServer:
 
     def swap(self, name: str, old: str) -> None:
         """Rename the live database to `old` and `name` to its name, in one transaction."""
-        there = self.exists()
+        exists = self.exists()
         for attempt in range(10):
             try:
                 with self.connect("postgres") as connection, connection.transaction():
-                    if there:
+                    if exists:
                         self._put_aside(connection, old)
                     _end_sessions(connection, name)
                     connection.execute(renaming(name, self.name))
@@ -259,7 +259,7 @@ class PostgresServer:
             renamed: Future[Any] = pool.submit(connection.execute, renaming(self.name, old))
             while not renamed.done() and not (
                 _is_shut(other, self.name, pid)
-                and _end_sessions(other, self.name, but=PostgresServer._holder) == 0
+                and _end_sessions(other, self.name, but=PostgresAdmin._holder) == 0
             ):
                 time.sleep(0.01)
             if not renamed.done():

@@ -22,7 +22,7 @@ import pytest
 from deploy.backups import jobs
 from deploy.backups.container import BASE, archive_program
 from deploy.backups.manifest import BackupManifest
-from deploy.backups.program.server import PostgresServer
+from deploy.backups.program.server import PostgresAdmin
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
 from deploy.machine.checkout import ROOT, program
@@ -265,8 +265,9 @@ def test_the_commands_in_the_guide_restore_the_data(place: Place, database: str)
     with place.connect(database) as connection:
         connection.execute("DROP TABLE ledger")
     (found,) = list_backups(place.name, SILENT)
-    guide = (ROOT / "docs" / "backups.md").read_text().partition("## What a backup is")[0]
-    commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", guide, re.MULTILINE)
+    guide = (ROOT / "docs" / "backups.md").read_text()
+    _, first, *_ = re.split("^## ", guide, flags=re.MULTILINE)
+    commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", first, re.MULTILINE)
     assert [name for name, _ in commands] == ["db.list", "db.restore", "db.restore"]
     for name, options in commands:
         told = re.sub(r"--id=\S+", f"--id={found.manifest.id}", options)
@@ -418,7 +419,7 @@ def test_a_backup_during_a_migration_is_refused(place: Place, database: str):
 
 
 def test_the_server_detects_a_lost_client(place: Place, database: str):
-    with PostgresServer(place.url(database)).locked() as connection:
+    with PostgresAdmin(place.url(database)).locked() as connection:
         shown = [
             str((connection.execute(f"SHOW tcp_{name}").fetchone() or ("",))[0])
             for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")

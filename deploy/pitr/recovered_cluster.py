@@ -191,8 +191,8 @@ def create(
         config=f"/etc/postgresql/{live.version}/{name}",
         log=f"/var/log/postgresql/postgresql-{live.version}-{name}.log",
     )
-    words = [live.version, live.name, name, str(port), data, OVERRIDE, json.dumps(note), NOTE]
-    server.script(_CREATE, *words)
+    arguments = [live.version, live.name, name, str(port), data, OVERRIDE, json.dumps(note), NOTE]
+    server.script(_CREATE, *arguments)
     return created
 
 
@@ -283,13 +283,21 @@ def swap(
     every = (*facts.past_recoveries, this)
     old_note = json.dumps({"environment": server.stanza, "replaced": now})
     new_note = json.dumps({"environment": server.stanza, "departures": _joined(every)})
-    words = [live.version, live.name, fresh.name, str(live.port), str(fresh.port)]
-    words += [config_path(server.stanza), live.data, fresh.data, NOTE, old_note, new_note, OVERRIDE]
+    arguments = [live.version, live.name, fresh.name, str(live.port), str(fresh.port)]
+    arguments += [
+        config_path(server.stanza),
+        live.data,
+        fresh.data,
+        NOTE,
+        old_note,
+        new_note,
+        OVERRIDE,
+    ]
     with server.explaining(
         f"{fresh.label} could not replace {live.label}",
         hint=f"the script starts {live.label} again on such a failure: check it with pg_lsclusters",
     ):
-        server.script(_DETACHED, _SWAP, *words, timeout=900)
+        server.script(_DETACHED, _SWAP, *arguments, timeout=900)
     return every
 
 
@@ -306,8 +314,8 @@ def _joined(past_recoveries: Sequence[PastRecovery]) -> str:
 
 def drop(server: DatabaseServer, cluster: Cluster, live_port: int) -> None:
     """Remove a cluster with its data. Raises ``CommandFailed`` if it is the live one."""
-    words = (cluster.version, cluster.name, cluster.data, str(live_port))
-    server.script(_DROP, *words, timeout=600)
+    arguments = (cluster.version, cluster.name, cluster.data, str(live_port))
+    server.script(_DROP, *arguments, timeout=600)
 
 
 def _parent(path: str) -> str:

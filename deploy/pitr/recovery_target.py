@@ -122,9 +122,9 @@ def parse_past_recoveries(text: str) -> tuple[PastRecovery, ...]:
     """Parse past recoveries that are separated by `;`, without the malformed ones."""
     found = (part.split() for part in text.split(";"))
     return tuple(
-        PastRecovery(float(words[0]), float(words[1]), int(words[2]))
-        for words in found
-        if len(words) == 3 and words[2].isdigit()
+        PastRecovery(float(fields[0]), float(fields[1]), int(fields[2]))
+        for fields in found
+        if len(fields) == 3 and fields[2].isdigit()
     )
 
 

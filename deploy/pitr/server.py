@@ -64,12 +64,12 @@ class DatabaseServer:
         """Run a command as root or as another user."""
         # In a folder that every user can enter: programs warn about a home that they cannot read.
         other = () if user == "root" else ("runuser", "-u", user, "--")
-        words = (*self._sudo, *other, "env", "-C", "/", "LC_ALL=C", *argv)
-        return self._host.run(words, stdin=stdin, timeout=timeout, check=check)
+        command = (*self._sudo, *other, "env", "-C", "/", "LC_ALL=C", *argv)
+        return self._host.run(command, stdin=stdin, timeout=timeout, check=check)
 
-    def script(self, text: str, *words: str, timeout: float = 60.0) -> str:
+    def script(self, text: str, *arguments: str, timeout: float = 60.0) -> str:
         """Run a shell script as root with arguments, and return its output."""
-        return self.run(("sh", "-euc", text, "amani", *words), timeout=timeout).text
+        return self.run(("sh", "-euc", text, "amani", *arguments), timeout=timeout).text
 
     def write(self, path: str, content: str, *, secret: bool = False) -> None:
         """Write a file that PostgreSQL's user can read; a `secret` one no other user."""

@@ -157,10 +157,10 @@ def prune(
 
     name = env or default_environment()
     with Report(json=json) as report:
-        gone = prune_clusters(
+        clusters = prune_clusters(
             name,
             report.events,
             dry_run=dry_run,
             confirm=confirmation(report, name, confirm),
         )
-        show_removed(report, [cluster.label for cluster in gone], dry_run=dry_run)
+        show_removed(report, [cluster.label for cluster in clusters], dry_run=dry_run)

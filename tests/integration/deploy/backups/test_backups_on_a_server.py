@@ -29,55 +29,61 @@ from deploy.machine.checkout import ROOT, program
 from deploy.operations.backup import list_backups, make_backup, prune_backups
 from deploy.operations.recovery_archive import recovery_status, set_up_archiving
 from deploy.operations.restore import restore_backup, run_drill, verify_backup
-from tests.integration.deploy.backups.conftest import APART, PASSWORD, SILENT, Place, wait_for_dump
+from tests.integration.deploy.backups.conftest import (
+    APART,
+    PASSWORD,
+    SILENT,
+    BackupSite,
+    wait_for_dump,
+)
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
 
-def count(place: Place, database: str) -> tuple[int, int]:
-    with place.connect(database) as connection:
+def count(site: BackupSite, database: str) -> tuple[int, int]:
+    with site.connect(database) as connection:
         row = connection.execute("SELECT count(*), sum(amount) FROM ledger").fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
 
 
-def test_the_manifest_describes_the_backup(place: Place, database: str):
+def test_the_manifest_describes_the_backup(site: BackupSite, database: str):
     heard: list[Event] = []
-    manifest = make_backup(place.name, Events(heard.append)).manifest
+    manifest = make_backup(site.name, Events(heard.append)).manifest
     assert manifest.tables["public.ledger"] == {
         "rows": 2000,
         "sums": {"id": "2001000", "amount": "200100000"},
     }
-    assert (manifest.revision, manifest.environment, manifest.host) == ("0007", place.name, "here")
-    folder = place.backups / manifest.id
+    assert (manifest.revision, manifest.environment, manifest.host) == ("0007", site.name, "here")
+    folder = site.backups / manifest.id
     assert (folder / "archive").stat().st_size == manifest.size
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert [found.manifest for found in list_backups(place.name, SILENT)] == [manifest]
+    assert [found.manifest for found in list_backups(site.name, SILENT)] == [manifest]
     told = [event.text for event in heard if event.kind == "step-progress"]
     assert told and all(re.match(r"\w*: [\d,.]+ MB, [\d,.]+ MB/s", text) for text in told)
     assert (manifest.format, manifest.jobs, manifest.unpacked) == ("custom", 1, 0)
-    place.environment(database, **APART)
-    apart = make_backup(place.name, SILENT).manifest
+    site.environment(database, **APART)
+    apart = make_backup(site.name, SILENT).manifest
     assert (apart.format, apart.jobs, apart.unpacked > 0) == ("directory", 2, True)
     assert apart.tables == manifest.tables
-    assert place.partials() == [] and place.tools() == []
+    assert site.partials() == [] and site.tools() == []
 
 
-def test_a_verification_by_restore_leaves_no_database(place: Place, database: str):
-    made = make_backup(place.name, SILENT).manifest
-    forget(place.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
-    with place.connect("postgres") as connection:  # as a killed run leaves it
+def test_a_verification_by_restore_leaves_no_database(site: BackupSite, database: str):
+    made = make_backup(site.name, SILENT).manifest
+    forget(site.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
+    with site.connect("postgres") as connection:  # as a killed run leaves it
         connection.execute(f"CREATE DATABASE {database}_restoring_1")
-    assert verify_backup(place.name, SILENT, level="hash").level == "hash"
-    assert verify_backup(place.name, SILENT, level="read").level == "read"
-    assert verify_backup(place.name, SILENT).level == "restored"
-    verify_backup(place.name, SILENT, level="hash")
-    (found,) = list_backups(place.name, SILENT)
+    assert verify_backup(site.name, SILENT, level="hash").level == "hash"
+    assert verify_backup(site.name, SILENT, level="read").level == "read"
+    assert verify_backup(site.name, SILENT).level == "restored"
+    verify_backup(site.name, SILENT, level="hash")
+    (found,) = list_backups(site.name, SILENT)
     assert found.verification and found.verification.level == "restored"
-    metrics = (place.backups / "metrics.prom").read_text()
+    metrics = (site.backups / "metrics.prom").read_text()
     assert f"{found.manifest.taken:.0f}" in metrics
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
@@ -90,29 +96,29 @@ def forget(path: Path, *names: str) -> None:
 
 @pytest.mark.parametrize("settings", [{}, APART], ids=["custom", "directory"])
 def test_an_encrypted_backup_is_decrypted_only_with_its_key(
-    place: Place, database: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
+    site: BackupSite, database: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
 ):
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())], **settings)
-    manifest = make_backup(place.name, SILENT).manifest
-    archive = (place.backups / manifest.id / "archive").read_bytes()
+    site.environment(database, recipients=[str(key.to_public())], **settings)
+    manifest = make_backup(site.name, SILENT).manifest
+    archive = (site.backups / manifest.id / "archive").read_bytes()
     assert archive.startswith(b"age-encryption.org/v1")
     with pytest.raises(UsageError, match="is encrypted"):
-        verify_backup(place.name, SILENT)
+        verify_backup(site.name, SILENT)
     monkeypatch.setenv("AMANI_AGE_IDENTITY", str(other))
     with pytest.raises(DeployError, match="`age` ended with 1"):
-        verify_backup(place.name, SILENT, level="read")
+        verify_backup(site.name, SILENT, level="read")
     monkeypatch.setenv("AMANI_AGE_IDENTITY", str(key))
-    assert verify_backup(place.name, SILENT).level == "restored"
+    assert verify_backup(site.name, SILENT).level == "restored"
 
 
 def test_no_secret_is_in_arguments_or_container_attributes(
-    place: Place, database: str, held_dump, monkeypatch: pytest.MonkeyPatch
+    site: BackupSite, database: str, held_dump, monkeypatch: pytest.MonkeyPatch
 ):
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
-    (tool,) = place.tools()
-    listed = place.in_tool(
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
+    (tool,) = site.tools()
+    listed = site.in_tool(
         "import glob\n" "for path in glob.glob('/proc/[0-9]*/cmdline'): print(open(path).read())"
     )[1]
     assert "pg_dump" in listed
@@ -123,13 +129,13 @@ def test_no_secret_is_in_arguments_or_container_attributes(
 
 
 def test_a_restore_contains_every_write_acknowledged_before_the_snapshot(
-    place: Place, database: str
+    site: BackupSite, database: str
 ):
     acknowledged: list[tuple[float, int]] = []
     stop = threading.Event()
 
     def write() -> None:
-        with place.connect(database) as connection:
+        with site.connect(database) as connection:
             while not stop.is_set():
                 row = connection.execute(
                     "INSERT INTO ledger (amount, note) VALUES (7, 'w') RETURNING id"
@@ -142,54 +148,54 @@ def test_a_restore_contains_every_write_acknowledged_before_the_snapshot(
     try:
         eventually(lambda: len(acknowledged) > 50)
         asked = time.time()
-        manifest = make_backup(place.name, SILENT).manifest
+        manifest = make_backup(site.name, SILENT).manifest
     finally:
         stop.set()
         writer.join(60)
     assert len(acknowledged) > manifest.tables["public.ledger"]["rows"] - 2000  # it wrote on
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
-    done = restore_backup(place.name, SILENT, replace=True)
+    done = restore_backup(site.name, SILENT, replace=True)
     assert done.previous == "none"
-    rows, total = count(place, database)
+    rows, total = count(site, database)
     ledger = manifest.tables["public.ledger"]
     assert (str(rows), str(total)) == (str(ledger["rows"]), ledger["sums"]["amount"])
-    with place.connect(database) as connection:
+    with site.connect(database) as connection:
         there = {row[0] for row in connection.execute("SELECT id FROM ledger").fetchall()}
     assert {id for at, id in acknowledged if at < asked} <= there
 
 
-def test_a_restore_changes_the_live_database_only_with_replace(place: Place, database: str):
-    make_backup(place.name, SILENT)
-    with place.connect(database) as connection:
+def test_a_restore_changes_the_live_database_only_with_replace(site: BackupSite, database: str):
+    make_backup(site.name, SILENT)
+    with site.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
-    beside = restore_backup(place.name, SILENT)
-    assert count(place, database)[0] == 5 and count(place, beside.database)[0] == 2000
+    beside = restore_backup(site.name, SILENT)
+    assert count(site, database)[0] == 5 and count(site, beside.database)[0] == 2000
     asked: list[str] = []
     id = beside.backup.manifest.id
-    done = restore_backup(place.name, SILENT, id=id, replace=True, confirm=asked.append)
-    assert asked == [f"replace the database of {place.name} by backup {id}?"]
-    assert count(place, database)[0] == 2000 and count(place, done.previous)[0] == 5
-    reasons = [found.manifest.reason for found in list_backups(place.name, SILENT)]
+    done = restore_backup(site.name, SILENT, id=id, replace=True, confirm=asked.append)
+    assert asked == [f"replace the database of {site.name} by backup {id}?"]
+    assert count(site, database)[0] == 2000 and count(site, done.previous)[0] == 5
+    reasons = [found.manifest.reason for found in list_backups(site.name, SILENT)]
     assert reasons == ["asked", "restore"]
-    _, dropped = prune_backups(place.name, SILENT, databases=True)
+    _, dropped = prune_backups(site.name, SILENT, databases=True)
     assert {beside.database, done.previous} <= set(dropped)
-    assert count(place, database)[0] == 2000
+    assert count(site, database)[0] == 2000
 
 
-def test_a_database_with_open_sessions_is_replaced(place: Place, database: str):
-    make_backup(place.name, SILENT)
-    with place.connect(database) as used:
+def test_a_database_with_open_sessions_is_replaced(site: BackupSite, database: str):
+    make_backup(site.name, SILENT)
+    with site.connect(database) as used:
         used.execute("DELETE FROM ledger")
-        restore_backup(place.name, SILENT, replace=True)
+        restore_backup(site.name, SILENT, replace=True)
         assert used.pgconn.status is not None
-    assert count(place, database)[0] == 2000
+    assert count(site, database)[0] == 2000
 
 
-def test_sqlite_is_backed_up_during_writes_and_restored(place: Place):
-    place.environment()
+def test_sqlite_is_backed_up_during_writes_and_restored(site: BackupSite):
+    site.environment()
     image = "python:3.13-slim-trixie"
-    volume = {f"amani-{place.name}-data": {"bind": "/data", "mode": "rw"}}
+    volume = {f"amani-{site.name}-data": {"bind": "/data", "mode": "rw"}}
     script = """
 import sqlite3, itertools
 c = sqlite3.connect('/data/amani.sqlite3', isolation_level=None)
@@ -204,67 +210,67 @@ for n in itertools.count(1):
     c.execute('COMMIT')
     if n == 500: print('going', flush=True)
 """
-    writer = place.engine.containers.run(
+    writer = site.engine.containers.run(
         image, ["python3", "-c", script], volumes=volume, detach=True
     )
     try:
         eventually(lambda: b"going" in writer.logs())
-        manifest = make_backup(place.name, SILENT).manifest
-        assert verify_backup(place.name, SILENT).level == "restored"
+        manifest = make_backup(site.name, SILENT).manifest
+        assert verify_backup(site.name, SILENT).level == "restored"
     finally:
         writer.remove(force=True)
     entries = manifest.tables["entry"]
     assert entries["rows"] >= 500
     assert entries["sums"]["amount"] == manifest.tables["total"]["sums"]["amount"]
-    place.engine.containers.run(
+    site.engine.containers.run(
         image, ["sh", "-c", "echo rubbish >/data/amani.sqlite3"], volumes=volume, remove=True
     )
     with pytest.raises(DeployError, match="malformed|not a database"):
-        make_backup(place.name, SILENT)
-    place.engine.containers.run(
+        make_backup(site.name, SILENT)
+    site.engine.containers.run(
         image, ["sh", "-c", "rm /data/amani.sqlite3*"], volumes=volume, remove=True
     )
     with pytest.raises(UsageError, match="there is no database"):
-        make_backup(place.name, SILENT)
-    assert place.partials() == []
+        make_backup(site.name, SILENT)
+    assert site.partials() == []
 
     # The swap stops the service; if the run is killed, the next one starts it.
-    labels = {"amani.environment": place.name, "amani.role": "web"}
+    labels = {"amani.environment": site.name, "amani.role": "web"}
     serving = "trap exit TERM; while :; do sleep 0.1; done"
-    web = place.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
-    argv = [sys.executable, "-c", KILLED, place.name, "restore", "before", "swap", manifest.id]
+    web = site.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
+    argv = [sys.executable, "-c", KILLED, site.name, "restore", "before", "swap", manifest.id]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     web.reload()
     assert (done.returncode, web.status) == (-signal.SIGKILL, "exited"), done.stderr
-    restore_backup(place.name, SILENT, replace=True)
+    restore_backup(site.name, SILENT, replace=True)
     web.reload()
-    assert web.status == "running" and not (place.backups / "stopped").exists()
-    again = make_backup(place.name, SILENT).manifest
+    assert web.status == "running" and not (site.backups / "stopped").exists()
+    again = make_backup(site.name, SILENT).manifest
     assert again.tables == manifest.tables
-    files = {path.name for path in (place.backups / again.id).iterdir()}
+    files = {path.name for path in (site.backups / again.id).iterdir()}
     assert files == {"archive", "manifest.json"}
 
 
-def test_pruning_removes_backups_that_no_rule_keeps(place: Place, database: str):
-    place.environment(database, keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
-    first, second = (make_backup(place.name, SILENT).manifest.id for _ in range(2))
-    gone, _ = prune_backups(place.name, SILENT, dry_run=True)
+def test_pruning_removes_backups_that_no_rule_keeps(site: BackupSite, database: str):
+    site.environment(database, keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
+    first, second = (make_backup(site.name, SILENT).manifest.id for _ in range(2))
+    gone, _ = prune_backups(site.name, SILENT, dry_run=True)
     assert [found.manifest.id for found in gone] == [first]
-    assert len(list_backups(place.name, SILENT)) == 2
-    prune_backups(place.name, SILENT)
-    assert [found.manifest.id for found in list_backups(place.name, SILENT)] == [second]
+    assert len(list_backups(site.name, SILENT)) == 2
+    prune_backups(site.name, SILENT)
+    assert [found.manifest.id for found in list_backups(site.name, SILENT)] == [second]
 
 
 def test_the_program_is_built_reproducibly():
     assert archive_program() == archive_program()
 
 
-def test_the_commands_in_the_guide_restore_the_data(place: Place, database: str):
-    make_backup(place.name, SILENT)
-    verify_backup(place.name, SILENT)
-    with place.connect(database) as connection:
+def test_the_commands_in_the_guide_restore_the_data(site: BackupSite, database: str):
+    make_backup(site.name, SILENT)
+    verify_backup(site.name, SILENT)
+    with site.connect(database) as connection:
         connection.execute("DROP TABLE ledger")
-    (found,) = list_backups(place.name, SILENT)
+    (found,) = list_backups(site.name, SILENT)
     guide = (ROOT / "docs" / "backups.md").read_text()
     _, first, *_ = re.split("^## ", guide, flags=re.MULTILINE)
     commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", first, re.MULTILINE)
@@ -272,11 +278,11 @@ def test_the_commands_in_the_guide_restore_the_data(place: Place, database: str)
     for name, options in commands:
         told = re.sub(r"--id=\S+", f"--id={found.manifest.id}", options)
         words = [word for word in told.split() if not word.startswith("--env")]
-        words += [f"--confirm={place.name}"] if "--replace" in words else []
-        command = place.invoke(name, *words)
+        words += [f"--confirm={site.name}"] if "--replace" in words else []
+        command = site.invoke(name, *words)
         output = command.communicate(timeout=100)[0]
         assert command.returncode == 0, output
-    assert count(place, database)[0] == 2000
+    assert count(site, database)[0] == 2000
 
 
 Damage = Callable[[Path], object]
@@ -297,23 +303,23 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 }
 
 
-def both_formats(place: Place, database: str) -> list[BackupManifest]:
-    first = make_backup(place.name, SILENT).manifest
-    place.environment(database, **APART)
-    return [first, make_backup(place.name, SILENT).manifest]
+def both_formats(site: BackupSite, database: str) -> list[BackupManifest]:
+    first = make_backup(site.name, SILENT).manifest
+    site.environment(database, **APART)
+    return [first, make_backup(site.name, SILENT).manifest]
 
 
-def test_a_damaged_archive_is_refused_without_changes(place: Place, database: str):
-    made = both_formats(place, database)
-    paths = [place.backups / manifest.id / "archive" for manifest in made]
+def test_a_damaged_archive_is_refused_without_changes(site: BackupSite, database: str):
+    made = both_formats(site, database)
+    paths = [site.backups / manifest.id / "archive" for manifest in made]
     whole = [path.read_bytes() for path in paths]
     for what, (damage, words) in DAMAGES.items():
         for path, content in zip(paths, whole):
             path.write_bytes(content)
             damage(path)
         for attempt in (
-            lambda: verify_backup(place.name, SILENT, level="hash", id=made[0].id),
-            lambda: restore_backup(place.name, SILENT, id=made[1].id, replace=True),
+            lambda: verify_backup(site.name, SILENT, level="hash", id=made[0].id),
+            lambda: restore_backup(site.name, SILENT, id=made[1].id, replace=True),
         ):
             with pytest.raises(DeployError, match=words) as caught:
                 attempt()
@@ -324,14 +330,14 @@ def test_a_damaged_archive_is_refused_without_changes(place: Place, database: st
         agree(path)
     for number, level in ((0, "restored"), (1, "restored"), (1, "read")):
         with pytest.raises(DeployError, match="`zstd` ended with 1"):
-            verify_backup(place.name, SILENT, id=made[number].id, level=level)
-    assert only_live(place, database)
-    assert [found.verification for found in list_backups(place.name, SILENT)] == [None, None]
+            verify_backup(site.name, SILENT, id=made[number].id, level=level)
+    assert only_live(site, database)
+    assert [found.verification for found in list_backups(site.name, SILENT)] == [None, None]
 
 
-def only_live(place: Place, database: str) -> bool:
+def only_live(site: BackupSite, database: str) -> bool:
     """Whether the server has no database of this test except the live one."""
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         return connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
@@ -350,10 +356,10 @@ tar --create . | zstd -q >/backups/archive
 """
 
 
-def test_a_directory_with_a_missing_or_truncated_file_is_refused(place: Place, database: str):
-    place.environment(database, **APART)
-    manifest = make_backup(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "archive"
+def test_a_directory_with_a_missing_or_truncated_file_is_refused(site: BackupSite, database: str):
+    site.environment(database, **APART)
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "archive"
     whole, mounts = path.read_bytes(), {str(path.parent): {"bind": "/backups", "mode": "rw"}}
     for damage, refusals in (
         ("rm $f", {"restored": "bytes of files, but", "read": r"lacks \d+\.dat\.zst, which"}),
@@ -364,62 +370,62 @@ def test_a_directory_with_a_missing_or_truncated_file_is_refused(place: Place, d
         ),
     ):
         path.write_bytes(whole)
-        said = place.engine.containers.run(
+        said = site.engine.containers.run(
             BASE, ["sh", "-ec", REPACK % damage], volumes=mounts, remove=True
         )
         for level, words in refusals.items():
             agree(path, **{} if words.startswith("bytes") else {"unpacked": int(said)})
             with pytest.raises(DeployError, match=words):
-                verify_backup(place.name, SILENT, level=level)
-    assert only_live(place, database) and place.partials() == []
+                verify_backup(site.name, SILENT, level=level)
+    assert only_live(site, database) and site.partials() == []
 
 
-def test_a_backup_of_another_environment_is_refused(place: Place, database: str):
-    manifest = make_backup(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "manifest.json"
-    path.write_text(path.read_text().replace(place.name, "production"))
+def test_a_backup_of_another_environment_is_refused(site: BackupSite, database: str):
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "manifest.json"
+    path.write_text(path.read_text().replace(site.name, "production"))
     with pytest.raises(DeployError, match=f"{manifest.id} of production"):
-        restore_backup(place.name, SILENT, replace=True)
+        restore_backup(site.name, SILENT, replace=True)
     path.write_text("{")
     with pytest.raises(DeployError, match="manifest of backup .* is damaged"):
-        list_backups(place.name, SILENT)
+        list_backups(site.name, SILENT)
 
 
-def test_swapped_archives_are_refused(place: Place, database: str):
-    first = make_backup(place.name, SILENT).manifest
-    with place.connect(database) as connection:
+def test_swapped_archives_are_refused(site: BackupSite, database: str):
+    first = make_backup(site.name, SILENT).manifest
+    with site.connect(database) as connection:
         connection.execute("INSERT INTO ledger (amount) VALUES (1)")
-    second = make_backup(place.name, SILENT).manifest
-    one, two = (place.backups / manifest.id / "archive" for manifest in (first, second))
+    second = make_backup(site.name, SILENT).manifest
+    one, two = (site.backups / manifest.id / "archive" for manifest in (first, second))
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
     for manifest in (first, second):
         with pytest.raises(DeployError, match="bytes, not|SHA-256"):
-            verify_backup(place.name, SILENT, id=manifest.id)
+            verify_backup(site.name, SILENT, id=manifest.id)
 
 
-def test_a_different_sum_fails_the_restore(place: Place, database: str):
-    manifest = make_backup(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "manifest.json"
+def test_a_different_sum_fails_the_restore(site: BackupSite, database: str):
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "manifest.json"
     path.write_text(path.read_text().replace('"amount":"200100000"', '"amount":"200100001"'))
     with pytest.raises(DeployError, match=r"sum of public.ledger.amount is 200100000, not"):
-        restore_backup(place.name, SILENT)
-    with place.connect("postgres") as connection:
+        restore_backup(site.name, SILENT)
+    with site.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
-def test_a_backup_during_a_migration_is_refused(place: Place, database: str):
-    with place.connect(database) as connection:
+def test_a_backup_during_a_migration_is_refused(site: BackupSite, database: str):
+    with site.connect(database) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [0x616D616E69])
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
-            make_backup(place.name, SILENT)
-    assert make_backup(place.name, SILENT).manifest.rows == 2001
+            make_backup(site.name, SILENT)
+    assert make_backup(site.name, SILENT).manifest.rows == 2001
 
 
-def test_the_server_detects_a_lost_client(place: Place, database: str):
-    with PostgresAdmin(place.url(database)).locked() as connection:
+def test_the_server_detects_a_lost_client(site: BackupSite, database: str):
+    with PostgresAdmin(site.url(database)).locked() as connection:
         shown = [
             str((connection.execute(f"SHOW tcp_{name}").fetchone() or ("",))[0])
             for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")
@@ -428,9 +434,9 @@ def test_the_server_detects_a_lost_client(place: Place, database: str):
 
 
 def test_a_migration_during_a_restore_is_refused(
-    place: Place, database: str, monkeypatch: pytest.MonkeyPatch
+    site: BackupSite, database: str, monkeypatch: pytest.MonkeyPatch
 ):
-    make_backup(place.name, SILENT)
+    make_backup(site.name, SILENT)
     really, told = jobs.restore, []
 
     def migrate(*arguments: object) -> None:
@@ -438,23 +444,23 @@ def test_a_migration_during_a_restore_is_refused(
         done = subprocess.run(
             [program("flask"), "db", "upgrade"],
             cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": place.url(database)},
+            env={**os.environ, "DATABASE_URL": site.url(database)},
             capture_output=True,
             text=True,
         )
         told.append((done.returncode, done.stderr))
 
     monkeypatch.setattr(jobs, "restore", migrate)
-    restore_backup(place.name, SILENT, replace=True)
+    restore_backup(site.name, SILENT, replace=True)
     ((status, words),) = told
     assert status == 1 and "Traceback" not in words
     assert "or a backup or a restore of it (pid" in words and "application amani-backup" in words
-    with place.connect(database) as connection:  # released, and required again
+    with site.connect(database) as connection:  # released, and required again
         query = "SELECT pg_try_advisory_lock(%s)"
         assert connection.execute(query, [0x616D616E69]).fetchone() == (True,)
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
-            restore_backup(place.name, SILENT, replace=True)
-    assert len(told) == 1 and count(place, database)[0] == 2000
+            restore_backup(site.name, SILENT, replace=True)
+    assert len(told) == 1 and count(site, database)[0] == 2000
 
 
 # A deployer that kills itself before or after a request to the backup container.
@@ -508,71 +514,69 @@ HOLDS = {
 }
 
 
-def wait_for_session(place: Place, condition: str) -> None:
+def wait_for_session(site: BackupSite, condition: str) -> None:
     query = f"SELECT FROM pg_stat_activity WHERE {condition}"
-    with place.connect("postgres") as look:
+    with site.connect("postgres") as look:
         eventually(lambda: look.execute(query).fetchone() is not None)
 
 
-def test_a_deployer_killed_at_any_step_loses_no_data(place: Place, database: str):
-    with place.connect(database) as connection:
+def test_a_deployer_killed_at_any_step_loses_no_data(site: BackupSite, database: str):
+    with site.connect(database) as connection:
         connection.execute(HELD_ROWS.format(database))
-    ids = [made.id for made in both_formats(place, database)]
-    with place.connect(database) as connection:
+    ids = [made.id for made in both_formats(site, database)]
+    with site.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
 
     def require_whole(swapped: int = 5) -> None:
         # The program ends its job; a swap is done completely or not at all.
-        eventually(lambda: not place.tools() or place.in_tool(WORKS)[0] == 0)
-        assert count(place, database)[0] in (5, swapped)
+        eventually(lambda: not site.tools() or site.in_tool(WORKS)[0] == 0)
+        assert count(site, database)[0] in (5, swapped)
 
     for number, (request, moment, job) in enumerate(KILLS):
-        argv = [sys.executable, "-c", KILLED, place.name, request, moment, job, ids[number % 2]]
+        argv = [sys.executable, "-c", KILLED, site.name, request, moment, job, ids[number % 2]]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, (request, moment, job, done.stderr)
         require_whole()
     for id, (condition, (hold, release)) in zip(ids, HOLDS.items(), strict=True):
-        with place.connect("postgres") as connection:
+        with site.connect("postgres") as connection:
             connection.execute(hold.format(database))
-            command = place.invoke(
-                "db.restore", "--replace", f"--id={id}", f"--confirm={place.name}"
-            )
-            wait_for_session(place, condition.format(database))
+            command = site.invoke("db.restore", "--replace", f"--id={id}", f"--confirm={site.name}")
+            wait_for_session(site, condition.format(database))
             command.kill()
             command.communicate()
             connection.execute(release.format(database))
         require_whole(2000)
-    for found in list_backups(place.name, SILENT):
-        verify_backup(place.name, SILENT, id=found.manifest.id, level="hash")
-    restore_backup(place.name, SILENT, id=ids[0], replace=True)
-    assert count(place, database)[0] == 2000
-    assert place.partials() == [] and place.tools() == []
-    _, dropped = prune_backups(place.name, SILENT, databases=True)
-    with place.connect("postgres") as connection:
+    for found in list_backups(site.name, SILENT):
+        verify_backup(site.name, SILENT, id=found.manifest.id, level="hash")
+    restore_backup(site.name, SILENT, id=ids[0], replace=True)
+    assert count(site, database)[0] == 2000
+    assert site.partials() == [] and site.tools() == []
+    _, dropped = prune_backups(site.name, SILENT, databases=True)
+    with site.connect("postgres") as connection:
         query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchall() == [(database,)], dropped
 
 
-def test_a_backup_without_free_space_is_refused(place: Place, database: str):
-    manifest = make_backup(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "manifest.json"
+def test_a_backup_without_free_space_is_refused(site: BackupSite, database: str):
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "manifest.json"
     content = json.loads(path.read_text()) | {"size": 10**18}
     path.write_text(json.dumps(content))
     with pytest.raises(GateRefused, match="MB are free for backups, and"):
-        make_backup(place.name, SILENT)
+        make_backup(site.name, SILENT)
     # Enough for an archive, but not also for the files of several jobs.
-    content["size"] = round(shutil.disk_usage(place.backups).free / 1.8)
+    content["size"] = round(shutil.disk_usage(site.backups).free / 1.8)
     path.write_text(json.dumps(content))
-    place.environment(database, **APART)
+    site.environment(database, **APART)
     with pytest.raises(GateRefused, match="several jobs dump into files beside the archive"):
-        make_backup(place.name, SILENT)
-    assert len(list_backups(place.name, SILENT)) == 1 and place.partials() == []
+        make_backup(site.name, SILENT)
+    assert len(list_backups(site.name, SILENT)) == 1 and site.partials() == []
 
 
 @pytest.fixture
-def small_disk(place: Place) -> Iterator[Path]:
+def small_disk(site: BackupSite) -> Iterator[Path]:
     """A folder on a file system of 512 KiB."""
-    folder = place.folder / f"small-{uuid.uuid4().hex[:8]}"
+    folder = site.folder / f"small-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
     mount = ["mount", "-t", "tmpfs", "-o", f"size=512k,mode=700,uid={os.getuid()}", "small"]
@@ -582,27 +586,27 @@ def small_disk(place: Place) -> Iterator[Path]:
 
 
 def test_a_full_disk_fails_the_backup_and_keeps_the_others(
-    place: Place, database: str, small_disk: Path
+    site: BackupSite, database: str, small_disk: Path
 ):
-    place.environment(database, directory=str(small_disk))
-    manifest = make_backup(place.name, SILENT).manifest
-    with place.connect(database) as connection:
+    site.environment(database, directory=str(small_disk))
+    manifest = make_backup(site.name, SILENT).manifest
+    with site.connect(database) as connection:
         connection.execute(
             "INSERT INTO ledger (amount, note)"
             " SELECT 1, md5(random()::text) || md5(random()::text) FROM generate_series(1, 20000)"
         )
     for settings in ({}, APART):
-        place.environment(database, directory=str(small_disk), **settings)
+        site.environment(database, directory=str(small_disk), **settings)
         with pytest.raises(DeployError, match="No space left on device") as caught:
-            make_backup(place.name, SILENT)
+            make_backup(site.name, SILENT)
         assert caught.value.exit_code == 5 and "free some space" in caught.value.hint
     assert not list(small_disk.glob("*.partial"))
-    assert [found.manifest for found in list_backups(place.name, SILENT)] == [manifest]
-    assert verify_backup(place.name, SILENT).level == "restored"
+    assert [found.manifest for found in list_backups(site.name, SILENT)] == [manifest]
+    assert verify_backup(site.name, SILENT).level == "restored"
 
 
-def test_an_unreachable_server_and_a_wrong_password_are_reported(place: Place, database: str):
-    secrets = place.folder / f".env.{place.name}"
+def test_an_unreachable_server_and_a_wrong_password_are_reported(site: BackupSite, database: str):
+    secrets = site.folder / f".env.{site.name}"
     right = secrets.read_text()
     for wrong, words in (
         (right.replace(PASSWORD, "mellon-8"), "password authentication failed"),
@@ -610,9 +614,9 @@ def test_an_unreachable_server_and_a_wrong_password_are_reported(place: Place, d
     ):
         secrets.write_text(wrong)
         with pytest.raises(DeployError, match=words) as caught:
-            make_backup(place.name, SILENT)
+            make_backup(site.name, SILENT)
         assert "mellon-8" not in str(caught.value) and caught.value.hint
-    assert place.partials() == []
+    assert site.partials() == []
 
 
 WORKS = """
@@ -630,24 +634,24 @@ for path in glob.glob('/proc/[0-9]*/comm'):
 
 @pytest.mark.parametrize("victim", ["pg_dump", "zstd", "age"])
 def test_a_killed_process_of_the_dump_fails_the_backup(
-    place: Place, database: str, held_dump, victim: str
+    site: BackupSite, database: str, held_dump, victim: str
 ):
     key = pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())])
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
-    assert place.in_tool(KILL % victim)[0] == 0
+    site.environment(database, recipients=[str(key.to_public())])
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
+    assert site.in_tool(KILL % victim)[0] == 0
     if victim != "pg_dump":  # the failure shows at the next write
         held_dump.execute("ROLLBACK")
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and f"`{victim}` was killed by SIGKILL" in output
-    assert place.partials() == [] and list_backups(place.name, SILENT) == []
+    assert site.partials() == [] and list_backups(site.name, SILENT) == []
 
 
-def test_a_terminated_session_fails_the_backup(place: Place, database: str, held_dump):
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
-    with place.connect("postgres") as connection:
+def test_a_terminated_session_fails_the_backup(site: BackupSite, database: str, held_dump):
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
+    with site.connect("postgres") as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = %s AND wait_event_type = 'Lock' AND query LIKE 'LOCK TABLE%%'",
@@ -655,7 +659,7 @@ def test_a_terminated_session_fails_the_backup(place: Place, database: str, held
         )
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and "`pg_dump` ended with 1" in output
-    assert place.partials() == [] and list_backups(place.name, SILENT) == []
+    assert site.partials() == [] and list_backups(site.name, SILENT) == []
 
 
 NAMED = """
@@ -673,19 +677,19 @@ print(named, sum(size for _, size in held))
 
 
 def test_several_jobs_leave_no_rows_on_the_disk_after_a_failure(
-    place: Place, database: str, held_rows
+    site: BackupSite, database: str, held_rows
 ):
     key = pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())], **APART)
+    site.environment(database, recipients=[str(key.to_public())], **APART)
 
     def all_are_unlinked() -> bool:
-        named, unlinked = map(int, place.in_tool(NAMED)[1].split())
+        named, unlinked = map(int, site.in_tool(NAMED)[1].split())
         return named == 0 and unlinked > 500_000
 
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database, "COPY")
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database, "COPY")
     eventually(all_are_unlinked)
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = %s AND wait_event_type = 'Lock' AND query LIKE 'COPY%%'",
@@ -693,57 +697,57 @@ def test_several_jobs_leave_no_rows_on_the_disk_after_a_failure(
         )
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and "`pg_dump` ended with 1" in output
-    assert place.partials() == []
+    assert site.partials() == []
 
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database, "COPY")
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database, "COPY")
     eventually(all_are_unlinked)
-    place.tools()[0].kill()  # as at a power failure: the unlinked files are gone
+    site.tools()[0].kill()  # as at a power failure: the unlinked files are gone
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5, output
-    assert len(place.partials()) == 1
+    assert len(site.partials()) == 1
     held_rows.execute("ROLLBACK")
-    assert make_backup(place.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
-    assert place.partials() == [] and place.tools() == []
+    assert make_backup(site.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
+    assert site.partials() == [] and site.tools() == []
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
 def test_a_killed_deployer_leaves_nothing_and_the_next_backup_succeeds(
-    place: Place, database: str, held_dump, how: str
+    site: BackupSite, database: str, held_dump, how: str
 ):
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
     command.send_signal(getattr(signal, how))
     output = command.communicate(timeout=100)[0]
     assert command.returncode == (-signal.SIGKILL if how == "SIGKILL" else 130), output
-    eventually(lambda: not place.partials())
+    eventually(lambda: not site.partials())
     held_dump.execute("ROLLBACK")
-    assert list_backups(place.name, SILENT) == []
-    assert make_backup(place.name, SILENT).manifest.rows == 2001
-    assert place.tools() == []
+    assert list_backups(site.name, SILENT) == []
+    assert make_backup(site.name, SILENT).manifest.rows == 2001
+    assert site.tools() == []
 
 
-def test_an_unknown_backup_and_an_unknown_level_are_refused(place: Place, database: str):
+def test_an_unknown_backup_and_an_unknown_level_are_refused(site: BackupSite, database: str):
     with pytest.raises(UsageError, match="has no backup"):
-        verify_backup(place.name, SILENT)
-    make_backup(place.name, SILENT)
+        verify_backup(site.name, SILENT)
+    make_backup(site.name, SILENT)
     with pytest.raises(UsageError, match="has no backup 'x'"):
-        restore_backup(place.name, SILENT, id="x")
+        restore_backup(site.name, SILENT, id="x")
     with pytest.raises(UsageError, match="there is no level 'best'"):
-        verify_backup(place.name, SILENT, level="best")  # type: ignore[arg-type]
+        verify_backup(site.name, SILENT, level="best")  # type: ignore[arg-type]
     with pytest.raises(GateRefused, match="there is no live release"):
-        run_drill(place.name, SILENT)
+        run_drill(site.name, SILENT)
 
 
-def test_the_status_of_a_managed_server_comes_from_its_connection(place: Place, database: str):
-    with place.connect(database) as connection:
+def test_the_status_of_a_managed_server_comes_from_its_connection(site: BackupSite, database: str):
+    with site.connect(database) as connection:
         connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
-    secrets = place.folder / f".env.{place.name}"
+    secrets = site.folder / f".env.{site.name}"
     secrets.write_text(secrets.read_text().replace("//amani:", "//guest:"))
     try:
-        found = recovery_status(place.name, SILENT)
+        found = recovery_status(site.name, SILENT)
     finally:
-        with place.connect(database) as connection:
+        with site.connect(database) as connection:
             connection.execute("DROP ROLE guest")
     rows = dict(found.rows)
     assert rows["connected as"] == "guest (no special rights)"
@@ -751,10 +755,10 @@ def test_the_status_of_a_managed_server_comes_from_its_connection(place: Place, 
     assert "archive_mode is off" in found.problems[0]
     assert "permission denied" in found.hidden[0] and "points in time" in found.hidden[1]
     with pytest.raises(UsageError, match="has no configuration for point-in-time recovery"):
-        set_up_archiving(place.name, SILENT, confirm=lambda question: None)
+        set_up_archiving(site.name, SILENT, confirm=lambda question: None)
 
 
-def test_sqlite_has_no_point_in_time_recovery(place: Place):
-    place.environment()
+def test_sqlite_has_no_point_in_time_recovery(site: BackupSite):
+    site.environment()
     with pytest.raises(UsageError, match="is no PostgreSQL"):
-        recovery_status(place.name, SILENT)
+        recovery_status(site.name, SILENT)

@@ -17,7 +17,7 @@ from deploy.backups.container import BASE
 from deploy.errors import DeployError, UsageError
 from deploy.operations.backup import copy_backup, fetch_backup, list_backups, make_backup
 from deploy.operations.restore import verify_backup
-from tests.integration.deploy.backups.conftest import SILENT, Place
+from tests.integration.deploy.backups.conftest import SILENT, BackupSite
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
@@ -36,16 +36,16 @@ def key_pair() -> tuple[str, str]:
 class CopyServer:
     """An SFTP server for copies, in a container."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, site: BackupSite) -> None:
         host_key, self.host_key = key_pair()
         self.key, client = key_pair()
         command = ["rclone", "serve", "sftp", "/srv", "--addr=:22", "--key=/srv/hostkey"]
-        self.container = place.engine.containers.create(
+        self.container = site.engine.containers.create(
             BASE,
             [*command, "--authorized-keys=/srv/authorized", "--user=backup"],
-            name=f"{place.name}-away-{uuid.uuid4().hex[:6]}",
-            network=f"amani-{place.name}",
-            labels={"amani.environment": place.name},
+            name=f"{site.name}-away-{uuid.uuid4().hex[:6]}",
+            network=f"amani-{site.name}",
+            labels={"amani.environment": site.name},
         )
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -71,69 +71,71 @@ class CopyServer:
 
 
 @pytest.fixture
-def away(place: Place, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CopyServer]:
+def away(site: BackupSite, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CopyServer]:
     """A running place for copies, configured in the environment."""
-    made = CopyServer(place)
+    made = CopyServer(site)
     made.start()
     monkeypatch.setenv("AMANI_SECRET_AWAY_KEY", made.key)
-    place.environment(database, copies=[made.config()])
+    site.environment(database, copies=[made.config()])
     yield made
     made.container.remove(force=True)
 
 
-def test_a_lost_backup_is_fetched_from_its_copy(place: Place, away: CopyServer):
-    manifest = make_backup(place.name, SILENT).manifest
+def test_a_lost_backup_is_fetched_from_its_copy(site: BackupSite, away: CopyServer):
+    manifest = make_backup(site.name, SILENT).manifest
     files = away.run("find /srv/vault -type f -printf '%P %s\\n' | sort").splitlines()
-    assert files[0] == f"{place.name}/{manifest.id}/archive {manifest.size}"
-    assert [file.split()[0] for file in files[1:]] == [f"{place.name}/{manifest.id}/manifest.json"]
-    shutil.rmtree(place.backups / manifest.id)
+    assert files[0] == f"{site.name}/{manifest.id}/archive {manifest.size}"
+    assert [file.split()[0] for file in files[1:]] == [f"{site.name}/{manifest.id}/manifest.json"]
+    shutil.rmtree(site.backups / manifest.id)
     with pytest.raises(UsageError, match="has no backup"):
-        verify_backup(place.name, SILENT)
-    assert fetch_backup(place.name, SILENT) == manifest.id
-    assert [found.manifest for found in list_backups(place.name, SILENT)] == [manifest]
-    assert verify_backup(place.name, SILENT).level == "restored"
-    assert fetch_backup(place.name, SILENT, id=manifest.id, place="away") == manifest.id
+        verify_backup(site.name, SILENT)
+    assert fetch_backup(site.name, SILENT) == manifest.id
+    assert [found.manifest for found in list_backups(site.name, SILENT)] == [manifest]
+    assert verify_backup(site.name, SILENT).level == "restored"
+    assert fetch_backup(site.name, SILENT, id=manifest.id, place="away") == manifest.id
 
 
-def test_a_damaged_copy_is_refused(place: Place, away: CopyServer):
-    manifest = make_backup(place.name, SILENT).manifest
-    shutil.rmtree(place.backups / manifest.id)
-    path = f"/srv/vault/{place.name}/{manifest.id}/archive"
+def test_a_damaged_copy_is_refused(site: BackupSite, away: CopyServer):
+    manifest = make_backup(site.name, SILENT).manifest
+    shutil.rmtree(site.backups / manifest.id)
+    path = f"/srv/vault/{site.name}/{manifest.id}/archive"
     away.run(f"printf XYZ | dd of={path} bs=1 seek=1000 conv=notrunc")
     with pytest.raises(DeployError, match="SHA-256 of the archive differs"):
-        fetch_backup(place.name, SILENT)
-    assert list_backups(place.name, SILENT) == [] and place.partials() == []
+        fetch_backup(site.name, SILENT)
+    assert list_backups(site.name, SILENT) == [] and site.partials() == []
 
 
-def test_if_the_place_is_unreachable_the_backup_stays_on_the_host(place: Place, away: CopyServer):
+def test_if_the_place_is_unreachable_the_backup_stays_on_the_host(
+    site: BackupSite, away: CopyServer
+):
     away.container.stop(timeout=0)
     with pytest.raises(DeployError, match="is complete on here, but these copies failed") as caught:
-        make_backup(place.name, SILENT)
-    (found,) = list_backups(place.name, SILENT)
+        make_backup(site.name, SILENT)
+    (found,) = list_backups(site.name, SILENT)
     assert caught.value.exit_code == 5
-    assert f"invoke db.copy --env={place.name} --id={found.manifest.id}" in caught.value.hint
-    assert verify_backup(place.name, SILENT).level == "restored"
+    assert f"invoke db.copy --env={site.name} --id={found.manifest.id}" in caught.value.hint
+    assert verify_backup(site.name, SILENT).level == "restored"
     away.container.start()
     eventually(lambda: away.container.logs().count(b"server listening") == 2)
-    copy_backup(place.name, SILENT)
+    copy_backup(site.name, SILENT)
     assert f"{found.manifest.id}/manifest.json" in away.run("find /srv/vault")
 
 
 def test_a_place_with_another_host_key_gets_no_copy(
-    place: Place, database: str, away: CopyServer, monkeypatch: pytest.MonkeyPatch
+    site: BackupSite, database: str, away: CopyServer, monkeypatch: pytest.MonkeyPatch
 ):
-    place.environment(database, copies=[away.config(host_keys=[key_pair()[1]])])
+    site.environment(database, copies=[away.config(host_keys=[key_pair()[1]])])
     with pytest.raises(DeployError, match="key (mismatch|is unknown)|knownhosts"):
-        make_backup(place.name, SILENT)
+        make_backup(site.name, SILENT)
     assert "vault" not in away.run("ls /srv")
     monkeypatch.delenv("AMANI_SECRET_AWAY_KEY")
     with pytest.raises(UsageError, match="AWAY_KEY"):
-        make_backup(place.name, SILENT)
+        make_backup(site.name, SILENT)
 
 
-def test_an_unknown_backup_and_an_unknown_place_are_refused(place: Place, away: CopyServer):
-    make_backup(place.name, SILENT)
+def test_an_unknown_backup_and_an_unknown_place_are_refused(site: BackupSite, away: CopyServer):
+    make_backup(site.name, SILENT)
     with pytest.raises(UsageError, match="away has no backup x"):
-        fetch_backup(place.name, SILENT, id="x")
+        fetch_backup(site.name, SILENT, id="x")
     with pytest.raises(UsageError, match="no place for copies called 'nowhere'"):
-        fetch_backup(place.name, SILENT, place="nowhere")
+        fetch_backup(site.name, SILENT, place="nowhere")

@@ -11,7 +11,7 @@ from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.operations.backup_context import open_backup_context
 from deploy.operations.recovery_context import RecoveryContext, port_and_database
 from deploy.pitr import archiving, recovered_cluster, status
-from deploy.pitr.plan import ArchivingPlan, plan, require_live
+from deploy.pitr.plan import ArchivingPlan, plan_archiving, require_live
 
 if TYPE_CHECKING:
     from deploy.events import Events
@@ -59,7 +59,7 @@ def _plan(context: RecoveryContext, server: DatabaseServer) -> tuple[ArchivingPl
     wanted = context.files(cluster)
     contents = {path: server.read(path) or "" for path in wanted}
     facts = dataclasses.replace(facts, files=contents)
-    return plan(context.environment.name, facts, cluster, found, wanted), cluster
+    return plan_archiving(context.environment.name, facts, cluster, found, wanted), cluster
 
 
 def make_base_backup(name: str, events: Events, *, kind: str = "") -> BaseBackup:

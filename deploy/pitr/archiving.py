@@ -85,9 +85,9 @@ def make_repository(server: DatabaseServer, repository: RepositoryConfig) -> Non
         server.script(_REPOSITORY, repository.path, USER)
 
 
-def control(server: DatabaseServer, cluster: Cluster, what: str, *options: str) -> None:
-    """Start, stop, reload or restart a cluster, and wait for the end of it."""
-    argv = ("pg_ctlcluster", cluster.version, cluster.name, what, *options)
+def control(server: DatabaseServer, cluster: Cluster, action: str, *options: str) -> None:
+    """Start, stop, reload or restart a cluster, and wait until that is done."""
+    argv = ("pg_ctlcluster", cluster.version, cluster.name, action, *options)
     server.run(argv, timeout=600)
 
 

@@ -138,12 +138,9 @@ class ClusterFacts:
     @property
     def past_recoveries(self) -> tuple[PastRecovery, ...]:
         """The past recoveries of the live database, oldest target first."""
-        noted = (
-            parse_past_recoveries(str(self.live.note.get("departures", ""))) if self.live else ()
-        )
-        return tuple(
-            sorted({*noted, *(d for b in self.repository.bases for d in b.past_recoveries)})
-        )
+        note = str(self.live.note.get("departures", "")) if self.live else ""
+        found = set(parse_past_recoveries(note))
+        return tuple(sorted(found.union(*(b.past_recoveries for b in self.repository.bases))))
 
     @property
     def window(self) -> RecoveryWindow | None:

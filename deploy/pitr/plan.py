@@ -44,7 +44,7 @@ def require_live(facts: ClusterFacts, database: str) -> tuple[Cluster, Archiving
         found = ", ".join(f"{one.label} on {one.port}" for one in facts.clusters) or "none"
         raise UsageError(
             f"no cluster has port {facts.port} of the database's URL; there are: {found}",
-            hint="is `backups.pitr.server` the machine that PostgreSQL runs on?",
+            hint="check that PostgreSQL runs on the machine in `backups.pitr.server`",
         )
     if archiving is None:
         raise GateRefused(
@@ -55,7 +55,7 @@ def require_live(facts: ClusterFacts, database: str) -> tuple[Cluster, Archiving
         found = ", ".join(archiving.databases) or "none"
         raise UsageError(
             f"the cluster {cluster.label} has no database {database}; it has: {found}",
-            hint="is `backups.pitr.server` the machine that the database's URL names?",
+            hint="check that `backups.pitr.server` is the machine in the database's URL",
         )
     if archiving.recovery:
         raise GateRefused(
@@ -65,7 +65,7 @@ def require_live(facts: ClusterFacts, database: str) -> tuple[Cluster, Archiving
     return cluster, archiving
 
 
-def plan(
+def plan_archiving(
     name: str,
     facts: ClusterFacts,
     cluster: Cluster,

@@ -11,7 +11,7 @@ from deploy.environment.sections import PitrConfig
 from deploy.errors import DeployError, GateRefused, UsageError
 from deploy.pitr.configuration import ConfigurationFile, files, settings_path
 from deploy.pitr.facts import ClusterFacts, Repository, Setting, parse_clusters, parse_repository
-from deploy.pitr.plan import ArchivingPlan, plan, require_live
+from deploy.pitr.plan import ArchivingPlan, plan_archiving, require_live
 from deploy.pitr.recovery_target import PastRecovery
 from deploy.pitr.status import STATUS_QUERIES, status_of_cluster, status_of_connection
 from deploy.secrets.secret import Secret
@@ -27,7 +27,7 @@ THERE = {path: file.content for path, file in WANTED.items()}
 def made(**changes: t.Any) -> ArchivingPlan:
     facts = clusters.facts(**{"files": THERE, **changes})
     assert facts.live and facts.archiving
-    return plan(clusters.NAME, facts, facts.live, facts.archiving, WANTED)
+    return plan_archiving(clusters.NAME, facts, facts.live, facts.archiving, WANTED)
 
 
 def kinds(**changes: t.Any) -> list[str]:

@@ -101,12 +101,14 @@ class DatabaseServer:
         return self.run(argv, user=USER, timeout=timeout or self._timeout, check=check)
 
     @contextlib.contextmanager
-    def explaining(self, text: str, *, hint: str = "") -> Iterator[None]:
-        """Raise a command that fails in the block as ``DeployError``: the text and its output."""
+    def explaining(
+        self, text: str, *, hint: str = "", kind: type[DeployError] = DeployError
+    ) -> Iterator[None]:
+        """Raise `kind` with the text and the command's output if a command in the block fails."""
         try:
             yield
         except CommandFailed as error:
-            raise DeployError(
+            raise kind(
                 f"{self.name}: {text}:\n{error.output.strip()}", hint=hint, host=self.name
             ) from None
 
@@ -164,19 +166,13 @@ def open_server(
         sudo = host.run(("id", "-u")).text.strip() != "0"
         server = DatabaseServer(host, sudo=sudo, stanza=stanza, timeout=timeout)
         if sudo:
-            _require_sudo(server, config.server.user)
+            with server.explaining(
+                f"{config.server.user} cannot become root",
+                hint="set `backups.pitr.server.user` to root, or give that user passwordless sudo",
+                kind=UsageError,
+            ):
+                server.run(("true",))
         yield server
     finally:
         with contextlib.suppress(DeployError, OSError):
             host.close()
-
-
-def _require_sudo(server: DatabaseServer, user: str) -> None:
-    try:
-        server.run(("true",))
-    except CommandFailed as error:
-        raise UsageError(
-            f"{server.name}: {user} cannot become root: {error.output.strip()}",
-            hint="set `backups.pitr.server.user` to root, or give that user passwordless sudo",
-            host=server.name,
-        ) from None

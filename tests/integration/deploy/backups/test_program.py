@@ -1,4 +1,4 @@
-"""The program that works in the container, without one."""
+"""The program of the backup container, run without a container."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from deploy.backups.container import archive_program
 from deploy.backups.program import archive, directory, postgres
-from deploy.backups.program.pipes import Failure, Job
+from deploy.backups.program.pipes import BackupJob, Failure
 from deploy.backups.program.postgres import Postgres
 from deploy.backups.program.server import ADVISORY_LOCK
-from deploy.backups.tool import archive_program
 from tests.support.waiting import eventually
 
 
@@ -37,32 +37,32 @@ def program(folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def ask(process: subprocess.Popen[str], **request: object) -> Mapping[str, object]:
+def send(process: subprocess.Popen[str], **request: object) -> Mapping[str, object]:
     assert process.stdin and process.stdout
     print(json.dumps(request), file=process.stdin, flush=True)
     return dict(json.loads(process.stdout.readline()))
 
 
-def test_a_job_that_it_does_not_know_of_was_lost(tmp_path: Path):
+def test_an_unknown_job_has_the_state_unknown(tmp_path: Path):
     with program(tmp_path) as process:
-        assert ask(process, job="poll", number=3) == {"state": "unknown"}
+        assert send(process, job="poll", number=3) == {"state": "unknown"}
         process.communicate(timeout=60)
         assert process.returncode == 0
 
 
-def test_it_ends_by_itself_when_nobody_asks_any_more(tmp_path: Path):
+def test_the_program_ends_without_requests(tmp_path: Path):
     with program(tmp_path, PATIENCE="1") as process:
-        assert ask(process, job="poll", number=1) == {"state": "unknown"}
+        assert send(process, job="poll", number=1) == {"state": "unknown"}
         assert process.wait(60) == 3
 
 
-def test_what_is_asked_twice_is_done_once(tmp_path: Path):
+def test_a_repeated_request_starts_one_job(tmp_path: Path):
     request = {"job": "describe", "number": 1, "url": f"sqlite:///{tmp_path}/amani.sqlite3"}
     with program(tmp_path) as process:
-        ask(process, **request)
-        said = ask(process, **request)
+        send(process, **request)
+        said = send(process, **request)
         while said["state"] == "running":
-            said = ask(process, job="poll", number=1)
+            said = send(process, job="poll", number=1)
         assert said["result"] == {"name": "amani", "exists": False, "replaced": []}
         process.communicate(timeout=60)
 
@@ -76,20 +76,20 @@ def test_programs_of_another_major_version_are_refused(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with psycopg.connect(postgres_url) as connection:
-        with pytest.raises(Failure, match="backup programs are of 99.1") as caught:
-            Postgres(postgres_url).versions(connection, Job())
+        with pytest.raises(Failure, match="backup programs have version 99.1") as caught:
+            Postgres(postgres_url).versions(connection, BackupJob())
     assert caught.value.kind == "refused"
 
 
 @pytest.mark.parametrize("url", ["postgresql://a b c", "postgresql://u:p%0Aq@h/d"])
-def test_a_url_that_makes_no_sense_is_told_without_its_password(url: str):
+def test_an_invalid_url_is_reported_without_its_password(url: str):
     with pytest.raises(Failure) as caught:
         Postgres(url)
     assert caught.value.kind == "usage" and "p%0Aq" not in caught.value.text
 
 
 @pytest.mark.postgres
-def test_nobody_migrates_between_the_end_of_the_lock_and_the_swap(
+def test_no_migration_starts_between_the_lock_and_the_swap(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     live = Postgres(postgres_url)
@@ -134,14 +134,14 @@ def test_nobody_migrates_between_the_end_of_the_lock_and_the_swap(
 
 
 def waits(server: Postgres) -> bool:
-    """Whether somebody waits for the migration lock, or to get in."""
+    """Whether a session waits for the migration lock, or to connect."""
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('advisory', 'object')"
     with server.connect("postgres") as connection:
         return connection.execute(query).fetchone() != (0,)
 
 
 @pytest.mark.postgres
-def test_several_jobs_dump_what_is_large_where_there_is_room(
+def test_several_jobs_dump_a_large_database_if_there_is_room(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(archive, "FOLDER", str(tmp_path))
@@ -163,7 +163,7 @@ def test_several_jobs_dump_what_is_large_where_there_is_room(
 
 
 @pytest.mark.postgres
-def test_a_table_that_somebody_keeps_for_himself_fails_a_dump_in_time(
+def test_a_locked_table_fails_a_dump_after_the_lock_timeout(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(postgres, "LOCK_WAIT", "100ms")
@@ -173,5 +173,5 @@ def test_a_table_that_somebody_keeps_for_himself_fails_a_dump_in_time(
         connection.execute("BEGIN")
         connection.execute("LOCK TABLE kept")
         with pytest.raises(Failure, match="canceling statement due to lock timeout"):
-            with Postgres(postgres_url).dumping(Job(), str(tmp_path), request):
+            with Postgres(postgres_url).dumping(BackupJob(), str(tmp_path), request):
                 pass

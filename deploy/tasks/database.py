@@ -223,13 +223,13 @@ def fetch(
 @task(help={"since": "only revisions after this one"})
 def lint(context: Context, since: str = "") -> None:
     """Check that every migration is of the class that it states, and report dangerous ones."""
-    from deploy.database import lint as linting
+    from deploy.database.lint import check, describe
     from deploy.errors import GateRefused
     from deploy.machine.checkout import ROOT
 
-    verdicts = linting.check(ROOT, since=since)
+    verdicts = check(ROOT, since=since)
     for verdict in verdicts:
-        print(linting.describe(verdict))
+        print(describe(verdict))
     if wrong := [verdict.revision.id for verdict in verdicts if not verdict.agrees]:
         raise GateRefused(
             f"{', '.join(wrong)}: the class differs from the one that the migration states",

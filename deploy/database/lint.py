@@ -40,8 +40,8 @@ def classify(upgrade: sql.Script, downgrade: sql.Script) -> tuple[Kind, tuple[Fi
     kinds = [finding.kind for finding in found]
     if "contract" in kinds and any(_adds(statement) for statement in upgrade.statements):
         advice = (
-            "what the new release needs comes before the swap, what only the old one used goes "
-            "after it: split the revision in two"
+            "changes for the new release run before the swap, removals of what only the old "
+            "one used run after it: split the revision in two"
         )
         found.append(Finding("expand-with-contract", "unsafe", "", advice))
         kinds.append("unsafe")
@@ -62,7 +62,7 @@ def check(checkout: Path, *, since: str = "") -> tuple[Verdict, ...]:
     """
     history = read_checkout(checkout / "migrations" / "versions")
     if since and since not in history:
-        raise UsageError(f"--since={since}: there is no such revision")
+        raise UsageError(f"--since={since}: no such revision")
     wanted = history.after(since)
     if not wanted:
         return ()
@@ -76,7 +76,7 @@ def _judge(
     if revision.id not in up or revision.id not in down:
         raise UsageError(
             f"revision {revision.id} prints no SQL in both directions",
-            hint="`flask db upgrade base:head --sql` must show it, and `downgrade` as well",
+            hint="`flask db upgrade base:head --sql` must print it, and so must `downgrade`",
         )
     shown, found = classify(up[revision.id], down[revision.id])
     # A downgrade loses added data, which the operator must confirm at that time. Statements that
@@ -95,7 +95,7 @@ def require_agreement(checkout: Path, *, since: str = "") -> History:
     if wrong:
         raise GateRefused(
             "\n".join(describe(verdict) for verdict in wrong),
-            hint="`invoke db.lint` says more; docs/migrations.md has the safe ways",
+            hint="`invoke db.lint` shows the details; docs/migrations.md has the safe alternatives",
         )
     return read_checkout(checkout / "migrations" / "versions")
 
@@ -104,11 +104,11 @@ def describe(verdict: Verdict) -> str:
     """A verdict as lines of text."""
     word = "ok" if verdict.agrees else "WRONG"
     lines = [
-        f"{verdict.revision.id}: {word}: says {verdict.revision.kind}, its SQL shows "
+        f"{verdict.revision.id}: {word}: states {verdict.revision.kind}, its SQL shows "
         f"{verdict.shown}"
     ]
     for finding in verdict.findings:
         if not verdict.agrees and finding.kind == verdict.shown:
             lines += [f"  {finding.rule}: {finding.statement}", f"    {finding.advice}"]
-    lines += [f"  on the way back, {f.rule}: {f.statement}\n    {f.advice}" for f in verdict.back]
+    lines += [f"  in the downgrade, {f.rule}: {f.statement}\n    {f.advice}" for f in verdict.back]
     return "\n".join(lines)

@@ -121,6 +121,7 @@ def _open_tcp(name: str, endpoint: Endpoint, timeout: float) -> PromptSocket:
     except OSError as error:
         raise HostUnreachable(
             f"{name}: no TCP connection to {endpoint.address}:{endpoint.port}: {error}",
-            hint="Is the host up, is the address right, does a firewall stand between?",
+            hint="Check that the host is up, that the address is right, and that no firewall "
+            "blocks the port.",
             host=name,
         ) from error

@@ -208,7 +208,9 @@ class DockerEngine:
                 raise self._refused(words) from error
             status = client.exec_inspect(made)["ExitCode"]
             if status is None:
-                raise self._refused(f"{argv[0]} in {container}: its output ended before it did")
+                raise self._refused(
+                    f"{argv[0]} in {container}: its output ended before the process did"
+                )
             return ExecResult(int(status), output.decode(errors="replace"))
 
         return self._call(ask)

@@ -197,7 +197,7 @@ def ensure_bases(
     known = {base.name: base for base in bases()}
     wanted = list(names) or list(known)
     if strangers := [name for name in wanted if name not in known]:
-        raise UsageError(f"no base image is called {strangers[0]}", hint=_choices(known))
+        raise UsageError(f"no base image is named {strangers[0]}", hint=_choices(known))
     hub = Hub()
     for name in wanted:
         base = known[name]
@@ -245,7 +245,7 @@ class Hub:
         except docker.errors.NotFound:
             return False
         except (docker.errors.DockerException, requests.RequestException) as error:
-            announce(f"Docker Hub does not give {name}: {_brief(error)}")
+            announce(f"Docker Hub does not serve {name}: {_brief(error)}")
             self._answers = False
             return False
         announce(f"pulled {name}")
@@ -260,7 +260,7 @@ def _is_current(engine: APIClient, base: Base) -> bool:
 
 
 def _choices(known: Iterable[str]) -> str:
-    return f"There are: {', '.join(known)}"
+    return f"Known images: {', '.join(known)}"
 
 
 def _brief(error: Exception) -> str:

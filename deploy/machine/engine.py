@@ -104,34 +104,34 @@ def _listens(path: Path) -> bool:
 def _refuse_foreign_socket(problem: str) -> None:
     if "Permission denied" in problem or "PermissionError" in problem:
         user = os.environ.get("USER", "$USER")
-        hint = f"Type: sudo usermod -aG docker {user}\nThen log in again (or: newgrp docker)."
+        hint = f"Run: sudo usermod -aG docker {user}\nThen log in again (or: newgrp docker)."
         raise UsageError("this user may not use the Docker Engine", hint=hint)
 
 
 def _start_by_systemd(announce: Announce) -> None:
     start = privileged(["systemctl", "start", "docker"])
     if start is None:
-        hint = "Type: sudo systemctl start docker"
+        hint = "Run: sudo systemctl start docker"
         raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
     announce("starting the Docker Engine (systemd)")
     done = subprocess.run(start, capture_output=True, text=True)
     if done.returncode == 0 and _wait(lambda: False):
         return
-    hint = "Type: journalctl -u docker -n 50"
+    hint = "Run: journalctl -u docker -n 50"
     raise EngineError(f"the Docker Engine did not start: {done.stderr.strip()}", hint=hint)
 
 
 def _start_directly(announce: Announce) -> None:
     command = privileged(["env", f"PATH={_system_path()}", "dockerd"])
     if command is None:
-        hint = "Type, and leave it running: sudo dockerd"
+        hint = "Run, and leave it running: sudo dockerd"
         raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
     if stale := leftovers():
         remove = privileged(["rm", "-f", *map(str, stale)])
         subprocess.run(remove or [], check=True)
     log = LOG if os.access(LOG.parent, os.W_OK) else Path.home() / ".cache" / LOG.name
     log.parent.mkdir(parents=True, exist_ok=True)
-    announce(f"starting the Docker Engine (there is no systemd; its log is {log})")
+    announce(f"starting the Docker Engine (without systemd; its log is {log})")
     with log.open("ab") as output:
         position = output.tell()
         engine = subprocess.Popen(

@@ -55,8 +55,11 @@ def known_packages(packages: Sequence[str], purpose: str, announce: Announce = p
 def _apt(packages: Sequence[str], purpose: str) -> list[str]:
     """The start of an apt-get command line with the rights to install."""
     if shutil.which("apt-get") is None:
-        what = f"missing: {', '.join(packages)} ({purpose}), and there is no apt-get to install it"
-        raise UsageError(what, hint="Install it with the means of this system.")
+        what = (
+            f"missing: {', '.join(packages)} ({purpose}), and this system has no apt-get to "
+            "install them"
+        )
+        raise UsageError(what, hint="Install them with this system's package manager.")
     options = ["-q", "-o", "DPkg::Lock::Timeout=120"]
     apt = privileged(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *options])
     if apt is None:
@@ -66,7 +69,7 @@ def _apt(packages: Sequence[str], purpose: str) -> list[str]:
 
 
 def _by_hand(packages: Sequence[str]) -> str:
-    return f"Type: sudo apt-get update && sudo apt-get install {' '.join(packages)}"
+    return f"Run: sudo apt-get update && sudo apt-get install {' '.join(packages)}"
 
 
 def _is_installed(package: str) -> bool:

@@ -238,7 +238,7 @@ def parse(text: str, path: Path) -> dict[str, str]:
                 hint="a quoted value must end with the same quote in the same line",
             )
         if found[1] in values:
-            raise UsageError(f"{path}:{number}: {found[1]} is there twice")
+            raise UsageError(f"{path}:{number}: {found[1]} is a duplicate name")
         values[found[1]] = value
     return values
 
@@ -273,7 +273,7 @@ def read_plain(path: Path) -> dict[str, str]:
     if _tracked(path):
         raise UsageError(
             f"{path} holds secrets and is committed to git",
-            hint=f"git rm --cached {path.name}   # and replace every value: they are known now",
+            hint=f"git rm --cached {path.name}   # and replace every value: all are exposed",
         )
     try:
         return parse(path.read_text(encoding="utf-8"), path)
@@ -298,11 +298,11 @@ def _missing(
     remarks: list[str] = []
     for name in names:
         if near := suggest(name, known):
-            remarks.append(f"{name}: there is a value under another name{near}")
+            remarks.append(f"{name}: a similar name has a value{near}")
         elif environ.get(name):
-            remarks.append(f"{name} is set, but only {PREFIX}{name} is read (it says whose it is)")
+            remarks.append(f"{name} is set, but only {PREFIX}{name} is read")
     ways = [
-        f"give each in one of these ways (e.g. {names[0]}):",
+        f"provide each in one of these ways (example: {names[0]}):",
         f"  the environment variable {PREFIX}{names[0]}",
         f"  a line {names[0]}=... in .env.{environment} (mode 0600)",
         f"  ./inv secrets.set {names[0]} --env={environment} (encrypted, in {FOLDER})",

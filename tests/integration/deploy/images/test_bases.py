@@ -46,7 +46,7 @@ def test_on_another_distribution_no_mirror_is_named():
 
 
 def test_a_name_that_is_no_base_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match="no base image is called nginx:1") as caught:
+    with pytest.raises(UsageError, match="no base image is named nginx:1") as caught:
         bases.ensure_bases(["nginx:1"])
     assert "haproxy:3.0-trixie" in caught.value.hint
 

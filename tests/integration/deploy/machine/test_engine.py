@@ -105,7 +105,7 @@ def test_without_the_rights_it_says_what_to_type(unprivileged, sudo):
         UsageError, match=r"missing: tool \(the tests\), and installing .* root"
     ) as caught:
         packages.ensure_packages(["tool"], "the tests")
-    assert caught.value.hint == "Type: sudo apt-get update && sudo apt-get install tool"
+    assert caught.value.hint == "Run: sudo apt-get update && sudo apt-get install tool"
 
 
 def test_with_sudo_that_asks_for_no_password_missing_packages_are_installed(unprivileged, tmp_path):

@@ -109,7 +109,7 @@ def test_missing_secrets_are_all_named_with_the_ways_to_give_them(tmp_path: Path
         ".env.trial (mode 0600)",
         "secrets.set DATABASE_URL --env=trial",
         "DATABASE_URL is set, but only AMANI_SECRET_DATABASE_URL is read",
-        'SECRET_KEY: there is a value under another name (did you mean "SECRETKEY"?)',
+        'SECRET_KEY: a similar name has a value (did you mean "SECRETKEY"?)',
     ):
         assert part in c.value.hint
     assert "tell-nobody" not in c.value.message + c.value.hint
@@ -188,7 +188,7 @@ def test_lines_that_cannot_be_understood_are_refused_unshown(line: str) -> None:
 
 
 def test_a_name_given_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="^f:2: A is there twice$"):
+    with pytest.raises(UsageError, match="^f:2: A is a duplicate name$"):
         parse("A=1\nA=2\n", Path("f"))
 
 
@@ -226,7 +226,7 @@ def test_ssh_keys_open_the_encrypted_file(tmp_path: Path) -> None:
 def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identity: Path) -> None:
     path = store("trial", "REDIS_URL", "x", root=tmp_path)
     assert path == age_file("trial", tmp_path)
-    with pytest.raises(UsageError, match="there is no key to open it with") as caught:
+    with pytest.raises(UsageError, match="no key to decrypt it was found") as caught:
         load(tmp_path, {**BOTH, "HOME": str(tmp_path)})
     assert "AMANI_AGE_IDENTITY" in caught.value.hint
 
@@ -235,7 +235,7 @@ def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identi
     ("given", "expected"),
     [
         ("other", "cannot be decrypted"),
-        ("nonsense", "is no usable private key"),
+        ("nonsense", "is not a usable private key"),
         ("absent", "No such file or directory"),
     ],
 )
@@ -250,7 +250,7 @@ def test_wrong_keys_are_told(tmp_path: Path, identity: Path, given: str, expecte
 
 @pytest.mark.parametrize(
     ("recipients", "expected"),
-    [("", "names nobody who could decrypt"), ("age1nonsense\n", "is no public key")],
+    [("", "names no public key"), ("age1nonsense\n", "is not a public key")],
 )
 def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expected: str) -> None:
     folder = tmp_path / "config" / "secrets"

@@ -82,7 +82,7 @@ class Environment(sections.Section):
     batch: Batch = "50%"
     """The number or share, such as `50%`, of web hosts that a deploy changes at once."""
     retention: sections.RetentionConfig = sections.RetentionConfig.model_construct()
-    """What is kept for a rollback."""
+    """Images and containers that are kept for a rollback."""
     migrations: sections.MigrationsConfig = sections.MigrationsConfig.model_construct()
     """Commands that read and change the database schema."""
     backups: sections.BackupsConfig = sections.BackupsConfig.model_construct()

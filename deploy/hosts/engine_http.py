@@ -213,7 +213,6 @@ class Dialogue:
             return answer.removesuffix(end)
 
     def close(self) -> None:
-        """Close the command's standard input."""
         self._stream.close()
 
 

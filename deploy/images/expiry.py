@@ -86,7 +86,7 @@ def sweep(
     for tag in registry.list_tags():
         try:
             found = registry.resolve(tag)
-        except NotInRegistry:  # somebody else was faster
+        except NotInRegistry:  # deleted by another process
             continue
         tags.setdefault(found.digest, []).append(tag)
         created[found.digest] = _read(found.labels.get(_CREATED, ""))

@@ -189,7 +189,7 @@ def of_database(environment: Environment, patch: Patch) -> object:
 
 
 def of_connections(environment: Environment, patch: Patch) -> object:
-    """What Fabric is asked to connect to; every connection fails but those to a jump host."""
+    """The connections that Fabric is asked for. Only those to a jump host succeed."""
     asked = []
 
     class Connection(MagicMock):
@@ -253,7 +253,7 @@ def of_registry(environment: Environment, patch: Patch) -> object:
 
 
 def of_steps(environment: Environment, patch: Patch) -> object:
-    """Steps that succeed."""
+    """The engine calls of steps that succeed."""
     run = run_of(
         environment,
         inspect={"State": {"Status": "exited", "ExitCode": 0}},
@@ -274,7 +274,7 @@ def of_steps(environment: Environment, patch: Patch) -> object:
 
 
 def of_patience(environment: Environment, patch: Patch) -> object:
-    """Steps that wait for ever."""
+    """The errors of steps that wait until their timeout."""
     hurry(patch)
     patch.setattr(proxy, "wait_until_up", lambda *_, **__: SimpleNamespace(up=False, check=""))
     patch.setattr(proxy, "wait_drained", lambda *_: 3)

@@ -206,7 +206,9 @@ def test_a_revision_that_nobody_knows_is_refused(world):
     deploy(world, V1)
     deploy(world, EXPANDED)
     world.facts = replace(world.facts, schema="9999")
-    with pytest.raises(GateRefused, match="the database is at 9999, which is not in the history of 1.1.0"):
+    with pytest.raises(
+        GateRefused, match="the database is at 9999, which is not in the history of 1.1.0"
+    ):
         back(world, V1)
 
 

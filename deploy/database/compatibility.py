@@ -44,7 +44,7 @@ def order(revisions: tuple[Revision, ...], version: str, *, allow_unsafe: bool =
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SchemaVerdict:
     """Whether a release runs on the live schema.
 
     `undo` lists the revisions that prevent it, oldest first; it is empty if the release runs.
@@ -55,14 +55,16 @@ class Verdict:
     undo: tuple[Revision, ...] = ()
 
 
-def judge(live: str | None, head: str, version: str, known: Iterable[History]) -> Verdict:
+def judge(live: str | None, head: str, version: str, known: Iterable[History]) -> SchemaVerdict:
     """Whether a release whose code ends at `head` runs on a database at `live`, which is newer.
 
     `known` are the histories of all available images. One of them must contain `head` and `live`.
     Raises `GateRefused` if none does.
     """
     if not head or live is None or live == head:
-        return Verdict(f"the database is at {live or 'an unknown revision'}, which {version} needs")
+        return SchemaVerdict(
+            f"the database is at {live or 'an unknown revision'}, which {version} needs"
+        )
     reaching = [history for history in known if live in history and head in history]
     if not reaching:
         raise GateRefused(
@@ -75,10 +77,12 @@ def judge(live: str | None, head: str, version: str, known: Iterable[History]) -
     between = history.after(head)[: len(history.after(head)) - len(history.after(live))]
     breaking = [revision for revision in between if not revision.leaves_old_code_running]
     if not breaking:
-        return Verdict(f"the schema stays at {live}: {version} runs on it with {_names(between)}")
+        return SchemaVerdict(
+            f"the schema stays at {live}: {version} runs on it with {_names(between)}"
+        )
     first = between.index(breaking[0])
     reason = f"{version} cannot run on the schema {live}: {_names(breaking)} removed what it uses"
-    return Verdict(reason, between[first:])
+    return SchemaVerdict(reason, between[first:])
 
 
 def _names(revisions: Iterable[Revision]) -> str:

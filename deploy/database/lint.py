@@ -8,13 +8,13 @@ from pathlib import Path
 
 from deploy.database import rules, sql, squawk
 from deploy.database.checkout import read_checkout
-from deploy.database.findings import Finding, strictest
+from deploy.database.findings import Finding, find_strictest
 from deploy.database.revisions import KINDS, History, Kind, Revision
 from deploy.errors import GateRefused, UsageError
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RevisionVerdict:
     """A revision, the class that its SQL shows, and the findings. `back` are those of its
     downgrade."""
 
@@ -45,7 +45,7 @@ def classify(upgrade: sql.Script, downgrade: sql.Script) -> tuple[Kind, tuple[Fi
         )
         found.append(Finding("expand-with-contract", "unsafe", "", advice))
         kinds.append("unsafe")
-    return strictest(kinds), tuple(found)
+    return find_strictest(kinds), tuple(found)
 
 
 def _adds(statement: str) -> bool:
@@ -54,7 +54,7 @@ def _adds(statement: str) -> bool:
     return made or (words.startswith("ALTER TABLE") and " ADD COLUMN " in words)
 
 
-def check(checkout: Path, *, since: str = "") -> tuple[Verdict, ...]:
+def check(checkout: Path, *, since: str = "") -> tuple[RevisionVerdict, ...]:
     """Check every revision of a checkout after `since`, oldest first.
 
     Raises `UsageError` if the revisions cannot be read, or if one of them has a downgrade without
@@ -72,7 +72,7 @@ def check(checkout: Path, *, since: str = "") -> tuple[Verdict, ...]:
 
 def _judge(
     revision: Revision, up: Mapping[str, sql.Script], down: Mapping[str, sql.Script]
-) -> Verdict:
+) -> RevisionVerdict:
     if revision.id not in up or revision.id not in down:
         raise UsageError(
             f"revision {revision.id} prints no SQL in both directions",
@@ -83,7 +83,7 @@ def _judge(
     # would stop the service are wrong in a downgrade, too.
     back = rules.check(down[revision.id].statements, up[revision.id].statements)
     stops = tuple(f for f in back if f.kind == "unsafe" and f.rule not in ("column-type",))
-    return Verdict(revision, shown, found, stops)
+    return RevisionVerdict(revision, shown, found, stops)
 
 
 def require_agreement(checkout: Path, *, since: str = "") -> History:
@@ -100,7 +100,7 @@ def require_agreement(checkout: Path, *, since: str = "") -> History:
     return read_checkout(checkout / "migrations" / "versions")
 
 
-def describe(verdict: Verdict) -> str:
+def describe(verdict: RevisionVerdict) -> str:
     """A verdict as lines of text."""
     word = "ok" if verdict.agrees else "WRONG"
     lines = [

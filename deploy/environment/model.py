@@ -32,7 +32,7 @@ __all__ = [
     "ProxyConfig",
     "Role",
     "RoleConfig",
-    "available",
+    "find_environments",
     "load_environment",
 ]
 
@@ -270,7 +270,7 @@ def load_environment(
     return environment
 
 
-def available(folder: Path | None = None) -> dict[str, Path]:
+def find_environments(folder: Path | None = None) -> dict[str, Path]:
     """The files of all environments that `load_environment` finds, by name."""
     found = {
         path.parent.name: path
@@ -287,7 +287,7 @@ def available(folder: Path | None = None) -> dict[str, Path]:
 
 
 def _find(name: str, folder: Path | None) -> Path:
-    known = available(folder)
+    known = find_environments(folder)
     if name not in known:
         raise UsageError(
             f"there is no environment {name!r}{documents.suggest(name, list(known))}",

@@ -71,7 +71,7 @@ class Endpoint(Protocol):
         """The pinned public keys, each `type base64`."""
 
 
-class HostConfig(Endpoint, Protocol):
+class HostEndpoint(Endpoint, Protocol):
     """A host, reached by SSH or on this machine."""
 
     @property

@@ -115,7 +115,7 @@ class LocalHost:
         self.engine.close()
 
     def _dial_engine(self, timeout: float) -> socket.socket:
-        path = engine_socket()
+        path = find_engine_socket()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
         try:
@@ -131,7 +131,7 @@ class LocalHost:
         return connection
 
 
-def engine_socket() -> str:
+def find_engine_socket() -> str:
     """The path of this machine's engine socket: `DOCKER_HOST`, the default one, or the rootless
     one.
 

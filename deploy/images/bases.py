@@ -40,7 +40,7 @@ def _script(name: str) -> File:
     return File((RECIPES / name).read_text(), 0o755)
 
 
-def bases() -> tuple[Base, ...]:
+def list_bases() -> tuple[Base, ...]:
     """All base images, with those that a deploy needs first."""
     return (
         Base(
@@ -181,7 +181,7 @@ def bases() -> tuple[Base, ...]:
 
 def select(names: Iterable[str]) -> list[str]:
     """The base images among these names, each once."""
-    known = {base.name for base in bases()}
+    known = {base.name for base in list_bases()}
     return [name for name in dict.fromkeys(names) if name in known]
 
 
@@ -194,7 +194,7 @@ def ensure_bases(
     missing one is pulled, or made from Debian packages if the pull fails. Raises `UsageError` for
     an unknown name or if an image cannot be made, `EngineError` if the engine does not answer.
     """
-    known = {base.name: base for base in bases()}
+    known = {base.name: base for base in list_bases()}
     wanted = list(names) or list(known)
     if strangers := [name for name in wanted if name not in known]:
         raise UsageError(f"no base image is named {strangers[0]}", hint=_choices(known))

@@ -51,7 +51,7 @@ def build(
     dockerfile = checkout / "Dockerfile"
     if not dockerfile.is_file():
         raise UsageError(f"there is no {dockerfile}")
-    names = base_names(dockerfile.read_text())
+    names = find_base_names(dockerfile.read_text())
     bases.ensure_bases(names, announce=lambda text: events.emit("note", text))
     history = read_checkout(checkout / "migrations" / "versions")
     command = [*find_client(), *_cache()]
@@ -100,7 +100,7 @@ def push(
     return digests
 
 
-def base_names(dockerfile: str) -> list[str]:
+def find_base_names(dockerfile: str) -> list[str]:
     """The known base images that a Dockerfile builds on."""
     arguments = dict(re.findall(r"^ARG\s+(\w+)=(\S+)", dockerfile, re.MULTILINE))
     froms = [

@@ -217,11 +217,11 @@ def _verify(desk: Desk, backup: Backup, level: Level, identity: str) -> Proof:
 
 def _identity(backup: Backup) -> str:
     """The operator's private key, as text; empty where the backup needs none."""
-    from deploy.secrets.age import identity_text
+    from deploy.secrets.age import read_identity
 
     if not backup.manifest.encrypted:
         return ""
-    found = identity_text()
+    found = read_identity()
     if not found:
         raise UsageError(f"backup {backup.manifest.id} is encrypted", hint=KEY_HINT)
     return found
@@ -267,7 +267,7 @@ def _service(
     image = ImageRef(
         environment.image.repository, live.digest, registered=environment.image.registered
     )
-    before = secrets.generations(host, environment, values)[1]
+    before = secrets.list_generations(host, environment, values)[1]
     generation = secrets.deliver(host, environment, values, image=image.reference)
 
     def run(command: tuple[str, ...] | None, wait: Callable[[Desk, str, str], None]) -> None:

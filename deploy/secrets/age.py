@@ -54,7 +54,7 @@ def encrypt(text: str, recipients: Path) -> bytes:
     return bytes(pyrage.encrypt(text.encode(), keys, armored=True))
 
 
-def identity_text(environ: Mapping[str, str] = os.environ) -> str:
+def read_identity(environ: Mapping[str, str] = os.environ) -> str:
     """The private key in `AMANI_AGE_IDENTITY` or in the file that it names; empty if unset."""
     given = environ.get(IDENTITY, "")
     if not given or given.startswith("AGE-SECRET-KEY-"):

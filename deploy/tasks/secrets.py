@@ -36,11 +36,11 @@ def list_secrets(context: Context, env: str = "", json: bool = False) -> None:
     """Tell which secrets an environment needs and where each value comes from, never what it is."""
     from deploy.environment.model import load_environment
     from deploy.output.console import choose_listener
-    from deploy.secrets.sources import origins
+    from deploy.secrets.sources import list_origins
 
     with choose_listener(json) as console:
         environment = load_environment(env or default_environment(), placeholders=True)
-        found = origins(environment)
+        found = list_origins(environment)
         rows = [{"name": name, "needed": needed, "from": origin} for name, needed, origin in found]
         console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
 
@@ -75,11 +75,11 @@ def edit_secrets(context: Context, env: str = "") -> None:
     """Open config/secrets/ENV.age decrypted in $EDITOR, and encrypt what is left."""
     from deploy.environment.model import load_environment
     from deploy.secrets.editing import edit
-    from deploy.secrets.sources import age_file
+    from deploy.secrets.sources import locate_age_file
 
     name = load_environment(env or default_environment(), placeholders=True).name
     changed = edit(name)
-    print(f"{age_file(name)} {'was encrypted anew' if changed else 'is as it was'}")
+    print(f"{locate_age_file(name)} {'was encrypted anew' if changed else 'is as it was'}")
 
 
 @task(name="encrypt", help=ENV)

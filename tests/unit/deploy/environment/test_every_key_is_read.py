@@ -27,7 +27,7 @@ from deploy.backups import catalogue, retention, tool, work
 from deploy.backups.manifest import Backup, Manifest
 from deploy.backups.program import copies
 from deploy.environment.model import Environment, load_environment
-from deploy.environment.reference import leaves
+from deploy.environment.reference import list_keys
 from deploy.errors import DeployError
 from deploy.events import Events
 from deploy.execute.run import Run
@@ -43,7 +43,7 @@ from deploy.proxy.configuration import render
 from deploy.proxy.container import specification
 from deploy.proxy.settings import settings_of
 from deploy.secrets.secret import Secret, Secrets
-from deploy.secrets.sources import origins
+from deploy.secrets.sources import list_origins
 from deploy.state import containers
 from deploy.state.facts import HostFacts
 from deploy.steps import environment as environment_steps
@@ -181,7 +181,7 @@ def of_preflight(environment: Environment, patch: Patch) -> object:
 
 def of_secrets(environment: Environment, patch: Patch) -> object:
     values = Secrets({name: Secret(f"sqlite:///{name}") for name in ("DATABASE_URL", "OTHER")})
-    return origins(environment, environ={}), tool.database_url(environment, values)
+    return list_origins(environment, environ={}), tool.database_url(environment, values)
 
 
 def of_database(environment: Environment, patch: Patch) -> object:
@@ -351,7 +351,7 @@ def of_examination(environment: Environment, patch: Patch) -> object:
     made = desk_of(environment)
     made.live = {"one": SimpleNamespace(digest=DIGEST)}
     patch.setattr("secrets.token_hex", lambda _: "token")
-    patch.setattr(backups.secrets, "generations", lambda *_: ("", {}))
+    patch.setattr(backups.secrets, "list_generations", lambda *_: ("", {}))
     patch.setattr(backups.secrets, "deliver", lambda *_, **__: "g1")
     patch.setattr(backups.secrets, "prune", lambda *_: None)
     with contextlib.suppress(Stop):
@@ -603,7 +603,7 @@ def first(key: Key) -> str:
 
 
 def test_the_table_has_a_row_for_every_key() -> None:
-    assert sorted(KEYS) == sorted(leaves())
+    assert sorted(KEYS) == sorted(list_keys())
 
 
 @pytest.mark.parametrize("name", KEYS)

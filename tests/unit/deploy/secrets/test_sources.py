@@ -11,7 +11,7 @@ import pytest
 from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
 from deploy.secrets import Secrets, load_secrets
-from deploy.secrets.sources import age_file, check_name, origins, parse, store
+from deploy.secrets.sources import check_name, list_origins, locate_age_file, parse, store
 
 
 def environment(**changes: object) -> Environment:
@@ -70,7 +70,7 @@ def test_variables_win_over_the_file_and_the_file_over_the_encrypted_one(
         "SECRET_KEY": "from-file",
         "REDIS_URL": "from-variable",
     }
-    assert origins(environment(), root=tmp_path, environ=environ) == [
+    assert list_origins(environment(), root=tmp_path, environ=environ) == [
         ("DATABASE_URL", "yes", "config/secrets/trial.age"),
         ("SECRET_KEY", "yes", ".env.trial"),
         ("REDIS_URL", "optional", "environment"),
@@ -225,7 +225,7 @@ def test_ssh_keys_open_the_encrypted_file(tmp_path: Path) -> None:
 
 def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identity: Path) -> None:
     path = store("trial", "REDIS_URL", "x", root=tmp_path)
-    assert path == age_file("trial", tmp_path)
+    assert path == locate_age_file("trial", tmp_path)
     with pytest.raises(UsageError, match="no key to decrypt it was found") as caught:
         load(tmp_path, {**BOTH, "HOME": str(tmp_path)})
     assert "AMANI_AGE_IDENTITY" in caught.value.hint
@@ -258,7 +258,7 @@ def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expect
     (folder / "recipients").write_text(recipients)
     with pytest.raises(UsageError, match=expected):
         store("trial", "REDIS_URL", "x", root=tmp_path)
-    assert not age_file("trial", tmp_path).exists()
+    assert not locate_age_file("trial", tmp_path).exists()
 
 
 def test_only_secrets_that_the_environment_names_can_be_stored() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.secrets.sources import quoted
+from deploy.secrets.sources import quote_value
 from workshop.fleet.credentials import Credentials
 from workshop.fleet.host import PracticeHost
 from workshop.fleet.layout import Layout, check_numbers
@@ -135,7 +135,7 @@ def render(content: Mapping[str, Any], layout: Layout) -> str:
 
 def render_secrets(values: Mapping[str, str]) -> str:
     """The file of secrets, a `NAME=value` a line."""
-    return "".join(f"{name}={quoted(value)}\n" for name, value in values.items())
+    return "".join(f"{name}={quote_value(value)}\n" for name, value in values.items())
 
 
 def known_hosts(hosts: Sequence[PracticeHost]) -> str:

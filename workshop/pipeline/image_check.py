@@ -192,7 +192,7 @@ def run(checkout: Path, reports: Path) -> Size:
     ensure_engine()
     arguments = BuildInfo.of(checkout).arguments
     built = build.build(checkout, arguments, ["amani-backend:ci"], events=Events())
-    base = build.base_names((checkout / "Dockerfile").read_text())[0]
+    base = build.find_base_names((checkout / "Dockerfile").read_text())[0]
     size = check(built.id, base)
     more = {**arguments, "EXTRAS": "observability"}
     extended = build.build(checkout, more, ["amani-backend:ci-observability"], events=Events())

@@ -46,7 +46,7 @@ def test_on_another_distribution_no_mirror_is_named():
 
 
 def test_a_name_that_is_no_base_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match="no base image is called nginx:1") as caught:
+    with pytest.raises(UsageError, match="no base image is named nginx:1") as caught:
         bases.ensure_bases(["nginx:1"])
     assert "haproxy:3.0-trixie" in caught.value.hint
 
@@ -54,7 +54,9 @@ def test_a_name_that_is_no_base_is_refused_with_those_that_are():
 @pytest.mark.engine
 def test_base_images_that_are_there_stay(engine: APIClient):
     bases.ensure_bases()
-    before = {name: engine.images(name, quiet=True) for name in (b.name for b in bases.bases())}
+    before = {
+        name: engine.images(name, quiet=True) for name in (b.name for b in bases.list_bases())
+    }
     announced: list[str] = []
 
     bases.ensure_bases(announce=announced.append)
@@ -161,7 +163,7 @@ def test_python_makes_virtual_environments_and_installs_into_itself(engine: APIC
 @contextmanager
 def container(engine: APIClient, image: str, command=None, environment=None) -> Iterator[str]:
     bases.ensure_bases(
-        [image] if image in {base.name for base in bases.bases()} else ["registry:2"]
+        [image] if image in {base.name for base in bases.list_bases()} else ["registry:2"]
     )
     made = engine.create_container(image, command, environment=environment)["Id"]
     try:

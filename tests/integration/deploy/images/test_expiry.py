@@ -13,7 +13,7 @@ import pytest
 
 from deploy.events import Events
 from deploy.images import build
-from deploy.images.expiry import Tagged, classify, expired, sweep
+from deploy.images.expiry import Tagged, classify, select_expired, sweep
 from deploy.images.github_packages import GitHubPackages
 from deploy.images.registry import NotInRegistry, Registry, RegistryError
 
@@ -54,7 +54,7 @@ def test_commits_go_after_90_days_and_staging_after_30():
         image("somebodys-try", days=900),
         image("prod-4123abc", days=None),
     ]
-    assert [found.tags[0] for found in expired(images, NOW, keep=0)] == [
+    assert [found.tags[0] for found in select_expired(images, NOW, keep=0)] == [
         "prod-0123abc",
         "staging-2123abc",
     ]
@@ -66,12 +66,12 @@ def test_one_name_that_must_stay_keeps_the_image():
         image("staging-1123abc", "latest", days=400),
         image("staging-2123abc", "prod-2123abc", days=40),
     ]
-    assert expired(images, NOW, keep=0) == []
+    assert select_expired(images, NOW, keep=0) == []
 
 
 def test_the_newest_of_each_kind_stay_whatever_their_age():
     images = [image(f"prod-{n}123abc", days=100 + n) for n in range(7)]
-    assert [found.tags[0] for found in expired(images, NOW, keep=5)] == [
+    assert [found.tags[0] for found in select_expired(images, NOW, keep=5)] == [
         "prod-6123abc",
         "prod-5123abc",
     ]

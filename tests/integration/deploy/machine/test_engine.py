@@ -42,7 +42,7 @@ def test_pid_files_that_name_no_engine_are_left_over(run: Path, content: Callabl
     files = [run / "docker.pid", run / "docker" / "containerd" / "containerd.pid"]
     for file in files:
         file.write_text(content())
-    assert engine.leftovers(run) == files
+    assert engine.find_leftovers(run) == files
 
 
 def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
@@ -55,7 +55,7 @@ def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
         deadline = time.monotonic() + 10  # the kernel names it a moment after it has started it
         while named.read_text() != "dockerd\n" and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert engine.leftovers(run) == []
+        assert engine.find_leftovers(run) == []
     finally:
         process.kill()
         process.wait()
@@ -66,8 +66,8 @@ def test_a_socket_is_left_over_once_nobody_listens(run: Path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        assert engine.leftovers(run) == []
-    assert engine.leftovers(run) == [path]
+        assert engine.find_leftovers(run) == []
+    assert engine.find_leftovers(run) == [path]
 
 
 def test_an_engine_elsewhere_is_never_replaced_by_one_here(monkeypatch: pytest.MonkeyPatch):
@@ -105,7 +105,7 @@ def test_without_the_rights_it_says_what_to_type(unprivileged, sudo):
         UsageError, match=r"missing: tool \(the tests\), and installing .* root"
     ) as caught:
         packages.ensure_packages(["tool"], "the tests")
-    assert caught.value.hint == "Type: sudo apt-get update && sudo apt-get install tool"
+    assert caught.value.hint == "Run: sudo apt-get update && sudo apt-get install tool"
 
 
 def test_with_sudo_that_asks_for_no_password_missing_packages_are_installed(unprivileged, tmp_path):

@@ -59,7 +59,7 @@ def test_an_environment_that_there_is_not_is_refused_with_those_that_there_are(
         *((f"fleet.{verb}", {}, "which host is meant?") for verb in VERBS),
         ("fleet.up", {"web": "1,x"}, "--web takes numbers of hosts such as 1,3"),
         ("image.retention", {"keep": 0}, "keep at least 1"),
-        ("image.bases", {"names": ["nginx:1"]}, "no base image is called nginx:1"),
+        ("image.bases", {"names": ["nginx:1"]}, "no base image is named nginx:1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

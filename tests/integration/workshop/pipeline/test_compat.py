@@ -81,7 +81,7 @@ def test_one_schema_needs_no_trial(repository: Path):
 
 def test_a_history_that_no_deploy_would_take_is_refused_before_anything_is_built(repository: Path):
     write_revision(repository, "d", "c", "contract", "pass", "pass")
-    with pytest.raises(GateRefused, match="brings c .expand. and takes away in d .contract."):
+    with pytest.raises(GateRefused, match="adds c .expand. and removes in d .contract."):
         run(repository, report=lambda line: None)
     for name in ("b", "c", "d"):
         (repository / previous.VERSIONS / f"{name}_try.py").unlink()

@@ -1,4 +1,4 @@
-"""What of this machine's pip configuration reaches a build, and what does not."""
+"""The part of this machine's pip configuration that reaches a build."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_bundle_of_pip_goes_before_that_of_ssl(tmp_path: Path):
 
 
 def test_a_bundle_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(UsageError, match=f"no CA bundle {tmp_path}/none.pem"):
+    with pytest.raises(UsageError, match=f"the CA bundle {tmp_path}/none.pem"):
         render_configuration("", f"{tmp_path}/none.pem")
 
 

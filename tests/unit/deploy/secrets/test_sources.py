@@ -11,7 +11,7 @@ import pytest
 from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
 from deploy.secrets import Secrets, load_secrets
-from deploy.secrets.sources import age_file, check_name, origins, parse, store
+from deploy.secrets.sources import check_name, list_origins, locate_age_file, parse, store
 
 
 def environment(**changes: object) -> Environment:
@@ -70,7 +70,7 @@ def test_variables_win_over_the_file_and_the_file_over_the_encrypted_one(
         "SECRET_KEY": "from-file",
         "REDIS_URL": "from-variable",
     }
-    assert origins(environment(), root=tmp_path, environ=environ) == [
+    assert list_origins(environment(), root=tmp_path, environ=environ) == [
         ("DATABASE_URL", "yes", "config/secrets/trial.age"),
         ("SECRET_KEY", "yes", ".env.trial"),
         ("REDIS_URL", "optional", "environment"),
@@ -109,7 +109,7 @@ def test_missing_secrets_are_all_named_with_the_ways_to_give_them(tmp_path: Path
         ".env.trial (mode 0600)",
         "secrets.set DATABASE_URL --env=trial",
         "DATABASE_URL is set, but only AMANI_SECRET_DATABASE_URL is read",
-        'SECRET_KEY: there is a value under another name (did you mean "SECRETKEY"?)',
+        'SECRET_KEY: a similar name has a value (did you mean "SECRETKEY"?)',
     ):
         assert part in c.value.hint
     assert "tell-nobody" not in c.value.message + c.value.hint
@@ -188,7 +188,7 @@ def test_lines_that_cannot_be_understood_are_refused_unshown(line: str) -> None:
 
 
 def test_a_name_given_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="^f:2: A is there twice$"):
+    with pytest.raises(UsageError, match="^f:2: A is a duplicate name$"):
         parse("A=1\nA=2\n", Path("f"))
 
 
@@ -225,8 +225,8 @@ def test_ssh_keys_open_the_encrypted_file(tmp_path: Path) -> None:
 
 def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identity: Path) -> None:
     path = store("trial", "REDIS_URL", "x", root=tmp_path)
-    assert path == age_file("trial", tmp_path)
-    with pytest.raises(UsageError, match="there is no key to open it with") as caught:
+    assert path == locate_age_file("trial", tmp_path)
+    with pytest.raises(UsageError, match="no key to decrypt it was found") as caught:
         load(tmp_path, {**BOTH, "HOME": str(tmp_path)})
     assert "AMANI_AGE_IDENTITY" in caught.value.hint
 
@@ -235,7 +235,7 @@ def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identi
     ("given", "expected"),
     [
         ("other", "cannot be decrypted"),
-        ("nonsense", "is no usable private key"),
+        ("nonsense", "is not a usable private key"),
         ("absent", "No such file or directory"),
     ],
 )
@@ -250,7 +250,7 @@ def test_wrong_keys_are_told(tmp_path: Path, identity: Path, given: str, expecte
 
 @pytest.mark.parametrize(
     ("recipients", "expected"),
-    [("", "names nobody who could decrypt"), ("age1nonsense\n", "is no public key")],
+    [("", "names no public key"), ("age1nonsense\n", "is not a public key")],
 )
 def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expected: str) -> None:
     folder = tmp_path / "config" / "secrets"
@@ -258,7 +258,7 @@ def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expect
     (folder / "recipients").write_text(recipients)
     with pytest.raises(UsageError, match=expected):
         store("trial", "REDIS_URL", "x", root=tmp_path)
-    assert not age_file("trial", tmp_path).exists()
+    assert not locate_age_file("trial", tmp_path).exists()
 
 
 def test_only_secrets_that_the_environment_names_can_be_stored() -> None:

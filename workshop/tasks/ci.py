@@ -36,7 +36,7 @@ def lint(context: Context, informational: bool = False) -> None:
 @task(help={"least": "percent of amani_app's lines and branches (default: 85)"})
 def unit(context: Context, least: float = LEAST) -> None:
     """Run the unit tests with coverage, and hold the service to it."""
-    from workshop.pipeline.testing import judge, run_suite
+    from workshop.pipeline.suite_job import judge, run_suite
 
     run_suite("unit", reports=_reports(), coverage=True)
     judge(_reports() / "coverage-unit.json", {"amani_app": least})
@@ -45,7 +45,7 @@ def unit(context: Context, least: float = LEAST) -> None:
 @task(help={"coverage": "measure what it reaches"})
 def integration(context: Context, coverage: bool = False) -> None:
     """Run the tests on PostgreSQL and this machine's engine; on DATABASE_URL's server if given."""
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("integration", reports=_reports(), coverage=coverage)
 
@@ -53,7 +53,7 @@ def integration(context: Context, coverage: bool = False) -> None:
 @task(help={"coverage": "measure what it reaches"})
 def api(context: Context, coverage: bool = False) -> None:
     """Run the tests of requests and responses against the OpenAPI document."""
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("api", reports=_reports(), coverage=coverage)
 
@@ -61,7 +61,7 @@ def api(context: Context, coverage: bool = False) -> None:
 @task()
 def migrations(context: Context) -> None:
     """Run the migrations' tests: up, down, up, each revision alone, models against them."""
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("migrations", reports=_reports())
 
@@ -85,7 +85,7 @@ def image(context: Context) -> None:
     """Build the image, check its structure, size and layers, and run its tests."""
     from deploy.machine.checkout import ROOT
     from workshop.pipeline import image_check
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     print(f"image: {image_check.run(ROOT, _reports())}")
     run_suite("image", reports=_reports())
@@ -94,7 +94,7 @@ def image(context: Context) -> None:
 @task(help={"coverage": "measure what it reaches"})
 def e2e(context: Context, coverage: bool = False) -> None:
     """Run the tests on practice hosts."""
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("e2e", reports=_reports(), coverage=coverage)
 
@@ -102,7 +102,7 @@ def e2e(context: Context, coverage: bool = False) -> None:
 @task(help={"least": "percent of each wing's lines and branches (default: 85)"})
 def coverage(context: Context, least: float = LEAST) -> None:
     """Hold both wings to what unit, integration, api and e2e together covered."""
-    from workshop.pipeline.testing import WINGS, judge_suites
+    from workshop.pipeline.suite_job import WINGS, judge_suites
 
     suites = ("unit", "integration", "api", "e2e")
     judge_suites(suites, _reports(), dict.fromkeys(WINGS, least))

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workshop.pipeline.testing import SERVER
-from workshop.quality.suite import workers
+from workshop.quality.suite_catalog import SERVER
+from workshop.quality.suite_run import workers
 
 PLACES = {"tests/api": ("tests/api",), "tests/service": ("--suite=api",)}
 """Where a checkout has its API tests, the newest layout first, and how pytest selects them."""

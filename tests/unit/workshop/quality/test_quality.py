@@ -11,7 +11,7 @@ import pytest
 from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
 from workshop.quality.lint import run_all, shell_scripts
-from workshop.quality.suite import run_suite
+from workshop.quality.suite_run import run_suite
 
 
 @pytest.fixture

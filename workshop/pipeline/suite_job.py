@@ -14,12 +14,10 @@ from deploy.images.bases import ensure_bases
 from deploy.machine.checkout import ROOT, program
 from deploy.machine.engine import ensure_engine
 from deploy.machine.packages import ensure_packages
-from workshop.quality.suite import PACKAGES, workers
+from workshop.quality.suite_catalog import SERVER, WITH_ENGINE
+from workshop.quality.suite_run import DISTRIBUTION, PACKAGES, workers
 
 WINGS = ("amani_app", "deploy", "workshop")
-WITH_ENGINE = {"integration", "image", "e2e"}
-SERVER = "AMANI_TEST_POSTGRES"
-"""Names the server on which tests may make and drop databases of their own."""
 
 
 def run_suite(suite: str, *, reports: Path, coverage: bool = False) -> None:
@@ -95,7 +93,7 @@ def _data(reports: Path, suite: str) -> Path:
 
 def _argv(suite: str, reports: Path, *, coverage: bool) -> list[str]:
     argv = [sys.executable, "-m", "pytest", "-q", f"tests/{suite}", f"--numprocesses={workers()}"]
-    argv += ["--dist=loadfile", "--no-loadscope-reorder", "--durations=5"]
+    argv += [*DISTRIBUTION, "--durations=5"]
     argv += [f"--junitxml={reports}/junit-{suite}.xml"]
     if coverage:
         argv += [f"--cov={wing}" for wing in WINGS] + ["--cov-branch"]

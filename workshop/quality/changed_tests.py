@@ -70,7 +70,7 @@ class Selection:
         """The selected test files, each once, in alphabetical order."""
         return sorted({test for tests in self.reached.values() for test in tests})
 
-    def lines(self, most: int = 6) -> Iterator[str]:
+    def lines(self, most: int = 3) -> Iterator[str]:
         """A short account: the tests of each changed file, at most `most` of them by name."""
         for path in self.unmapped:
             yield f"{path}: no rule maps it to tests, so all tests run"
@@ -149,7 +149,7 @@ def _affected(path: str, sources: Sources) -> set[str] | None:
         return {*naming, *(file for file in sources.imports if _is_test(file, GUIDES))}
     for folder, package in STANDS_FOR.items():
         if _within(path, folder):
-            return {*naming, *_below(package, sources)}
+            return {*filter(_is_test, naming), *_below(package, sources)}
     if _within(path, *PACKAGES):
         for parent in PurePosixPath(path).parents[:-1]:
             if modules := _below(str(parent), sources):

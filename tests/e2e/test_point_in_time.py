@@ -20,7 +20,7 @@ from deploy.machine.checkout import ROOT
 from deploy.operations.inspection import run_one_off
 from deploy.operations.smoke import metrics
 from tests.support.waiting import eventually
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.practice_host import PracticeHost
 
 from .operator import SILENT, Operator
 from .trial import Outcome, invoke

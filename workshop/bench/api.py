@@ -12,11 +12,18 @@ from deploy.errors import DeployError
 from deploy.machine.checkout import ROOT
 from deploy.machine.packages import ensure_packages
 from workshop.bench import replay
-from workshop.bench.callers import Person, Request, Wire
+from workshop.bench.api_client import ApiClient, ApiRequest, ApiUser
+from workshop.bench.local_service import (
+    API,
+    LocalService,
+    answers,
+    free_port,
+    installed,
+    wait_for,
+)
 from workshop.bench.meters import Reading, Series, ask, ratio, transact
 from workshop.bench.postgres import PostgresServer
-from workshop.bench.service import API, Service, answers, free_port, installed, wait_for
-from workshop.bench.stock import Stock
+from workshop.bench.seed_data import SeedData
 
 PACKAGES = ("postgresql", "wrk")
 WORKERS, THREADS = 2, 4
@@ -45,14 +52,14 @@ def run(seconds: float, rounds: int, clients: int, releases: int, entries: int) 
     started = os.getloadavg()
     with installed(settings, LOGS) as (postgres, service):
         service.serve()
-        with contextlib.closing(Wire(service.port)) as wire:
-            stock = Stock.made(postgres, service, wire)
-            bench = Bench(postgres, service, stock, rounds, clients)
-            pings = bench.pings(seconds)
+        with contextlib.closing(ApiClient(service.port)) as api:
+            seed = SeedData.made(postgres, service, api)
+            benchmark = ApiBenchmark(postgres, service, seed, rounds, clients)
+            pings = benchmark.pings(seconds)
             # Before the releases, which are then made where much has happened already: in books
             # that are empty PostgreSQL plans to read whole tables, until they are analysed.
-            pages = bench.pages(seconds, entries)
-            released = {kind: bench.releases(kind, releases) for kind in ("spread", "hot")}
+            pages = benchmark.pages(seconds, entries)
+            released = {kind: benchmark.releases(kind, releases) for kind in ("spread", "hot")}
             figures = {"ping": pings, "release": released, "entries": pages}
     return {
         "load_average": {"before": started, "after": os.getloadavg()},
@@ -65,15 +72,20 @@ def run(seconds: float, rounds: int, clients: int, releases: int, entries: int) 
     }
 
 
-class Bench:
+class ApiBenchmark:
     """One installation, with stock, and everything that is measured on it."""
 
     def __init__(
-        self, postgres: PostgresServer, service: Service, stock: Stock, rounds: int, clients: int
+        self,
+        postgres: PostgresServer,
+        service: LocalService,
+        seed: SeedData,
+        rounds: int,
+        clients: int,
     ) -> None:
         self._postgres = postgres
         self._service = service
-        self._stock = stock
+        self._seed = seed
         self._rounds = rounds
         self._clients = clients
 
@@ -99,24 +111,24 @@ class Bench:
         *kind* `spread` pays a wallet each, `hot` always the same one.
         """
         each = number * self._clients
-        numbers = self._stock.submitted(kind, 1 + 3 * self._rounds * each)
+        numbers = self._seed.submitted(kind, 1 + 3 * self._rounds * each)
         statements = self._recorded(numbers[0])
         firsts = iter(range(numbers[1], numbers[-1] + 1, each))
 
         def over_http() -> Reading:
             first = next(firsts)
-            words = (self._stock.client.token, str(first), str(first + each - 1))
+            words = (self._seed.client.token, str(first), str(first + each - 1))
             reading = ask(self._service.port, "/", self._clients, LONGEST, *words)
-            self._stock.released(first, first + each - 1)
+            self._seed.released(first, first + each - 1)
             return reading
 
         def in_sql(pipelined: bool) -> Reading:
             first = next(firsts)
-            known = self._stock.people
+            known = self._seed.people
             script = replay.script(statements, str(numbers[0]), known, pipelined)
             variables = {"i": 0, "first": first, "span": number}
             reading = transact(self._postgres, script, self._clients, number, **variables)
-            self._stock.released(first, first + each - 1)
+            self._seed.released(first, first + each - 1)
             return reading
 
         http, sql, piped = self._in_turn(over_http, lambda: in_sql(False), lambda: in_sql(True))
@@ -130,7 +142,7 @@ class Bench:
 
     def pages(self, seconds: float, entries: int) -> dict[str, Any]:
         """50 entries of a wallet that has a thousand, and of one that has *entries*."""
-        short, long = self._stock.wallet(SHORT), self._stock.wallet(entries)
+        short, long = self._seed.wallet(SHORT), self._seed.wallet(entries)
         few, many = self._in_turn(
             lambda: self._ask(_page(short), seconds, short.token),
             lambda: self._ask(_page(long), seconds, long.token),
@@ -165,17 +177,17 @@ class Bench:
 
     def _recorded(self, number: int) -> list[replay.Statement]:
         """What one release runs."""
-        stock = self._stock
+        seed = self._seed
         path = f"/escrows/bench-e-{number}/milestones/bench-m-{number}/approve"
-        request = Request(stock.client, path, version=4, key=f"bench-k-{number}")
+        request = ApiRequest(seed.client, path, version=4, key=f"bench-k-{number}")
         with replay.recorded(self._postgres) as recording:
-            answer = stock.wire.post(request)
+            answer = seed.api.post(request)
         if not answer.acknowledged:
             raise DeployError(f"{path} answered {answer.status}: {answer.body}")
         return recording.statements
 
 
-def _page(person: Person) -> str:
+def _page(person: ApiUser) -> str:
     return f"/wallets/wallet:{person.id}:NGN/entries?limit=50"
 
 

@@ -20,7 +20,7 @@ from deploy.operations import backups
 from deploy.operations.inspection import run_one_off
 from deploy.operations.maintenance import set_maintenance
 from deploy.operations.session import open_session
-from workshop.bench import stage
+from workshop.bench import practice_releases
 
 VERSION = "0.0.1-bench"
 SILENT = Events()
@@ -73,9 +73,9 @@ def run(name: str, rows: int, rounds: int, jobs: int = 1) -> dict[str, Any]:
     afterwards.
     """
     apart = {"parallel_from": 0} if jobs > 1 else {}
-    with stage.practice_fleet(name, hosts=1, jobs=jobs, **apart) as environment:
-        stage.publish(environment, [VERSION])
-        stage.bring(name, VERSION)
+    with practice_releases.practice_fleet(name, hosts=1, jobs=jobs, **apart) as environment:
+        practice_releases.publish(environment, [VERSION])
+        practice_releases.deploy_version(name, VERSION)
         url = database_url(environment, secrets.load_secrets(environment, registries=False))
         if run_one_off(name, _SEED.split(), SILENT)[0]:
             raise DeployError("the service could not be seeded")

@@ -21,7 +21,7 @@ from deploy.operations.session import open_session
 from deploy.operations.source import find
 from deploy.secrets import load_secrets
 from deploy.state import containers
-from workshop.bench import stage
+from workshop.bench import practice_releases
 
 FLOOR_PORT = 18000
 PATIENCE = 60.0
@@ -33,8 +33,8 @@ PEER = {"deploy": 5.2, "rollback": 2.2}
 class _Round:
     """What one round measured: a deploy, the rollback after it, and the floors between them."""
 
-    deploy: stage.Outcome
-    rollback: stage.Outcome
+    deploy: practice_releases.CommandOutcome
+    rollback: practice_releases.CommandOutcome
     create: float
     """Seconds from creating a container of the release to its first healthy answer."""
     start: float
@@ -73,10 +73,10 @@ def run(name: str, host_counts: Sequence[int], rounds: int) -> dict[str, Any]:
     hosts have not; every rollback goes to the container that stands by."""
     found: dict[str, Any] = {}
     for count in host_counts:
-        with stage.practice_fleet(name, count) as environment:
+        with practice_releases.practice_fleet(name, count) as environment:
             versions = [f"0.{count}.{number}-bench" for number in range(rounds + 1)]
-            stage.publish(environment, versions)
-            stage.bring(name, versions[0])
+            practice_releases.publish(environment, versions)
+            practice_releases.deploy_version(name, versions[0])
             series = _Series()
             for before, version in zip(versions, versions[1:], strict=False):
                 series.rounds.append(_measure(name, environment, before, version))
@@ -85,10 +85,10 @@ def run(name: str, host_counts: Sequence[int], rounds: int) -> dict[str, Any]:
 
 
 def _measure(name: str, environment: Environment, before: str, version: str) -> _Round:
-    deploy = stage.bring(name, version)
+    deploy = practice_releases.deploy_version(name, version)
     create, start = _floors(environment, version)
-    rollback = stage.go_back(name, before)
-    stage.bring(name, version)
+    rollback = practice_releases.roll_back(name, before)
+    practice_releases.deploy_version(name, version)
     return _Round(deploy, rollback, create, start)
 
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from workshop.bench.local_service import wait_for
 from workshop.bench.postgres import PostgresServer
-from workshop.bench.service import wait_for
 
 PARAMETER = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
 PLACE = re.compile(r"\$(\d+)\b")

@@ -10,9 +10,9 @@ from typing import Any
 
 from deploy.environment.model import Environment
 from deploy.machine.checkout import ROOT
-from workshop.bench import stage
-from workshop.bench.generator import Window, load
-from workshop.bench.load import Profile
+from workshop.bench import practice_releases
+from workshop.bench.load_generator import Profile
+from workshop.bench.load_run import Window, load
 
 LIGHT = Path(__file__).with_name("light")
 VERSIONS = ("0.0.1-bench", "0.0.2-bench", "0.0.3-bench")
@@ -31,15 +31,17 @@ def run(name: str, swaps: int, rate: float, *, light: bool = False) -> dict[str,
     A window reaches from the start of a command to its exit. The fleet has one host: its clients
     would not see the others.
     """
-    with stage.practice_fleet(name, hosts=1) as environment:
-        stage.publish(environment, VERSIONS, LIGHT if light else ROOT)
-        stage.bring(name, VERSIONS[0])
+    with practice_releases.practice_fleet(name, hosts=1) as environment:
+        practice_releases.publish(environment, VERSIONS, LIGHT if light else ROOT)
+        practice_releases.deploy_version(name, VERSIONS[0])
         profile = replace(Profile("", 0), rate=rate, **_target(environment))
         windows: list[Window] = []
         with load(profile) as running:
             for number in range(swaps):
                 time.sleep(QUIET)
-                outcome = stage.bring(name, VERSIONS[(number + 1) % len(VERSIONS)])
+                outcome = practice_releases.deploy_version(
+                    name, VERSIONS[(number + 1) % len(VERSIONS)]
+                )
                 windows.append((outcome.started, outcome.started + outcome.seconds))
             time.sleep(QUIET)
         return {

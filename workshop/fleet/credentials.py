@@ -23,7 +23,7 @@ class KeyPair:
         return f"KeyPair(public={self.public!r})"
 
 
-class Credentials:
+class FleetCredentials:
     """The keys and passwords in one folder (0700), a file each (0600)."""
 
     def __init__(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop.fleet.image import FILES as HOST_FILES
+from workshop.fleet.host_image import HOST_FILES
 
 if TYPE_CHECKING:
     from docker import DockerClient

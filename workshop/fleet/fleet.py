@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy.errors import EngineError, UsageError
 from deploy.machine.checkout import ROOT
-from workshop.fleet import environment, members
-from workshop.fleet.credentials import Credentials, write_private
-from workshop.fleet.engine import OuterEngine, connect, engine_errors
-from workshop.fleet.environment import PROXY_IMAGE, Roles
-from workshop.fleet.host import HostStatus, PracticeHost, answers, wait_for
-from workshop.fleet.image import ensure_host_image
+from workshop.fleet import members, practice_environment
+from workshop.fleet.credentials import FleetCredentials, write_private
+from workshop.fleet.host_image import ensure_host_image
 from workshop.fleet.layout import REGISTRY_PORT, Layout, check_hosts, check_name
 from workshop.fleet.members import MEMBER, Member
+from workshop.fleet.outer_engine import OuterEngine, connect, engine_errors
+from workshop.fleet.practice_environment import PROXY_IMAGE, Roles
+from workshop.fleet.practice_host import HostStatus, PracticeHost, answers, wait_for
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -56,7 +56,7 @@ class Fleet:
     ) -> None:
         self.name = check_name(name)
         self.folder = root.resolve() / ".amani" / name
-        self.credentials = Credentials(self.folder)
+        self.credentials = FleetCredentials(self.folder)
         self._announce = announce
 
     @property
@@ -94,7 +94,7 @@ class Fleet:
     def database_url(self) -> str:
         """PostgreSQL, for hosts and for this machine, password included."""
         own = self._has_database_host
-        values = environment.secrets(self.layout, self.credentials, own_database_host=own)
+        values = practice_environment.secrets(self.layout, self.credentials, own_database_host=own)
         return values["DATABASE_URL"]
 
     @property
@@ -330,14 +330,15 @@ class Fleet:
     def _write_files(self, layout: Layout, hosts: int, roles: Roles, database: bool) -> list[str]:
         found = [self._host(number, layout) for number in range(1, hosts + 1)]
         own = self._database_host(layout) if database else None
-        document = environment.document(layout, found, roles, own)
-        secrets = environment.secrets(layout, self.credentials, own_database_host=database)
+        document = practice_environment.document(layout, found, roles, own)
+        secrets = practice_environment.secrets(layout, self.credentials, own_database_host=database)
         found += [own] if own else []
         files = {
-            self.environment_file: environment.render(document, layout),
-            self.secrets_file: environment.render_secrets(secrets),
-            self.known_hosts: environment.known_hosts(found),
-            self.folder / "ssh_config": environment.ssh_config(found, str(self.known_hosts)),
+            self.environment_file: practice_environment.render(document, layout),
+            self.secrets_file: practice_environment.render_secrets(secrets),
+            self.known_hosts: practice_environment.known_hosts(found),
+            self.folder
+            / "ssh_config": practice_environment.ssh_config(found, str(self.known_hosts)),
         }
         return [
             f"{path.name}: written" for path, text in files.items() if write_private(path, text)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from workshop.fleet.credentials import Credentials
+from workshop.fleet.credentials import FleetCredentials
 from workshop.fleet.database_image import FILES, database_image
-from workshop.fleet.image import host_image
+from workshop.fleet.host_image import host_image
 from workshop.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
 
 REGISTRY_IMAGE = "registry:2"
@@ -78,7 +78,7 @@ def registry(layout: Layout) -> Member:
     )
 
 
-def database(layout: Layout, credentials: Credentials) -> Member:
+def database(layout: Layout, credentials: FleetCredentials) -> Member:
     """The fleet's PostgreSQL."""
     password = "/etc/postgres-password"  # nosec B105
     renew = f"\\set password `cat {password}`\nALTER USER {DATABASE_USER} PASSWORD :'password';\n"
@@ -95,7 +95,7 @@ def database(layout: Layout, credentials: Credentials) -> Member:
     )
 
 
-def database_host(layout: Layout, credentials: Credentials) -> Member:
+def database_host(layout: Layout, credentials: FleetCredentials) -> Member:
     """A host with nothing but PostgreSQL, as a package: opened by the fleet's key as `root` and as
     `deploy`, who has sudo."""
     own, visitor = credentials.host_key(DATABASE_HOST), credentials.identity().public + "\n"
@@ -116,7 +116,7 @@ def database_host(layout: Layout, credentials: Credentials) -> Member:
     )
 
 
-def host(number: int, layout: Layout, credentials: Credentials) -> Member:
+def host(number: int, layout: Layout, credentials: FleetCredentials) -> Member:
     """Practice host `number`: opened by the fleet's key as `root` and as `deploy`."""
     own, visitor = credentials.host_key(number), credentials.identity().public + "\n"
     settings = json.dumps(engine_settings(number), indent=2)

@@ -33,7 +33,7 @@ _AWAY = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class ScanResult:
     """How a scanner ended; `report` is what it wrote, relative to the checkout."""
 
     name: str
@@ -44,7 +44,7 @@ class Finding:
     """A second opinion: it may be missing."""
 
 
-def bandit(reports: Path) -> Finding:
+def bandit(reports: Path) -> ScanResult:
     """Python's common security mistakes in what is shipped."""
     written = reports / "bandit.json"
     argv = [
@@ -60,7 +60,7 @@ def bandit(reports: Path) -> Finding:
     return _judge("bandit", [*argv, "-f", "json", "-o", str(written)], written)
 
 
-def audit(reports: Path) -> list[Finding]:
+def audit(reports: Path) -> list[ScanResult]:
     """Known vulnerabilities of every locked package; Safety's opinion too where its key is."""
     found = []
     for lock in LOCKS.values():
@@ -72,11 +72,11 @@ def audit(reports: Path) -> list[Finding]:
     return [*found, _safety(reports, os.environ)]
 
 
-def trivy(reports: Path, image: str = "") -> Finding:
+def trivy(reports: Path, image: str = "") -> ScanResult:
     """Vulnerabilities, secrets and mistakes in this checkout, or in an image."""
     what = f"trivy image {image}" if image else "trivy fs"
     if not (found := shutil.which("trivy")):
-        return Finding(what, "not run", "there is no trivy on PATH")
+        return ScanResult(what, "not run", "there is no trivy on PATH")
     written = reports / ("trivy-image.sarif" if image else "trivy-fs.sarif")
     argv = [found, "image" if image else "fs", "--format=sarif", f"--output={written}"]
     argv += ["--severity=HIGH,CRITICAL", "--ignore-unfixed", "--exit-code=1"]
@@ -84,7 +84,7 @@ def trivy(reports: Path, image: str = "") -> Finding:
     return _judge(what, argv, written)
 
 
-def sbom(reports: Path) -> Finding:
+def sbom(reports: Path) -> ScanResult:
     """The bill of materials of what the image carries, CycloneDX, from the lock."""
     written = reports / "sbom.cdx.json"
     argv = [program("cyclonedx-py"), "requirements", "requirements.txt"]
@@ -92,12 +92,12 @@ def sbom(reports: Path) -> Finding:
     finding = _judge("sbom", argv, written)
     if finding.outcome == "passed":
         count = len(json.loads(written.read_text())["components"])
-        return Finding("sbom", "passed", f"{count} components", finding.report)
+        return ScanResult("sbom", "passed", f"{count} components", finding.report)
     return finding
 
 
 def conclude(
-    findings: Sequence[Finding],
+    findings: Sequence[ScanResult],
     *,
     tolerant: bool = False,
     report: Callable[[str], None] = print,
@@ -124,15 +124,15 @@ def folder() -> Path:
     return reports
 
 
-def _safety(reports: Path, environ: Mapping[str, str]) -> Finding:
+def _safety(reports: Path, environ: Mapping[str, str]) -> ScanResult:
     if not environ.get("SAFETY_API_KEY"):
-        return Finding("safety", "not run", "SAFETY_API_KEY is not set", optional=True)
+        return ScanResult("safety", "not run", "SAFETY_API_KEY is not set", optional=True)
     written = reports / "safety.json"
     argv = [program("uv"), "tool", "run", "--from", SAFETY, "safety", "--stage", "cicd"]
     return _judge("safety", [*argv, "scan", "--save-as", "json", str(written)], written)
 
 
-def _judge(name: str, argv: Sequence[str], written: Path) -> Finding:
+def _judge(name: str, argv: Sequence[str], written: Path) -> ScanResult:
     written.unlink(missing_ok=True)
     done = subprocess.run(
         argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -140,9 +140,9 @@ def _judge(name: str, argv: Sequence[str], written: Path) -> Finding:
     tail = "\n    ".join(done.stdout.strip().splitlines()[-8:])
     report = f"reports/{written.name}" if written.exists() else ""
     if done.returncode == 0 and report:
-        return Finding(name, "passed", report=report)
+        return ScanResult(name, "passed", report=report)
     if any(words.lower() in done.stdout.lower() for words in _AWAY):
-        return Finding(name, "not run", f"its data is out of reach: {tail}", report)
+        return ScanResult(name, "not run", f"its data is out of reach: {tail}", report)
     if done.returncode == 0:
-        return Finding(name, "not run", "it wrote no report", report)
-    return Finding(name, "failed", tail, report)
+        return ScanResult(name, "not run", "it wrote no report", report)
+    return ScanResult(name, "failed", tail, report)

@@ -34,7 +34,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """How a check ended; `seconds` is wall time."""
 
     check: Check
@@ -123,9 +123,9 @@ def _is_shell(path: Path) -> bool:
     return first.startswith(b"#!") and first.split()[-1].endswith((b"/sh", b"bash", b"/dash"))
 
 
-def _run(check: Check, root: Path) -> Verdict:
+def _run(check: Check, root: Path) -> CheckResult:
     started = time.monotonic()
     done = subprocess.run(
         check.argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return Verdict(check, done.returncode, done.stdout, time.monotonic() - started)
+    return CheckResult(check, done.returncode, done.stdout, time.monotonic() - started)

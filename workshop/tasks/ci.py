@@ -121,9 +121,9 @@ def gate(context: Context) -> None:
     """Pass only where every job in NEEDS (the context `needs`, as JSON) succeeded."""
     import os
 
-    from deploy.output.github import gate as judge_jobs
+    from deploy.output import github
 
-    judge_jobs(os.environ.get("NEEDS", ""))
+    github.gate(os.environ.get("NEEDS", ""))
 
 
 @task(help=ENV)
@@ -148,9 +148,9 @@ def live(context: Context, env: str = "") -> None:
 )
 def notify(context: Context, env: str = "", outcome: str = "", version: str = "") -> None:
     """Tell how a deploy ended: in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
-    from deploy.output.github import notify as send
+    from deploy.output import github
 
-    send(env or default_environment(), outcome, version)
+    github.notify(env or default_environment(), outcome, version)
 
 
 @task()

@@ -11,7 +11,7 @@ from invoke.context import Context
 from deploy.tasks.surface import task
 
 if TYPE_CHECKING:
-    from workshop.fleet.host import PracticeHost
+    from workshop.fleet.practice_host import PracticeHost
 
 NAME = {"name": "the fleet's name; several stand side by side"}
 HOST = NAME | {"host": "the host's number, counted from 1"}

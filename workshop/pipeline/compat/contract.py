@@ -9,9 +9,9 @@ from typing import Any
 import requests
 
 from deploy.errors import DeployError
-from workshop.bench.service import API, PASSWORD
-from workshop.pipeline.compat.money import move_money
-from workshop.pipeline.compat.stand import Service
+from workshop.bench.local_service import API, PASSWORD
+from workshop.pipeline.compat.compat_environment import RunningRelease
+from workshop.pipeline.compat.money_flow import move_money
 
 EXAMPLES = 3
 """Requests an operation."""
@@ -35,7 +35,7 @@ class Answers:
         ]
 
 
-def ask_all(service: Service) -> Answers:
+def ask_all(service: RunningRelease) -> Answers:
     """Ask every operation of the document that a service serves, as somebody who has signed up.
 
     The values come from the document alone, and are the same for the same document: two services
@@ -92,7 +92,7 @@ def _ask(operation: Any, number: int, headers: Mapping[str, str], found: Answers
     ask()
 
 
-def _sign_up(service: Service) -> Mapping[str, str]:
+def _sign_up(service: RunningRelease) -> Mapping[str, str]:
     answer = requests.post(f"{service.url}{API}/auth/signup", json=_PERSON, timeout=30)
     if answer.status_code != 201:
         raise DeployError(f"POST /auth/signup answered {answer.status_code}: {answer.text[:500]}")

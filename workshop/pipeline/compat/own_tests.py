@@ -22,7 +22,7 @@ _PLUGIN = "amani_compat_plugin"
 
 
 @dataclass(frozen=True)
-class Tested:
+class OwnTestsResult:
     """How many tests passed, what failed and why; or the `trouble` for which none could be run."""
 
     passed: int = 0
@@ -30,7 +30,9 @@ class Tested:
     trouble: str = ""
 
 
-def run_tests(source: Path, server: str, template: str, only: Collection[str] = ()) -> Tested:
+def run_tests(
+    source: Path, server: str, template: str, only: Collection[str] = ()
+) -> OwnTestsResult:
     """Run the API tests of the checkout in `source` that use PostgreSQL, or `only` some of them.
 
     Each gets a copy of the database `template` on the server that a URL names. Runs with this
@@ -38,9 +40,9 @@ def run_tests(source: Path, server: str, template: str, only: Collection[str] = 
     """
     chosen = next((PLACES[place] for place in PLACES if (source / place).is_dir()), None)
     if chosen is None:
-        return Tested(trouble=f"it has no {' and no '.join(PLACES)}")
+        return OwnTestsResult(trouble=f"it has no {' and no '.join(PLACES)}")
     with tempfile.TemporaryDirectory(prefix="compat-tests-") as folder:
-        shutil.copy(Path(__file__).with_name("plugin.py"), Path(folder) / f"{_PLUGIN}.py")
+        shutil.copy(Path(__file__).with_name("pytest_plugin.py"), Path(folder) / f"{_PLUGIN}.py")
         result = Path(folder) / "result.json"
         environ = {name: text for name, text in os.environ.items() if name != "DATABASE_URL"}
         environ |= {
@@ -64,16 +66,16 @@ def run_tests(source: Path, server: str, template: str, only: Collection[str] = 
                 timeout=SECONDS,
             )
         except subprocess.TimeoutExpired:
-            return Tested(trouble=f"no end within {SECONDS} s")
+            return OwnTestsResult(trouble=f"no end within {SECONDS} s")
         return _read(result, done.returncode, done.stdout)
 
 
-def _read(result: Path, status: int, said: str) -> Tested:
+def _read(result: Path, status: int, said: str) -> OwnTestsResult:
     # 0: all passed; 1: some failed. All else is no word about the tests.
     if status not in (0, 1) or not result.is_file():
         tail = " | ".join(said.strip().splitlines()[-3:])
-        return Tested(trouble=f"pytest ended with {status}: {tail}")
+        return OwnTestsResult(trouble=f"pytest ended with {status}: {tail}")
     if not result.with_suffix(".used").exists():
-        return Tested(trouble="they do not ask for the database that they are given")
+        return OwnTestsResult(trouble="they do not ask for the database that they are given")
     found = json.loads(result.read_text())
-    return Tested(len(found["passed"]), found["failed"])
+    return OwnTestsResult(len(found["passed"]), found["failed"])

@@ -15,12 +15,12 @@ from deploy.database.revisions import History, Revision
 from deploy.errors import UsageError
 from deploy.events import Events
 from deploy.state.release import BuildInfo
-from workshop.pipeline.compat import previous
-from workshop.pipeline.compat.candidate import Candidate
-from workshop.pipeline.compat.previous import VERSIONS, Previous
-from workshop.pipeline.compat.rounds import Rounds
-from workshop.pipeline.compat.stand import SERVER, Stand
-from workshop.pipeline.compat.suite import Suite, Tell
+from workshop.pipeline.compat import previous_release
+from workshop.pipeline.compat.api_checks import ApiChecks, Tell
+from workshop.pipeline.compat.compat_environment import SERVER, CompatEnvironment
+from workshop.pipeline.compat.compatibility_checks import CompatibilityChecks
+from workshop.pipeline.compat.previous_release import VERSIONS, PreviousRelease
+from workshop.pipeline.compat.tried_release import TriedRelease
 
 
 def run(checkout: Path, *, base: str = "", image: str = "", report: Tell = print) -> None:
@@ -30,7 +30,7 @@ def run(checkout: Path, *, base: str = "", image: str = "", report: Tell = print
     if it shall be pulled and not built. Raises `GateRefused` with what does not work, `UsageError`
     where the trial itself cannot be made.
     """
-    before = previous.find(checkout, base)
+    before = previous_release.find(checkout, base)
     history = read_checkout(checkout / VERSIONS)
     pending = _pending(before, history)
     if not pending:
@@ -45,21 +45,21 @@ def run(checkout: Path, *, base: str = "", image: str = "", report: Tell = print
         report(f"{', '.join(unsafe)}: a deploy will want --allow-unsafe-migration")
     # As a deploy orders them, which refuses to take away together with what it adds.
     early = bool(order(pending, "this checkout", allow_unsafe=bool(unsafe)).before)
-    with _candidates(checkout, before, image) as (old, new), Stand() as stand:
-        rounds = Rounds(
-            stand,
-            Suite(stand, report),
+    with _candidates(checkout, before, image) as (old, new), CompatEnvironment() as environment:
+        checks = CompatibilityChecks(
+            environment,
+            ApiChecks(environment, report),
             old,
             new,
             before.history.head,
             history.head,
             report,
         )
-        rounds.run(pending, early)
+        checks.run(pending, early)
     report(f"{before.version} runs on {history.head}, and this checkout keeps to its schema")
 
 
-def _pending(before: Previous, history: History) -> tuple[Revision, ...]:
+def _pending(before: PreviousRelease, history: History) -> tuple[Revision, ...]:
     head = before.history.head
     if not head:
         raise UsageError(f"{before.version} has no migrations to be compatible with")
@@ -73,8 +73,8 @@ def _pending(before: Previous, history: History) -> tuple[Revision, ...]:
 
 @contextlib.contextmanager
 def _candidates(
-    checkout: Path, before: Previous, image: str
-) -> Iterator[tuple[Candidate, Candidate]]:
+    checkout: Path, before: PreviousRelease, image: str
+) -> Iterator[tuple[TriedRelease, TriedRelease]]:
     import docker
     import docker.errors
 
@@ -86,7 +86,7 @@ def _candidates(
     tag = f"amani-compat:{time.time_ns():x}"
     with tempfile.TemporaryDirectory(prefix="compat-") as folder:
         source = Path(folder)
-        previous.export(checkout, before.commit, source)
+        previous_release.export(checkout, before.commit, source)
         made: list[str] = []
         with contextlib.closing(docker.from_env(timeout=300)) as engine:
             try:
@@ -99,8 +99,8 @@ def _candidates(
                 arguments = BuildInfo.of(checkout).arguments
                 made += build.build(checkout, arguments, [tag], events=Events()).references
                 yield (
-                    Candidate(before.version, image, source),
-                    Candidate("this checkout", tag, checkout),
+                    TriedRelease(before.version, image, source),
+                    TriedRelease("this checkout", tag, checkout),
                 )
             finally:
                 for name in made:
@@ -108,7 +108,7 @@ def _candidates(
                         engine.images.remove(name, force=True)
 
 
-def _pull(engine: Any, image: str, before: Previous) -> None:
+def _pull(engine: Any, image: str, before: PreviousRelease) -> None:
     import docker.errors
 
     from deploy.state.release import SCHEMA_HEAD

@@ -44,7 +44,7 @@ def test_a_ratio_below_its_target_is_named() -> None:
 
 BENCH = """
 import time
-from workshop.bench.service import installed
+from workshop.bench.local_service import installed
 with installed() as (_, service):
     service.serve()
     print("up", flush=True)

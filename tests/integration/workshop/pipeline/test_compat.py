@@ -13,11 +13,11 @@ from deploy.database.checkout import read_checkout
 from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
 from tests.support.revisions import ADD, DROP, checkout, write_revision
-from workshop.pipeline.compat import previous
+from workshop.pipeline.compat import previous_release
 from workshop.pipeline.compat.contract import Answers
 from workshop.pipeline.compat.trial import run
 
-HEAD = read_checkout(ROOT / previous.VERSIONS).head
+HEAD = read_checkout(ROOT / previous_release.VERSIONS).head
 
 
 def git(folder: Path, *words: str) -> None:
@@ -36,7 +36,7 @@ def commit(folder: Path, message: str, tag: str = "") -> None:
 def repository(tmp_path: Path) -> Path:
     """Revisions a (v1.0.0), b (v1.1.0) and c, which is not committed."""
     folder = tmp_path / "small"
-    (folder / previous.VERSIONS).mkdir(parents=True)
+    (folder / previous_release.VERSIONS).mkdir(parents=True)
     git(folder.parent, "init", "--quiet", str(folder))
     write_revision(folder, "a", "", "expand", "pass", "pass")
     commit(folder, "a", "v1.0.0")
@@ -48,27 +48,27 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_release_before_is_the_newest_stable_tag_in_the_past(repository: Path):
-    assert previous.find(repository).version == "1.1.0"  # c is of no release yet
+    assert previous_release.find(repository).version == "1.1.0"  # c is of no release yet
     git(repository, "stash", "--include-untracked")
-    assert previous.find(repository).version == "1.0.0"  # this is v1.1.0 itself
+    assert previous_release.find(repository).version == "1.0.0"  # this is v1.1.0 itself
     git(repository, "stash", "pop")
-    found = previous.find(repository, "v1.0.0")
+    found = previous_release.find(repository, "v1.0.0")
     assert (found.version, found.history.head) == ("v1.0.0", "a")
     with pytest.raises(UsageError, match="--base=nowhere names no commit"):
-        previous.find(repository, "nowhere")
+        previous_release.find(repository, "nowhere")
 
 
 def test_without_a_tag_it_is_the_newest_commit_whose_migrations_end_elsewhere(repository: Path):
     for tag in ("v1.0.0", "v1.1.0", "v2.0.0-rc.1"):
         git(repository, "tag", "--delete", tag)
-    assert previous.find(repository).history.head == "b"
+    assert previous_release.find(repository).history.head == "b"
     commit(repository, "c")
     commit(repository, "nothing of the schema")
-    assert previous.find(repository).history.head == "b"
+    assert previous_release.find(repository).history.head == "b"
     git(repository, "checkout", "--orphan", "young")
     commit(repository, "all at once")
     with pytest.raises(UsageError, match="no commit whose migrations end elsewhere") as refused:
-        previous.find(repository)
+        previous_release.find(repository)
     assert "--base=REF" in refused.value.hint
 
 
@@ -84,7 +84,7 @@ def test_a_history_that_no_deploy_would_take_is_refused_before_anything_is_built
     with pytest.raises(GateRefused, match="brings c .expand. and takes away in d .contract."):
         run(repository, report=lambda line: None)
     for name in ("b", "c", "d"):
-        (repository / previous.VERSIONS / f"{name}_try.py").unlink()
+        (repository / previous_release.VERSIONS / f"{name}_try.py").unlink()
     with pytest.raises(UsageError, match="1.1.0 is at b, which this checkout's migrations"):
         run(repository, report=lambda line: None)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from deploy.errors import DeployError
-from workshop.bench import deploys, stage
-from workshop.bench.stage import Outcome
+from workshop.bench import deploys, practice_releases
+from workshop.bench.practice_releases import CommandOutcome
 
 
-def ran(seconds: float, *ends: tuple[str, float, float]) -> Outcome:
+def ran(seconds: float, *ends: tuple[str, float, float]) -> CommandOutcome:
     """A command that ran so long, with steps that ended at a second of it and took so many."""
     events = [
         {"kind": "step-finished", "step": step, "at": 100.0 + at, "data": {"seconds": took}}
         for step, at, took in ends
     ]
-    return Outcome(100.0, seconds, ({"kind": "plan", "at": 100.1}, *events))
+    return CommandOutcome(100.0, seconds, ({"kind": "plan", "at": 100.1}, *events))
 
 
 def test_traffic_has_moved_when_the_last_host_has_shifted():
@@ -41,5 +41,5 @@ def test_figures_are_medians_and_ratios_are_those_of_each_round():
 
 def test_a_command_that_fails_ends_the_benchmark_with_its_words():
     with pytest.raises(DeployError, match=r"ended with 2:\n(.|\n)*nowhere") as failed:
-        stage.bring("nowhere", "1.0.0")
+        practice_releases.deploy_version("nowhere", "1.0.0")
     assert "--version=1.0.0" in failed.value.message

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.errors import UsageError
-from workshop.fleet.environment import Roles
+from workshop.fleet.practice_environment import Roles
 from workshop.fleet.layout import (
     FLEETS,
     MOST_HOSTS,

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.errors import GateRefused, UsageError
 from workshop.pipeline import scanners
-from workshop.pipeline.scanners import Finding
+from workshop.pipeline.scanners import ScanResult
 
 
 def program(folder: Path, name: str, script: str) -> str:
@@ -39,14 +39,16 @@ def test_an_outcome_is_told_from_what_a_scanner_did(tmp_path: Path, script: str,
 
 def test_a_failure_is_a_refusal_whatever_is_tolerated():
     with pytest.raises(GateRefused, match="security: one failed"):
-        scanners.conclude([Finding("one", "failed"), Finding("two", "not run")], tolerant=True)
+        scanners.conclude(
+            [ScanResult("one", "failed"), ScanResult("two", "not run")], tolerant=True
+        )
 
 
 def test_what_did_not_run_is_said_and_ends_badly_unless_tolerated():
     said: list[str] = []
     with pytest.raises(UsageError, match="not run: one"):
-        scanners.conclude([Finding("one", "not run", "no data")], report=said.append)
-    scanners.conclude([Finding("one", "not run", "no data")], tolerant=True, report=said.append)
+        scanners.conclude([ScanResult("one", "not run", "no data")], report=said.append)
+    scanners.conclude([ScanResult("one", "not run", "no data")], tolerant=True, report=said.append)
     assert sum("not run" in line for line in said) == 2
     assert not any("passed" in line for line in said)
 

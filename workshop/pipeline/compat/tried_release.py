@@ -9,7 +9,7 @@ from workshop.pipeline.compat.contract import Answers
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TriedRelease:
     """A release in the trial: what it is called, its image, and its sources."""
 
     name: str
@@ -18,7 +18,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ran:
+class ApiResult:
     """How a release went through its own API suite on some database."""
 
     wrong: list[str]

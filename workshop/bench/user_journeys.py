@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from workshop.bench.callers import Answer, Person, Request, Wire
+from workshop.bench.api_client import ApiAnswer, ApiClient, ApiRequest, ApiUser
 
 OPEN = 24
 """Agreements under way at a time: few enough that callers meet."""
@@ -21,31 +21,31 @@ PAUSE = 0.3
 """Seconds, at most and chosen at random, until an unanswered request is sent again."""
 
 Escrow = dict[str, Any]
-Move = tuple[Person, str, dict[str, Any]]
+Move = tuple[ApiUser, str, dict[str, Any]]
 """Who asks for it, the end of its path, and its body."""
 
 
 @dataclass
-class Market:
+class SharedState:
     """What the callers share, and the record of every request with an effect."""
 
-    members: list[Person]
-    arbiter: Person
-    requests: list[Request] = field(default_factory=list)
-    reads: list[Answer] = field(default_factory=list)
+    members: list[ApiUser]
+    arbiter: ApiUser
+    requests: list[ApiRequest] = field(default_factory=list)
+    reads: list[ApiAnswer] = field(default_factory=list)
     races: dict[str, int] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
-    _open: dict[str, Person] = field(default_factory=dict)
+    _open: dict[str, ApiUser] = field(default_factory=dict)
     """The agreements under way, each with its client."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, request: Request) -> Request:
+    def note(self, request: ApiRequest) -> ApiRequest:
         """Keep *request* for the books."""
         with self._lock:
             self.requests.append(request)
         return request
 
-    def parties(self, escrow: Escrow) -> tuple[Person, Person]:
+    def parties(self, escrow: Escrow) -> tuple[ApiUser, ApiUser]:
         """Client and freelancer of *escrow*."""
         known = {person.id: person for person in self.members}
         return known[escrow["client_id"]], known[escrow["freelancer_id"]]
@@ -58,7 +58,7 @@ class Market:
             else:
                 self._open[escrow["id"]] = self.parties(escrow)[0]
 
-    def pick(self, choice: random.Random) -> tuple[str, Person] | None:
+    def pick(self, choice: random.Random) -> tuple[str, ApiUser] | None:
         """An agreement that is under way, and its client; none where there are too few."""
         with self._lock:
             wanted = choice.randrange(OPEN)
@@ -71,12 +71,14 @@ class Market:
             self.races[kind] = self.races.get(kind, 0) + 1
 
 
-class Caller:
+class UserJourney:
     """One client: does something random, again and again, until the end."""
 
-    def __init__(self, market: Market, wire: Wire, pool: ThreadPoolExecutor, seed: int) -> None:
-        self._market = market
-        self._wire = wire
+    def __init__(
+        self, shared: SharedState, api: ApiClient, pool: ThreadPoolExecutor, seed: int
+    ) -> None:
+        self._shared = shared
+        self._api = api
         self._pool = pool
         self._choice = random.Random(seed)  # nosec B311 - a load, no secret
 
@@ -87,11 +89,11 @@ class Caller:
             self._approve_against_dispute, self._repeat, self._look,
         ]  # fmt: skip
         weights = [50, 12, 12, 12, 6, 8]
-        while time.monotonic() < until and not self._market.over.is_set():
+        while time.monotonic() < until and not self._shared.over.is_set():
             self._choice.choices(acts, weights)[0]()
 
     def _propose(self) -> None:
-        client, freelancer = self._choice.sample(self._market.members, 2)
+        client, freelancer = self._choice.sample(self._shared.members, 2)
         body = {
             "title": "Work",
             "freelancer_email": freelancer.email,
@@ -101,7 +103,7 @@ class Caller:
                 for number in range(self._choice.randint(1, 3))
             ],
         }
-        self._send(Request(client, "/escrows", body))
+        self._send(ApiRequest(client, "/escrows", body))
 
     def _advance(self) -> None:
         """One step of an agreement: mostly one that is allowed."""
@@ -111,7 +113,7 @@ class Caller:
         moves = self._moves(escrow)
         if self._choice.random() < 0.05:
             verb = self._choice.choice(("/accept", "/fund", "/cancel"))
-            moves = [(self._choice.choice(self._market.parties(escrow)), verb, {})]
+            moves = [(self._choice.choice(self._shared.parties(escrow)), verb, {})]
         if moves:
             self._send(self._request(escrow, self._choice.choice(moves)))
 
@@ -127,7 +129,7 @@ class Caller:
         found = self._submitted()
         if found:
             escrow, (client, path, _) = found
-            by = self._choice.choice(self._market.parties(escrow))
+            by = self._choice.choice(self._shared.parties(escrow))
             rival: Move = (by, path.replace("/approve", "/dispute"), {})
             requests = [self._request(escrow, (client, path, {})), self._request(escrow, rival)]
             self._race("approve against dispute", requests)
@@ -137,45 +139,45 @@ class Caller:
         escrow = self._found()
         if not escrow or escrow["state"] != "accepted":
             return self._advance()
-        client = self._market.parties(escrow)[0]
+        client = self._shared.parties(escrow)[0]
         rivals = [self._request(escrow, (client, "/fund", {})), self._withdrawal(client)]
         self._race("fund against withdraw", rivals)
 
-    def _withdrawal(self, person: Person) -> Request:
+    def _withdrawal(self, person: ApiUser) -> ApiRequest:
         body = {
             "amount": UNIT * self._choice.randint(1, 100),
             "currency": "NGN",
             "bank_code": "058",
             "account_number": "0123456789",
         }
-        return Request(person, "/withdrawals", body)
+        return ApiRequest(person, "/withdrawals", body)
 
     def _repeat(self) -> None:
         """Send again what was answered long ago."""
-        if self._market.requests:
-            request = self._choice.choice(self._market.requests)
+        if self._shared.requests:
+            request = self._choice.choice(self._shared.requests)
             if request.told:
-                self._wire.post(request)
+                self._api.post(request)
 
     def _look(self) -> None:
-        person = self._choice.choice(self._market.members)
-        wallets = self._wire.ask("GET", "/wallets", person.token)
-        self._market.reads.append(wallets)
+        person = self._choice.choice(self._shared.members)
+        wallets = self._api.ask("GET", "/wallets", person.token)
+        self._shared.reads.append(wallets)
         for wallet in wallets.body["items"] if wallets.acknowledged else ():
             path = f"/wallets/{wallet['id']}/entries"
-            self._market.reads.append(self._wire.ask("GET", path, person.token))
+            self._shared.reads.append(self._api.ask("GET", path, person.token))
 
     def _found(self) -> Escrow | None:
-        picked = self._market.pick(self._choice)
+        picked = self._shared.pick(self._choice)
         if picked is None:
             self._propose()
             return None
         id, client = picked
-        answer = self._wire.ask("GET", f"/escrows/{id}", client.token)
-        self._market.reads.append(answer)
+        answer = self._api.ask("GET", f"/escrows/{id}", client.token)
+        self._shared.reads.append(answer)
         if not answer.acknowledged:
             return None
-        self._market.saw(answer.body)
+        self._shared.saw(answer.body)
         return answer.body  # type: ignore[no-any-return]
 
     def _submitted(self) -> tuple[Escrow, Move] | None:
@@ -189,7 +191,7 @@ class Caller:
         return None
 
     def _moves(self, escrow: Escrow) -> list[Move]:
-        parties = client, freelancer = self._market.parties(escrow)
+        parties = client, freelancer = self._shared.parties(escrow)
         moves: list[Move] = []
         if escrow["state"] == "draft":
             moves += [(freelancer, "/accept", {})] * 9 + [(client, "/cancel", {})]
@@ -205,34 +207,34 @@ class Caller:
                 moves += [(client, f"{path}/reject", {}), (freelancer, f"{path}/dispute", {})]
             elif milestone["state"] == "disputed":
                 part = {"to_client_basis_points": self._choice.choice((0, 5_000, 10_000))}
-                moves += [(self._market.arbiter, f"{milestone['dispute_id']}/resolve", part)]
+                moves += [(self._shared.arbiter, f"{milestone['dispute_id']}/resolve", part)]
         return moves
 
-    def _request(self, escrow: Escrow, move: Move) -> Request:
+    def _request(self, escrow: Escrow, move: Move) -> ApiRequest:
         person, path, body = move
         base = "/disputes/" if path.endswith("/resolve") else f"/escrows/{escrow['id']}"
-        return Request(person, f"{base}{path}", body, escrow["version"])
+        return ApiRequest(person, f"{base}{path}", body, escrow["version"])
 
-    def _race(self, kind: str, requests: list[Request]) -> None:
+    def _race(self, kind: str, requests: list[ApiRequest]) -> None:
         """Send all *requests* at once; one that stands there twice is sent twice."""
-        self._market.raced(kind)
+        self._shared.raced(kind)
         for request in {id(request): request for request in requests}.values():
-            self._market.note(request)
+            self._shared.note(request)
         running = [self._pool.submit(self._insist, request) for request in requests]
         self._see(future.result() for future in running)
 
-    def _send(self, request: Request) -> None:
-        self._see([self._insist(self._market.note(request))])
+    def _send(self, request: ApiRequest) -> None:
+        self._see([self._insist(self._shared.note(request))])
 
-    def _see(self, answers: Iterable[Answer]) -> None:
+    def _see(self, answers: Iterable[ApiAnswer]) -> None:
         for answer in answers:
             if answer.acknowledged and "milestones" in answer.body:
-                self._market.saw(answer.body)
+                self._shared.saw(answer.body)
 
-    def _insist(self, request: Request) -> Answer:
+    def _insist(self, request: ApiRequest) -> ApiAnswer:
         """Send until something definite comes back, or patience ends as it does for people."""
         for _ in range(TRIES):
-            answer = self._wire.post(request)
+            answer = self._api.post(request)
             if answer.acknowledged or answer.refused or self._choice.random() < 0.3:
                 break
             time.sleep(self._choice.uniform(0, PAUSE))

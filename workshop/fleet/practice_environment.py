@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.secrets.sources import quoted
-from workshop.fleet.credentials import Credentials
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.credentials import FleetCredentials
 from workshop.fleet.layout import Layout, check_numbers
 from workshop.fleet.members import DATABASE_USER
+from workshop.fleet.practice_host import PracticeHost
 
 PROXY_IMAGE = "haproxy:3.0-trixie"
 CONTAINERS = "172.29.40.0/24"
@@ -110,7 +110,7 @@ def _recovery(database: PracticeHost, keeper: PracticeHost) -> dict[str, Any]:
 
 
 def secrets(
-    layout: Layout, credentials: Credentials, *, own_database_host: bool = False
+    layout: Layout, credentials: FleetCredentials, *, own_database_host: bool = False
 ) -> dict[str, str]:
     """The values that the environment's secrets have."""
     login = f"{DATABASE_USER}:{credentials.database_password()}"

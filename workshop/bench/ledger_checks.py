@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workshop.bench.callers import Request
+from workshop.bench.api_client import ApiRequest
 from workshop.bench.postgres import PostgresServer
 
 Stored = Mapping[str, Any]
@@ -23,7 +23,7 @@ MONEY_REASONS = {"fund": "fund", "approve": "released", "resolve": "resolved"}
 
 
 @dataclass
-class Deposit:
+class OperatorDeposit:
     """A bank transfer that an operator books; *done* where the command said so."""
 
     person: str
@@ -33,12 +33,12 @@ class Deposit:
 
 
 @dataclass
-class Books:
+class LedgerChecks:
     """What the database holds of the run."""
 
     server: PostgresServer
-    requests: list[Request]
-    deposits: list[Deposit]
+    requests: list[ApiRequest]
+    deposits: list[OperatorDeposit]
     database: str = "postgres"
     _stored: dict[str, Stored] = field(default_factory=dict)
     _audited: Counter[str] = field(default_factory=Counter)
@@ -58,18 +58,18 @@ class Books:
             *self._balances(),
         ]
 
-    def applied(self, request: Request) -> bool:
+    def applied(self, request: ApiRequest) -> bool:
         """Whether the database knows the answer to *request*."""
         return request.key in self._stored
 
-    def body(self, request: Request) -> Any:
+    def body(self, request: ApiRequest) -> Any:
         """The stored answer to *request*."""
         return json.loads(self._stored[request.key]["body"])
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
         return self.server.rows(query, self.database)
 
-    def _done(self) -> Iterator[tuple[Request, Any]]:
+    def _done(self) -> Iterator[tuple[ApiRequest, Any]]:
         return ((each, self.body(each)) for each in self.requests if self.applied(each))
 
     def _answers(self) -> Iterator[str]:
@@ -164,7 +164,7 @@ class Books:
         return Counter({row["owner"]: int(row["n"]) for row in self._rows(query)})
 
 
-def _transfer(request: Request, body: Any, funded: set[str]) -> Iterable[tuple[str, str]]:
+def _transfer(request: ApiRequest, body: Any, funded: set[str]) -> Iterable[tuple[str, str]]:
     if request.path == "/withdrawals":
         return [("withdraw", body["id"])]
     if request.verb in MONEY_REASONS:
@@ -174,13 +174,13 @@ def _transfer(request: Request, body: Any, funded: set[str]) -> Iterable[tuple[s
     return []
 
 
-def _subject(request: Request) -> str:
+def _subject(request: ApiRequest) -> str:
     """The milestone, or the escrow, that *request* is about."""
     parts = request.path.split("/")
     return parts[2].partition(".")[2] if parts[1] == "disputes" else parts[-2]
 
 
-def _moved(request: Request, body: Any, resolved: set[str]) -> Iterator[tuple[str, int]]:
+def _moved(request: ApiRequest, body: Any, resolved: set[str]) -> Iterator[tuple[str, int]]:
     """Whose wallet changes by how much, as the terms of the agreement say.
 
     What an arbiter gave back before is no refund of a later cancellation: *resolved* names it.

@@ -6,42 +6,42 @@ from collections.abc import Callable
 
 from deploy.errors import DeployError
 from workshop.pipeline.compat import contract
-from workshop.pipeline.compat.candidate import Candidate, Ran
+from workshop.pipeline.compat.api_guide import PAGE, run_guide
+from workshop.pipeline.compat.compat_environment import CompatEnvironment, RunningRelease
 from workshop.pipeline.compat.own_tests import run_tests
-from workshop.pipeline.compat.stand import Service, Stand
-from workshop.pipeline.compat.walk import PAGE, walk
+from workshop.pipeline.compat.tried_release import ApiResult, TriedRelease
 
 Tell = Callable[[str], None]
 
 
-class Suite:
+class ApiChecks:
     """The suites of releases, on one stand."""
 
-    def __init__(self, stand: Stand, tell: Tell) -> None:
-        self._stand, self._tell = stand, tell
+    def __init__(self, environment: CompatEnvironment, tell: Tell) -> None:
+        self._environment, self._tell = environment, tell
 
-    def ask(self, release: Candidate, service: Service) -> Ran:
+    def ask(self, release: TriedRelease, service: RunningRelease) -> ApiResult:
         """Ask a release that serves what its own guide and document say."""
         wrong = []
         if (release.source / PAGE).is_file():
-            wrong = walk(release.source, service)
+            wrong = run_guide(release.source, service)
         else:
             self._tell(f"{release.name} has no {PAGE}: only its OpenAPI document is asked")
         if wrong:
-            return Ran(wrong)
+            return ApiResult(wrong)
         try:
-            with self._stand.work(release.image, service):
+            with self._environment.work(release.image, service):
                 answers = contract.ask_all(service)
         except DeployError as error:
-            return Ran([error.message])
-        return Ran(answers.wrong, answers)
+            return ApiResult([error.message])
+        return ApiResult(answers.wrong, answers)
 
-    def test(self, release: Candidate, database: str, own: str) -> list[str]:
+    def test(self, release: TriedRelease, database: str, own: str) -> list[str]:
         """Run a release's own tests on copies of a database; what fails, a line each.
 
         What fails on copies of `own`, which that release migrated itself, says nothing of a schema.
         """
-        url = self._stand.url
+        url = self._environment.url
         found = run_tests(release.source, url, database)
         if found.trouble:
             self._tell(f"{release.name}: its own API tests cannot be run: {found.trouble}")

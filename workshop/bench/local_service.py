@@ -44,7 +44,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) ->
         time.sleep(0.02)
 
 
-class Service:
+class LocalService:
     """One installation on *server*; everything it starts ends with the `with` block of `started`.
 
     *settings* are environment variables; nothing else of this process's environment reaches it
@@ -178,7 +178,7 @@ def children(pid: int) -> list[int]:
 @contextlib.contextmanager
 def installed(
     settings: Mapping[str, str] | None = None, server: Mapping[str, str] | None = None
-) -> Iterator[tuple[PostgresServer, Service]]:
+) -> Iterator[tuple[PostgresServer, LocalService]]:
     """A PostgreSQL server with its own settings *server*, and a service on a migrated database.
 
     Ctrl-C and SIGTERM end both; what a run that got SIGKILL has left is ended first.
@@ -186,7 +186,7 @@ def installed(
     leftovers.sweep()
     with interrupts.answered(interrupts.stop):
         postgres = PostgresServer(server)
-        service = Service(postgres, leftovers.folder("amani-bench-"), settings)
+        service = LocalService(postgres, leftovers.folder("amani-bench-"), settings)
         try:
             postgres.start()
             service.must("db", "upgrade")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "amani/practice-host"
-FILES = Path(__file__).with_name("host")
+HOST_FILES = Path(__file__).with_name("host")
 PACKAGES = (
     "ca-certificates",
     "docker-cli",
@@ -53,7 +53,7 @@ CHANGES = ('ENTRYPOINT ["/usr/local/sbin/practice-init"]', "VOLUME /var/lib/dock
 
 def host_image() -> str:
     """The image's name, of which the recipe is part: checkouts with different ones get along."""
-    contents = [(FILES / name).read_text() for name in PLACES]
+    contents = [(HOST_FILES / name).read_text() for name in PLACES]
     recipe = repr((PACKAGES, PLACES, contents, CUSTOMISE, CHANGES))
     return f"{REPOSITORY}:trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
 
@@ -67,7 +67,8 @@ def ensure_host_image(client: DockerClient, announce: Callable[[str], None]) -> 
 
     if not client.images.list(host_image()):
         files = {
-            place: File((FILES / name).read_text(), mode) for name, (place, mode) in PLACES.items()
+            place: File((HOST_FILES / name).read_text(), mode)
+            for name, (place, mode) in PLACES.items()
         }
         make_image(
             host_image(),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.errors import DeployError
-from workshop.bench.service import API, PASSWORD
+from workshop.bench.local_service import API, PASSWORD
 
 IDLE = 60.0
 """Seconds after which an idle connection is opened anew: the service closes it after 95."""
@@ -20,7 +20,7 @@ PATIENCE = 15.0
 
 
 @dataclass(frozen=True)
-class Person:
+class ApiUser:
     """Somebody who is signed in."""
 
     id: str
@@ -29,7 +29,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiAnswer:
     """What came back; status 0 is a connection that ended before an answer."""
 
     status: int
@@ -54,15 +54,15 @@ class Answer:
 
 
 @dataclass
-class Request:
+class ApiRequest:
     """Something asked for under one Idempotency-Key, however often it is sent."""
 
-    person: Person
+    person: ApiUser
     path: str
     body: Any = field(default_factory=dict)
     version: int | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ApiAnswer] = field(default_factory=list)
 
     @property
     def verb(self) -> str:
@@ -70,12 +70,12 @@ class Request:
         return self.path.rpartition("/")[2]
 
     @property
-    def told(self) -> Answer | None:
+    def told(self) -> ApiAnswer | None:
         """The first acknowledgement."""
         return next((answer for answer in self.answers if answer.acknowledged), None)
 
 
-class Wire:
+class ApiClient:
     """Connections to the service, one for each thread, kept alive while that works."""
 
     def __init__(self, port: int) -> None:
@@ -88,7 +88,7 @@ class Wire:
         for connection in self._all:
             connection.close()
 
-    def post(self, request: Request) -> Answer:
+    def post(self, request: ApiRequest) -> ApiAnswer:
         """Send *request* once, and note the answer in it. The key is the request id, too."""
         headers = {"Idempotency-Key": request.key, "X-Request-ID": request.key}
         if request.version is not None:
@@ -105,7 +105,7 @@ class Wire:
         token: str | None = None,
         body: str | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
+    ) -> ApiAnswer:
         """One request, never repeated by itself."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         if token:
@@ -120,23 +120,23 @@ class Wire:
             found = json.loads(raw)
         except (OSError, http.client.HTTPException, ValueError):
             connection.close()
-            return Answer(0, seconds=time.monotonic() - started)
-        return Answer(status, found, replayed, time.monotonic() - started)
+            return ApiAnswer(0, seconds=time.monotonic() - started)
+        return ApiAnswer(status, found, replayed, time.monotonic() - started)
 
-    def sign_up(self, email: str) -> Person:
+    def sign_up(self, email: str) -> ApiUser:
         """A new person. Raises `DeployError`."""
         asked = {"email": email, "name": email.partition("@")[0], "password": PASSWORD}
         return self._session("/auth/signup", asked)
 
-    def sign_in(self, email: str) -> Person:
+    def sign_in(self, email: str) -> ApiUser:
         """Somebody who is known. Raises `DeployError`."""
         return self._session("/auth/login", {"email": email, "password": PASSWORD})
 
-    def _session(self, path: str, asked: dict[str, str]) -> Person:
+    def _session(self, path: str, asked: dict[str, str]) -> ApiUser:
         answer = self.ask("POST", path, body=json.dumps(asked))
         if not answer.acknowledged:
             raise DeployError(f"{path} answered {answer.status}: {answer.body}")
-        return Person(answer.body["user"]["id"], asked["email"], answer.body["token"])
+        return ApiUser(answer.body["user"]["id"], asked["email"], answer.body["token"])
 
     def _connection(self) -> http.client.HTTPConnection:
         if not hasattr(self._mine, "connection"):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import DeployError
-from workshop.bench.callers import Person, Request, Wire
+from workshop.bench.api_client import ApiClient, ApiRequest, ApiUser
+from workshop.bench.local_service import LocalService
 from workshop.bench.postgres import PostgresServer
-from workshop.bench.service import Service
 
 PRICE = 200_000
 FIRST = 1_000_001
@@ -23,22 +23,22 @@ KEYS = 1_000
 
 
 @dataclass
-class Stock:
+class SeedData:
     """A client, two freelancers, and the copies."""
 
     postgres: PostgresServer
-    wire: Wire
-    client: Person
-    freelancer: Person
+    api: ApiClient
+    client: ApiUser
+    freelancer: ApiUser
     escrow: str
     milestone: str
     _next: int = FIRST
     _wallets: int = 0
 
     @classmethod
-    def made(cls, postgres: PostgresServer, service: Service, wire: Wire) -> Stock:
+    def made(cls, postgres: PostgresServer, service: LocalService, api: ApiClient) -> SeedData:
         """An agreement whose one milestone waits for the client. Raises `DeployError`."""
-        client, freelancer = wire.sign_up("client@example.org"), wire.sign_up("free@example.org")
+        client, freelancer = api.sign_up("client@example.org"), api.sign_up("free@example.org")
         for number, person in enumerate((client, freelancer)):
             words = ("amani", "deposit", person.email, "10000.00", "--reference", f"bench-{number}")
             service.must(*words)
@@ -48,12 +48,12 @@ class Stock:
             "currency": "NGN",
             "milestones": [{"title": "All of it", "amount": PRICE}],
         }
-        made = _done(wire, Request(client, "/escrows", asked))
+        made = _done(api, ApiRequest(client, "/escrows", asked))
         path, milestone = f"/escrows/{made['id']}", made["milestones"][0]["id"]
-        _done(wire, Request(freelancer, f"{path}/accept", version=1))
-        _done(wire, Request(client, f"{path}/fund", version=2))
-        _done(wire, Request(freelancer, f"{path}/milestones/{milestone}/submit", version=3))
-        return cls(postgres, wire, client, freelancer, made["id"], milestone)
+        _done(api, ApiRequest(freelancer, f"{path}/accept", version=1))
+        _done(api, ApiRequest(client, f"{path}/fund", version=2))
+        _done(api, ApiRequest(freelancer, f"{path}/milestones/{milestone}/submit", version=3))
+        return cls(postgres, api, client, freelancer, made["id"], milestone)
 
     @property
     def people(self) -> set[str]:
@@ -97,10 +97,10 @@ class Stock:
         if found != {"paid": number, "entries": 3 * number}:
             raise DeployError(f"of {number} releases there are {found}")
 
-    def wallet(self, entries: int) -> Person:
+    def wallet(self, entries: int) -> ApiUser:
         """Somebody whose wallet has so many entries, the first of them of requests with a key."""
         self._wallets += 1
-        person = self.wire.sign_up(f"wallet{self._wallets}@example.org")
+        person = self.api.sign_up(f"wallet{self._wallets}@example.org")
         wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
         found = range(1, entries + 1)
         model = "(SELECT min(id) FROM transfers WHERE reason = 'deposit')"
@@ -140,8 +140,8 @@ def _copies(
         WHERE model.{by} = {wanted};"""  # nosec B608 - our own words and numbers
 
 
-def _done(wire: Wire, request: Request) -> dict[str, Any]:
-    answer = wire.post(request)
+def _done(api: ApiClient, request: ApiRequest) -> dict[str, Any]:
+    answer = api.post(request)
     if not answer.acknowledged:
         raise DeployError(f"{request.path} answered {answer.status}: {answer.body}")
     body: dict[str, Any] = answer.body

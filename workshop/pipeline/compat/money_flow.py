@@ -8,8 +8,8 @@ from typing import Any
 
 import requests
 
-from workshop.bench.service import API
-from workshop.pipeline.compat.stand import Service
+from workshop.bench.local_service import API
+from workshop.pipeline.compat.compat_environment import RunningRelease
 
 PATIENCE = 30.0
 """Seconds until a worker is done with something."""
@@ -19,7 +19,7 @@ _BANK = {"bank_code": "044", "account_number": "0123456789"}
 _ENDS = ("paid", "failed", "credited", "suspended")
 
 
-def move_money(service: Service, headers: Mapping[str, str]) -> dict[str, list[object]]:
+def move_money(service: RunningRelease, headers: Mapping[str, str]) -> dict[str, list[object]]:
     """Ask for a deposit, pay it, and withdraw it; by step, what was answered or came of it.
 
     What a release does not offer is answered as such, and ends there.
@@ -37,7 +37,7 @@ def move_money(service: Service, headers: Mapping[str, str]) -> dict[str, list[o
     return told
 
 
-def _end(service: Service, place: str, headers: Mapping[str, str]) -> str:
+def _end(service: RunningRelease, place: str, headers: Mapping[str, str]) -> str:
     """The state in which something is left, once the worker has dealt with it."""
     deadline, paid = time.monotonic() + PATIENCE, False
     while True:

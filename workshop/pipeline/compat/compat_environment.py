@@ -14,7 +14,7 @@ from typing import Any, Self
 import requests
 
 from deploy.errors import DeployError, EngineError, GateRefused
-from workshop.bench.service import API
+from workshop.bench.local_service import API
 
 SERVER = "postgres:17-trixie"
 PORT, PROVIDER, DATABASE_PORT = 8000, 8090, 5432
@@ -30,7 +30,7 @@ _REACHED = (
 
 
 @dataclass(frozen=True)
-class Service:
+class RunningRelease:
     """A release that serves; `url` is where this machine finds it."""
 
     container: str
@@ -66,7 +66,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-class Stand:
+class CompatEnvironment:
     """The network, the server and everything on them; gone when the `with` block ends."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class Stand:
         return said
 
     @contextlib.contextmanager
-    def serve(self, image: str, database: str, *, paying: bool = False) -> Iterator[Service]:
+    def serve(self, image: str, database: str, *, paying: bool = False) -> Iterator[RunningRelease]:
         """A release on a database, answering, ready or not; `paying` gives it its own stand-in of
         the payment provider."""
         name, url = f"{self.name}-{database}-{len(self._containers)}", ""
@@ -167,12 +167,12 @@ class Stand:
             container = stack.enter_context(
                 self._running(image, None, name=name, ports=_published(PORT), **options)
             )
-            service = Service(name, f"http://localhost:{_port(container, PORT)}", url)
+            service = RunningRelease(name, f"http://localhost:{_port(container, PORT)}", url)
             self._await(lambda: service.status("/ping") == 200, "its first answer", container)
             yield service
 
     @contextlib.contextmanager
-    def work(self, image: str, service: Service) -> Iterator[None]:
+    def work(self, image: str, service: RunningRelease) -> Iterator[None]:
         """A release's worker beside its service."""
         environment = self._engine.containers.get(service.container).attrs["Config"]["Env"]
         options = {**self._service(""), "environment": environment}
@@ -204,7 +204,7 @@ class Stand:
         finally:
             container.stop(timeout=20)
 
-    def await_readiness(self, service: Service, what: str) -> None:
+    def await_readiness(self, service: RunningRelease, what: str) -> None:
         """Until a service is ready; raises `GateRefused` with its last words where it never is."""
         container = self._engine.containers.get(service.container)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import CommandFailed, EngineError, HostUnreachable, UsageError
-from workshop.fleet.engine import OuterEngine, engine_errors
+from workshop.fleet.outer_engine import OuterEngine, engine_errors
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -26,7 +26,7 @@ PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandOutcome:
     """How one command ended: seconds from its start to its exit, and its events."""
 
     started: float
@@ -70,7 +70,7 @@ def practice_fleet(name: str, hosts: int, **backups: int) -> Iterator[Environmen
 
 def publish(wanted: Environment, versions: Sequence[str], source: Path = ROOT) -> None:
     """Build `source` under each version and push it where the environment keeps images."""
-    from deploy.images import build as images
+    from deploy.images import build
 
     info = BuildInfo.of(ROOT)
     repository = wanted.image.repository
@@ -79,24 +79,24 @@ def publish(wanted: Environment, versions: Sequence[str], source: Path = ROOT) -
         _tell(f"building {version}")
         named = dataclasses.replace(info, version=Version(version))
         reference = f"{repository}:{version}"
-        images.build(
+        build.build(
             source, named.arguments, [reference], platform=wanted.image.platform, events=events
         )
         login = load_secrets(wanted).registry(repository)
-        images.push([reference], {repository: login} if login else {}, events=events)
+        build.push([reference], {repository: login} if login else {}, events=events)
 
 
-def bring(name: str, version: str) -> Outcome:
+def deploy_version(name: str, version: str) -> CommandOutcome:
     """`invoke deploy` of a version that the registry holds, as anyone would type it."""
     return _invoke("deploy", f"--env={name}", f"--version={version}", "--json")
 
 
-def go_back(name: str, version: str) -> Outcome:
+def roll_back(name: str, version: str) -> CommandOutcome:
     """`invoke rollback` to a version that was live before."""
     return _invoke("rollback", f"--env={name}", f"--version={version}", "--auto-confirm", "--json")
 
 
-def _invoke(*words: str) -> Outcome:
+def _invoke(*words: str) -> CommandOutcome:
     started = time.time()
     clock = time.monotonic()
     done = subprocess.run(  # nosec B603
@@ -113,7 +113,7 @@ def _invoke(*words: str) -> Outcome:
             f"invoke {' '.join(words)} ended with {done.returncode}:\n"
             f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
-    return Outcome(started, seconds, tuple(lines))
+    return CommandOutcome(started, seconds, tuple(lines))
 
 
 def _adjust(path: Path, backups: Mapping[str, int]) -> None:

@@ -12,16 +12,16 @@ import pytest
 
 from deploy.database.revisions import Revision
 from deploy.errors import DeployError, GateRefused
-from workshop.pipeline.compat import own_tests, rounds
-from workshop.pipeline.compat.candidate import Candidate, Ran
+from workshop.pipeline.compat import compatibility_checks, own_tests
+from workshop.pipeline.compat.api_checks import ApiChecks
+from workshop.pipeline.compat.compatibility_checks import CompatibilityChecks
 from workshop.pipeline.compat.contract import Answers
-from workshop.pipeline.compat.rounds import Rounds
-from workshop.pipeline.compat.suite import Suite
+from workshop.pipeline.compat.tried_release import ApiResult, TriedRelease
 
-OLD, NEW = Candidate("1.0.0", "old", Path("/none")), Candidate(
+OLD, NEW = TriedRelease("1.0.0", "old", Path("/none")), TriedRelease(
     "this checkout", "new", Path("/none")
 )
-FINE = Ran([], Answers({"GET /me": [200]}))
+FINE = ApiResult([], Answers({"GET /me": [200]}))
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Script:
     """Fingerprints, in the order in which they are asked for."""
     old_ready: list[int] = field(default_factory=lambda: [200])
     new_ready: list[int] = field(default_factory=lambda: [503])
-    ran: dict[tuple[str, str], Ran] = field(default_factory=dict)
+    ran: dict[tuple[str, str], ApiResult] = field(default_factory=dict)
     """By image and database, how its suite went."""
     tests: list[str] = field(default_factory=list)
     databases: dict[str, str] = field(default_factory=dict)
@@ -85,16 +85,16 @@ class Script:
         if what in self.failing.values():
             raise GateRefused(f"{what}: not within 60 s. Its last words:\n")
 
-    def ask(self, release: Candidate, service: Any) -> Ran:
+    def ask(self, release: TriedRelease, service: Any) -> ApiResult:
         return self.ran.get((release.image, self.serving[1]), FINE)
 
-    def test(self, release: Candidate, database: str, own: str) -> list[str]:
+    def test(self, release: TriedRelease, database: str, own: str) -> list[str]:
         assert (self.databases[database], self.databases[own]) == ("h2", "h1")
         return self.tests
 
 
-BROKEN = Ran(["POST /escrows: 500: undocumented"])
-ANOTHER = Ran([], Answers({"GET /me": [500]}))
+BROKEN = ApiResult(["POST /escrows: 500: undocumented"])
+ANOTHER = ApiResult([], Answers({"GET /me": [500]}))
 EXPANDS: dict[str, tuple[Script, str]] = {
     "the release before cannot make its own schema": (
         Script(failing={("old", "lived"): "no such type"}),
@@ -182,10 +182,10 @@ CONTRACTS: dict[str, tuple[Script, str]] = {
 
 
 def run(script: Script, kind: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(rounds, "WATCH", 0.15)
+    monkeypatch.setattr(compatibility_checks, "WATCH", 0.15)
     heard: list[str] = []
     both: Any = script
-    trial = Rounds(both, both, OLD, NEW, "h1", "h2", heard.append)
+    trial = CompatibilityChecks(both, both, OLD, NEW, "h1", "h2", heard.append)
     trial.run((Revision("h2", kind),), early=kind != "contract")
     return heard
 
@@ -243,7 +243,7 @@ def test_its_own_tests_run_on_what_another_release_has_migrated(
     monkeypatch.setattr(own_tests, "workers", lambda: 0)
     heard: list[str] = []
     where: Any = Server()
-    suite, release = Suite(where, heard.append), Candidate("1.0.0", "", tmp_path)
+    suite, release = ApiChecks(where, heard.append), TriedRelease("1.0.0", "", tmp_path)
     place = tmp_path / "tests/service"
 
     def test() -> list[str]:

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from deploy.errors import DeployError
 from deploy.machine.checkout import ROOT
-from workshop.bench.load import OK, Profile
+from workshop.bench.load_generator import OK, Profile
 
 Window = tuple[float, float]
 """From and to, in seconds since the epoch."""
@@ -86,7 +86,7 @@ class Load:
 def load(profile: Profile) -> Iterator[Load]:
     """Load for as long as the block lasts, from its first answered request on."""
     process = subprocess.Popen(  # nosec B603
-        [sys.executable, "-m", "workshop.bench.load"],
+        [sys.executable, "-m", "workshop.bench.load_generator"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ VERSIONS = Path("migrations/versions")
 
 
 @dataclass(frozen=True)
-class Previous:
+class PreviousRelease:
     """A release: its version (its commit where it has none), and what it knows of the schema."""
 
     version: str
@@ -27,7 +27,7 @@ class Previous:
     history: History
 
 
-def find(checkout: Path, base: str = "") -> Previous:
+def find(checkout: Path, base: str = "") -> PreviousRelease:
     """The release that serves when this checkout is deployed.
 
     That is `base` (anything that names a commit); else the newest stable version tag in the past of
@@ -39,15 +39,15 @@ def find(checkout: Path, base: str = "") -> Previous:
             commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")
         except UsageError:
             raise UsageError(f"--base={base} names no commit of {checkout}") from None
-        return Previous(base, commit, _history(checkout, commit))
+        return PreviousRelease(base, commit, _history(checkout, commit))
     if tag := _newest_tag(checkout):
         commit = ask_git(checkout, "rev-parse", f"{tag}^{{commit}}")
-        return Previous(str(Version(tag)), commit, _history(checkout, commit))
+        return PreviousRelease(str(Version(tag)), commit, _history(checkout, commit))
     here = read_checkout(checkout / VERSIONS)
     for commit in _candidates(checkout):
         history = _history(checkout, commit)
         if history.head and history.head != here.head:
-            return Previous(commit[:12], commit, history)
+            return PreviousRelease(commit[:12], commit, history)
     raise UsageError(
         "there is no version tag, and no commit whose migrations end elsewhere",
         hint="fetch all of the history (`git fetch --unshallow --tags`), or name one: --base=REF",

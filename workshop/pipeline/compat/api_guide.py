@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.images.build import find_client
-from workshop.pipeline.compat.stand import Service
+from workshop.pipeline.compat.compat_environment import RunningRelease
 
 PAGE = "docs/api.md"
 _BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.DOTALL)
@@ -22,7 +22,7 @@ _PROGRAMS = {
 }
 
 
-def walk(source: Path, service: Service) -> list[str]:
+def run_guide(source: Path, service: RunningRelease) -> list[str]:
     """What the guide in `source` prints of this service otherwise than it says, a line each."""
     blocks = list(_BLOCK.finditer((source / PAGE).read_text()))
     script = "".join(f"{block['script']}\necho '{_END}'\n" for block in blocks)

@@ -1,4 +1,4 @@
-"""Many clients on shared money while processes die: is every kobo where its owner was told?"""
+"""Concurrent users on shared wallets while processes are killed, then a check of the ledger."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from workshop.bench.local_service import (
 PACKAGES = ("postgresql",)
 MEMBERS = 6
 OPENING = 20_000_000
-"""Minor units that everybody begins with: enough for some of what they agree on."""
+"""Minor units in each wallet at the start: enough for some of the agreements only."""
 TOP_UP = 1_000_000
 BETWEEN_KILLS = (0.5, 2.5)
 """Seconds from one killed gunicorn worker to the next."""
 BETWEEN_PAYERS = (3.0, 9.0)
-"""Seconds that `flask amani worker` lives."""
+"""Seconds until `flask amani worker` is killed."""
 SETTLING = 10.0
-"""Seconds that the worker gets at the end for what is due."""
+"""Seconds that the worker gets at the end to process due withdrawals."""
 
 
 @dataclass
 class Faults:
-    """What was done to the service meanwhile."""
+    """Counts of the injected faults, and the seconds that the database was down."""
 
     kills: int = 0
     payers_killed: int = 0
@@ -54,7 +54,7 @@ class Faults:
 
 @dataclass
 class ChaosRun:
-    """One installation, its people and what goes on."""
+    """One installation, its users, and the faults that are injected into it."""
 
     postgres: PostgresServer
     service: LocalService
@@ -64,18 +64,18 @@ class ChaosRun:
     done: Faults = field(default_factory=Faults)
 
     def disturb(self, master: int, seconds: float) -> Iterator[Callable[[], None]]:
-        """What must run beside the callers, each in a thread."""
+        """The fault injectors and deposits, each to run in a thread beside the users."""
         yield lambda: self._kill_workers(master)
         yield lambda: self._restart_database(seconds / 2)
         yield self._deposit
         yield self._pay_out
 
     def end(self) -> None:
-        """Let the disturbances end, and the callers that are still at it."""
+        """Tell fault injectors and users to end."""
         self.shared.over.set()
 
     def book(self, person: ApiUser, reference: str, amount: int, patience: float = 60.0) -> None:
-        """`flask amani deposit`, killed after *patience* seconds."""
+        """Run `flask amani deposit`; kill it after *patience* seconds."""
         deposit = OperatorDeposit(person.id, reference, amount)
         self.deposits.append(deposit)
         major = f"{amount // 100}.{amount % 100:02}"
@@ -99,7 +99,7 @@ class ChaosRun:
                     self.done.kills += 1
 
     def _restart_database(self, after: float) -> None:
-        """A crash, not a farewell: what was committed is in the log only."""
+        """Restart the database by an immediate shutdown, so that it recovers from its log."""
         if self.shared.over.wait(after):
             return
         started = time.monotonic()
@@ -108,7 +108,7 @@ class ChaosRun:
         self.done.restart_seconds = round(time.monotonic() - started, 2)
 
     def _pay_out(self) -> None:
-        """The worker, killed now and then; the last one may end its work."""
+        """Run the worker and kill it at random times; the last one is not killed."""
         while True:
             worker = self.service.start("flask", "amani", "worker", log="worker.log")
             if self.shared.over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
@@ -127,11 +127,12 @@ class ChaosRun:
 
 
 def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]:
-    """Disturb *clients* for *seconds*, then audit; `differences` in the figures must be empty.
+    """Run *clients* users for *seconds* under faults, then check the ledger.
 
-    *seed* repeats the choices of an earlier run, though not the moments of its threads.
+    Returns the figures as JSON values; `differences` must be empty. *seed* repeats the random
+    choices of an earlier run, but not the timing of its threads.
     """
-    ensure_packages(PACKAGES, "the bench's database")
+    ensure_packages(PACKAGES, "the benchmark's database")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     settings = {"WEB_CONCURRENCY": "3", "LOG_LEVEL": "WARNING"}
     with contextlib.ExitStack() as stack:
@@ -146,7 +147,10 @@ def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]
             chaos.book(member, f"opening-{number}", OPENING)
         load = os.getloadavg()[0]
         spent = _run_journeys(chaos, api, master, clients, seconds, seed)
-        wait_for(lambda: answers(service.port, f"{API}/readiness"), "the service after the run")
+        wait_for(
+            lambda: answers(service.port, f"{API}/readiness"),
+            "readiness of the service after the run",
+        )
         figures = _figures(chaos, spent)  # before the audit sends everything again
         found = _check_ledger(chaos, api, clients)
         return {"seed": seed, "clients": clients, "load_average": load, **figures, **found}
@@ -162,7 +166,7 @@ def _sign_up_all(service: LocalService, api: ApiClient) -> SharedState:
 def _run_journeys(
     chaos: ChaosRun, api: ApiClient, master: int, clients: int, seconds: float, seed: int
 ) -> float:
-    """The run itself; the seconds that it took."""
+    """Run users, fault injectors and deposits; returns the seconds that they took."""
     started = time.monotonic()
     with ThreadPoolExecutor(3 * clients) as races, ThreadPoolExecutor(clients + 4) as pool:
         callers = [UserJourney(chaos.shared, api, races, seed + n) for n in range(1, clients + 1)]
@@ -179,7 +183,7 @@ def _run_journeys(
 
 
 def _check_ledger(chaos: ChaosRun, api: ApiClient, clients: int) -> dict[str, Any]:
-    """Reconcile, compare, send everything again, and compare once more."""
+    """Reconcile and compare, send all requests again, and compare once more."""
     requests = chaos.shared.requests
     _fund_provider(chaos)
     states = _finish_withdrawals(chaos.postgres)
@@ -196,17 +200,17 @@ def _check_ledger(chaos: ChaosRun, api: ApiClient, clients: int) -> dict[str, An
     }
     with ThreadPoolExecutor(clients) as pool:
         found += filter(None, pool.map(lambda each: _replay(api, checks, each), applied))
-        # The client who heard nothing asks again: now it happens, or is refused, once.
+        # A client without an answer sends the request again: it has its effect once or is refused.
         rest = [request for request in silent if not checks.applied(request)]
         for answer in pool.map(api.post, rest):
             if not (answer.acknowledged or answer.refused):
-                found.append(f"asked again after the run: {answer.status}")
+                found.append(f"sent again after the run: status {answer.status}")
     found += [*_reconcile(chaos.service), *checks.differences()]
     return {**figures, "differences": list(dict.fromkeys(found))}
 
 
 def _fund_provider(chaos: ChaosRun) -> None:
-    """The money of deposits that were booked though nobody heard so."""
+    """Fund the provider for deposits that were recorded although their command was killed."""
     booked = chaos.postgres.rows("SELECT reference FROM transfers WHERE reason = 'deposit'")
     there = {row["reference"] for row in booked}
     for deposit in chaos.deposits:
@@ -215,10 +219,10 @@ def _fund_provider(chaos: ChaosRun) -> None:
 
 
 def _finish_withdrawals(postgres: PostgresServer) -> dict[str, int]:
-    """Let the worker do what is due at once; how many withdrawals are in which state.
+    """Wait until the worker has processed the due withdrawals; returns their number by state.
 
-    What a worker had in hand when it died is taken up again minutes later; it stays reserved, and
-    the books must be right meanwhile.
+    A withdrawal that a killed worker had claimed is retried minutes later. Its amount stays
+    reserved, and the ledger must balance meanwhile.
     """
     query = "SELECT state, count(*) AS n FROM withdrawals GROUP BY 1 ORDER BY 1"
     deadline = time.monotonic() + SETTLING
@@ -233,7 +237,8 @@ def _replay(api: ApiClient, checks: LedgerChecks, request: ApiRequest) -> str | 
     answer = api.post(request)
     if answer.acknowledged and answer.replayed and answer.body == checks.body(request):
         return None
-    return f"{request.path} ({request.key}) sent again: {answer.status}, {answer.replayed}"
+    name = f"{request.path} ({request.key})"
+    return f"{name} sent again: status {answer.status}, replayed {answer.replayed}"
 
 
 def _reconcile(service: LocalService) -> list[str]:

@@ -1,4 +1,4 @@
-"""How long a deploy and a rollback take, beside what no deployer could do in less."""
+"""Duration of a deploy and of a rollback, beside the floor that no deployer can go below."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from workshop.bench import practice_releases
 FLOOR_PORT = 18000
 PATIENCE = 60.0
 PEER = {"deploy": 5.2, "rollback": 2.2}
-"""Seconds that the best-known peer, Kamal 2.7, took on such a host, under load."""
+"""Seconds that Kamal 2.7 took on such a host, under load."""
 
 
 @dataclass
 class _Round:
-    """What one round measured: a deploy, the rollback after it, and the floors between them."""
+    """The measurements of one round: a deploy, the floors, and the rollback after them."""
 
     deploy: practice_releases.CommandOutcome
     rollback: practice_releases.CommandOutcome
     create: float
-    """Seconds from creating a container of the release to its first healthy answer."""
+    """Seconds from the creation of a container of the release to its first healthy answer."""
     start: float
-    """The same from starting one that was stopped."""
+    """Seconds from the start of a stopped container to its first healthy answer."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class _Series:
     rounds: list[_Round] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
-        """Medians over all rounds; ratios are medians of each round's own."""
+        """Medians over all rounds; a ratio is the median of the rounds' ratios."""
         return {
             "deploy": self._figures("deploy", "create"),
             "rollback": self._figures("rollback", "start"),
@@ -69,8 +69,11 @@ class _Series:
 
 
 def run(name: str, host_counts: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Measure on fleets of each size. Every deploy brings an image that the registry has and the
-    hosts have not; every rollback goes to the container that stands by."""
+    """Measure on a fleet of each size; returns the figures as JSON values.
+
+    The image of each deploy is in the registry and not on the hosts. Each rollback goes to the
+    standby.
+    """
     found: dict[str, Any] = {}
     for count in host_counts:
         with practice_releases.practice_fleet(name, count) as environment:
@@ -93,7 +96,7 @@ def _measure(name: str, environment: Environment, before: str, version: str) -> 
 
 
 def _floors(environment: Environment, version: str) -> tuple[float, float]:
-    """On all hosts at once, the slowest: made and started, and stopped and started again."""
+    """Seconds of the slowest host to create and start a container, and to start it again."""
     secrets = load_secrets(environment)
     with open_session(environment, Events()) as session:
         release = find(session, secrets, version).release
@@ -150,7 +153,9 @@ def _first_answer(host: Host) -> float:
             if connection.getresponse().status == 200:
                 return time.monotonic()
         time.sleep(0.01)
-    raise DeployError(f"{host.name}: the container of the floor was not ready in {PATIENCE:g} s")
+    raise DeployError(
+        f"{host.name}: the container for the floor was not ready after {PATIENCE:g} s"
+    )
 
 
 def _median(values: Iterable[float]) -> float:

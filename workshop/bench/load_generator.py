@@ -30,11 +30,11 @@ _HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Profile:
-    """What is asked, how often and for how long.
+    """The target, the rate and the duration of a load.
 
-    `rate` is requests a second, `fresh` the share of them that use a connection each, `slow` how
-    many of those in a second take `slow_path` instead of `path`. `timeout` in seconds bounds one
-    request, `connections` those that are kept alive.
+    `rate` is requests per second, `fresh` the share of requests on a new connection, `slow` the
+    requests per second for `slow_path` instead of `path`. `timeout` limits one request in seconds,
+    `connections` the number of kept-alive connections.
     """
 
     address: str
@@ -52,7 +52,7 @@ class Profile:
 
 @dataclass
 class PendingRequest:
-    """A request under way; `due` is when it should have started (monotonic)."""
+    """A request in progress; `due` is its planned start (monotonic clock, seconds)."""
 
     due: float
     text: bytes
@@ -61,7 +61,7 @@ class PendingRequest:
 
 @dataclass
 class ClientConnection:
-    """One connection and what it works on."""
+    """One connection and its request in progress."""
 
     socket: socket.socket
     fresh: bool
@@ -69,21 +69,21 @@ class ClientConnection:
     connected: bool = False
     received: bytes = b""
     expected: int = -1
-    """Bytes of the whole answer, once its head is there."""
+    """Bytes of the whole answer; -1 until its head is received."""
     closing: bool = False
-    """Whether the server said that it closes after this answer."""
+    """Whether the server announced that it closes the connection after this answer."""
 
 
 @dataclass
 class Generator:
-    """The loop and its books."""
+    """The event loop and the records of all requests."""
 
     profile: Profile
     starts: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     reconnects: int = 0
-    """Kept-alive connections that the server closed between two requests, as it may."""
+    """Kept-alive connections that the server closed between two requests, which is allowed."""
     stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class Generator:
         }
 
     def run(self) -> None:
-        """Send until told to stop, then wait for the last answers."""
+        """Send until `stopping` is set or the time is over, then wait for the last answers."""
         begun = time.monotonic()
         sent = 0
         interval = 1 / self.profile.rate
@@ -114,7 +114,7 @@ class Generator:
         while True:
             now = time.monotonic()
             if self.stopping or now - begun > self.profile.seconds:
-                # The sweep below ends what takes too long, so this comes to its end.
+                # The sweep below ends requests that take too long, so this loop ends.
                 self.stopping = True
                 if not self._busy():
                     return
@@ -128,7 +128,7 @@ class Generator:
             self._poll(0.1 if self.stopping else begun + sent * interval - time.monotonic())
 
     def report(self) -> dict[str, Any]:
-        """The records: seconds since the epoch, seconds of latency, outcome."""
+        """The records: starts (seconds since the epoch), latencies (seconds) and outcomes."""
         return {
             "reconnects": self.reconnects,
             "processor_seconds": time.process_time(),
@@ -142,7 +142,7 @@ class Generator:
 
     def _begin(self, number: int, now: float) -> None:
         profile = self.profile
-        # Spread evenly, the same in every run: the fresh ones, and among all the slow ones.
+        # New connections and slow requests are spread evenly, the same in each run.
         fresh = int((number + 1) * profile.fresh) > int(number * profile.fresh)
         share = profile.slow / profile.rate
         slow = int((number + 1) * share) > int(number * share)
@@ -231,7 +231,7 @@ class Generator:
     def _answered(self, connection: ClientConnection) -> None:
         status = connection.received[9:12].decode(errors="replace")
         self._record(connection, OK if status.startswith("2") else f"status: {status}")
-        # Where the server is to close, it must be the first: the port is free again at once here.
+        # The server must close first if it is to close: then the port here is free at once.
         if connection.fresh or connection.closing:
             return
         if self._waiting:
@@ -293,7 +293,7 @@ def _name(error: OSError) -> str:
 
 
 def main() -> None:
-    """Run the profile on standard input and print the records."""
+    """Run the profile from standard input and print the records as JSON."""
     generator = Generator(Profile(**json.loads(sys.stdin.readline())))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
-"""What the API bench works on: one agreement made through the API, and many like it.
+"""Seed data of the API benchmark: one escrow created through the API, and many copies of it.
 
-Copies are made in SQL, with triggers off: a million entries through the API would take an hour. A
-copy has every column of its model but the ids, so that a new column needs nothing here.
+Copies are inserted by SQL, with triggers off: a million entries through the API would take an hour.
+A copy has all columns of its model except the ids, so a new column needs no change here.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from workshop.bench.postgres import PostgresServer
 
 PRICE = 200_000
 FIRST = 1_000_001
-"""Numbers of copies have seven digits: no other value of a statement does."""
+"""Numbers of copies have seven digits, which no other value of a statement has."""
 KEYS = 1_000
-"""Enough for PostgreSQL to look a key up in the index; the answers kept with them take room."""
+"""Idempotency keys, enough for PostgreSQL to use their index."""
 
 
 @dataclass
 class SeedData:
-    """A client, two freelancers, and the copies."""
+    """A client, a freelancer, their escrow and its copies."""
 
     postgres: PostgresServer
     api: ApiClient
@@ -37,7 +37,7 @@ class SeedData:
 
     @classmethod
     def made(cls, postgres: PostgresServer, service: LocalService, api: ApiClient) -> SeedData:
-        """An agreement whose one milestone waits for the client. Raises `DeployError`."""
+        """Create an escrow with one delivered milestone. Raises `DeployError` if a request fails."""
         client, freelancer = api.sign_up("client@example.org"), api.sign_up("free@example.org")
         for number, person in enumerate((client, freelancer)):
             words = ("amani", "deposit", person.email, "10000.00", "--reference", f"bench-{number}")
@@ -57,11 +57,12 @@ class SeedData:
 
     @property
     def people(self) -> set[str]:
-        """The ids that no copy changes."""
+        """The ids of the users that no copy changes."""
         return {self.client.id, self.freelancer.id}
 
     def submitted(self, kind: str, number: int) -> range:
-        """The numbers of *number* new copies; of the kind `spread` each has its own freelancer."""
+        """Insert *number* copies and return their numbers; with kind `spread` each has its own
+        freelancer."""
         found = range(self._next, self._next + number)
         self._next = found.stop
         hold = f"hold:{self.milestone}:NGN"
@@ -85,7 +86,7 @@ class SeedData:
         return found
 
     def released(self, first: int, last: int) -> None:
-        """Raise `DeployError` unless all of them are paid, each with three entries."""
+        """Raise `DeployError` unless all these copies are paid, each with three entries."""
         query = f"""SELECT count(DISTINCT t.id) AS paid, count(*) AS entries
             FROM generate_series({first}, {last}) n
             JOIN milestones m ON m.id = 'bench-m-' || n AND m.state = 'released'
@@ -95,10 +96,10 @@ class SeedData:
         found = self.postgres.rows(query)[0]
         number = last - first + 1
         if found != {"paid": number, "entries": 3 * number}:
-            raise DeployError(f"of {number} releases there are {found}")
+            raise DeployError(f"of {number} releases the database holds {found}")
 
     def wallet(self, entries: int) -> ApiUser:
-        """Somebody whose wallet has so many entries, the first of them of requests with a key."""
+        """Create a user whose wallet has *entries* entries, the first with idempotency keys."""
         self._wallets += 1
         person = self.api.sign_up(f"wallet{self._wallets}@example.org")
         wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
@@ -131,13 +132,13 @@ class SeedData:
 def _copies(
     table: str, model: str, numbers: range, changes: Mapping[str, str], by: str = "id"
 ) -> str:
-    """One copy of the row with *model* in *by* for each of *numbers*, *changes* as SQL of `n`."""
+    """SQL that copies the row with *model* in *by* for each `n` of *numbers*, with *changes*."""
     wanted = model if model.startswith("(") else f"'{model}'"
     pairs = ", ".join(f"'{column}', {value}" for column, value in changes.items())
     return f"""INSERT INTO {table} SELECT copy.* FROM {table} model,
         generate_series({numbers.start}, {numbers.stop - 1}) n,
         LATERAL jsonb_populate_record(model, jsonb_build_object({pairs})) copy
-        WHERE model.{by} = {wanted};"""  # nosec B608 - our own words and numbers
+        WHERE model.{by} = {wanted};"""  # nosec B608 - constants and numbers
 
 
 def _done(api: ApiClient, request: ApiRequest) -> dict[str, Any]:

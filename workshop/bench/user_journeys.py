@@ -1,4 +1,4 @@
-"""A small market where everybody deals with everybody: random operations on shared things."""
+"""User journeys: random operations of concurrent users on shared escrows and wallets."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 from workshop.bench.api_client import ApiAnswer, ApiClient, ApiRequest, ApiUser
 
 OPEN = 24
-"""Agreements under way at a time: few enough that callers meet."""
+"""Open escrows at a time: few enough that users collide."""
 UNIT = 4_000
-"""Minor units that every price is a multiple of: fees and halves come out whole."""
+"""Minor units that each price is a multiple of, so that fees and halves are whole numbers."""
 TRIES = 6
 PAUSE = 0.3
-"""Seconds, at most and chosen at random, until an unanswered request is sent again."""
+"""The longest random delay in seconds until an unanswered request is sent again."""
 
 Escrow = dict[str, Any]
 Move = tuple[ApiUser, str, dict[str, Any]]
-"""Who asks for it, the end of its path, and its body."""
+"""The user who sends it, the end of its path, and its body."""
 
 
 @dataclass
 class SharedState:
-    """What the callers share, and the record of every request with an effect."""
+    """The users, their open escrows, and the record of all requests with an effect."""
 
     members: list[ApiUser]
     arbiter: ApiUser
@@ -36,22 +36,22 @@ class SharedState:
     races: dict[str, int] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     _open: dict[str, ApiUser] = field(default_factory=dict)
-    """The agreements under way, each with its client."""
+    """The open escrows by id, each with its client."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, request: ApiRequest) -> ApiRequest:
-        """Keep *request* for the books."""
+        """Record *request* for the ledger checks; returns it."""
         with self._lock:
             self.requests.append(request)
         return request
 
     def parties(self, escrow: Escrow) -> tuple[ApiUser, ApiUser]:
-        """Client and freelancer of *escrow*."""
+        """The client and the freelancer of *escrow*, in this order."""
         known = {person.id: person for person in self.members}
         return known[escrow["client_id"]], known[escrow["freelancer_id"]]
 
     def saw(self, escrow: Escrow) -> None:
-        """Keep an agreement in the pool for as long as something can be done with it."""
+        """Keep an escrow in the pool until it is completed or cancelled."""
         with self._lock:
             if escrow["state"] in ("completed", "cancelled"):
                 self._open.pop(escrow["id"], None)
@@ -59,20 +59,20 @@ class SharedState:
                 self._open[escrow["id"]] = self.parties(escrow)[0]
 
     def pick(self, choice: random.Random) -> tuple[str, ApiUser] | None:
-        """An agreement that is under way, and its client; none where there are too few."""
+        """A random open escrow and its client; None at random while fewer than `OPEN` exist."""
         with self._lock:
             wanted = choice.randrange(OPEN)
             found = list(self._open.items())
         return found[wanted] if wanted < len(found) else None
 
     def raced(self, kind: str) -> None:
-        """Count a race."""
+        """Count a race of this kind."""
         with self._lock:
             self.races[kind] = self.races.get(kind, 0) + 1
 
 
 class UserJourney:
-    """One client: does something random, again and again, until the end."""
+    """One user: performs random operations until the end."""
 
     def __init__(
         self, shared: SharedState, api: ApiClient, pool: ThreadPoolExecutor, seed: int
@@ -83,7 +83,7 @@ class UserJourney:
         self._choice = random.Random(seed)  # nosec B311 - a load, no secret
 
     def run(self, until: float) -> None:
-        """Until the monotonic clock says *until*, or it is over before."""
+        """Perform operations until *until* (monotonic clock), or until the run is over."""
         acts: list[Callable[[], None]] = [
             self._advance, self._approve_twice, self._fund_against_withdraw,
             self._approve_against_dispute, self._repeat, self._look,
@@ -106,7 +106,7 @@ class UserJourney:
         self._send(ApiRequest(client, "/escrows", body))
 
     def _advance(self) -> None:
-        """One step of an agreement: mostly one that is allowed."""
+        """Perform one step of an escrow, in most cases an allowed one."""
         escrow = self._found()
         if not escrow:
             return
@@ -118,7 +118,7 @@ class UserJourney:
             self._send(self._request(escrow, self._choice.choice(moves)))
 
     def _approve_twice(self) -> None:
-        """The same request twice at once, and the same wish under another key."""
+        """Send the same request twice at once, and the same operation under another key."""
         found = self._submitted()
         if found:
             escrow, move = found
@@ -135,7 +135,7 @@ class UserJourney:
             self._race("approve against dispute", requests)
 
     def _fund_against_withdraw(self) -> None:
-        """Both want the same money."""
+        """Fund and withdraw at once from the same wallet."""
         escrow = self._found()
         if not escrow or escrow["state"] != "accepted":
             return self._advance()
@@ -153,7 +153,7 @@ class UserJourney:
         return ApiRequest(person, "/withdrawals", body)
 
     def _repeat(self) -> None:
-        """Send again what was answered long ago."""
+        """Send a request again that was answered earlier."""
         if self._shared.requests:
             request = self._choice.choice(self._shared.requests)
             if request.told:
@@ -181,7 +181,7 @@ class UserJourney:
         return answer.body  # type: ignore[no-any-return]
 
     def _submitted(self) -> tuple[Escrow, Move] | None:
-        """A milestone that waits for its client; without one, things go on elsewhere."""
+        """An escrow with a delivered milestone and its approval; without one, take another step."""
         escrow = self._found()
         if escrow:
             for move in self._moves(escrow):
@@ -216,7 +216,7 @@ class UserJourney:
         return ApiRequest(person, f"{base}{path}", body, escrow["version"])
 
     def _race(self, kind: str, requests: list[ApiRequest]) -> None:
-        """Send all *requests* at once; one that stands there twice is sent twice."""
+        """Send all *requests* at once; one that is listed twice is sent twice."""
         self._shared.raced(kind)
         for request in {id(request): request for request in requests}.values():
             self._shared.note(request)
@@ -232,7 +232,7 @@ class UserJourney:
                 self._shared.saw(answer.body)
 
     def _insist(self, request: ApiRequest) -> ApiAnswer:
-        """Send until something definite comes back, or patience ends as it does for people."""
+        """Send until the answer is final, at most `TRIES` times; stops earlier at random."""
         for _ in range(TRIES):
             answer = self._api.post(request)
             if answer.acknowledged or answer.refused or self._choice.random() < 0.3:

@@ -1,4 +1,4 @@
-"""The books after a short storm; `invoke bench.chaos` is the long one."""
+"""Ledger invariants after a short run of `invoke bench.chaos`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workshop.bench.ledger_checks import LedgerChecks, OperatorDeposit
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
 
-def test_books_say_what_callers_were_told_though_workers_and_database_die() -> None:
+def test_the_ledger_agrees_with_the_answers_though_workers_and_database_are_killed() -> None:
     figures = run(clients=8, seconds=8)
     assert figures["differences"] == []
     assert figures["workers_killed"] > 0
@@ -24,7 +24,7 @@ def test_books_say_what_callers_were_told_though_workers_and_database_die() -> N
 
 @pytest.fixture
 def told(postgres_server: PostgresServer, migrated_template: str) -> LedgerChecks:
-    """The books of somebody whose agreement, as it says, was made and whose deposit was booked."""
+    """Checks of a ledger with a deposit, and an acknowledged escrow that is not stored."""
     name = postgres_server.create_database(migrated_template)
     shell = Shell(DATABASE_URL=postgres_server.url(name))
     email = "ada@example.org"
@@ -41,17 +41,17 @@ def told(postgres_server: PostgresServer, migrated_template: str) -> LedgerCheck
     return checks
 
 
-def test_an_acknowledged_request_without_a_trace_is_a_difference(told: LedgerChecks) -> None:
-    assert any("acknowledged, and gone" in line for line in told.differences())
+def test_an_acknowledged_request_that_is_not_stored_is_a_difference(told: LedgerChecks) -> None:
+    assert any("acknowledged, but not stored" in line for line in told.differences())
 
 
 def test_two_first_answers_are_a_difference(told: LedgerChecks) -> None:
     told.requests[0].answers.append(told.requests[0].answers[0])
-    assert any("done twice" in line for line in told.differences())
+    assert any("executed twice" in line for line in told.differences())
 
 
-def test_a_balance_that_nobody_was_told_of_is_a_difference(told: LedgerChecks) -> None:
+def test_a_balance_without_a_request_is_a_difference(told: LedgerChecks) -> None:
     told.deposits.clear()
     found = told.differences()
-    assert any("nobody did it" in line for line in found)
-    assert any("has 1000, must have 0" in line for line in found)
+    assert any("but not requested" in line for line in found)
+    assert any("balance 1000, expected 0" in line for line in found)

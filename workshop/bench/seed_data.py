@@ -19,7 +19,7 @@ PRICE = 200_000
 FIRST = 1_000_001
 """Numbers of copies have seven digits, which no other value of a statement has."""
 KEYS = 1_000
-"""Idempotency keys, enough for PostgreSQL to use their index."""
+"""Enough idempotency keys for PostgreSQL to use their index."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class SeedData:
 
     @classmethod
     def made(cls, postgres: PostgresServer, service: LocalService, api: ApiClient) -> SeedData:
-        """Create an escrow with one delivered milestone. Raises `DeployError` if a request fails."""
+        """Create an escrow with a delivered milestone. Raises `DeployError` if a request fails."""
         client, freelancer = api.sign_up("client@example.org"), api.sign_up("free@example.org")
         for number, person in enumerate((client, freelancer)):
             words = ("amani", "deposit", person.email, "10000.00", "--reference", f"bench-{number}")

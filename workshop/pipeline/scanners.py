@@ -1,4 +1,4 @@
-"""Security scanners, each with its report: passed, failed, or not run, which is never a pass."""
+"""Security scanners, each with a report. A scanner that cannot run has not passed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from deploy.machine.checkout import ROOT, program
 from workshop.quality.requirements import LOCKS
 
 SAFETY = "safety==3.8.1"
-# What a scanner writes where it could not see its data; and pip-audit's words for a package that
-# its service does not know, which for a lock of published packages means the same.
-_AWAY = (
+# The output of a scanner that cannot reach its data, and of pip-audit for a package that its
+# service does not know, which means the same for a lock of published packages.
+_NO_DATA = (
     "could not be audited",
     "ConnectionError",
     "ConnectTimeout",
@@ -34,18 +34,18 @@ _AWAY = (
 
 @dataclass(frozen=True)
 class ScanResult:
-    """How a scanner ended; `report` is what it wrote, relative to the checkout."""
+    """The outcome of a scanner; `report` is the path of its report, relative to the checkout."""
 
     name: str
     outcome: Literal["passed", "failed", "not run"]
     words: str = ""
     report: str = ""
     optional: bool = False
-    """A second opinion: it may be missing."""
+    """Whether it may be missing: it only confirms another scanner."""
 
 
 def bandit(reports: Path) -> ScanResult:
-    """Python's common security mistakes in what is shipped."""
+    """Scan the shipped Python code with Bandit for common security mistakes."""
     written = reports / "bandit.json"
     argv = [
         program("bandit"),
@@ -61,7 +61,7 @@ def bandit(reports: Path) -> ScanResult:
 
 
 def audit(reports: Path) -> list[ScanResult]:
-    """Known vulnerabilities of every locked package; Safety's opinion too where its key is."""
+    """Look up known vulnerabilities of all locked packages; also with Safety if its key is set."""
     found = []
     for lock in LOCKS.values():
         written = reports / f"pip-audit-{Path(lock).stem}.json"
@@ -73,10 +73,10 @@ def audit(reports: Path) -> list[ScanResult]:
 
 
 def trivy(reports: Path, image: str = "") -> ScanResult:
-    """Vulnerabilities, secrets and mistakes in this checkout, or in an image."""
+    """Scan this checkout, or an image, with Trivy for vulnerabilities, secrets and mistakes."""
     what = f"trivy image {image}" if image else "trivy fs"
     if not (found := shutil.which("trivy")):
-        return ScanResult(what, "not run", "there is no trivy on PATH")
+        return ScanResult(what, "not run", "trivy is not on PATH")
     written = reports / ("trivy-image.sarif" if image else "trivy-fs.sarif")
     argv = [found, "image" if image else "fs", "--format=sarif", f"--output={written}"]
     argv += ["--severity=HIGH,CRITICAL", "--ignore-unfixed", "--exit-code=1"]
@@ -85,7 +85,7 @@ def trivy(reports: Path, image: str = "") -> ScanResult:
 
 
 def sbom(reports: Path) -> ScanResult:
-    """The bill of materials of what the image carries, CycloneDX, from the lock."""
+    """Write the bill of materials (CycloneDX) of the image's packages, from the lock."""
     written = reports / "sbom.cdx.json"
     argv = [program("cyclonedx-py"), "requirements", "requirements.txt"]
     argv += ["--output-reproducible", "--output-file", str(written)]
@@ -102,8 +102,8 @@ def conclude(
     tolerant: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Say how each ended; raises `GateRefused` where one failed and, unless `tolerant`,
-    `UsageError` where one could not run."""
+    """Report each outcome. Raises `GateRefused` if one failed and, unless `tolerant`, `UsageError`
+    if one could not run."""
     for each in findings:
         where = f"  [{each.report}]" if each.report else ""
         report(f"{each.name:<42}{each.outcome:<9}{where}")
@@ -113,12 +113,12 @@ def conclude(
         raise GateRefused(f"security: {', '.join(failed)} failed")
     missing = [each.name for each in findings if each.outcome == "not run" and not each.optional]
     if missing and not tolerant:
-        hint = "--tolerant lets the run end well; they still count as not run"
+        hint = "--tolerant makes the run succeed; they still count as not run"
         raise UsageError(f"not run: {', '.join(missing)}", hint=hint)
 
 
 def folder() -> Path:
-    """The reports' folder, made where it is missing."""
+    """The folder of the reports; creates it if it is missing."""
     reports = ROOT / "reports"
     reports.mkdir(exist_ok=True)
     return reports
@@ -141,8 +141,8 @@ def _judge(name: str, argv: Sequence[str], written: Path) -> ScanResult:
     report = f"reports/{written.name}" if written.exists() else ""
     if done.returncode == 0 and report:
         return ScanResult(name, "passed", report=report)
-    if any(words.lower() in done.stdout.lower() for words in _AWAY):
-        return ScanResult(name, "not run", f"its data is out of reach: {tail}", report)
+    if any(words.lower() in done.stdout.lower() for words in _NO_DATA):
+        return ScanResult(name, "not run", f"its data is unreachable: {tail}", report)
     if done.returncode == 0:
         return ScanResult(name, "not run", "it wrote no report", report)
     return ScanResult(name, "failed", tail, report)

@@ -1,1 +1,1 @@
-"""The checks that `invoke lint` and `invoke test` run."""
+"""The checks and tests of the checkout: `invoke lint`, `invoke test`, `invoke ci.workflows`."""

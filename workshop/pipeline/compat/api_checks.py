@@ -1,4 +1,4 @@
-"""The API suite of a release: its guide, its OpenAPI document, money in and out, its own tests."""
+"""The API checks of a release: its guide, OpenAPI document, deposits, withdrawals, own tests."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Tell = Callable[[str], None]
 
 
 class ApiChecks:
-    """The suites of releases, on one stand."""
+    """Checks of releases that run in one environment."""
 
     def __init__(self, environment: CompatEnvironment, tell: Tell) -> None:
         self._environment, self._tell = environment, tell
 
     def ask(self, release: TriedRelease, service: RunningRelease) -> ApiResult:
-        """Ask a release that serves what its own guide and document say."""
+        """Check a running release against its own guide and OpenAPI document."""
         wrong = []
         if (release.source / PAGE).is_file():
             wrong = run_guide(release.source, service)
         else:
-            self._tell(f"{release.name} has no {PAGE}: only its OpenAPI document is asked")
+            self._tell(f"{release.name} has no {PAGE}: only its OpenAPI document is checked")
         if wrong:
             return ApiResult(wrong)
         try:
@@ -37,9 +37,9 @@ class ApiChecks:
         return ApiResult(answers.wrong, answers)
 
     def test(self, release: TriedRelease, database: str, own: str) -> list[str]:
-        """Run a release's own tests on copies of a database; what fails, a line each.
+        """Run a release's own tests on copies of `database`; returns a line for each failure.
 
-        What fails on copies of `own`, which that release migrated itself, says nothing of a schema.
+        Ignores tests that also fail on copies of `own`, which the release migrated itself.
         """
         url = self._environment.url
         found = run_tests(release.source, url, database)
@@ -52,9 +52,9 @@ class ApiChecks:
             for test, why in found.failed.items()
             if test not in control.failed and not control.trouble
         ]
-        mute = len(found.failed) - len(wrong)
+        ignored = len(found.failed) - len(wrong)
         self._tell(
-            f"{release.name}: of its own API tests {found.passed} pass on copies of that schema"
-            + (f", {mute} cannot be judged: they fail on its own as well" if mute else "")
+            f"{release.name}: {found.passed} of its own API tests pass on copies of that schema"
+            + (f", {ignored} are ignored: they also fail on its own schema" if ignored else "")
         )
         return wrong

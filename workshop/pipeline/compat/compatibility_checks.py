@@ -1,4 +1,4 @@
-"""Two releases on each other's schema, round by round, as a deploy brings them together."""
+"""Run two releases on each other's schema, in the order in which a deploy combines them."""
 
 from __future__ import annotations
 
@@ -12,41 +12,50 @@ from workshop.pipeline.compat.compat_environment import CompatEnvironment, Runni
 from workshop.pipeline.compat.tried_release import ApiResult, TriedRelease
 
 CHECK = ("flask", "amani", "reconcile")
-"""Says whether a database's content is right."""
+"""The command that checks the content of a database."""
 WATCH = 2.0
-"""Seconds for which a release must go on being unready on a schema that is not enough for it."""
+"""Seconds for which a release must stay unready on a schema that is too old for it."""
 OWN, FOREIGN = "own_schema", "foreign_schema"
-"""Databases for a release's own tests to copy, on its own schema and on this checkout's."""
+"""Empty databases that tests copy: on the previous release's schema and on this checkout's."""
+WRITTEN = "written"
+"""The snapshot of the database after the control run, for later trials against the release."""
+
+
+@dataclass
+class Control:
+    """The result of the previous release on its own schema; several trials share it."""
+
+    result: ApiResult | None = None
 
 
 @dataclass(frozen=True)
 class CompatibilityChecks:
-    """The rounds of one trial; every one raises `GateRefused` with what does not work."""
+    """The checks of one trial; each raises `GateRefused` with the failures."""
 
     environment: CompatEnvironment
     api_checks: ApiChecks
     old: TriedRelease
     new: TriedRelease
     head: str
-    """The revision that the release before needs."""
+    """The schema head of the previous release."""
     wanted: str
-    """The one that this checkout needs."""
+    """The schema head of this checkout."""
     tell: Tell
+    shared: Control | None = None
 
     def run(self, pending: tuple[Revision, ...], early: bool) -> None:
-        """`early` says that a deploy migrates before this checkout serves, and not after it."""
-        self.environment.create("lived")
-        self._migrate(self.old, "lived", self.head)
-        for copy in ("empty", OWN):
-            self.environment.create(copy, "lived")
+        """Run all checks. `early`: a deploy migrates before this checkout serves, not after it."""
+        known = self.shared.result if self.shared else None
+        if known:
+            self.environment.create("lived", WRITTEN)
+            self.environment.create("empty", OWN)
+        else:
+            self.environment.create("lived")
+            self._migrate(self.old, "lived", self.head)
+            for copy in ("empty", OWN):
+                self.environment.create(copy, "lived")
         with self.environment.serve(self.old.image, "lived", paying=True) as service:
-            control = self.api_checks.ask(self.old, service)
-            if control.wrong:
-                raise GateRefused(
-                    f"{self.old.name} fails on its own schema {self.head} already, so nothing "
-                    f"can be told of another one:\n{_listed(control.wrong)}",
-                    hint="name another release before this one: --base=REF",
-                )
+            control = known or self._control(service)
             if early:
                 self._old_on_new(control, pending)
                 self._unready(service)
@@ -56,14 +65,30 @@ class CompatibilityChecks:
                 self._migrate(self.new, "lived", self.wanted)
             self._require_right(service)
 
+    def _control(self, service: RunningRelease) -> ApiResult:
+        """Check the previous release on its own schema."""
+        control = self.api_checks.ask(self.old, service)
+        if control.wrong:
+            raise GateRefused(
+                f"{self.old.name} fails on its own schema {self.head} already, so its result on "
+                f"another schema proves nothing:\n{_listed(control.wrong)}",
+                hint="choose another previous release: --base=REF",
+            )
+        if self.shared:
+            self.environment.snapshot("lived", WRITTEN)
+            self.shared.result = control
+        return control
+
     def _old_on_new(self, control: ApiResult, pending: tuple[Revision, ...]) -> None:
-        """What serves while a deploy is under way, and what a rollback brings back."""
+        """Check the release that serves during a deploy, and after a rollback."""
         self.environment.create("fresh")
         self._migrate(self.new, "fresh", self.wanted)
         self.environment.create(FOREIGN, "fresh")
         idle = self.environment.uses("fresh")
         with self.environment.serve(self.old.image, "fresh", paying=True) as service:
-            self.environment.await_readiness(service, f"{self.old.name} ready on {self.wanted}")
+            self.environment.await_readiness(
+                service, f"readiness of {self.old.name} on {self.wanted}"
+            )
             result = self.api_checks.ask(self.old, service)
         wrong = [*result.wrong]
         if result.answers.statuses:
@@ -72,10 +97,10 @@ class CompatibilityChecks:
             wrong = self.api_checks.test(self.old, FOREIGN, OWN)
         if wrong:
             taken = [revision.id for revision in pending if revision.kind == "contract"]
-            hint = "a deploy would break what serves, and a rollback could not bring it back"
+            hint = "a deploy would break the live release, and a rollback could not restore it"
             if taken:
-                hint = f"{', '.join(taken)}: what goes must not be used by the release before any "
-                hint += "more; ship it one release after the code that has stopped"
+                hint = f"{', '.join(taken)}: the previous release must not use what a contract "
+                hint += "removes; ship it one release after the code that stops using it"
             raise GateRefused(
                 f"{self.old.name} does not run on the schema {self.wanted}:\n{_listed(wrong)}",
                 hint=f"{hint} (docs/migrations.md)",
@@ -83,13 +108,13 @@ class CompatibilityChecks:
         used = self.environment.uses("fresh")
         missed = sorted(table for table in used if used[table] == idle[table])
         self.tell(
-            f"{self.old.name} on {self.wanted}: as on {self.head}; it used "
+            f"{self.old.name} on {self.wanted}: same answers as on {self.head}; it used "
             f"{len(used) - len(missed)} of {len(used)} tables"
             + (f", all but {', '.join(missed)}" if missed else "")
         )
 
     def _unready(self, old: RunningRelease) -> None:
-        """Booted before its migrations, a release waits for them, and touches nothing."""
+        """Check that a release stays unready and changes nothing until its migrations ran."""
         before = self.environment.fingerprint("lived")
         with self.environment.serve(self.new.image, "lived") as service:
             until = time.monotonic() + WATCH
@@ -97,40 +122,43 @@ class CompatibilityChecks:
                 if (status := service.status("/readiness")) != 503:
                     raise GateRefused(
                         f"this checkout's readiness answers {status} on the schema {self.head}, "
-                        "which is not enough for it; it must be 503 until its migrations ran"
+                        "which is too old for it; it must answer 503 until its migrations ran"
                     )
                 time.sleep(0.1)
             if self.environment.fingerprint("lived") != before or not old.ready:
                 raise GateRefused(
-                    f"this checkout, unready on {self.head}, changed what {self.old.name} uses"
+                    f"this checkout, unready on {self.head}, disturbed {self.old.name} "
+                    "or its database"
                 )
             self._migrate(self.new, "lived", self.wanted)
-            self.environment.await_readiness(service, f"this checkout ready on {self.wanted}")
-        self.tell(f"this checkout on {self.head}: unready, changed nothing, ready once it migrated")
+            self.environment.await_readiness(
+                service, f"readiness of this checkout on {self.wanted}"
+            )
+        self.tell(f"this checkout on {self.head}: unready, no change, ready after its migrations")
 
     def _new_on_old(self) -> None:
-        """Where migrations only take away, they come last: the release must not need them."""
+        """Check this checkout before its contract migrations, which run last."""
         with self.environment.serve(self.new.image, "empty", paying=True) as service:
-            self.environment.await_readiness(service, f"this checkout ready on {self.head}")
+            self.environment.await_readiness(service, f"readiness of this checkout on {self.head}")
             result = self.api_checks.ask(self.new, service)
         if result.wrong:
             raise GateRefused(
-                f"this checkout does not run on {self.head}, and its migrations come after it:\n"
-                + _listed(result.wrong)
+                f"this checkout does not run on {self.head}, "
+                f"and its migrations run after it serves:\n" + _listed(result.wrong)
             )
-        self.tell(f"this checkout on {self.head}: serves before what goes is gone")
+        self.tell(f"this checkout on {self.head}: serves before the contract migrations")
 
     def _require_right(self, old: RunningRelease) -> None:
-        """What the release before wrote is right for both after the migration."""
+        """Check the data of the previous release with both releases after the migration."""
         for one in (self.old, self.new):
             try:
                 self.environment.run(one.image, "lived", *CHECK)
             except DeployError as error:
-                text = f"what {self.old.name} wrote is wrong for {one.name} on {self.wanted}"
+                text = f"the data of {self.old.name} is wrong for {one.name} on {self.wanted}"
                 raise GateRefused(f"{text}:\n{error.message}") from None
         if not old.ready:
-            raise GateRefused(f"{self.old.name} is not ready any more on {self.wanted}")
-        self.tell(f"what {self.old.name} wrote is right for both on {self.wanted}")
+            raise GateRefused(f"{self.old.name} is no longer ready on {self.wanted}")
+        self.tell(f"the data of {self.old.name} is correct for both on {self.wanted}")
 
     def _migrate(self, release: TriedRelease, database: str, head: str) -> None:
         try:
@@ -138,7 +166,9 @@ class CompatibilityChecks:
         except DeployError as error:
             raise GateRefused(f"{release.name} cannot migrate: {error.message}") from None
         if (found := self.environment.revision(database)) != head:
-            raise GateRefused(f"{release.name}: `flask db upgrade` ended at {found}, not at {head}")
+            raise GateRefused(
+                f"{release.name}: `flask db upgrade` ended at {found}, expected {head}"
+            )
 
 
 def _listed(lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The release before a checkout, as git knows it."""
+"""Find the previous release of a checkout in git."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSIONS = Path("migrations/versions")
 
 @dataclass(frozen=True)
 class PreviousRelease:
-    """A release: its version (its commit where it has none), and what it knows of the schema."""
+    """A release: its version (its commit if it has none), its commit and its migrations."""
 
     version: str
     commit: str
@@ -28,11 +28,11 @@ class PreviousRelease:
 
 
 def find(checkout: Path, base: str = "") -> PreviousRelease:
-    """The release that serves when this checkout is deployed.
+    """Find the release that is live when this checkout is deployed.
 
-    That is `base` (anything that names a commit); else the newest stable version tag in the past of
-    HEAD; and, as long as nothing was ever tagged, the newest commit there whose migrations end
-    elsewhere. Raises UsageError where there is none.
+    It is `base` (any name of a commit), else the newest stable version tag in the past of HEAD,
+    else the newest commit there whose schema head is different. Raises `UsageError` if there is
+    none.
     """
     if base:
         try:
@@ -49,8 +49,8 @@ def find(checkout: Path, base: str = "") -> PreviousRelease:
         if history.head and history.head != here.head:
             return PreviousRelease(commit[:12], commit, history)
     raise UsageError(
-        "there is no version tag, and no commit whose migrations end elsewhere",
-        hint="fetch all of the history (`git fetch --unshallow --tags`), or name one: --base=REF",
+        "there is no version tag, and no commit with another schema head",
+        hint="fetch the whole history (`git fetch --unshallow --tags`), or set --base=REF",
     )
 
 
@@ -66,14 +66,14 @@ def export(checkout: Path, commit: str, folder: Path, *paths: str) -> None:
 
 def _newest_tag(checkout: Path) -> str:
     info = BuildInfo.of(checkout)
-    # What is tagged here is this release itself, unless it has been changed since.
+    # A tag of HEAD is this release itself, unless there are uncommitted changes.
     own = () if info.dirty else ("--no-contains", "HEAD")
     tags = ask_git(checkout, "tag", "--merged", "HEAD", *own, "--list", "v[0-9]*").split()
     return max((tag for tag in tags if Version(tag).stable), key=Version, default="")
 
 
 def _candidates(checkout: Path) -> Iterator[str]:
-    """HEAD, for a change that is not committed, and what was before each change of migrations."""
+    """HEAD, for an uncommitted change, and the parent of each commit that changed migrations."""
     yield ask_git(checkout, "rev-parse", "HEAD")
     log = ask_git(checkout, "log", "--first-parent", "--format=%P", "--", str(VERSIONS))
     for parents in log.splitlines():

@@ -1,4 +1,4 @@
-"""Each test has one suite, and a suite's coverage is held to what it must reach."""
+"""Each test belongs to one suite, and the coverage of a suite must reach its limit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_lines_and_branches_count_alike(tmp_path: Path, capsys: pytest.CaptureFi
         suite_job.judge(found, {"amani_app": 86, "deploy": 85})
 
 
-def test_a_wing_that_was_not_measured_has_none(tmp_path: Path):
+def test_a_package_without_measurements_has_no_coverage(tmp_path: Path):
     with pytest.raises(GateRefused, match="deploy 0.0 %"):
         suite_job.judge(report(tmp_path, amani_app__a=SUMMARY), {"deploy": 1})
 

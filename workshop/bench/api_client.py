@@ -39,7 +39,7 @@ class ApiAnswer:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the service reported success."""
+        """Whether the answer has a status from 200 to 299."""
         return 200 <= self.status < 300
 
     @property

@@ -151,7 +151,7 @@ def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]
             lambda: answers(service.port, f"{API}/readiness"),
             "readiness of the service after the run",
         )
-        figures = _figures(chaos, spent)  # before the audit sends everything again
+        figures = _figures(chaos, spent)  # before the checks send all requests again
         found = _check_ledger(chaos, api, clients)
         return {"seed": seed, "clients": clients, "load_average": load, **figures, **found}
 

@@ -51,7 +51,7 @@ class FleetCredentials:
         return self._kept(self.folder / "repository-passphrase", lambda: secrets.token_urlsafe(24))
 
     def secret_key(self) -> str:
-        """The service's signing key (`SECRET_KEY`)."""
+        """The value of `SECRET_KEY`, the service's signing key."""
         return self._kept(self.folder / "secret-key", lambda: secrets.token_urlsafe(48))
 
     def _key_pair(self, path: Path) -> KeyPair:

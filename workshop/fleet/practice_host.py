@@ -34,8 +34,8 @@ class HostStatus:
 @dataclass(frozen=True)
 class PracticeHost:
     """A host of a fleet. Methods that simulate a failure return when the failure is in effect;
-    `heal` and `restart_engine` when the host answers again. All raise `EngineError` if this machine's
-    engine refuses, and `UsageError` if the host's state does not allow it."""
+    `heal` and `restart_engine` when the host answers again. All raise `EngineError` if this
+    machine's engine refuses, and `UsageError` if the host's state does not allow it."""
 
     name: str
     address: str

@@ -1,4 +1,4 @@
-"""Throughput and latency of the API, each beside its floor, measured in alternation in one run."""
+"""Throughput and latency of the API, each with its baseline, alternating in one run."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ LONGEST = 120.0
 SHORT = 1_000
 """Entries of the wallet that the long wallet is compared with."""
 TARGETS = {"ping": 0.55, "release": 0.5, "entries": 0.8}
-"""The lowest accepted median of each ratio to the floor. A page of the long wallet may cost a fifth
-more than one of the short wallet, noise included.
+"""The lowest accepted median of each ratio to the baseline.
 
-The floor of a milestone's release is pgbench with one round trip for each statement. The ratio to
-pgbench with the round trips of the service is reported without a target.
+A page of the long wallet may cost a fifth more than one of the short wallet, noise included. The
+baseline of a milestone's release is pgbench with one round trip for each statement; the ratio to
+pgbench with the round trips of the service has no target.
 """
 LOGS = {"logging_collector": "on", "log_destination": "jsonlog", "log_filename": "log",
         "log_directory": "..", "log_rotation_size": "0"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""A WSGI function without an application: the floor for the latency of the service's answers."""
+"""A WSGI function without an application: the baseline for the latency of the service's answers."""
 
 from __future__ import annotations
 

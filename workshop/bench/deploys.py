@@ -1,4 +1,4 @@
-"""Duration of a deploy and of a rollback, beside the floor that no deployer can go below."""
+"""Duration of a deploy and of a rollback, with the start of a container as the baseline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PEER = {"deploy": 5.2, "rollback": 2.2}
 
 @dataclass
 class _Round:
-    """The measurements of one round: a deploy, the floors, and the rollback after them."""
+    """The measurements of one round: a deploy, the baselines, and the rollback after them."""
 
     deploy: practice_releases.CommandOutcome
     rollback: practice_releases.CommandOutcome
@@ -154,7 +154,7 @@ def _first_answer(host: Host) -> float:
                 return time.monotonic()
         time.sleep(0.01)
     raise DeployError(
-        f"{host.name}: the container for the floor was not ready after {PATIENCE:g} s"
+        f"{host.name}: the container of the baseline was not ready after {PATIENCE:g} s"
     )
 
 

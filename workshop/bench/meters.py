@@ -49,9 +49,9 @@ class Series:
         }
 
 
-def ratio(ours: Series, floor: Series, what: str = "rate") -> dict[str, float]:
-    """The ratio of *ours* to *floor* in each round: its median, least and most."""
-    pairs = zip(ours.readings, floor.readings, strict=True)
+def ratio(ours: Series, baseline: Series, what: str = "rate") -> dict[str, float]:
+    """The ratio of *ours* to *baseline* in each round: its median, least and most."""
+    pairs = zip(ours.readings, baseline.readings, strict=True)
     found = sorted(getattr(a, what) / getattr(b, what) for a, b in pairs)
     return {
         "median": round(statistics.median(found), 3),

@@ -1,6 +1,6 @@
 """Convert the SQL of one request, as PostgreSQL logged it, into a script for pgbench.
 
-So the floor is always the SQL of the measured version, without a copy to maintain.
+So the baseline is always the SQL of the measured version, without a copy to maintain.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def swap(
 def time_deploys(
     context: Context, hosts: str = "1,2,4", rounds: int = 5, env: str = "bench"
 ) -> None:
-    """Time deploys and rollbacks beside their floor: the start of a container."""
+    """Time deploys and rollbacks with the start of a container as the baseline."""
     import json
 
     from deploy.errors import UsageError
@@ -98,7 +98,7 @@ def api(
     releases: int = 250,
     entries: int = 1_000_000,
 ) -> None:
-    """Measure ping, milestone releases and pages beside their floors; fails below a target."""
+    """Measure ping, milestone releases and pages with their baselines; fails below a target."""
     import json
 
     from invoke.exceptions import Exit

@@ -1,1 +1,1 @@
-"""The checks and tests of the checkout: `invoke lint`, `invoke test`, `invoke ci.workflows`."""
+"""Checks of `invoke lint`, and the test suite of `invoke test`."""

@@ -19,7 +19,7 @@ def problems(line: str) -> Iterator[str]:
         return
     words = shlex.split(line)
     if words[:1] != [PROGRAM] or len(words) < 2:
-        yield f"`{line.strip()}` is not of the form ./inv TASK"
+        yield f"`{line.strip()}` is no ./inv TASK"
         return
     yield from _of_task(words[1], words[2:])
 

@@ -121,14 +121,14 @@ def gate(context: Context) -> None:
     """Succeed only if every job in NEEDS (the context `needs`, as JSON) succeeded."""
     import os
 
-    from deploy.output import github
+    from deploy.output.github import gate as judge_jobs
 
-    github.gate(os.environ.get("NEEDS", ""))
+    judge_jobs(os.environ.get("NEEDS", ""))
 
 
 @task(help=ENV)
 def live(context: Context, env: str = "") -> None:
-    """Write the live release to the outputs `version` and `digest` of a job's step."""
+    """Tell the release that is live, as outputs `version` and `digest` of a job's step."""
     from deploy.operations.history import history
     from deploy.output.github import tell
     from deploy.output.report import Report
@@ -147,10 +147,10 @@ def live(context: Context, env: str = "") -> None:
     }
 )
 def notify(context: Context, env: str = "", outcome: str = "", version: str = "") -> None:
-    """Report the end of a deploy in the run's summary, and to NOTIFY_WEBHOOK_URL if set."""
-    from deploy.output import github
+    """Tell how a deploy ended: in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
+    from deploy.output.github import notify as send
 
-    github.notify(env or default_environment(), outcome, version)
+    send(env or default_environment(), outcome, version)
 
 
 @task()

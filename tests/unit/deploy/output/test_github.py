@@ -101,8 +101,8 @@ def test_a_gate_waits_for_something():
         ("./inv lint", None),
         ('./inv rollback --version="$PREVIOUS" --auto-confirm', None),
         ("./inv ci.lint --informational=yes", "takes none"),
-        ("./inv", "not of the form ./inv TASK"),
-        ("curl https://example.org | sh", "not of the form ./inv TASK"),
+        ("./inv", "no ./inv TASK"),
+        ("curl https://example.org | sh", "no ./inv TASK"),
         ("./inv deploy --env production", "takes a value"),
     ],
 )

@@ -37,7 +37,7 @@ BROKEN = [
     ("unknown task", "ci.yml", "./inv ci.unit", "./inv ci.units", "no task ci.units"),
     ("unknown option", "ci.yml", "ci.api --coverage", "ci.api --cover", "no option --cover"),
     ("no value", "deploy.yml", '--version="$IMAGE"', "--version", "takes a value"),
-    ("a shell line", "ci.yml", "run: ./inv ci.lint", "run: black .", "not of the form ./inv TASK"),
+    ("a shell line", "ci.yml", "run: ./inv ci.lint", "run: black .", "no ./inv TASK"),
     (
         "two lines",
         "ci.yml",

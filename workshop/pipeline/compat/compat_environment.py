@@ -203,19 +203,23 @@ class CompatEnvironment:
         words += [f"--webhook-url=http://{service}:{PORT}{API}/webhooks/fincra"]
         words += ["--switch=payouts=successful"]
         ports = _published(PROVIDER)
-        with self._running(image, words, name=name, ports=ports, **options) as container:
+        # The sandbox keeps no data and, as the first process of its container, ignores SIGTERM.
+        with self._running(image, words, grace=0, name=name, ports=ports, **options) as container:
             url = f"http://localhost:{_port(container, PROVIDER)}"
             self._await(lambda: _answers(url), "first answer of the provider's sandbox", container)
             yield url
 
     @contextlib.contextmanager
-    def _running(self, image: str, command: list[str] | None, **options: Any) -> Iterator[Any]:
+    def _running(
+        self, image: str, command: list[str] | None, *, grace: int = 20, **options: Any
+    ) -> Iterator[Any]:
+        """Run a container; it gets SIGKILL after `grace` seconds if it does not stop."""
         container = self._begin(image, command, **options)
         try:
             container.reload()
             yield container
         finally:
-            container.stop(timeout=20)
+            container.stop(timeout=grace)
 
     def await_readiness(self, service: RunningRelease, what: str) -> None:
         """Wait until a service is ready. Raises `GateRefused` with its log if it never is."""

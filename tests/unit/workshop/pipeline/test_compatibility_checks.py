@@ -14,7 +14,7 @@ from deploy.database.revisions import Revision
 from deploy.errors import DeployError, GateRefused
 from workshop.pipeline.compat import compatibility_checks, own_tests
 from workshop.pipeline.compat.api_checks import ApiChecks
-from workshop.pipeline.compat.compatibility_checks import CompatibilityChecks
+from workshop.pipeline.compat.compatibility_checks import CompatibilityChecks, Control
 from workshop.pipeline.compat.contract import Answers
 from workshop.pipeline.compat.tried_release import ApiResult, TriedRelease
 
@@ -55,6 +55,11 @@ class Script:
     tests: list[str] = field(default_factory=list)
     databases: dict[str, str] = field(default_factory=dict)
 
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def snapshot(self, database: str, name: str) -> None:
+        self.databases[name] = self.databases[database]
+
     def create(self, database: str, template: str = "") -> None:
         self.databases[database] = self.databases.get(template, "")
 
@@ -86,7 +91,8 @@ class Script:
             raise GateRefused(f"{what}: not within 60 s. Its last words:\n")
 
     def ask(self, release: TriedRelease, service: Any) -> ApiResult:
-        return self.ran.get((release.image, self.serving[1]), FINE)
+        self.asked.append((release.image, self.serving[1]))
+        return self.ran.get(self.asked[-1], FINE)
 
     def test(self, release: TriedRelease, database: str, own: str) -> list[str]:
         assert (self.databases[database], self.databases[own]) == ("h2", "h1")
@@ -182,11 +188,13 @@ CONTRACTS: dict[str, tuple[Script, str]] = {
 }
 
 
-def run(script: Script, kind: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def run(
+    script: Script, kind: Any, monkeypatch: pytest.MonkeyPatch, shared: Control | None = None
+) -> list[str]:
     monkeypatch.setattr(compatibility_checks, "WATCH", 0.15)
     heard: list[str] = []
     both: Any = script
-    trial = CompatibilityChecks(both, both, OLD, NEW, "h1", "h2", heard.append)
+    trial = CompatibilityChecks(both, both, OLD, NEW, "h1", "h2", heard.append, shared)
     trial.run((Revision("h2", kind),), early=kind != "contract")
     return heard
 
@@ -195,6 +203,16 @@ def run(script: Script, kind: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]
 def test_what_keeps_to_the_schema_passes(kind: str, monkeypatch: pytest.MonkeyPatch):
     heard = run(Script(), kind, monkeypatch)
     assert heard[-1] == "the data of 1.0.0 is correct for both on h2" and len(heard) == 3
+
+
+def test_trials_against_one_release_share_its_control_run(monkeypatch: pytest.MonkeyPatch):
+    script, shared = Script(), Control()
+    run(script, "expand", monkeypatch, shared)
+    assert shared.result is FINE
+    assert script.asked == [("old", "lived"), ("old", "fresh")]
+    run(script, "contract", monkeypatch, shared)
+    assert script.asked[2:] == [("new", "empty"), ("old", "fresh")]
+    assert script.databases["written"] == "h1"
 
 
 @pytest.mark.parametrize("case", EXPANDS)
@@ -263,8 +281,8 @@ def test_own_tests_run_on_the_schema_of_another_release(
         "tests/service/test_api.py::test_of_its_own_schema: AssertionError: no such column"
     )
     assert heard == [
-        "1.0.0: 1 of its own API tests pass on copies of that schema, 1 are ignored: they also fail "
-        "on its own schema"
+        "1.0.0: 1 of its own API tests pass on copies of that schema, 1 are ignored: they also "
+        "fail on its own schema"
     ]
     (place / "test_api.py").write_text(OWN_TESTS.replace("migrated_template", "tmp_path"))
-    assert test() == [] and "do not ask for the database that they are given" in heard.pop()
+    assert test() == [] and "do not use the database that they are given" in heard.pop()

@@ -34,7 +34,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class LintResult:
     """The exit status and output of a check; `seconds` is wall time."""
 
     check: Check
@@ -126,9 +126,9 @@ def _is_shell(path: Path) -> bool:
     return first.startswith(b"#!") and first.split()[-1].endswith((b"/sh", b"bash", b"/dash"))
 
 
-def _run(check: Check, root: Path) -> CheckResult:
+def _run(check: Check, root: Path) -> LintResult:
     started = time.monotonic()
     done = subprocess.run(
         check.argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return CheckResult(check, done.returncode, done.stdout, time.monotonic() - started)
+    return LintResult(check, done.returncode, done.stdout, time.monotonic() - started)

@@ -200,7 +200,7 @@ def run(
 
 
 @pytest.mark.parametrize("kind", ["expand", "contract"])
-def test_what_keeps_to_the_schema_passes(kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_release_that_keeps_to_the_schema_passes(kind: str, monkeypatch: pytest.MonkeyPatch):
     heard = run(Script(), kind, monkeypatch)
     assert heard[-1] == "the data of 1.0.0 is correct for both on h2" and len(heard) == 3
 

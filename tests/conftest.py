@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 
 from tests.support.postgres import GivenServer, PostgresServer
-from workshop.pipeline.testing import SERVER
-from workshop.quality.suite import PROFILE
+from workshop.quality import suite_order
+from workshop.quality.suite_catalog import PROFILE, SERVER
 
 TEST_VALUES = {
     "ENVIRONMENT": "testing",
@@ -25,14 +25,16 @@ TEST_VALUES = {
 for _name, _value in TEST_VALUES.items():
     os.environ.setdefault(_name, _value)
 
-SLOW = ("fleet", "engine")
-"""Markers of slow tests, the slowest first."""
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest tests first, so that no worker ends long after the others."""
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in SLOW])
+    """Start the longest test files first, so that no worker ends long after the others."""
+    durations = suite_order.known()
+
+    def seconds(item: pytest.Item) -> float:
+        return suite_order.cost(suite_order.name_of(item.path), durations)
+
+    items.sort(key=seconds, reverse=True)
 
 
 # A busy machine is no failure: no example has a deadline, and slow ones are as good.

@@ -118,7 +118,7 @@ def build_container(
     lifecycle = Lifecycle()
     schema = DatabaseSchema(engine)
     context = Context(utc_now, new_id)
-    store = DatabaseStore(engine, utc_now)
+    store = DatabaseStore(engine, utc_now, settings.database_pipeline)
     identity, accounts = _identity(settings, key)
     deposits, withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
     numbers = VirtualAccountUseCases(context)

@@ -85,6 +85,9 @@ class Settings(EnvironmentSettings):
     database_direct_url: SecretStr = SecretStr("")
     """The way around a pooler in transaction mode (PgBouncer), for migrations: it says that
     ``database_url`` leads to one. Then no statement is prepared, and timeouts are the role's."""
+    database_pipeline: bool = True
+    """Whether the hot statements go to PostgreSQL through libpq's pipeline, several in one round
+    trip (``adapters/database/wire.py``). ``false`` sends each one through SQLAlchemy."""
     database_connect_timeout: int = Field(default=3, ge=1, le=60)
     """Seconds until an unreachable database counts as away."""
     readiness_cache: float = Field(default=1.0, ge=0, le=30)

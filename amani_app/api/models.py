@@ -156,6 +156,16 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
+Item = t.TypeVar("Item")
+
+
+class Page(ResponseModel, t.Generic[Item]):
+    """Part of a list, newest first; ``next_cursor`` is null on the last page."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
 class MoneyOut(ResponseModel):
     """An amount, in both spellings."""
 
@@ -242,11 +252,8 @@ class EntryOut(ResponseModel):
         )
 
 
-class EntryPage(ResponseModel):
-    """A page of lines; without ``next_cursor`` it is the last one."""
-
-    items: list[EntryOut]
-    next_cursor: str | None = None
+class EntryPage(Page[EntryOut]):
+    """A page of wallet entries."""
 
 
 class MilestoneOut(ResponseModel):
@@ -308,11 +315,8 @@ class EscrowOut(ResponseModel):
         )
 
 
-class EscrowPage(ResponseModel):
-    """A page of agreements; without ``next_cursor`` it is the last one."""
-
-    items: list[EscrowOut]
-    next_cursor: str | None = None
+class EscrowPage(Page[EscrowOut]):
+    """A page of escrows."""
 
 
 class DepositOut(ResponseModel):
@@ -342,11 +346,8 @@ class DepositOut(ResponseModel):
         )
 
 
-class DepositPage(ResponseModel):
-    """A page of deposits; without ``next_cursor`` it is the last one."""
-
-    items: list[DepositOut]
-    next_cursor: str | None = None
+class DepositPage(Page[DepositOut]):
+    """A page of deposits."""
 
 
 class VirtualAccountOut(ResponseModel):
@@ -376,11 +377,8 @@ class VirtualAccountOut(ResponseModel):
         )
 
 
-class VirtualAccountPage(ResponseModel):
-    """A page of virtual accounts; without ``next_cursor`` it is the last one."""
-
-    items: list[VirtualAccountOut]
-    next_cursor: str | None = None
+class VirtualAccountPage(Page[VirtualAccountOut]):
+    """A page of virtual accounts."""
 
 
 class WithdrawalOut(ResponseModel):
@@ -410,11 +408,8 @@ class WithdrawalOut(ResponseModel):
         )
 
 
-class WithdrawalPage(ResponseModel):
-    """A page of withdrawals; without ``next_cursor`` it is the last one."""
-
-    items: list[WithdrawalOut]
-    next_cursor: str | None = None
+class WithdrawalPage(Page[WithdrawalOut]):
+    """A page of withdrawals."""
 
 
 class NoticeReceived(ResponseModel):
@@ -442,11 +437,8 @@ class AuditLineOut(ResponseModel):
         return cls(**vars(line))
 
 
-class AuditPage(ResponseModel):
-    """A page of the audit log; without ``next_cursor`` it is the last one."""
-
-    items: list[AuditLineOut]
-    next_cursor: str | None = None
+class AuditPage(Page[AuditLineOut]):
+    """A page of the audit log."""
 
 
 class ReconciliationOut(ResponseModel):

@@ -22,13 +22,6 @@ ATTRIBUTED = "attributed"
 has put there."""
 
 
-class Side(enum.IntEnum):
-    """The sign of an account's normal balance."""
-
-    CREDIT = 1
-    DEBIT = -1
-
-
 class AccountKind(enum.Enum):
     """What an account is for."""
 
@@ -36,18 +29,11 @@ class AccountKind(enum.Enum):
     """A user's money, free to spend or withdraw."""
     HOLD = "hold"
     """A milestone's money, held until it is released, refunded or split."""
-    TRANSIT = "transit"
-    """Money on its way out, until the provider says that it arrived."""
     FEES = "fees"
     PROVIDER = "provider"
     """The mirror of our wallet at the payment provider."""
     SUSPENSE = "suspense"
     """Money that came in and cannot be attributed: over- and underpayments."""
-
-    @property
-    def side(self) -> Side:
-        """Where its balance normally stands."""
-        return Side.DEBIT if self is AccountKind.PROVIDER else Side.CREDIT
 
     @property
     def guarded(self) -> bool:
@@ -113,11 +99,6 @@ class Transaction:
             raise LedgerError(f"{self.reason}: an account appears twice")
         if wrong := {c: s for c, s in sums(self.entries).items() if s}:
             raise LedgerError(f"{self.reason}: the entries do not sum to zero: {wrong}")
-
-    def reversed(self, id: str) -> Transaction:
-        """The transaction that undoes this one."""
-        undone = tuple(Entry(e.account, -e.amount) for e in self.entries)
-        return Transaction(id, f"reverse-{self.reason}", self.reference, undone)
 
 
 @dataclass(frozen=True)

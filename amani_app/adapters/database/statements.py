@@ -36,14 +36,14 @@ class Statements:
     database works, and not while Python does. A refusal comes then, and undoes everything.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pipeline: bool = True) -> None:
         self.connection = connection
         self.dialect = connection.dialect.name
         self._put_off: list[PreparedCall] = []
         self._foreseen: list[PreparedCall] = []
         self._told: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
         self._wire: LibpqPipeline | None = None
-        if self.dialect == "postgresql":
+        if pipeline and self.dialect == "postgresql":
             # The driver of a database that is not in use is not loaded.
             from amani_app.adapters.database import wire
 

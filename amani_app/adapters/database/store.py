@@ -156,8 +156,10 @@ class DatabaseIdempotency:
 class DatabaseUnitOfWork:
     """See ``ports.store.UnitOfWork``."""
 
-    def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
-        self.statements = Statements(connection)
+    def __init__(
+        self, connection: Connection, now: t.Callable[[], datetime], pipeline: bool = True
+    ) -> None:
+        self.statements = Statements(connection, pipeline)
         self._now = now
 
     # Most units use three of them.
@@ -226,9 +228,12 @@ class DatabaseUnitOfWork:
 
 
 class DatabaseStore:
-    """See ``ports.store.Store``."""
+    """See ``ports.store.Store``. Without *pipeline* all statements go through SQLAlchemy."""
 
-    def __init__(self, engine: Engine, now: t.Callable[[], datetime]) -> None:
+    def __init__(
+        self, engine: Engine, now: t.Callable[[], datetime], pipeline: bool = True
+    ) -> None:
+        self._pipeline = pipeline
         self._engine = engine
         self._reader = engine.execution_options(access="read")
         self._onlooker = engine.execution_options(access="look")
@@ -256,7 +261,7 @@ class DatabaseStore:
     def _once(self, engine: Engine, action: t.Callable[[UnitOfWork], T]) -> T:
         try:
             with _connect(engine) as connection:
-                unit = DatabaseUnitOfWork(connection, self._now)
+                unit = DatabaseUnitOfWork(connection, self._now, self._pipeline)
                 done = action(unit)
                 unit.statements.commit()
                 return done

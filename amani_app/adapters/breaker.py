@@ -36,7 +36,6 @@ class CircuitBreaker:
             return True
 
     def note(self, good: bool) -> None:
-        """How a call went."""
         with self._lock:
             self._failed = 0 if good else self._failed + 1
             if self._failed >= self._most:

@@ -75,5 +75,4 @@ class RedisLimiter:
         return QuotaUsage(quota, int(used), max(1, math.ceil(float(left))), bool(exceeded))
 
     def close(self) -> None:
-        """Give the connections back."""
         self._redis.close()

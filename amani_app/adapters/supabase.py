@@ -30,8 +30,6 @@ AWAY = 5
 
 
 class ProjectKeys(PyJWKClient):
-    """The project's public keys."""
-
     _away_until = 0.0
 
     def fetch_data(self) -> t.Any:

@@ -21,11 +21,9 @@ class _Stderr:
     """Whatever ``sys.stderr`` is at the moment of writing; loggers live longer than it."""
 
     def write(self, line: str) -> None:
-        """Hand *line* on."""
         sys.stderr.write(line)
 
     def flush(self) -> None:
-        """Hand the flush on."""
         sys.stderr.flush()
 
 

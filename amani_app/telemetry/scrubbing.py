@@ -40,7 +40,6 @@ class Scrubber:
         self._secrets = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def text(self, text: str) -> str:
-        """*text* without its secrets."""
         return _TEXTS.sub(REMOVED, self._secrets.sub(REMOVED, text))
 
     def __call__(self, value: t.Any) -> t.Any:

@@ -55,7 +55,6 @@ class DatabaseEscrows:
         self._locked: set[str] = set()
 
     def add(self, escrow: Escrow, at: datetime) -> None:
-        """All rows at once."""
         self._run(
             insert(escrows).values(
                 id=escrow.id,

@@ -69,7 +69,6 @@ class LedgerGauges(Collector):
         self._kept: list[GaugeMetricFamily] = []
 
     def collect(self) -> t.Iterable[GaugeMetricFamily]:
-        """See ``prometheus_client.registry.Collector``."""
         with self._lock:
             if time.monotonic() - self._read_at > FRESH:
                 try:

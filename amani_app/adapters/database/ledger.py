@@ -169,7 +169,6 @@ class DatabaseLedger:
         self._write("void", id, found.reason, found.reference, pending_id=pending)
 
     def pending(self, id: str) -> PendingTransfer:
-        """Read with its account."""
         joined = transfers.join(accounts, accounts.c.id == transfers.c.account_id)
         wanted = (transfers.c.id == id) & (transfers.c.kind == "pending")
         row = self._run(
@@ -184,7 +183,6 @@ class DatabaseLedger:
         )
 
     def balance(self, account: Account) -> Balance:
-        """The stored one."""
         row = self._run(
             select(accounts.c.posted, accounts.c.reserved).where(accounts.c.id == account.id)
         ).first()
@@ -192,7 +190,6 @@ class DatabaseLedger:
         return Balance(Money(posted, account.currency), Money(reserved, account.currency))
 
     def total(self, account: Account) -> Money:
-        """Summed up from the entries."""
         wanted = entries.c.account_id == account.id
         found = self._run(select(func.sum(entries.c.amount)).where(wanted)).scalar()
         return Money(int(found or 0), account.currency)
@@ -217,7 +214,6 @@ class DatabaseLedger:
         ]
 
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
-        """One statement."""
         (found,) = self._ask((_WALLETS, {"owner": owner}))
         return [
             (
@@ -228,7 +224,6 @@ class DatabaseLedger:
         ]
 
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
-        """Along the unique index."""
         c = transfers.c
         wanted = (c.reference.in_(references)) & (c.reason == reason)
         return set(self._run(select(c.reference).where(wanted)).scalars())

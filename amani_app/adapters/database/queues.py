@@ -70,11 +70,9 @@ class DatabaseInbox:
         return row.id, notice, row.attempts
 
     def finish(self, id: str, outcome: str) -> None:
-        """Never due again."""
         self._run(update(inbox).where(inbox.c.id == id).values(outcome=outcome, due_at=None))
 
     def put_off(self, id: str, due: datetime) -> None:
-        """Later."""
         self._run(update(inbox).where(inbox.c.id == id).values(due_at=due))
 
 
@@ -96,7 +94,6 @@ class DatabaseOutbox:
         return OutboxEvent(row.id, row.topic, row.subject, json.loads(row.payload), row.created_at)
 
     def delivered(self, id: str, at: datetime) -> None:
-        """Never due again."""
         self._run(update(outbox).where(outbox.c.id == id).values(delivered_at=at))
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
@@ -112,7 +109,6 @@ class DatabaseOutbox:
         return self._run(update(outbox).where(c.id.in_(others)).values(delivered_at=at)).rowcount
 
     def forget(self, before: datetime) -> int:
-        """Along the same index."""
         return self._run(delete(outbox).where(outbox.c.delivered_at < before)).rowcount
 
 

@@ -76,7 +76,6 @@ class DatabaseSchema:
 
     @property
     def expected(self) -> str:
-        """The head of our migrations."""
         return self._own[0]
 
     @property

@@ -82,25 +82,21 @@ class DatabaseUsers:
         self._ask = statements.ask
 
     def add(self, user: User) -> None:
-        """The unique constraint decides."""
         try:
             self._run(insert(users).values(**_user_row(user)))
         except IntegrityError as error:
             raise EmailTaken(f"{user.email} has an account") from error
 
     def save(self, user: User) -> None:
-        """The whole row."""
         self._run(update(users).where(users.c.id == user.id).values(**_user_row(user)))
 
     def get(self, id: str) -> User:
-        """By primary key."""
         (found,) = self._ask((_USER, {"wanted": id}))
         if not found:
             raise KeyError(id)
         return _user(found[0])
 
     def by_email(self, email: str) -> User | None:
-        """By the unique index."""
         row = self._run(select(users).where(users.c.email == email)).first()
         return _user(row) if row else None
 
@@ -142,7 +138,6 @@ class DatabaseIdempotency:
         self._statements.later(_KEEP, {**row, **vars(answer)})
 
     def amend(self, caller: str, key: str, body: str) -> None:
-        """By primary key."""
         c = idempotency_keys.c
         mine = update(idempotency_keys).where(c.caller == caller, c.key == key)
         self._statements.now(mine.values(body=body))
@@ -166,17 +161,14 @@ class DatabaseUnitOfWork:
 
     @cached_property
     def ledger(self) -> DatabaseLedger:
-        """The books."""
         return DatabaseLedger(self.statements, self._now)
 
     @cached_property
     def escrows(self) -> DatabaseEscrows:
-        """The agreements."""
         return DatabaseEscrows(self.statements)
 
     @cached_property
     def deposits(self) -> DatabaseDeposits:
-        """Money on its way in."""
         return DatabaseDeposits(self.statements)
 
     @cached_property
@@ -186,27 +178,22 @@ class DatabaseUnitOfWork:
 
     @cached_property
     def withdrawals(self) -> DatabaseWithdrawals:
-        """Money on its way out."""
         return DatabaseWithdrawals(self.statements)
 
     @cached_property
     def inbox(self) -> DatabaseInbox:
-        """The provider's notices."""
         return DatabaseInbox(self.statements)
 
     @cached_property
     def outbox(self) -> DatabaseOutbox:
-        """Events on their way."""
         return DatabaseOutbox(self.statements)
 
     @cached_property
     def users(self) -> DatabaseUsers:
-        """The people."""
         return DatabaseUsers(self.statements)
 
     @cached_property
     def idempotency(self) -> DatabaseIdempotency:
-        """The answered requests."""
         return DatabaseIdempotency(self.statements)
 
     def publish(self, event: OutboxEvent) -> None:
@@ -220,7 +207,6 @@ class DatabaseUnitOfWork:
         self.statements.later(_AUDIT, vars(line))
 
     def audited(self, before: str | None, limit: int) -> list[AuditLine]:
-        """Along the primary key."""
         query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(audit_log.c.id < before)

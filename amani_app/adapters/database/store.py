@@ -53,12 +53,13 @@ from amani_app.ports.store import (
 
 TRIES = 5
 LONGEST_WAIT = 0.2
-"""Seconds before a try is repeated, at most; the wait is random, so that two do not meet again."""
+"""The longest delay before a retry, in seconds; random, so that two do not conflict again."""
 CONFLICTS = frozenset({"40001", "40P01"})
-"""SQLSTATE of a serialization failure and of a deadlock: doing it again is the answer."""
+"""SQLSTATE of a serialization failure and of a deadlock, which are retried."""
 ELSEWHERE = frozenset({"25006", "0A000"})
-"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin: the primary is
-somewhere else by now."""
+"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin. After a failover
+the
+primary is another server."""
 
 _USER = Prepared(select(users).where(users.c.id == bindparam("wanted")))
 _NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
@@ -120,14 +121,14 @@ class DatabaseIdempotency:
             return None
         row = answered[0]
         if row.fingerprint != fingerprint:
-            raise KeyReused("this Idempotency-Key came before with another request")
+            raise KeyReused("this Idempotency-Key was used with a different request")
         return StoredResponse(row.status, row.body)
 
     def _asked(self, caller: str, key: str) -> list[PreparedCall]:
         answered: PreparedCall = (_ANSWERED, {"of": caller, "named": key})
         if self._statements.dialect != "postgresql":
             return [answered]
-        # The lock first: what the first request has committed since is seen then.
+        # The lock comes first, so that the query sees what the first request has committed.
         return [(_LOCK_KEY, {"name": f"{caller}/{key}"}), answered]
 
     def keep(
@@ -157,7 +158,7 @@ class DatabaseUnitOfWork:
         self.statements = Statements(connection, pipeline)
         self._now = now
 
-    # Most units use three of them.
+    # Lazy: most units of work use three repositories.
 
     @cached_property
     def ledger(self) -> DatabaseLedger:
@@ -226,7 +227,7 @@ class DatabaseStore:
         self._now = now
 
     def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """In one transaction; a conflict is tried again, a few times, at random moments."""
+        """Retries a conflict ``TRIES - 1`` times, after random delays."""
         for _ in range(TRIES - 1):
             try:
                 return self._once(self._engine, action)
@@ -261,12 +262,12 @@ class DatabaseStore:
                 raise
             raise DatabaseUnavailable from error
         except DBAPIError as error:
-            # Psycopg has other names, too, for an answer that never came.
+            # Psycopg raises other classes as well for a lost connection.
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
-            # From a reader it would be our own mistake.
+            # In a reader it would be a bug.
             if engine is self._engine and getattr(error.orig, "sqlstate", None) in ELSEWHERE:
-                self._engine.dispose()  # New connections may find it.
+                self._engine.dispose()  # New connections may reach the primary.
                 raise DatabaseUnavailable from error
             raise
 
@@ -275,7 +276,7 @@ def _connect(engine: Engine) -> Connection:
     try:
         return engine.connect()
     except InvalidRequestError as error:
-        # The pool's words for: every connection that it had, and every new one, was cut at once.
+        # Raised by the pool if all its connections, and new ones, are cut at once.
         raise DatabaseUnavailable from error
 
 

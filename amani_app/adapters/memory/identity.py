@@ -1,4 +1,4 @@
-"""The local identity's twin: tokens are looked up, passwords are compared."""
+"""Local accounts in memory, for tests: tokens are looked up, passwords compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amani_app.ports.identity import Claims, InvalidToken
 
 
 class MemoryAccounts:
-    """See ``ports.identity.Accounts``; for tests only, since a hash here hides nothing."""
+    """See ``ports.identity.Accounts``; for tests only, because the hash is reversible."""
 
     lifetime = 3600
 

@@ -1,4 +1,4 @@
-"""The ``Store`` in memory: one writer at a time, a copy to work on, thrown away on an error."""
+"""The ``Store`` in memory: one writer at a time, on a copy that is discarded on an error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from amani_app.ports.store import (
 
 @dataclass
 class Contents:
-    """What is stored. Every value is immutable, so a copy of the containers is a snapshot."""
+    """The stored data. All values are immutable, so a copy of the containers is a snapshot."""
 
     entries: list[tuple[LedgerLine, Account]] = field(default_factory=list)
     booked: set[tuple[str, str, str]] = field(default_factory=set)
@@ -174,7 +174,7 @@ class MemoryLedger:
 
     def _once(self, *name: str) -> None:
         if name in self._state.booked:
-            raise AlreadyBooked(f"{name[1]} {name[2]} is in the ledger already")
+            raise AlreadyBooked(f"{name[1]} {name[2]} is already in the ledger")
         self._state.booked.add(t.cast(tuple[str, str, str], name))
 
     def _settle(self, pending: str) -> None:
@@ -185,7 +185,7 @@ class MemoryLedger:
 
     def _check(self, account: Account) -> None:
         if self.balance(account).available.minor < 0:
-            raise InsufficientFunds(f"{account.id} holds less")
+            raise InsufficientFunds(f"the available balance of {account.id} is too low")
 
 
 class MemoryEscrows:
@@ -204,7 +204,7 @@ class MemoryEscrows:
     def save(self, escrow: Escrow) -> None:
         """The version must be the next one."""
         if self._escrows[escrow.id].version != escrow.version - 1:
-            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
+            raise StaleVersion(f"the escrow {escrow.id} has changed since it was read")
         self._escrows[escrow.id] = escrow
 
     def of(
@@ -270,7 +270,7 @@ class MemoryIdempotency:
         if (found := self._state.answers.get((caller, key))) is None:
             return None
         if found[0] != fingerprint:
-            raise KeyReused("this Idempotency-Key came before with another request")
+            raise KeyReused("this Idempotency-Key was used with a different request")
         return found[1]
 
     def keep(

@@ -106,13 +106,11 @@ def _look_at(payments: Payments, withdrawal: Withdrawal, expected: ExpectedBalan
     found, currency = payments.payout(withdrawal.id), withdrawal.amount.currency
     if found is None:
         lost = withdrawal.state is WithdrawalState.PROCESSING
-        return [
-            f"withdrawal {withdrawal.id}: the payment provider accepted it and does not know it now"
-        ] * lost
+        words = "the payment provider accepted it and does not know it now"
+        return [f"withdrawal {withdrawal.id}: {words}"] * lost
     if found.amount != withdrawal.amount:
-        return [
-            f"withdrawal {withdrawal.id}: {withdrawal.amount}, at the payment provider {found.amount}"
-        ]
+        words = f"{withdrawal.amount}, at the payment provider {found.amount}"
+        return [f"withdrawal {withdrawal.id}: {words}"]
     if found.outcome is PaymentOutcome.SUCCESSFUL:
         expected.held[currency] -= found.charged.minor
     elif found.outcome is PaymentOutcome.WAITING:

@@ -19,7 +19,7 @@ def test_every_kind_of_agreement_is_made_and_the_books_are_right(database_url: s
 
     told = shell.ok("flask", "amani", "seed", "--users=4", "--escrows=40", "--random=1")
 
-    assert "4 people, 40 agreements" in told and "arbiter " in told
+    assert "4 users, 40 escrows" in told and "arbiter " in told
     shell.ok("flask", "amani", "reconcile")
     engine = create_engine(database_url)
     with engine.connect() as connection:
@@ -44,5 +44,5 @@ def test_a_short_password_is_refused(app: Flask) -> None:
 
 def test_production_is_refused(settings: Settings) -> None:
     live = create_app(settings.model_copy(update={"environment": "production"}))
-    assert "production is not seeded" in refusal(live, PASSWORD)
+    assert "seeding is refused if ENVIRONMENT=production" in refusal(live, PASSWORD)
     live.extensions["amani"].engine.dispose()

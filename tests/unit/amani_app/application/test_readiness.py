@@ -80,7 +80,7 @@ def test_a_yes_is_believed_for_a_while_and_a_no_never() -> None:
     assert check().ready
     assert schema.asked == 2
     clock.now += 0.2
-    assert check().reason == "the database is not reachable"
+    assert check().reason == "the database is unreachable"
 
 
 def test_one_thread_at_a_time_waits_for_the_database() -> None:

@@ -37,7 +37,6 @@ NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 ADA = Account(AccountKind.WALLET, "NGN", "ada")
 BEN = Account(AccountKind.WALLET, "NGN", "ben")
 FEES = Account(AccountKind.FEES, "NGN")
-TRANSIT = Account(AccountKind.TRANSIT, "NGN")
 PROVIDER = Account(AccountKind.PROVIDER, "NGN")
 
 
@@ -48,10 +47,17 @@ def ngn(minor: int) -> Money:
 DATABASES = ["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
 
 
-@pytest.fixture(params=["memory", *DATABASES])
+PLAIN = pytest.param("plain", marks=pytest.mark.postgres)
+"""PostgreSQL by SQLAlchemy alone: DATABASE_PIPELINE=false."""
+
+
+@pytest.fixture(params=["memory", *DATABASES, PLAIN])
 def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "memory":
         return MemoryStore(lambda: NOW)
+    if request.param == "plain":
+        engine = request.getfixturevalue("postgres_engine")
+        return DatabaseStore(engine, lambda: NOW, pipeline=False)
     return DatabaseStore(request.getfixturevalue(request.param), lambda: NOW)
 
 
@@ -179,7 +185,7 @@ class TestLedger:
 
         def settle(how: str, id: str) -> None:
             if how == "post":
-                booked = pending.post(id, [Entry(TRANSIT, ngn(60))])
+                booked = pending.post(id, [Entry(FEES, ngn(60))])
                 store.run(lambda unit: unit.ledger.book(booked))
             else:
                 store.run(lambda unit: unit.ledger.void(id, "p"))
@@ -190,7 +196,7 @@ class TestLedger:
         with pytest.raises(AlreadySettled):
             settle(second, "s2")
         assert balance(store, ADA) == after
-        assert total(store, TRANSIT) == (60 if first == "post" else 0)
+        assert total(store, FEES) == (60 if first == "post" else 0)
         assert differences(store) == []
 
     def test_settling_twice_is_noticed_even_where_more_is_reserved(self, store: Store) -> None:

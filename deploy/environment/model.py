@@ -24,17 +24,7 @@ from deploy.environment.sections import (
 from deploy.errors import UsageError
 from deploy.machine.checkout import ROOT
 
-__all__ = [
-    "Environment",
-    "HostConfig",
-    "ImageConfig",
-    "JumpConfig",
-    "ProxyConfig",
-    "Role",
-    "RoleConfig",
-    "find_environments",
-    "load_environment",
-]
+__all__ = ["Environment", "HostConfig", "find_environments", "load_environment"]
 
 Place = Literal["proxy", "blue", "green"]
 Batch = Annotated[Any, BeforeValidator(quantities.parse_batch)]

@@ -16,7 +16,6 @@ from deploy.environment import documents, quantities, sections
 from deploy.environment.sections import (
     HostConfig,
     ImageConfig,
-    JumpConfig,
     ProxyConfig,
     Role,
     RoleConfig,

@@ -1,10 +1,9 @@
-"""A release beside the one before it: what keeps to its schema passes, what takes it away fails."""
+"""Trials of a release on the schema of the next one."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,97 +11,23 @@ import pytest
 from deploy.database.checkout import read_checkout
 from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
+from tests.support.releases import commit, git, release_repository
 from tests.support.revisions import ADD, DROP, checkout, write_revision
 from workshop.pipeline.compat import previous
-from workshop.pipeline.compat.contract import Answers
 from workshop.pipeline.compat.trial import run
 
 HEAD = read_checkout(ROOT / previous.VERSIONS).head
 
 
-def git(folder: Path, *words: str) -> None:
-    who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
-
-
-def commit(folder: Path, message: str, tag: str = "") -> None:
-    git(folder, "add", "--all")
-    git(folder, "commit", "--allow-empty", "-m", message)
-    if tag:
-        git(folder, "tag", tag)
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Revisions a (v1.0.0), b (v1.1.0) and c, which is not committed."""
-    folder = tmp_path / "small"
-    (folder / previous.VERSIONS).mkdir(parents=True)
-    git(folder.parent, "init", "--quiet", str(folder))
-    write_revision(folder, "a", "", "expand", "pass", "pass")
-    commit(folder, "a", "v1.0.0")
-    write_revision(folder, "b", "a", "expand", "pass", "pass")
-    commit(folder, "b", "v1.1.0")
-    git(folder, "tag", "v2.0.0-rc.1", "v1.0.0")
-    write_revision(folder, "c", "b", "expand", "pass", "pass")
-    return folder
-
-
-def test_the_release_before_is_the_newest_stable_tag_in_the_past(repository: Path):
-    assert previous.find(repository).version == "1.1.0"  # c is of no release yet
-    git(repository, "stash", "--include-untracked")
-    assert previous.find(repository).version == "1.0.0"  # this is v1.1.0 itself
-    git(repository, "stash", "pop")
-    found = previous.find(repository, "v1.0.0")
-    assert (found.version, found.history.head) == ("v1.0.0", "a")
-    with pytest.raises(UsageError, match="--base=nowhere names no commit"):
-        previous.find(repository, "nowhere")
-
-
-def test_without_a_tag_it_is_the_newest_commit_whose_migrations_end_elsewhere(repository: Path):
-    for tag in ("v1.0.0", "v1.1.0", "v2.0.0-rc.1"):
-        git(repository, "tag", "--delete", tag)
-    assert previous.find(repository).history.head == "b"
-    commit(repository, "c")
-    commit(repository, "nothing of the schema")
-    assert previous.find(repository).history.head == "b"
-    git(repository, "checkout", "--orphan", "young")
-    commit(repository, "all at once")
-    with pytest.raises(UsageError, match="no commit whose migrations end elsewhere") as refused:
-        previous.find(repository)
-    assert "--base=REF" in refused.value.hint
-
-
-def test_one_schema_needs_no_trial(repository: Path):
-    commit(repository, "c")
-    heard: list[str] = []
-    run(repository, base="HEAD", report=heard.append)
-    assert heard == ["HEAD and this checkout need one schema, c: nothing to try"]
-
-
-def test_a_history_that_no_deploy_would_take_is_refused_before_anything_is_built(repository: Path):
-    write_revision(repository, "d", "c", "contract", "pass", "pass")
-    with pytest.raises(GateRefused, match="brings c .expand. and takes away in d .contract."):
-        run(repository, report=lambda line: None)
-    for name in ("b", "c", "d"):
-        (repository / previous.VERSIONS / f"{name}_try.py").unlink()
-    with pytest.raises(UsageError, match="1.1.0 is at b, which this checkout's migrations"):
-        run(repository, report=lambda line: None)
+    return release_repository(tmp_path / "small")
 
 
 @pytest.mark.engine
 def test_an_image_that_cannot_be_had_is_told(repository: Path):
     with pytest.raises(UsageError, match="localhost:1/amani:1.1.0 cannot be pulled"):
         run(repository, image="localhost:1/amani:1.1.0", report=lambda line: None)
-
-
-def test_the_same_requests_must_be_answered_as_before():
-    before = Answers({"GET /wallets": [200, 200], "POST /escrows": [201, 422], "GET /me": [200]})
-    assert before.differences(Answers(dict(before.statuses))) == []
-    now = Answers({"GET /wallets": [200, 200], "POST /escrows": [500, 422]})
-    assert before.differences(now) == [
-        "POST /escrows: answered 201 (1), 422 (1), now 422 (1), 500 (1)",
-        "GET /me: answered 200 (1), now nothing",
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ TEST_VALUES = {
 }
 """What a test finds that takes its settings from outside; no test reaches a real project."""
 
+pytest.register_assert_rewrite("tests.support.contracts")
+
 for _name, _value in TEST_VALUES.items():
     os.environ.setdefault(_name, _value)
 

@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.amani_app.test_server import free_port
-from tests.support.service_fixtures import ROOT
+from tests.support.service_fixtures import ROOT, free_port
 
 PAGE = ROOT / "docs" / "api.md"
 BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.S)

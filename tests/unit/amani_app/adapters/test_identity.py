@@ -22,7 +22,7 @@ from amani_app.adapters.supabase import SupabaseIdentity
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Claims, Identity, IdentityUnavailable, InvalidToken
 from amani_app.settings import Settings
-from tests.integration.amani_app.adapters.database.test_store import NOW, person
+from tests.support.contracts.store import NOW, person
 from tests.support.people import API, PASSWORD, cheapen_hashing
 from tests.support.service_fixtures import SECRET_KEY
 

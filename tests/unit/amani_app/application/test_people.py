@@ -20,7 +20,7 @@ from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Claims, InvalidToken
 from amani_app.ports.store import UnitOfWork
-from tests.integration.amani_app.adapters.database.test_store import NOW
+from tests.support.contracts.store import NOW
 from tests.support.people import PASSWORD
 
 

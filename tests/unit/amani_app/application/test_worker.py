@@ -1,12 +1,11 @@
-"""The worker's rounds, and the register of those that live."""
+"""The rounds of a worker."""
 
 from __future__ import annotations
 
 import typing as t
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import create_engine
 
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.adapters.memory.workers import MemoryWorkerRegister
@@ -15,44 +14,9 @@ from amani_app.application.common.queues import Going
 from amani_app.application.common.readiness import CheckReadiness
 from amani_app.application.worker.worker import Worker
 from amani_app.ports.schema import DatabaseUnavailable
-from amani_app.ports.workers import WorkerRegister
-from tests.integration.amani_app.adapters.database.test_store import DATABASES
 from tests.unit.amani_app.application.test_readiness import Schema
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
-
-
-@pytest.fixture(params=["memory", *DATABASES])
-def register(request: pytest.FixtureRequest) -> WorkerRegister:
-    if request.param == "memory":
-        return MemoryWorkerRegister()
-    engine: Engine = request.getfixturevalue(request.param)
-    return DatabaseWorkerRegister(engine)
-
-
-class TestRegister:
-    def test_those_not_seen_for_long_are_forgotten(self, register: WorkerRegister) -> None:
-        register.beat("old", "1.0.0", NOW)
-        register.beat("new", "1.0.0", NOW + timedelta(hours=2))
-        assert register.forget(NOW + timedelta(hours=1)) == 1
-        assert register.forget(NOW + timedelta(hours=1)) == 0
-
-    def test_a_beat_is_the_latest_word(self, register: WorkerRegister) -> None:
-        register.beat("w", "1.0.0", NOW)
-        register.beat("w", "1.0.1", NOW + timedelta(hours=2))
-        assert register.forget(NOW + timedelta(hours=1)) == 0
-
-    def test_who_leaves_is_gone_and_may_leave_twice(self, register: WorkerRegister) -> None:
-        register.beat("w", "1.0.0", NOW)
-        register.leave("w")
-        register.leave("w")
-        assert register.forget(NOW + timedelta(hours=1)) == 0
-
-
-def test_a_register_without_its_database_says_so() -> None:
-    engine = create_engine("sqlite:////no/such/folder/x.sqlite3")
-    with pytest.raises(DatabaseUnavailable):
-        DatabaseWorkerRegister(engine).beat("w", "1.0.0", NOW)
 
 
 class Log:

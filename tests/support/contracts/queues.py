@@ -1,0 +1,373 @@
+"""The contract of deposits, withdrawals, inbox and outbox, for their twins and both databases."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import IntegrityError
+
+from amani_app.adapters.database.store import DatabaseStore
+from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, Pending, move
+from amani_app.domain.money import Money
+from amani_app.domain.payments import (
+    AccountState,
+    Deposit,
+    DepositState,
+    Destination,
+    VirtualAccount,
+    Withdrawal,
+    WithdrawalState,
+)
+from amani_app.domain.users import Role, User
+from amani_app.ports.payments import Notice, NoticeKind
+from amani_app.ports.store import AlreadyBooked, Event, Store, Unattributed, UnitOfWork
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=1)
+BANK = Destination("044", "0123456789", "Ada Obi")
+NOTICE = Notice(NoticeKind.COLLECTION, "charge.successful", "d1", "success")
+CHANGED = Notice(NoticeKind.ACCOUNT, "account.changed", "a1", "")
+
+
+def prepare(store: Store) -> None:
+    """Two people, one of them with 10 naira."""
+
+    def work(work: UnitOfWork) -> None:
+        for name in ("ada", "ben"):
+            user = User(name, f"{name}@example.org", name, Role.MEMBER, "hash", NOW)
+            work.users.add(user)
+        provider, ada = Account(AccountKind.PROVIDER, "NGN"), wallet("ada")
+        work.ledger.book(move("t0", "deposit", "d0", provider, (ada, Money(1_000, "NGN"))))
+
+    store.run(work)
+
+
+def wallet(owner: str) -> Account:
+    return Account(AccountKind.WALLET, "NGN", owner)
+
+
+def deposit(id: str = "d1", owner: str = "ada") -> Deposit:
+    return Deposit(id, owner, Money(100, "NGN"), NOW)
+
+
+def withdrawal(id: str = "w1", owner: str = "ada") -> Withdrawal:
+    return Withdrawal(id, owner, Money(100, "NGN"), BANK, NOW)
+
+
+def add(store: Store, *items: Deposit | Withdrawal, due: datetime | None = None) -> None:
+    def work(work: UnitOfWork) -> None:
+        for item in items:
+            if isinstance(item, Deposit):
+                work.deposits.add(item, due)
+                continue
+            work.ledger.reserve(Pending(item.id, "withdraw", item.id, wallet("ada"), item.amount))
+            work.withdrawals.add(item)
+            work.withdrawals.save(item, due)
+
+    store.run(work)
+
+
+def account(id: str = "v1", owner: str = "ada") -> VirtualAccount:
+    return VirtualAccount(id, owner, "NGN", NOW)
+
+
+def active(id: str = "v1", owner: str = "ada", number: str = "1") -> VirtualAccount:
+    return replace(
+        account(id, owner),
+        state=AccountState.ACTIVE,
+        provider_id=f"p-{id}",
+        bank_name="A bank",
+        account_number=number,
+        account_name="Ada Obi",
+    )
+
+
+def keep(store: Store, *accounts: VirtualAccount) -> None:
+    def work(work: UnitOfWork) -> None:
+        for each in accounts:
+            work.virtual_accounts.add(each, None)
+
+    store.run(work)
+
+
+def publish(store: Store, *topics: str) -> None:
+    def work(work: UnitOfWork) -> None:
+        for number, topic in enumerate(topics, 1):
+            work.publish(Event(f"e{number}", topic, f"s{number}", {"n": number}, NOW))
+
+    store.run(work)
+
+
+class TestDeposits:
+    def test_what_is_added_is_read_back(self, store: Store) -> None:
+        add(store, deposit())
+        assert store.read(lambda work: work.deposits.get("d1")) == deposit()
+        with pytest.raises(KeyError):
+            store.run(lambda work: work.deposits.get("nothing", lock=True))
+
+    def test_a_change_is_kept_whole(self, store: Store) -> None:
+        add(store, deposit())
+        got = Money(101, "NGN")
+        after = replace(deposit(), state=DepositState.CREDITED, link="https://x", received=got)
+        store.run(lambda work: work.deposits.save(after, None))
+        assert store.run(lambda work: work.deposits.get("d1", lock=True)) == after
+
+    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+        add(store, *(deposit(f"d{i}") for i in range(1, 5)), deposit("d9", "ben"))
+        first = store.read(lambda work: work.deposits.of("ada", None, 2))
+        rest = store.read(lambda work: work.deposits.of("ada", "d3", 9))
+        assert [x.id for x in first + rest] == ["d4", "d3", "d2", "d1"]
+
+    def test_those_are_waited_for_that_a_payer_has_the_link_of(self, store: Store) -> None:
+        pending = replace(deposit("d2"), state=DepositState.PENDING)
+        done = replace(deposit("d3"), state=DepositState.FAILED)
+        add(store, deposit(), pending, due=NOW)
+        add(store, done)
+        assert store.read(lambda work: work.deposits.waiting()) == [pending]
+
+
+class TestWithdrawals:
+    def test_what_is_added_is_read_back_and_changed(self, store: Store) -> None:
+        add(store, withdrawal())
+        assert store.read(lambda work: work.withdrawals.get("w1")) == withdrawal()
+        state = WithdrawalState.SENDING
+        after = replace(withdrawal(), state=state, doubted_at=NOW, failure="none yet")
+        store.run(lambda work: work.withdrawals.save(after, SOON))
+        assert store.run(lambda work: work.withdrawals.get("w1", lock=True)) == after
+        assert store.read(lambda work: work.withdrawals.waiting()) == [after]
+        with pytest.raises(KeyError):
+            store.run(lambda work: work.withdrawals.get("nothing"))
+
+    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+        add(store, *(withdrawal(f"w{i}") for i in range(1, 5)))
+        first = store.read(lambda work: work.withdrawals.of("ada", None, 2))
+        rest = store.read(lambda work: work.withdrawals.of("ada", "w3", 9))
+        assert [x.id for x in first + rest] == ["w4", "w3", "w2", "w1"]
+        assert store.read(lambda work: work.withdrawals.of("ben", None, 9)) == []
+
+    def test_nothing_is_due_before_it_is_told(self, store: Store) -> None:
+        add(store, withdrawal())
+        assert store.run(lambda work: work.withdrawals.claim(SOON, SOON)) is None
+
+
+class TestVirtualAccounts:
+    def test_what_is_added_is_read_back_and_changed(self, store: Store) -> None:
+        keep(store, account())
+        assert store.read(lambda work: work.virtual_accounts.get("v1")) == account()
+        after = active()
+        store.run(lambda work: work.virtual_accounts.save(after, None))
+        assert store.run(lambda work: work.virtual_accounts.get("v1", lock=True)) == after
+        with pytest.raises(KeyError):
+            store.read(lambda work: work.virtual_accounts.get("v2"))
+
+    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+        keep(store, *(account(f"v{n}") for n in range(5)), account("v9", "ben"))
+        page = store.read(lambda work: work.virtual_accounts.of("ada", "v3", 2))
+        assert [each.id for each in page] == ["v2", "v1"]
+
+    def test_one_is_found_by_the_provider_s_name_and_by_its_number(self, store: Store) -> None:
+        keep(store, active(), active("v2", "ben", number="2"), account("v3"))
+        find = store.read
+        assert find(lambda work: work.virtual_accounts.named("p-v2")) == active("v2", "ben", "2")
+        assert find(lambda work: work.virtual_accounts.named("p-v3")) is None
+        assert find(lambda work: work.virtual_accounts.active("1", "NGN")) == active()
+        assert find(lambda work: work.virtual_accounts.active("1", "USD")) is None
+        assert find(lambda work: work.virtual_accounts.active("3", "NGN")) is None
+        issued = find(lambda work: work.virtual_accounts.issued())
+        assert sorted(each.id for each in issued) == ["v1", "v2"]
+
+    def test_a_number_that_two_have_or_that_is_closed_is_nobody_s(self, store: Store) -> None:
+        closed = replace(active("v3", number="3"), state=AccountState.CLOSED)
+        keep(store, active(), active("v2", "ben"), closed)
+        for number in ("1", "3"):
+            find = store.read
+            assert find(lambda work, n=number: work.virtual_accounts.active(n, "NGN")) is None
+
+    def test_one_that_is_due_is_claimed_once_for_a_while(self, store: Store) -> None:
+        store.run(lambda work: work.virtual_accounts.add(account(), NOW))
+        claim = store.run
+        assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) == (account(), 1)
+        assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) is None
+        assert claim(lambda work: work.virtual_accounts.claim(SOON, SOON)) == (account(), 2)
+
+
+@pytest.mark.parametrize("state", WithdrawalState)
+def test_a_withdrawal_is_kept_in_any_state(store: Store, state: WithdrawalState) -> None:
+    after = replace(withdrawal(), state=state, failure="a word")
+    add(store, withdrawal())
+    store.run(lambda work: work.withdrawals.save(after, None))
+    assert store.read(lambda work: work.withdrawals.get("w1")) == after
+    assert store.read(lambda work: work.withdrawals.of("ada", None, 9)) == [after]
+
+
+def test_what_stands_in_suspense_is_told_until_it_is_attributed(store: Store) -> None:
+    suspense, provider = (
+        Account(kind, "NGN") for kind in (AccountKind.SUSPENSE, AccountKind.PROVIDER)
+    )
+
+    def book(
+        id: str, reason: str, reference: str, source: Account, target: Account, n: int
+    ) -> None:
+        made = move(id, reason, reference, source, (target, Money(n, "NGN")))
+        store.run(lambda work: work.ledger.book(made))
+
+    book("t1", "unattributed", "r1", provider, suspense, 5)
+    book("t2", "paid-late", "r2", suspense, provider, 7)
+    book("t3", "unattributed", "r3", provider, suspense, 9)
+    first = Unattributed("t1", "unattributed", "r1", Money(5, "NGN"), NOW)
+    second = Unattributed("t2", "paid-late", "r2", Money(-7, "NGN"), NOW)
+    last = Unattributed("t3", "unattributed", "r3", Money(9, "NGN"), NOW)
+    waiting = store.read
+    assert waiting(lambda work: work.ledger.unattributed()) == [first, second, last]
+    book("t4", ATTRIBUTED, "t1", suspense, wallet("ada"), 5)
+    assert waiting(lambda work: work.ledger.unattributed()) == [second, last]
+    with pytest.raises(AlreadyBooked):
+        book("t5", ATTRIBUTED, "t1", suspense, wallet("ben"), 5)
+
+
+def test_what_is_booked_is_told_by_reason_and_reference(store: Store) -> None:
+    assert store.read(lambda work: work.ledger.booked("deposit", ["d0", "d1"])) == {"d0"}
+    assert store.read(lambda work: work.ledger.booked("inflow", ["d0"])) == set()
+    assert store.read(lambda work: work.ledger.booked("deposit", [])) == set()
+
+
+class TestClaims:
+    """The same for all that is due; deposits stand for the others."""
+
+    def test_what_is_due_is_claimed_once_for_a_while(self, store: Store) -> None:
+        add(store, deposit("d1"), due=NOW)
+        add(store, deposit("d2"), due=NOW - timedelta(seconds=1))
+        add(store, deposit("d3"), due=SOON)
+
+        def claim(now: datetime, until: datetime) -> tuple[str, int] | None:
+            found = store.run(lambda work: work.deposits.claim(now, until))
+            return (found[0].id, found[1]) if found else None
+
+        assert claim(NOW, SOON) == ("d2", 1)
+        assert claim(NOW, SOON) == ("d1", 1)
+        assert claim(NOW, SOON) is None
+        late = SOON + timedelta(seconds=1)
+        seen = [claim(SOON, late) for _ in range(4)]
+        assert seen == [("d1", 2), ("d2", 2), ("d3", 1), None]
+
+
+class TestInbox:
+    def test_a_copy_is_told_and_kept_once(self, store: Store) -> None:
+        def receive(raw: bytes) -> bool:
+            return store.run(lambda work: work.inbox.add(NOTICE, raw, NOW))
+
+        assert [receive(b"{}"), receive(b"{}"), receive(b"{ }")] == [True, False, False]
+        found = store.run(lambda work: work.inbox.claim(NOW, SOON))
+        assert found is not None
+        assert found[1:] == (NOTICE, 1)
+        assert store.run(lambda work: work.inbox.claim(NOW, SOON)) is None
+
+    def test_without_a_reference_each_body_is_a_notice_of_its_own(self, store: Store) -> None:
+        other = Notice(NoticeKind.OTHER, "approved", "", "")
+        add = [store.run(lambda w, r=raw: w.inbox.add(other, r, NOW)) for raw in (b"1", b"2", b"1")]
+        assert add == [True, True, False]
+
+    @pytest.mark.parametrize(
+        ("notice", "outcome", "again"),
+        [(NOTICE, "done", False), (NOTICE, "given-up", True), (CHANGED, "done", True)],
+    )
+    def test_what_was_given_up_or_may_change_again_is_due_again_when_it_comes_again(
+        self, store: Store, notice: Notice, outcome: str, again: bool
+    ) -> None:
+        store.run(lambda work: work.inbox.add(notice, b"{}", NOW))
+        id = t.cast(t.Any, store.run(lambda work: work.inbox.claim(NOW, SOON)))[0]
+        store.run(lambda work: work.inbox.finish(id, outcome))
+        later = SOON + timedelta(days=1)
+        assert store.run(lambda work: work.inbox.claim(later, later)) is None
+        assert store.run(lambda work: work.inbox.add(notice, b"{}", later)) is False
+        found = store.run(lambda work: work.inbox.claim(later, later))
+        assert (found is not None) is again
+
+    def test_what_is_put_off_waits(self, store: Store) -> None:
+        store.run(lambda work: work.inbox.add(NOTICE, b"{}", NOW))
+        id = t.cast(t.Any, store.run(lambda work: work.inbox.claim(NOW, SOON)))[0]
+        store.run(lambda work: work.inbox.put_off(id, SOON + timedelta(seconds=1)))
+        assert store.run(lambda work: work.inbox.claim(SOON, SOON)) is None
+        found = store.run(lambda work: work.inbox.claim(SOON + timedelta(seconds=1), SOON))
+        assert found is not None
+        assert found[2] == 2
+
+
+class TestOutbox:
+    def test_events_are_claimed_by_topic_oldest_first(self, store: Store) -> None:
+        publish(store, "a", "b", "a")
+
+        def claim(now: datetime) -> str | None:
+            found = store.run(lambda work: work.outbox.claim(["a"], now, SOON))
+            return found.id if found else None
+
+        assert [claim(NOW), claim(NOW), claim(NOW)] == ["e1", "e3", None]
+        store.run(lambda work: work.outbox.delivered("e1", NOW))
+        assert [claim(SOON), claim(SOON)] == ["e3", "e3"]  # A lease that ends at once.
+
+    def test_an_event_comes_as_it_was_published(self, store: Store) -> None:
+        publish(store, "a")
+        found = store.run(lambda work: work.outbox.claim(["a"], NOW, SOON))
+        assert found == Event("e1", "a", "s1", {"n": 1}, NOW)
+
+    def test_what_nobody_listens_to_counts_as_delivered(self, store: Store) -> None:
+        publish(store, "a", "b", "c", "b")
+        assert store.run(lambda work: work.outbox.skip(["a"], NOW, 2)) == 2
+        assert store.run(lambda work: work.outbox.skip(["a"], NOW, 2)) == 1
+        assert store.run(lambda work: work.outbox.skip(["a"], NOW, 2)) == 0
+        assert store.run(lambda work: work.outbox.claim(["b", "c"], NOW, SOON)) is None
+        assert store.run(lambda work: work.outbox.claim(["a"], NOW, SOON)) is not None
+
+    def test_what_was_delivered_long_ago_is_forgotten(self, store: Store) -> None:
+        publish(store, "a", "b")
+        store.run(lambda work: work.outbox.delivered("e1", NOW))
+        assert store.run(lambda work: work.outbox.forget(NOW)) == 0
+        assert store.run(lambda work: work.outbox.forget(SOON)) == 1
+        assert store.run(lambda work: work.outbox.claim(["b"], NOW, SOON)) is not None
+
+
+class TestDatabases:
+    def test_many_workers_claim_each_thing_once(self, engine: Engine) -> None:
+        store = DatabaseStore(engine, lambda: NOW)
+        prepare(store)
+        names = [f"d{i:02}" for i in range(40)]
+        add(store, *map(deposit, names), due=NOW)
+        seen: list[str] = []
+
+        def work_off() -> None:
+            while found := store.run(lambda work: work.deposits.claim(NOW, SOON)):
+                seen.append(found[0].id)
+
+        threads = [threading.Thread(target=work_off) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(seen) == names
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            "UPDATE deposits SET state = 'credited'",
+            "UPDATE deposits SET state = 'credited', received = 99",
+            "UPDATE deposits SET state = 'lost'",
+            "UPDATE deposits SET asked = 0",
+            "UPDATE withdrawals SET state = 'lost'",
+            "UPDATE withdrawals SET amount = -1",
+            "UPDATE withdrawals SET id = 'without a reservation'",
+            "UPDATE inbox SET due_at = NULL",
+            "UPDATE inbox SET outcome = 'done'",
+        ],
+    )
+    def test_the_database_itself_refuses_what_is_wrong(self, engine: Engine, wrong: str) -> None:
+        store = DatabaseStore(engine, lambda: NOW)
+        prepare(store)
+        add(store, deposit(), withdrawal())
+        store.run(lambda work: work.inbox.add(NOTICE, b"{}", NOW))
+        with pytest.raises(IntegrityError), engine.begin() as connection:
+            connection.execute(text(wrong))

@@ -1,0 +1,29 @@
+"""`flask amani seed`: data for development, made through the use cases."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from amani_app import create_app
+from amani_app.commands import install_commands
+from amani_app.settings import Settings
+from tests.support.contracts.seeding import *  # noqa: F401,F403
+from tests.support.contracts.seeding import PASSWORD
+
+
+def refusal(app: Flask, password: str) -> str:
+    """What `flask amani seed` says where it refuses."""
+    install_commands(app)  # a server has none
+    refused = app.test_cli_runner().invoke(args=["amani", "seed"], env={"AMANI_PASSWORD": password})
+    assert refused.exit_code == 2
+    return refused.output
+
+
+def test_a_short_password_is_refused(app: Flask) -> None:
+    assert "10 characters" in refusal(app, "short")
+
+
+def test_production_is_refused(settings: Settings) -> None:
+    live = create_app(settings.model_copy(update={"environment": "production"}))
+    assert "production is not seeded" in refusal(live, PASSWORD)
+    live.extensions["amani"].engine.dispose()

@@ -99,7 +99,7 @@ def no_plain_refusal(
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_every_answer_is_documented(world: World, caller: str) -> None:
+def test_every_response_is_documented(world: World, caller: str) -> None:
     scene = Scene(world)
     headers = {}
     if caller in scene.people:

@@ -22,7 +22,7 @@ from tests.support.service_fixtures import SECRET_KEY
 from tests.support.waiting import eventually
 
 
-def test_the_page_and_its_files_come_from_here_only(client: FlaskClient) -> None:
+def test_page_loads_no_external_files(client: FlaskClient) -> None:
     page = client.get("/api/v1/docs")
     assert page.content_type == "text/html; charset=utf-8"
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
@@ -90,7 +90,7 @@ def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[
     app.extensions["amani"].engine.dispose()
 
 
-def test_from_signing_up_to_a_release_in_a_browser(
+def test_release_in_a_browser_from_sign_up(
     world: tuple[World, str], browser: Browser, tmp_path: Path
 ) -> None:
     here, url = world

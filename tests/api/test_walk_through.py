@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "api.md"
 BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.S)
 
 
-def test_the_walk_through_prints_what_it_says(tmp_path: Path) -> None:
+def test_walk_through_commands_print_documented_output(tmp_path: Path) -> None:
     blocks = list(BLOCK.finditer(PAGE.read_text()))
     assert len(blocks) >= 10
     # Each block's output ends with a mark, so that one that prints too much is found out.

@@ -146,7 +146,7 @@ def walking(url: str, migrations: Path = ROOT / "migrations") -> t.Iterator[Walk
     app.extensions["amani"].engine.dispose()
 
 
-def test_each_revision_alone_leads_down_and_up_with_all_rows(database_url: str) -> None:
+def test_each_revision_downgrades_and_upgrades_with_all_rows(database_url: str) -> None:
     with walking(database_url) as walk:
         made = {"base": {}}
         for revision in walk.line:
@@ -208,7 +208,7 @@ LEAVE = """op.execute("CREATE TABLE IF NOT EXISTS left_over (id integer)")
     ],
     ids=["renamed", "added", "derived", "claimed", "untold", "changed", "changed above", "left"],
 )
-def test_a_revision_that_does_not_keep_its_word_is_found_out(
+def test_revision_that_contradicts_its_docstring_is_detected(
     sqlite_url: str,
     tmp_path: Path,
     migrated_sqlite: Path,

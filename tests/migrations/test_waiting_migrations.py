@@ -44,7 +44,7 @@ HALF = """with op.get_context().autocommit_block():
     op.execute("ALTER TABLE nowhere ADD COLUMN x integer")"""
 
 
-def test_a_later_revision_that_fails_outside_its_transaction_is_put_back_alone(
+def test_failed_nontransactional_revision_is_undone_alone(
     sqlite_engine: Engine, revisions: Path
 ) -> None:
     write_revision(revisions.parent, "a002", "a001", "unsafe", HALF, "pass")
@@ -69,7 +69,7 @@ HALF_DONE = """with op.get_context().autocommit_block():
     __import__("time").sleep(600)"""
 
 
-def test_what_a_killed_migration_left_on_sqlite_is_undone_and_nobody_is_at_it_beside_it(
+def test_killed_sqlite_migration_is_undone_by_one_process(
     sqlite_engine: Engine, revisions: Path, tmp_path: Path
 ) -> None:
     file = Path(str(sqlite_engine.url.database))
@@ -151,7 +151,7 @@ def p99(seconds: list[float]) -> float:
 
 @pytest.mark.postgres
 @pytest.mark.timeout(300)
-def test_the_service_answers_while_a_migration_waits_for_a_long_transaction(
+def test_service_answers_while_a_migration_waits_for_a_lock(
     postgres_server: PostgresServer,
     postgres_url: str,
     revisions: Path,

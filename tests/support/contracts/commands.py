@@ -75,7 +75,9 @@ def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) 
 
 @pytest.mark.usefixtures("ten")
 class TestReconcile:
-    def test_right_books_are_silent(self, shell: Shell, store: DatabaseStore, ada: str) -> None:
+    def test_correct_books_print_nothing(
+        self, shell: Shell, store: DatabaseStore, ada: str
+    ) -> None:
         under_way(store, ada)
         assert shell.ok("flask", "amani", "reconcile") == ""
 
@@ -89,7 +91,7 @@ class TestReconcile:
             ("UPDATE withdrawals SET corrected = true", "was corrected 0 times"),
         ],
     )
-    def test_whatever_is_wrong_is_told(
+    def test_each_difference_is_reported(
         self, shell: Shell, engine: Engine, store: DatabaseStore, ada: str, damage: str, said: str
     ) -> None:
         under_way(store, ada)

@@ -28,25 +28,25 @@ NASTY = [
 ]
 
 
-def test_arguments_arrive_as_they_are(host: Host) -> None:
+def test_arguments_are_passed_unchanged(host: Host) -> None:
     result = host.run(["printf", "%s\\0", *NASTY])
     assert result.stdout.decode().split("\0")[:-1] == NASTY
 
 
-def test_no_shell_reads_the_command(host: Host) -> None:
+def test_commands_run_without_a_shell(host: Host) -> None:
     with pytest.raises(CommandFailed) as caught:
         host.run(["exit 0; true"])
     assert caught.value.status == 127
 
 
-def test_both_outputs_and_the_status_come_back(host: Host) -> None:
+def test_output_streams_and_status_are_returned(host: Host) -> None:
     argv = ["sh", "-c", "echo out; echo err >&2; exit 9"]
     result = host.run(argv, check=False)
     assert (result.status, result.stdout, result.stderr) == (9, b"out\n", b"err\n")
     assert result.argv == tuple(argv)
 
 
-def test_a_failure_carries_the_status_and_the_last_lines(host: Host) -> None:
+def test_failure_carries_status_and_last_lines(host: Host) -> None:
     with pytest.raises(CommandFailed) as caught:
         host.run(["sh", "-c", "seq 100 >&2; exit 3"])
     assert caught.value.status == 3
@@ -55,24 +55,24 @@ def test_a_failure_carries_the_status_and_the_last_lines(host: Host) -> None:
     assert "\n90\n" not in caught.value.message
 
 
-def test_input_is_bytes_and_ends(host: Host) -> None:
+def test_input_is_binary_and_ends(host: Host) -> None:
     data = bytes(range(256)) * 5
     assert host.run(["cat"], stdin=data).stdout == data
     assert host.run(["cat"]).stdout == b""
 
 
-def test_more_than_any_buffer_goes_both_ways_at_once(host: Host) -> None:
+def test_large_input_and_output_do_not_deadlock(host: Host) -> None:
     data = os.urandom(1 << 20) * 12
     result = host.run(["tee", "/dev/stderr"], stdin=data)
     assert result.stdout == data
     assert result.stderr == data
 
 
-def test_a_command_need_not_read_its_input(host: Host) -> None:
+def test_command_may_ignore_its_input(host: Host) -> None:
     assert host.run(["echo", "done"], stdin=bytes(8 << 20)).text == "done\n"
 
 
-def test_a_process_that_outlives_its_time_is_killed(host: Host, tmp_path: Path) -> None:
+def test_process_over_its_timeout_is_killed(host: Host, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     script = 'echo $$ >"$1"; trap "" TERM; while :; do sleep 0.1; done'
     result = host.run(["sh", "-c", script, "sh", str(note)], timeout=3, check=False)
@@ -81,20 +81,18 @@ def test_a_process_that_outlives_its_time_is_killed(host: Host, tmp_path: Path) 
     eventually(lambda: not Path("/proc", note.read_text().strip()).exists())
 
 
-def test_a_command_that_runs_out_of_time_fails(host: Host) -> None:
+def test_command_over_its_timeout_fails(host: Host) -> None:
     with pytest.raises(CommandFailed) as caught:
         host.run(["sleep", "60"], timeout=0.3)
     assert caught.value.status == 124
     assert "no end within 0.3 s" in caught.value.message
 
 
-def test_a_process_that_a_signal_ended_has_not_succeeded(host: Host) -> None:
+def test_process_ended_by_signal_has_failed(host: Host) -> None:
     assert host.run(["sh", "-c", "kill -SEGV $$"], check=False).status > 128
 
 
-def test_a_file_is_private_from_the_start_and_so_are_new_folders(
-    host: Host, tmp_path: Path
-) -> None:
+def test_new_files_and_folders_are_private(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "a b/c'd/secret"
     host.write_file(str(path), b"content")
     assert path.read_bytes() == b"content"
@@ -107,7 +105,7 @@ def test_a_file_is_private_from_the_start_and_so_are_new_folders(
     assert os.listdir(path.parent) == ["secret"]
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(host: Host, tmp_path: Path) -> None:
+def test_file_is_replaced_atomically(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "file"
     versions = [bytes([65 + number]) * (300_000 + number) for number in range(6)]
     host.write_file(str(path), versions[0])
@@ -130,24 +128,24 @@ def test_a_reader_sees_the_old_file_or_the_new_one(host: Host, tmp_path: Path) -
     assert path.read_bytes() == versions[-1]
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(host: Host, tmp_path: Path) -> None:
+def test_failed_write_leaves_no_files(host: Host, tmp_path: Path) -> None:
     (tmp_path / "folder/below").mkdir(parents=True)
     with pytest.raises(CommandFailed):
         host.write_file(str(tmp_path / "folder"), b"x")
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_an_absent_file_is_none(host: Host, tmp_path: Path) -> None:
+def test_absent_file_reads_as_none(host: Host, tmp_path: Path) -> None:
     assert host.read_file(str(tmp_path / "none")) is None
     assert host.read_file(str(tmp_path / "no folder/none")) is None
 
 
-def test_a_file_is_read_whole(host: Host, tmp_path: Path) -> None:
+def test_file_is_read_completely(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "-a 'file'"
     path.write_bytes(os.urandom(3_000_000))
     assert host.read_file(str(path)) == path.read_bytes()
 
 
-def test_what_is_no_file_is_an_error(host: Host, tmp_path: Path) -> None:
+def test_reading_a_directory_fails(host: Host, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="directory"):
         host.read_file(str(tmp_path))

@@ -104,26 +104,26 @@ def publish(store: Store, *topics: str) -> None:
 
 
 class TestDeposits:
-    def test_what_is_added_is_read_back(self, store: Store) -> None:
+    def test_added_deposit_is_read_back(self, store: Store) -> None:
         add(store, deposit())
         assert store.read(lambda work: work.deposits.get("d1")) == deposit()
         with pytest.raises(KeyError):
             store.run(lambda work: work.deposits.get("nothing", lock=True))
 
-    def test_a_change_is_kept_whole(self, store: Store) -> None:
+    def test_all_fields_of_a_change_are_stored(self, store: Store) -> None:
         add(store, deposit())
         got = Money(101, "NGN")
         after = replace(deposit(), state=DepositState.CREDITED, link="https://x", received=got)
         store.run(lambda work: work.deposits.save(after, None))
         assert store.run(lambda work: work.deposits.get("d1", lock=True)) == after
 
-    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+    def test_list_shows_rows_of_owner_newest_first_in_pages(self, store: Store) -> None:
         add(store, *(deposit(f"d{i}") for i in range(1, 5)), deposit("d9", "ben"))
         first = store.read(lambda work: work.deposits.of("ada", None, 2))
         rest = store.read(lambda work: work.deposits.of("ada", "d3", 9))
         assert [x.id for x in first + rest] == ["d4", "d3", "d2", "d1"]
 
-    def test_those_are_waited_for_that_a_payer_has_the_link_of(self, store: Store) -> None:
+    def test_waiting_lists_deposits_with_a_link(self, store: Store) -> None:
         pending = replace(deposit("d2"), state=DepositState.PENDING)
         done = replace(deposit("d3"), state=DepositState.FAILED)
         add(store, deposit(), pending, due=NOW)
@@ -132,7 +132,7 @@ class TestDeposits:
 
 
 class TestWithdrawals:
-    def test_what_is_added_is_read_back_and_changed(self, store: Store) -> None:
+    def test_added_row_is_read_back_and_updated(self, store: Store) -> None:
         add(store, withdrawal())
         assert store.read(lambda work: work.withdrawals.get("w1")) == withdrawal()
         state = WithdrawalState.SENDING
@@ -143,20 +143,20 @@ class TestWithdrawals:
         with pytest.raises(KeyError):
             store.run(lambda work: work.withdrawals.get("nothing"))
 
-    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+    def test_list_shows_rows_of_owner_newest_first_in_pages(self, store: Store) -> None:
         add(store, *(withdrawal(f"w{i}") for i in range(1, 5)))
         first = store.read(lambda work: work.withdrawals.of("ada", None, 2))
         rest = store.read(lambda work: work.withdrawals.of("ada", "w3", 9))
         assert [x.id for x in first + rest] == ["w4", "w3", "w2", "w1"]
         assert store.read(lambda work: work.withdrawals.of("ben", None, 9)) == []
 
-    def test_nothing_is_due_before_it_is_told(self, store: Store) -> None:
+    def test_row_without_due_time_is_not_claimed(self, store: Store) -> None:
         add(store, withdrawal())
         assert store.run(lambda work: work.withdrawals.claim(SOON, SOON)) is None
 
 
 class TestVirtualAccounts:
-    def test_what_is_added_is_read_back_and_changed(self, store: Store) -> None:
+    def test_added_row_is_read_back_and_updated(self, store: Store) -> None:
         keep(store, account())
         assert store.read(lambda work: work.virtual_accounts.get("v1")) == account()
         after = active()
@@ -165,12 +165,12 @@ class TestVirtualAccounts:
         with pytest.raises(KeyError):
             store.read(lambda work: work.virtual_accounts.get("v2"))
 
-    def test_lists_are_the_owner_s_newest_first_in_pages(self, store: Store) -> None:
+    def test_list_shows_rows_of_owner_newest_first_in_pages(self, store: Store) -> None:
         keep(store, *(account(f"v{n}") for n in range(5)), account("v9", "ben"))
         page = store.read(lambda work: work.virtual_accounts.of("ada", "v3", 2))
         assert [each.id for each in page] == ["v2", "v1"]
 
-    def test_one_is_found_by_the_provider_s_name_and_by_its_number(self, store: Store) -> None:
+    def test_account_is_found_by_provider_id_and_by_number(self, store: Store) -> None:
         keep(store, active(), active("v2", "ben", number="2"), account("v3"))
         find = store.read
         assert find(lambda work: work.virtual_accounts.named("p-v2")) == active("v2", "ben", "2")
@@ -181,14 +181,14 @@ class TestVirtualAccounts:
         issued = find(lambda work: work.virtual_accounts.issued())
         assert sorted(each.id for each in issued) == ["v1", "v2"]
 
-    def test_a_number_that_two_have_or_that_is_closed_is_nobody_s(self, store: Store) -> None:
+    def test_duplicate_or_closed_number_has_no_active_account(self, store: Store) -> None:
         closed = replace(active("v3", number="3"), state=AccountState.CLOSED)
         keep(store, active(), active("v2", "ben"), closed)
         for number in ("1", "3"):
             find = store.read
             assert find(lambda work, n=number: work.virtual_accounts.active(n, "NGN")) is None
 
-    def test_one_that_is_due_is_claimed_once_for_a_while(self, store: Store) -> None:
+    def test_due_account_is_claimed_once_per_lease(self, store: Store) -> None:
         store.run(lambda work: work.virtual_accounts.add(account(), NOW))
         claim = store.run
         assert claim(lambda work: work.virtual_accounts.claim(NOW, SOON)) == (account(), 1)
@@ -197,7 +197,7 @@ class TestVirtualAccounts:
 
 
 @pytest.mark.parametrize("state", WithdrawalState)
-def test_a_withdrawal_is_kept_in_any_state(store: Store, state: WithdrawalState) -> None:
+def test_withdrawal_is_stored_in_every_state(store: Store, state: WithdrawalState) -> None:
     after = replace(withdrawal(), state=state, failure="a word")
     add(store, withdrawal())
     store.run(lambda work: work.withdrawals.save(after, None))
@@ -205,7 +205,7 @@ def test_a_withdrawal_is_kept_in_any_state(store: Store, state: WithdrawalState)
     assert store.read(lambda work: work.withdrawals.of("ada", None, 9)) == [after]
 
 
-def test_what_stands_in_suspense_is_told_until_it_is_attributed(store: Store) -> None:
+def test_suspense_lists_transfers_until_attributed(store: Store) -> None:
     suspense, provider = (
         Account(kind, "NGN") for kind in (AccountKind.SUSPENSE, AccountKind.PROVIDER)
     )
@@ -230,7 +230,7 @@ def test_what_stands_in_suspense_is_told_until_it_is_attributed(store: Store) ->
         book("t5", ATTRIBUTED, "t1", suspense, wallet("ben"), 5)
 
 
-def test_what_is_booked_is_told_by_reason_and_reference(store: Store) -> None:
+def test_booked_references_are_found_by_reason(store: Store) -> None:
     assert store.read(lambda work: work.ledger.booked("deposit", ["d0", "d1"])) == {"d0"}
     assert store.read(lambda work: work.ledger.booked("inflow", ["d0"])) == set()
     assert store.read(lambda work: work.ledger.booked("deposit", [])) == set()
@@ -239,7 +239,7 @@ def test_what_is_booked_is_told_by_reason_and_reference(store: Store) -> None:
 class TestClaims:
     """The same for all that is due; deposits stand for the others."""
 
-    def test_what_is_due_is_claimed_once_for_a_while(self, store: Store) -> None:
+    def test_due_rows_are_claimed_once_per_lease(self, store: Store) -> None:
         add(store, deposit("d1"), due=NOW)
         add(store, deposit("d2"), due=NOW - timedelta(seconds=1))
         add(store, deposit("d3"), due=SOON)
@@ -257,7 +257,7 @@ class TestClaims:
 
 
 class TestInbox:
-    def test_a_copy_is_told_and_kept_once(self, store: Store) -> None:
+    def test_duplicate_notice_is_stored_once(self, store: Store) -> None:
         def receive(raw: bytes) -> bool:
             return store.run(lambda work: work.inbox.add(NOTICE, raw, NOW))
 
@@ -267,7 +267,7 @@ class TestInbox:
         assert found[1:] == (NOTICE, 1)
         assert store.run(lambda work: work.inbox.claim(NOW, SOON)) is None
 
-    def test_without_a_reference_each_body_is_a_notice_of_its_own(self, store: Store) -> None:
+    def test_notices_without_reference_are_distinguished_by_body(self, store: Store) -> None:
         other = Notice(NoticeKind.OTHER, "approved", "", "")
         add = [store.run(lambda w, r=raw: w.inbox.add(other, r, NOW)) for raw in (b"1", b"2", b"1")]
         assert add == [True, True, False]
@@ -276,7 +276,7 @@ class TestInbox:
         ("notice", "outcome", "again"),
         [(NOTICE, "done", False), (NOTICE, "given-up", True), (CHANGED, "done", True)],
     )
-    def test_what_was_given_up_or_may_change_again_is_due_again_when_it_comes_again(
+    def test_repeated_notice_is_due_again_unless_its_outcome_is_final(
         self, store: Store, notice: Notice, outcome: str, again: bool
     ) -> None:
         store.run(lambda work: work.inbox.add(notice, b"{}", NOW))
@@ -288,7 +288,7 @@ class TestInbox:
         found = store.run(lambda work: work.inbox.claim(later, later))
         assert (found is not None) is again
 
-    def test_what_is_put_off_waits(self, store: Store) -> None:
+    def test_postponed_notice_is_not_due(self, store: Store) -> None:
         store.run(lambda work: work.inbox.add(NOTICE, b"{}", NOW))
         id = t.cast(t.Any, store.run(lambda work: work.inbox.claim(NOW, SOON)))[0]
         store.run(lambda work: work.inbox.put_off(id, SOON + timedelta(seconds=1)))
@@ -310,12 +310,12 @@ class TestOutbox:
         store.run(lambda work: work.outbox.delivered("e1", NOW))
         assert [claim(SOON), claim(SOON)] == ["e3", "e3"]  # A lease that ends at once.
 
-    def test_an_event_comes_as_it_was_published(self, store: Store) -> None:
+    def test_claimed_event_equals_published_one(self, store: Store) -> None:
         publish(store, "a")
         found = store.run(lambda work: work.outbox.claim(["a"], NOW, SOON))
         assert found == Event("e1", "a", "s1", {"n": 1}, NOW)
 
-    def test_what_nobody_listens_to_counts_as_delivered(self, store: Store) -> None:
+    def test_events_without_listener_count_as_delivered(self, store: Store) -> None:
         publish(store, "a", "b", "c", "b")
         assert store.run(lambda work: work.outbox.skip(["a"], NOW, 2)) == 2
         assert store.run(lambda work: work.outbox.skip(["a"], NOW, 2)) == 1
@@ -323,7 +323,7 @@ class TestOutbox:
         assert store.run(lambda work: work.outbox.claim(["b", "c"], NOW, SOON)) is None
         assert store.run(lambda work: work.outbox.claim(["a"], NOW, SOON)) is not None
 
-    def test_what_was_delivered_long_ago_is_forgotten(self, store: Store) -> None:
+    def test_delivered_events_are_deleted_after_retention(self, store: Store) -> None:
         publish(store, "a", "b")
         store.run(lambda work: work.outbox.delivered("e1", NOW))
         assert store.run(lambda work: work.outbox.forget(NOW)) == 0
@@ -332,7 +332,7 @@ class TestOutbox:
 
 
 class TestDatabases:
-    def test_many_workers_claim_each_thing_once(self, engine: Engine) -> None:
+    def test_concurrent_workers_claim_each_row_once(self, engine: Engine) -> None:
         store = DatabaseStore(engine, lambda: NOW)
         prepare(store)
         names = [f"d{i:02}" for i in range(40)]
@@ -364,7 +364,7 @@ class TestDatabases:
             "UPDATE inbox SET outcome = 'done'",
         ],
     )
-    def test_the_database_itself_refuses_what_is_wrong(self, engine: Engine, wrong: str) -> None:
+    def test_constraints_reject_invalid_rows(self, engine: Engine, wrong: str) -> None:
         store = DatabaseStore(engine, lambda: NOW)
         prepare(store)
         add(store, deposit(), withdrawal())

@@ -88,7 +88,7 @@ def add(store: Store, *escrows: Escrow) -> None:
 
 
 class TestUnitOfWork:
-    def test_an_error_undoes_everything(self, store: Store) -> None:
+    def test_error_rolls_back_the_unit(self, store: Store) -> None:
         def work(work: UnitOfWork) -> None:
             work.users.add(person("ada"))
             work.ledger.book(move("t", "deposit", "d", PROVIDER, (ADA, ngn(5))))
@@ -99,16 +99,16 @@ class TestUnitOfWork:
         assert balance(store, ADA) == (0, 0)
         assert store.run(lambda work: work.users.by_email("ada@example.org")) is None
 
-    def test_the_result_comes_back(self, store: Store) -> None:
+    def test_result_is_returned(self, store: Store) -> None:
         assert store.run(lambda work: 42) == 42
 
-    def test_reading_sees_what_was_committed(self, store: Store) -> None:
+    def test_read_sees_committed_rows(self, store: Store) -> None:
         store.run(lambda work: work.users.add(person("ada")))
         assert store.read(lambda work: work.users.get("ada")) == person("ada")
 
 
 class TestLedger:
-    def test_a_booking_changes_both_sides(self, store: Store) -> None:
+    def test_booking_changes_both_accounts(self, store: Store) -> None:
         deposit(store, ADA, 1_000)
         paid = move("t2", "pay", "p1", ADA, (BEN, ngn(570)), (FEES, ngn(30)))
         store.run(lambda work: work.ledger.book(paid))
@@ -117,25 +117,25 @@ class TestLedger:
         assert (total(store, FEES), total(store, PROVIDER)) == (30, -1_000)
         assert differences(store) == []
 
-    def test_no_wallet_goes_below_zero(self, store: Store) -> None:
+    def test_wallet_cannot_go_below_zero(self, store: Store) -> None:
         deposit(store, ADA, 100)
         with pytest.raises(InsufficientFunds):
             store.run(lambda w: w.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(101)))))
         assert balance(store, ADA) == (100, 0)
         assert balance(store, BEN) == (0, 0)
 
-    def test_an_empty_wallet_can_pay_nothing(self, store: Store) -> None:
+    def test_empty_wallet_cannot_pay(self, store: Store) -> None:
         with pytest.raises(InsufficientFunds):
             store.run(lambda w: w.ledger.book(move("t", "pay", "p", ADA, (BEN, ngn(1)))))
 
-    def test_the_same_thing_is_booked_once(self, store: Store) -> None:
+    def test_same_reference_is_booked_once(self, store: Store) -> None:
         deposit(store, ADA, 100)
         with pytest.raises(AlreadyBooked):
             again = move("other-id", "deposit", "d1", PROVIDER, (ADA, ngn(100)))
             store.run(lambda work: work.ledger.book(again))
         assert balance(store, ADA) == (100, 0)
 
-    def test_what_is_reserved_cannot_be_spent(self, store: Store) -> None:
+    def test_reserved_money_cannot_be_spent(self, store: Store) -> None:
         deposit(store, ADA, 100)
         store.run(lambda w: w.ledger.reserve(Pending("p", "withdraw", "w1", ADA, ngn(60))))
         assert balance(store, ADA) == (100, 60)
@@ -149,7 +149,7 @@ class TestLedger:
 
     @pytest.mark.parametrize("second", ["post", "void"])
     @pytest.mark.parametrize("first", ["post", "void"])
-    def test_a_reservation_is_settled_once(self, store: Store, first: str, second: str) -> None:
+    def test_reservation_is_settled_once(self, store: Store, first: str, second: str) -> None:
         deposit(store, ADA, 100)
         pending = Pending("p", "withdraw", "w1", ADA, ngn(60))
         store.run(lambda work: work.ledger.reserve(pending))
@@ -170,7 +170,7 @@ class TestLedger:
         assert total(store, TRANSIT) == (60 if first == "post" else 0)
         assert differences(store) == []
 
-    def test_settling_twice_is_noticed_even_where_more_is_reserved(self, store: Store) -> None:
+    def test_second_settlement_is_rejected_despite_other_reservations(self, store: Store) -> None:
         deposit(store, ADA, 100)
         store.run(lambda w: w.ledger.reserve(Pending("p", "withdraw", "w1", ADA, ngn(30))))
         store.run(lambda w: w.ledger.reserve(Pending("q", "withdraw", "w2", ADA, ngn(30))))
@@ -179,17 +179,17 @@ class TestLedger:
             store.run(lambda w: w.ledger.void("s2", "p"))
         assert balance(store, ADA) == (100, 30)
 
-    def test_an_unknown_reservation_is_a_key_error(self, store: Store) -> None:
+    def test_unknown_reservation_raises_key_error(self, store: Store) -> None:
         with pytest.raises(KeyError):
             store.run(lambda work: work.ledger.void("s", "nothing"))
 
-    def test_a_pending_transfer_can_be_read(self, store: Store) -> None:
+    def test_pending_transfer_is_read_back(self, store: Store) -> None:
         deposit(store, ADA, 100)
         pending = Pending("p", "withdraw", "w1", ADA, ngn(60))
         store.run(lambda work: work.ledger.reserve(pending))
         assert store.run(lambda work: work.ledger.pending("p")) == pending
 
-    def test_lines_are_read_newest_first_in_pages(self, store: Store) -> None:
+    def test_statement_lines_are_read_newest_first_in_pages(self, store: Store) -> None:
         for i in range(1, 6):
             deposit(store, ADA, i, f"d{i}")
         first = store.run(lambda work: work.ledger.lines(ADA, None, 2))
@@ -210,13 +210,13 @@ class TestLedger:
 
 
 class TestEscrows:
-    def test_what_is_added_is_read_back(self, store: Store) -> None:
+    def test_added_escrow_is_read_back(self, store: Store) -> None:
         add(store, agreement())
         assert store.run(lambda work: work.escrows.get("e1")) == agreement()
         with pytest.raises(KeyError):
             store.run(lambda work: work.escrows.get("nothing", lock=True))
 
-    def test_a_change_is_kept_whole(self, store: Store) -> None:
+    def test_all_fields_of_a_change_are_stored(self, store: Store) -> None:
         add(store, agreement())
 
         def work(work: UnitOfWork) -> Escrow:
@@ -232,14 +232,14 @@ class TestEscrows:
         after = store.run(work)
         assert store.run(lambda work: work.escrows.get("e1")) == after
 
-    def test_a_stale_version_is_refused(self, store: Store) -> None:
+    def test_stale_version_is_rejected(self, store: Store) -> None:
         add(store, agreement())
         first = agreement().accept(Party.FREELANCER)
         store.run(lambda work: work.escrows.save(first))
         with pytest.raises(StaleVersion):
             store.run(lambda work: work.escrows.save(first))
 
-    def test_one_s_own_are_listed_newest_first_in_pages(self, store: Store) -> None:
+    def test_escrows_of_a_user_are_listed_newest_first_in_pages(self, store: Store) -> None:
         add(store, *(agreement(f"e{i}") for i in range(1, 6)))
         first = store.run(lambda work: work.escrows.of("ben", None, 2))
         assert [e.id for e in first] == ["e5", "e4"]
@@ -248,7 +248,7 @@ class TestEscrows:
         assert [e.id for e in rest] == ["e3", "e2", "e1"]
         assert store.run(lambda work: work.escrows.of("eve", None, 9)) == []
 
-    def test_silence_is_found_when_the_days_are_over(self, store: Store) -> None:
+    def test_silence_is_found_after_the_agreed_days(self, store: Store) -> None:
         add(store, agreement())
 
         def work(work: UnitOfWork) -> None:
@@ -268,14 +268,14 @@ class TestEscrows:
 
 
 class TestUsers:
-    def test_an_address_belongs_to_one_person(self, store: Store) -> None:
+    def test_email_address_belongs_to_one_user(self, store: Store) -> None:
         store.run(lambda work: work.users.add(person("ada")))
         twin = User("other", "ada@example.org", "Other", Role.MEMBER, "hash", NOW)
         with pytest.raises(EmailTaken):
             store.run(lambda work: work.users.add(twin))
         assert store.run(lambda work: work.users.by_email("ada@example.org")) == person("ada")
 
-    def test_changes_are_kept(self, store: Store) -> None:
+    def test_changes_are_stored(self, store: Store) -> None:
         store.run(lambda work: work.users.add(person("ada")))
         changed = User("ada", "ada@example.org", "Ada", Role.ARBITER, "new", NOW, 2)
         store.run(lambda work: work.users.save(changed))
@@ -285,7 +285,7 @@ class TestUsers:
 
 
 class TestIdempotency:
-    def test_the_first_answer_is_kept_for_the_same_request_alone(self, store: Store) -> None:
+    def test_stored_answer_is_returned_only_for_the_same_request(self, store: Store) -> None:
         def first(work: UnitOfWork) -> None:
             assert work.idempotency.claim("ada", "k", "print") is None
             work.idempotency.keep("ada", "k", "print", Answer(201, "body"), NOW)
@@ -297,7 +297,7 @@ class TestIdempotency:
             store.run(lambda work: work.idempotency.claim("ada", "k", "another"))
         assert store.run(lambda work: work.idempotency.claim("ben", "k", "another")) is None
 
-    def test_an_effect_that_failed_leaves_the_key_free(self, store: Store) -> None:
+    def test_failed_request_leaves_the_key_unused(self, store: Store) -> None:
         def failing(work: UnitOfWork) -> None:
             work.idempotency.claim("ada", "k", "print")
             work.idempotency.keep("ada", "k", "print", Answer(201, "body"), NOW)
@@ -307,14 +307,14 @@ class TestIdempotency:
             store.run(failing)
         assert store.run(lambda work: work.idempotency.claim("ada", "k", "print")) is None
 
-    def test_old_answers_are_forgotten(self, store: Store) -> None:
+    def test_old_answers_are_deleted(self, store: Store) -> None:
         store.run(lambda w: w.idempotency.keep("ada", "k", "p", Answer(200, ""), NOW))
         assert store.run(lambda w: w.idempotency.forget(NOW)) == 0
         assert store.run(lambda w: w.idempotency.forget(NOW + timedelta(seconds=1))) == 1
         assert store.run(lambda w: w.idempotency.claim("ada", "k", "p")) is None
 
 
-def test_the_audit_log_is_read_newest_first(store: Store) -> None:
+def test_audit_log_is_read_newest_first(store: Store) -> None:
     lines = [
         AuditLine(f"a{i}", NOW, "ada", "accept", "e1", "draft", "accepted", "r", "127.0.0.1")
         for i in range(3)
@@ -325,7 +325,7 @@ def test_the_audit_log_is_read_newest_first(store: Store) -> None:
     assert store.run(lambda work: work.audited("a1", 2)) == [lines[0]]
 
 
-def test_an_event_can_be_published(store: Store) -> None:
+def test_event_is_published(store: Store) -> None:
     store.run(lambda work: work.publish(Event("o1", "escrow.accepted", "e1", {"n": 1}, NOW)))
 
 
@@ -361,13 +361,15 @@ class TestTheDatabaseItself:
             " VALUES ('x', 'void', 'r', 'r', '2026-01-01')",
         ],
     )
-    def test_wrong_money_is_refused(self, engine: Engine, statement: str) -> None:
+    def test_triggers_and_constraints_reject_invalid_bookings(
+        self, engine: Engine, statement: str
+    ) -> None:
         with pytest.raises(DBAPIError):
             with engine.begin() as connection:
                 connection.execute(text(statement))
         assert differences(DatabaseStore(engine, lambda: NOW)) == []
 
-    def test_entries_that_do_not_sum_to_zero_are_refused(self, engine: Engine) -> None:
+    def test_entries_that_do_not_sum_to_zero_are_rejected(self, engine: Engine) -> None:
         with pytest.raises(DBAPIError, match="do not"):
             with engine.begin() as connection:
                 for account, amount in (("provider:NGN", -5), ("fees:NGN", 4)):
@@ -392,7 +394,7 @@ class TestTheDatabaseItself:
                     )
                 )
 
-    def test_the_audit_log_cannot_be_changed(self, engine: Engine) -> None:
+    def test_audit_log_is_append_only(self, engine: Engine) -> None:
         line = AuditLine("a", NOW, "ada", "accept", "e1", "x", "y", "r", "127.0.0.1")
         DatabaseStore(engine, lambda: NOW).run(lambda work: work.audit(line))
         for statement in ("UPDATE audit_log SET actor = 'eve'", "DELETE FROM audit_log"):
@@ -400,13 +402,13 @@ class TestTheDatabaseItself:
                 with engine.begin() as connection:
                     connection.execute(text(statement))
 
-    def test_a_difference_is_found(self, engine: Engine) -> None:
+    def test_difference_between_balance_and_entries_is_found(self, engine: Engine) -> None:
         with engine.begin() as connection:
             connection.execute(text("UPDATE accounts SET posted = 99 WHERE owner = 'ada'"))
         found = differences(DatabaseStore(engine, lambda: NOW))
         assert found == ["wallet:ada:NGN: holds 99, the entries sum to 100"]
 
-    def test_a_held_milestone_without_its_money_is_found(self, engine: Engine) -> None:
+    def test_funded_milestone_without_hold_is_found(self, engine: Engine) -> None:
         store = DatabaseStore(engine, lambda: NOW)
         add(store, agreement())
         with engine.begin() as connection:
@@ -416,7 +418,7 @@ class TestTheDatabaseItself:
             )
         assert differences(store) == ["milestone e1-m1 is funded, its hold has 0"]
 
-    def test_no_role_or_state_is_invented(self, engine: Engine) -> None:
+    def test_constraints_reject_unknown_roles_and_states(self, engine: Engine) -> None:
         add(DatabaseStore(engine, lambda: NOW), agreement())
         for statement in (
             "UPDATE users SET role = 'god'",
@@ -429,7 +431,7 @@ class TestTheDatabaseItself:
                 connection.execute(text(statement))
 
 
-def test_reading_waits_for_no_writer(engine: Engine) -> None:
+def test_read_does_not_wait_for_a_writer(engine: Engine) -> None:
     store = DatabaseStore(engine, lambda: NOW)
     deposit(store, ADA, 100)
 
@@ -441,7 +443,7 @@ def test_reading_waits_for_no_writer(engine: Engine) -> None:
     assert balance(store, ADA) == (70, 0)
 
 
-def test_two_at_once_cannot_spend_the_same_money(engine: Engine) -> None:
+def test_concurrent_payments_cannot_overspend(engine: Engine) -> None:
     store = DatabaseStore(engine, lambda: NOW)
     deposit(store, ADA, 100)
     outcomes: list[str] = []
@@ -463,7 +465,7 @@ def test_two_at_once_cannot_spend_the_same_money(engine: Engine) -> None:
     assert differences(store) == []
 
 
-def test_payments_in_both_directions_do_not_lock_each_other_out(engine: Engine) -> None:
+def test_payments_in_both_directions_do_not_deadlock(engine: Engine) -> None:
     store = DatabaseStore(engine, lambda: NOW)
     deposit(store, ADA, 1_000)
     deposit(store, BEN, 1_000, "d2")
@@ -489,7 +491,7 @@ def test_payments_in_both_directions_do_not_lock_each_other_out(engine: Engine) 
     assert balance(store, ADA) == balance(store, BEN) == (1_000, 0)
 
 
-def test_a_release_asks_the_database_few_questions(engine: Engine) -> None:
+def test_booking_needs_few_statements(engine: Engine) -> None:
     store = DatabaseStore(engine, lambda: NOW)
     deposit(store, ADA, 100)
     booked = move("t2", "pay", "p1", ADA, (BEN, ngn(95)), (FEES, ngn(5)))

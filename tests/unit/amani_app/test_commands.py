@@ -22,7 +22,7 @@ from tests.support.service_fixtures import Shell, free_port
 
 class TestUserCreate:
     @pytest.mark.parametrize("role", ["member", "arbiter", "admin"])
-    def test_a_person_of_each_role_can_be_made(
+    def test_user_create_supports_every_role(
         self, shell: Shell, store: DatabaseStore, role: str
     ) -> None:
         words = ("user-create", "Ada@Example.org", "--name", "Ada", "--role", role)
@@ -33,19 +33,21 @@ class TestUserCreate:
         (line,) = store.read(lambda work: work.audited(None, 10))
         assert (line.action, line.subject) == ("user.signed-up", id)
 
-    def test_the_first_administrator_is_made(self, shell: Shell, store: DatabaseStore) -> None:
+    def test_admin_create_creates_the_first_administrator(
+        self, shell: Shell, store: DatabaseStore
+    ) -> None:
         id = shell.ok("flask", "amani", "admin", "create", "Root@Example.org")
         found = store.read(lambda work: work.users.get(id))
         assert (found.email, found.role) == ("root@example.org", Role.ADMIN)
 
-    def test_an_address_is_taken_once(self, shell: Shell, ada: str) -> None:
+    def test_duplicate_email_is_rejected(self, shell: Shell, ada: str) -> None:
         done = shell.run("flask", "amani", "user-create", "ada@example.org", "--name", "Other")
         assert done.returncode == 1
         assert "ada@example.org has an account" in done.stderr
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize("words", [["--role", "king"], []])
-    def test_wrong_usage_is_told(self, shell: Shell, words: list[str]) -> None:
+    def test_wrong_usage_is_reported(self, shell: Shell, words: list[str]) -> None:
         shell.environ["AMANI_PASSWORD"] = PASSWORD if words else "short"
         done = shell.run("flask", "amani", "user-create", "a@b.org", "--name", "A", *words)
         assert done.returncode == 2
@@ -53,7 +55,7 @@ class TestUserCreate:
 
 
 class TestDeposit:
-    def test_a_transfer_is_booked_once(self, shell: Shell, store: DatabaseStore, ada: str) -> None:
+    def test_transfer_is_booked_once(self, shell: Shell, store: DatabaseStore, ada: str) -> None:
         words = ("flask", "amani", "deposit", "Ada@example.org", "1500.50", "--reference", "b-1")
         assert shell.ok(*words) == "NGN 1500.50"
         again = shell.run(*words)
@@ -70,7 +72,7 @@ class TestDeposit:
             (["ada@example.org", "0"], "nothing moves"),
         ],
     )
-    def test_what_cannot_be_booked_is_told(
+    def test_invalid_deposit_is_reported(
         self, shell: Shell, store: DatabaseStore, ada: str, words: list[str], said: str
     ) -> None:
         done = shell.run("flask", "amani", "deposit", *words, "--reference", "b-1")
@@ -91,7 +93,7 @@ class TestSuspense:
             store.run(lambda work, found=found: settle(work, by, found))  # type: ignore
         return shell.ok("flask", "amani", "suspense", "list").splitlines()
 
-    def test_it_is_listed_given_and_sent_back(
+    def test_suspense_is_listed_attributed_and_returned(
         self, shell: Shell, store: DatabaseStore, ada: str, waiting: list[str]
     ) -> None:
         assert [line.split()[2:] for line in waiting] == [
@@ -120,7 +122,7 @@ class TestSuspense:
             (["attribute", "{0}", "nobody@example.org"], "nobody has signed up as nobody"),
         ],
     )
-    def test_what_cannot_be_booked_is_told(
+    def test_invalid_suspense_command_is_reported(
         self, shell: Shell, waiting: list[str], words: list[str], said: str
     ) -> None:
         given = [word.format(waiting[0].split()[2]) for word in words]
@@ -146,7 +148,7 @@ class TestReconcileWithTheProvider:
         yield sandbox
         sandbox.stop()
 
-    def test_the_wallet_there_is_compared(self, shell: Shell, sandbox: Sandbox, ada: str) -> None:
+    def test_provider_balance_is_compared(self, shell: Shell, sandbox: Sandbox, ada: str) -> None:
         done = shell.run("flask", "amani", "reconcile")
         assert done.returncode == 1
         assert done.stdout == "the provider holds NGN 0.00, the books say NGN 10.00\n"
@@ -154,7 +156,7 @@ class TestReconcileWithTheProvider:
         assert shell.ok("flask", "amani", "reconcile") == ""
 
     @pytest.mark.parametrize("end", ["", "successful", "failed"])
-    def test_what_is_under_way_is_no_difference(
+    def test_pending_payments_are_no_difference(
         self, shell: Shell, sandbox: Sandbox, store: DatabaseStore, ada: str, end: str
     ) -> None:
         sandbox.books.fund(Money(1_000, "NGN"))
@@ -169,7 +171,7 @@ class TestReconcileWithTheProvider:
         assert done.returncode == 1
         assert "the provider holds" in done.stdout
 
-    def test_a_pay_out_that_the_provider_does_not_have_is_told(
+    def test_missing_payout_is_reported(
         self, shell: Shell, sandbox: Sandbox, store: DatabaseStore, ada: str
     ) -> None:
         sandbox.books.fund(Money(1_000, "NGN"))
@@ -177,7 +179,7 @@ class TestReconcileWithTheProvider:
         done = shell.run("flask", "amani", "reconcile")
         assert done.stdout == f"withdrawal {withdrawal}: the provider took it on and has none\n"
 
-    def test_a_provider_that_is_away_is_told(self, shell: Shell, sandbox: Sandbox) -> None:
+    def test_unreachable_provider_is_reported(self, shell: Shell, sandbox: Sandbox) -> None:
         shell.environ["FINCRA_URL"] = f"http://127.0.0.1:{free_port()}"
         done = shell.run("flask", "amani", "reconcile")
         assert done.returncode == 1

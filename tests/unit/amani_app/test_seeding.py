@@ -19,11 +19,11 @@ def refusal(app: Flask, password: str) -> str:
     return refused.output
 
 
-def test_a_short_password_is_refused(app: Flask) -> None:
+def test_short_password_is_rejected(app: Flask) -> None:
     assert "10 characters" in refusal(app, "short")
 
 
-def test_production_is_refused(settings: Settings) -> None:
+def test_production_is_rejected(settings: Settings) -> None:
     live = create_app(settings.model_copy(update={"environment": "production"}))
     assert "production is not seeded" in refusal(live, PASSWORD)
     live.extensions["amani"].engine.dispose()

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.service_fixtures import ROOT, Shell
 
 
-def test_bad_settings_end_the_start_with_a_line_and_no_trace(shell: Shell) -> None:
+def test_bad_settings_exit_with_message_and_no_traceback(shell: Shell) -> None:
     shell.environ.update(ENVIRONMENT="staging", LOG_LEVEL="loud", PORT="1")
     for words in (("gunicorn", "wsgi:app"), ("flask", "db", "upgrade")):
         done = shell.run(*words)
@@ -19,7 +19,7 @@ def test_bad_settings_end_the_start_with_a_line_and_no_trace(shell: Shell) -> No
         assert "Traceback" not in done.stderr
 
 
-def test_liveness_imports_nothing_of_the_application(shell: Shell) -> None:
+def test_health_check_does_not_import_the_application(shell: Shell) -> None:
     shell.environ["PORT"] = "1"
     seen = shell.run("python", "-X", "importtime", "-m", "amani_app.healthcheck").stderr
     assert "amani_app" in seen
@@ -27,12 +27,12 @@ def test_liveness_imports_nothing_of_the_application(shell: Shell) -> None:
         assert f" {heavy}\n" not in seen
 
 
-def test_a_web_process_does_not_import_alembic(shell: Shell) -> None:
+def test_web_process_does_not_import_alembic(shell: Shell) -> None:
     code = "import sys, wsgi; sys.exit('alembic' in sys.modules or 'flask_migrate' in sys.modules)"
     shell.ok("python", "-c", code)
 
 
-def test_a_stuck_worker_is_not_alive(shell: Shell, tmp_path: Path) -> None:
+def test_stale_heartbeat_fails_the_health_check(shell: Shell, tmp_path: Path) -> None:
     beat = tmp_path / "amani-worker.heartbeat"
     beat.touch()
     assert shell.run("python", "-m", "amani_app.healthcheck").returncode == 0
@@ -43,7 +43,7 @@ def test_a_stuck_worker_is_not_alive(shell: Shell, tmp_path: Path) -> None:
     assert "last beat" in done.stderr
 
 
-def test_workers_follow_the_quota_unless_told(tmp_path: Path, shell: Shell) -> None:
+def test_worker_count_follows_cpu_quota_unless_set(tmp_path: Path, shell: Shell) -> None:
     def workers(**environ: str) -> int:
         code = "import runpy; print(runpy.run_path('gunicorn.conf.py')['workers'])"
         done = subprocess.run(

@@ -158,18 +158,18 @@ def books(request: pytest.FixtureRequest) -> Books:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[0].splitlines()[-1])
-def test_the_books_are_as_the_guide_says(books: Books, example: tuple[str, str]) -> None:
+def test_books_match_the_guide(books: Books, example: tuple[str, str]) -> None:
     steps, expected = example
     for step in steps.splitlines():
         books.do(step)
     assert books.show() == [line.split() for line in expected.splitlines()]
 
 
-def test_no_example_is_left_out() -> None:
+def test_every_example_is_tested() -> None:
     assert len(EXAMPLES) == GUIDE.count("```steps") == GUIDE.count("```books") >= 7
 
 
-def test_the_guide_names_every_state_and_account() -> None:
+def test_guide_names_every_state_and_account() -> None:
     from amani_app.domain.payments import DepositState, WithdrawalState
 
     states: list[t.Any] = [*DepositState, *AccountState, *WithdrawalState]

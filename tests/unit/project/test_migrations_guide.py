@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "migrations.md"
 MODEL = '    Column("email", String(254), nullable=False, unique=True),\n'
 
 
-def test_every_block_is_of_a_kind_that_runs():
+def test_every_code_block_is_runnable():
     text = PAGE.read_text()
     kinds = [kind for kind, _ in BLOCK.findall(text)]
     # The other two on practice hosts: tests/e2e/test_schema_changes.py.
@@ -23,7 +23,7 @@ def test_every_block_is_of_a_kind_that_runs():
     assert text.count("```sh") == text.count("<!-- run:") == 3 and "```console" not in text
 
 
-def test_a_revision_is_written_and_checked_as_the_page_tells(tmp_path: Path):
+def test_guide_commands_create_and_check_a_revision(tmp_path: Path):
     here = checkout(tmp_path / "checkout")
     for package in ("deploy", "workshop"):
         compiled = shutil.ignore_patterns("__pycache__")

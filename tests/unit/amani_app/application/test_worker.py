@@ -65,7 +65,7 @@ class Stand:
         )
 
 
-def test_each_round_does_every_job_until_the_end_and_then_the_worker_leaves() -> None:
+def test_each_round_runs_every_job_and_stop_deregisters_the_worker() -> None:
     one, other = Job("one"), Job("other")
     stand = Stand(one, other)
     rests = iter((False, False, True))
@@ -75,7 +75,7 @@ def test_each_round_does_every_job_until_the_end_and_then_the_worker_leaves() ->
     assert (stand.log.told[0], stand.log.told[-1]) == ("worker.started", "worker.stopped")
 
 
-def test_a_beat_is_written_now_and_then() -> None:
+def test_heartbeat_is_written_at_intervals() -> None:
     stand = Stand()
     for seconds, seen in ((0, 0), (9, 0), (10, 10), (19, 10), (21, 21)):
         stand.now = NOW + timedelta(seconds=seconds)
@@ -83,7 +83,7 @@ def test_a_beat_is_written_now_and_then() -> None:
         assert stand.register.seen["w"] == ("1.0.0", NOW + timedelta(seconds=seen))
 
 
-def test_a_job_that_fails_holds_up_no_other() -> None:
+def test_failed_job_does_not_block_the_others() -> None:
     bad, good = Job("bad", RuntimeError("a bug")), Job("good")
     stand = Stand(bad, good)
     stand.worker.round()
@@ -91,7 +91,7 @@ def test_a_job_that_fails_holds_up_no_other() -> None:
     assert stand.log.told == ["worker.job_failed", "worker.job"]
 
 
-def test_without_the_database_the_rest_of_the_round_waits() -> None:
+def test_unavailable_database_skips_the_rest_of_the_round() -> None:
     away, next_one = Job("away", DatabaseUnavailable()), Job("next")
     stand = Stand(away, next_one)
     stand.worker.round()
@@ -99,7 +99,7 @@ def test_without_the_database_the_rest_of_the_round_waits() -> None:
     assert stand.log.told == ["worker.waiting"]
 
 
-def test_behind_the_schema_nothing_is_done() -> None:
+def test_worker_waits_while_schema_is_behind() -> None:
     job = Job("one")
     stand = Stand(job, live="0001")
     stand.worker.round()
@@ -107,7 +107,7 @@ def test_behind_the_schema_nothing_is_done() -> None:
     assert stand.log.told == ["worker.waiting"]
 
 
-def test_a_worker_stops_even_where_it_cannot_take_its_leave() -> None:
+def test_worker_stops_if_register_is_unreachable() -> None:
     stand = Stand()
     stand.worker.register = DatabaseWorkerRegister(create_engine("sqlite:////no/such/x.sqlite3"))
     stand.worker.run(lambda: True)

@@ -196,7 +196,7 @@ def test_a_job_that_fails_is_reported_by_the_worker(
     assert "[SQL parameters hidden" in words, "nobody quotes values to begin with"
 
 
-def test_what_is_not_installed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extras_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     require_extras(Settings())
     settings = Settings(sentry_dsn="https://key@sentry.test/1")
@@ -213,7 +213,7 @@ def test_a_wrong_dsn_is_refused_and_not_shown(dsn: str) -> None:
     assert dsn not in str(refused.value)
 
 
-def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
+def test_disabled_telemetry_imports_no_library() -> None:
     shell = Shell(PYTHONPATH=".")
     code = "import sys, wsgi; print([m for m in sys.modules if m[:6] in ('sentry', 'opente')])"
     assert shell.ok("python", "-c", code) == "[]"
@@ -249,7 +249,7 @@ def test_texts_lose_their_secrets_and_nothing_else(said: str, told: str) -> None
     assert SCRUB(said) == told
 
 
-def test_what_a_name_tells_of_is_removed_at_any_depth() -> None:
+def test_values_of_sensitive_keys_are_removed_at_any_depth() -> None:
     given = {
         "headers": [{"X-Api-Key": "k", "Cookie": "c", "Host": "h"}],
         "account_number": "0690000031",

@@ -41,7 +41,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
     return archive.reading(str(tmp_path), False, "", made)
 
 
-def test_what_was_packed_is_unpacked_for_root_alone_and_goes_again(stored: Stored, tmp_path: Path):
+def test_unpacked_archive_is_private_and_removed_after_use(stored: Stored, tmp_path: Path):
     with pytest.raises(ZeroDivisionError), directory.unpacked(Job(), stored) as folder:
         found = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         assert found == FILES
@@ -54,7 +54,7 @@ def test_what_was_packed_is_unpacked_for_root_alone_and_goes_again(stored: Store
 @pytest.mark.parametrize(
     "wrong, words", [(1, "bytes of files, and 4000"), (1 << 60, "it is restored by several jobs")]
 )
-def test_one_of_another_size_or_without_room_is_not_restored(
+def test_archive_of_wrong_size_or_without_space_is_rejected(
     stored: Stored, tmp_path: Path, wrong: int, words: str
 ):
     told = stored._replace(unpacked=stored.unpacked + wrong)

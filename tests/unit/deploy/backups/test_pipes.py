@@ -14,7 +14,7 @@ def sh(script: str) -> list[str]:
     return ["sh", "-c", script]
 
 
-def test_what_the_last_prints_arrives_whole():
+def test_output_of_last_process_is_complete():
     job, got = Job(), bytearray()
     job.run(sh("seq 1 200000"), ["cat"], sink=got.extend)
     assert got.decode().split() == [str(number) for number in range(1, 200_001)]
@@ -22,36 +22,36 @@ def test_what_the_last_prints_arrives_whole():
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_process_that_fails_anywhere_fails_the_whole(place: int):
+def test_failure_of_any_process_fails_the_pipeline(place: int):
     commands = [sh("echo some; cat"), ["cat"], ["cat"]]
     commands[place] = sh("cat >/dev/null; echo no luck >&2; exit 9")
     with pytest.raises(Failure, match=r"`sh` ended with 9\nno luck"):
         Job().run(*commands, sink=lambda data: None)
 
 
-def test_a_reader_that_stops_early_is_the_culprit_and_not_the_writer():
+def test_reader_that_stops_early_is_reported_instead_of_writer():
     with pytest.raises(Failure, match="had enough"):
         Job().run(["yes"], sh("head -c 9 >/dev/null; echo had enough >&2; exit 1"))
 
 
-def test_a_reader_that_ends_well_before_the_writer_is_a_failure_all_the_same():
+def test_reader_that_exits_zero_before_writer_fails_the_pipeline():
     with pytest.raises(Failure, match="`yes` was ended by SIGPIPE"):
         Job().run(["yes"], ["true"])
 
 
-def test_a_killed_process_is_named_with_its_signal():
+def test_killed_process_is_reported_with_its_signal():
     with pytest.raises(Failure, match="`sh` was ended by SIGKILL"):
         Job().run(sh("kill -9 $$"), ["cat"], sink=lambda data: None)
 
 
-def test_a_sink_that_cannot_write_ends_all_of_it():
+def test_failing_sink_ends_the_pipeline():
     with open("/dev/full", "wb", buffering=0) as full:
         with pytest.raises(Failure, match="No space left on device") as caught:
             Job().run(["yes"], sink=full.write)
     assert "backups.directory" in caught.value.hint
 
 
-def test_stopping_ends_a_pipeline_under_way():
+def test_stop_ends_a_running_pipeline():
     job = Job()
     caught: list[Failure] = []
 

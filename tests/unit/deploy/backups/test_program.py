@@ -37,20 +37,20 @@ def ask(process: subprocess.Popen[str], **request: object) -> Mapping[str, objec
     return dict(json.loads(process.stdout.readline()))
 
 
-def test_a_job_that_it_does_not_know_of_was_lost(tmp_path: Path):
+def test_unknown_job_is_reported_as_unknown(tmp_path: Path):
     with program(tmp_path) as process:
         assert ask(process, job="poll", number=3) == {"state": "unknown"}
         process.communicate(timeout=60)
         assert process.returncode == 0
 
 
-def test_it_ends_by_itself_when_nobody_asks_any_more(tmp_path: Path):
+def test_program_exits_without_requests(tmp_path: Path):
     with program(tmp_path, PATIENCE="1") as process:
         assert ask(process, job="poll", number=1) == {"state": "unknown"}
         assert process.wait(60) == 3
 
 
-def test_what_is_asked_twice_is_done_once(tmp_path: Path):
+def test_repeated_request_runs_once(tmp_path: Path):
     request = {"job": "describe", "number": 1, "url": f"sqlite:///{tmp_path}/amani.sqlite3"}
     with program(tmp_path) as process:
         ask(process, **request)
@@ -62,7 +62,7 @@ def test_what_is_asked_twice_is_done_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("url", ["postgresql://a b c", "postgresql://u:p%0Aq@h/d"])
-def test_a_url_that_makes_no_sense_is_told_without_its_password(url: str):
+def test_invalid_url_is_reported_without_its_password(url: str):
     with pytest.raises(Failure) as caught:
         Postgres(url)
     assert caught.value.kind == "usage" and "p%0Aq" not in caught.value.text

@@ -110,9 +110,7 @@ def of(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**{name: manifest[name] for name in names}, **told, **changes}
 
 
-def test_a_backup_is_restored_beside_the_live_one_and_takes_its_place(
-    program: Program, live: Path, tmp_path: Path
-):
+def test_restored_backup_replaces_the_live_database(program: Program, live: Path, tmp_path: Path):
     abandoned = tmp_path / "backups" / "cut-short.partial"
     abandoned.mkdir()
     manifest = back_up(program)
@@ -135,7 +133,7 @@ def test_a_backup_is_restored_beside_the_live_one_and_takes_its_place(
     assert program.ok("describe")["replaced"] == []
 
 
-def test_during_a_restore_nobody_migrates_backs_up_or_restores(
+def test_restore_blocks_migrations_backups_and_other_restores(
     program: Program, live: Path, tmp_path: Path
 ):
     manifest = back_up(program)
@@ -164,7 +162,7 @@ def test_during_a_restore_nobody_migrates_backs_up_or_restores(
     program.ok("hold")
 
 
-def test_an_encrypted_backup_is_proved_without_its_key_and_read_with_it_alone(program: Program):
+def test_encrypted_backup_verifies_without_key_and_restores_only_with_it(program: Program):
     own, other = (pyrage.x25519.Identity.generate() for _ in range(2))
     manifest = back_up(program, recipients=[str(own.to_public())])
     program.ok("hash", **of(manifest))
@@ -176,7 +174,7 @@ def test_an_encrypted_backup_is_proved_without_its_key_and_read_with_it_alone(pr
     assert str(other) not in text
 
 
-def test_an_archive_that_was_touched_is_not_taken_for_a_backup(program: Program, tmp_path: Path):
+def test_modified_archive_is_rejected(program: Program, tmp_path: Path):
     manifest = back_up(program)
     archive = tmp_path / "backups" / "one" / "archive"
     whole = archive.read_bytes()
@@ -188,7 +186,7 @@ def test_an_archive_that_was_touched_is_not_taken_for_a_backup(program: Program,
     assert "cannot be read" in program.refusal("hash", **of(manifest))[1]
 
 
-def test_what_cannot_go_on_says_why_and_leaves_nothing(
+def test_failed_job_reports_reason_and_leaves_no_files(
     program: Program, live: Path, tmp_path: Path
 ):
     manifest = back_up(program)
@@ -208,7 +206,7 @@ def test_what_cannot_go_on_says_why_and_leaves_nothing(
     assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["one"]
 
 
-def test_a_service_is_asked_until_it_is_ready_or_the_time_is_over(program: Program):
+def test_service_is_polled_until_ready_or_timeout(program: Program):
     class Handler(http.server.BaseHTTPRequestHandler):
         statuses = [503, 200]
 
@@ -229,7 +227,7 @@ def test_a_service_is_asked_until_it_is_ready_or_the_time_is_over(program: Progr
     assert "the service is not ready on it" in text
 
 
-def test_a_job_that_is_stopped_ends(program: Program):
+def test_stopped_job_ends(program: Program):
     asked = {"job": "ask", "number": 7, "url": program.url, "page": NOWHERE, "patience": 60}
     assert program.say(**asked)["state"] == "running"
     said = program.say(job="stop", number=7)

@@ -44,37 +44,37 @@ def gone(backups: list[Backup], rule: KeepConfig, releases: tuple[str, ...] = ()
     return [found.manifest.id for found in prunable(backups, rule, releases)]
 
 
-def test_the_newest_stay_whatever_order_they_come_in():
+def test_newest_backups_are_kept_in_any_order():
     assert gone([backup(3), backup(1), backup(2)], keep(last=2)) == ["3"]
 
 
-def test_each_of_the_last_days_keeps_its_newest():
+def test_newest_backup_of_each_recent_day_is_kept():
     backups = [backup(days) for days in (0, 0.25, 1, 1.25, 2, 2.25)]
     assert gone(backups, keep(daily=2)) == ["2.25", "2", "1.25", "0.25"]
 
 
-def test_a_day_without_a_backup_does_not_use_up_the_rule():
+def test_day_without_backup_does_not_count():
     assert gone([backup(0), backup(30), backup(60)], keep(daily=2)) == ["60"]
 
 
-def test_weeks_and_months_keep_their_newest():
+def test_newest_backup_of_each_week_and_month_is_kept():
     backups = [backup(days) for days in range(70)]
     left = {b.manifest.id for b in backups} - set(gone(backups, keep(weekly=3, monthly=3)))
     # 24 November is a Tuesday: Sundays lie 2 and 9 days back, ends of months 24 and 55.
     assert left == {"0", "2", "9", "24", "55"}
 
 
-def test_what_a_release_may_go_back_to_stays():
+def test_backup_before_a_rollback_target_is_kept():
     before = backup(9, reason="deploy", release="0.9.0")
     assert gone([before, backup(0)], keep(), ("1.0.0", "0.9.0")) == []
     assert gone([before, backup(0)], keep(), ("1.0.0",)) == ["9"]
 
 
-def test_the_newest_that_was_proved_stays_at_any_age():
+def test_newest_verified_backup_is_kept_at_any_age():
     backups = [backup(0), backup(400, level="restored"), backup(500, level="booted")]
     assert gone(backups, keep()) == ["500"]
     assert gone([backup(0), backup(400, level="read")], keep()) == ["400"]
 
 
-def test_without_any_backup_none_goes():
+def test_no_backups_expire_nothing():
     assert gone([], keep()) == []

@@ -9,7 +9,7 @@ from deploy.images import bases
 from deploy.images.debian import Mirrors, read_mirrors
 
 
-def test_the_mirror_is_the_one_that_apt_uses():
+def test_mirror_comes_from_apt_configuration():
     targets = (
         "Docker|Docker CE|bookworm|stable|https://download.test/debian/\n"
         "Debian|Debian|bookworm-updates|main|http://mirror.test/debian/\n"
@@ -21,7 +21,7 @@ def test_the_mirror_is_the_one_that_apt_uses():
     assert read_mirrors(targets, "bookworm") == mirrors
 
 
-def test_before_the_first_update_the_name_of_the_release_decides():
+def test_release_name_selects_mirror_before_first_update():
     targets = (
         "||bookworm|stable|https://download.test/debian/\n"
         "||bookworm|main|http://mirror.test/debian/\n"
@@ -32,12 +32,12 @@ def test_before_the_first_update_the_name_of_the_release_decides():
     assert read_mirrors(targets, "") == Mirrors()
 
 
-def test_on_another_distribution_no_mirror_is_named():
+def test_other_distribution_has_no_mirror():
     targets = "Ubuntu|Ubuntu|noble|main|http://archive.test/ubuntu/\n"
     assert read_mirrors(targets, "") == Mirrors()
 
 
-def test_a_name_that_is_no_base_is_refused_with_those_that_are():
+def test_unknown_base_image_is_rejected_with_known_names():
     with pytest.raises(UsageError, match="no base image is called nginx:1") as caught:
         bases.ensure_bases(["nginx:1"])
     assert "haproxy:3.0-trixie" in caught.value.hint

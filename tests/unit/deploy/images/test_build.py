@@ -11,12 +11,12 @@ from deploy.events import Events
 from deploy.images import build
 
 
-def test_a_checkout_without_a_dockerfile_is_named(tmp_path: Path):
+def test_checkout_without_dockerfile_is_rejected(tmp_path: Path):
     with pytest.raises(UsageError, match=f"there is no {tmp_path}/Dockerfile"):
         build.build(tmp_path, {}, [], events=Events())
 
 
-def test_bases_are_found_through_arguments_and_stages():
+def test_base_images_are_resolved_through_arguments_and_stages():
     dockerfile = (
         "ARG PYTHON=python:3.13-slim-trixie\nFROM --platform=linux/amd64 ${PYTHON} AS builder\n"
         "FROM haproxy:3.0-trixie\nFROM builder\nFROM other/image:1\nFROM $PYTHON\n"
@@ -46,19 +46,19 @@ def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def test_a_client_with_buildx_goes_before_an_older_one(clients):
+def test_client_with_buildx_is_preferred(clients):
     clients("a", "20.10.24", buildx=False)
     newer = clients("b", "27.0.1", buildx=True)
     assert build.find_client()[:3] == [newer, "buildx", "build"]
 
 
-def test_an_older_client_has_buildkit_built_in_and_a_newer_without_buildx_has_not(clients):
+def test_old_client_has_buildkit_and_new_client_needs_buildx(clients):
     clients("a", "28.2.2", buildx=False)
     older = clients("b", "20.10.24+dfsg1", buildx=False)
     assert build.find_client() == [older, "build"]
 
 
-def test_without_any_client_that_can_build_it_says_what_to_install(clients):
+def test_missing_client_is_reported_with_package_to_install(clients):
     clients("a", "28.2.2", buildx=False)
     with pytest.raises(UsageError, match="no docker client") as caught:
         build.find_client()

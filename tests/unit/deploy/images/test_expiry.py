@@ -38,11 +38,11 @@ def image(*tags: str, days: int | None) -> Tagged:
         ("prod-by-hand", "unknown"),
     ],
 )
-def test_a_tag_tells_how_long_it_stays(tag: str, kind: str):
+def test_tag_determines_retention_class(tag: str, kind: str):
     assert classify(tag) == kind
 
 
-def test_commits_go_after_90_days_and_staging_after_30():
+def test_commit_images_expire_after_90_days_and_staging_after_30():
     images = [
         image("prod-0123abc", days=91),
         image("prod-1123abc", days=89),
@@ -58,7 +58,7 @@ def test_commits_go_after_90_days_and_staging_after_30():
     ]
 
 
-def test_one_name_that_must_stay_keeps_the_image():
+def test_permanent_tag_keeps_the_image():
     images = [
         image("prod-0123abc", "v1.0.0", days=400),
         image("staging-1123abc", "latest", days=400),
@@ -67,7 +67,7 @@ def test_one_name_that_must_stay_keeps_the_image():
     assert expired(images, NOW, keep=0) == []
 
 
-def test_the_newest_of_each_kind_stay_whatever_their_age():
+def test_newest_images_of_each_kind_are_kept():
     images = [image(f"prod-{n}123abc", days=100 + n) for n in range(7)]
     assert [found.tags[0] for found in expired(images, NOW, keep=5)] == [
         "prod-6123abc",
@@ -113,7 +113,7 @@ class GitHub(BaseHTTPRequestHandler):
         pass
 
 
-def test_githubs_registry_is_asked_over_its_own_api():
+def test_github_packages_deletes_over_its_rest_api():
     GitHub.versions = {1: "sha256:a", 2: "sha256:b", 3: "sha256:c"}
     with HTTPServer(("127.0.0.1", 0), GitHub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

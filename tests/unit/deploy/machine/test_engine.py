@@ -38,14 +38,14 @@ def ended_process() -> int:
         pytest.param(lambda: str(ended_process()), id="no process"),
     ],
 )
-def test_pid_files_that_name_no_engine_are_left_over(run: Path, content: Callable[[], str]):
+def test_pid_files_without_engine_process_are_left_over(run: Path, content: Callable[[], str]):
     files = [run / "docker.pid", run / "docker" / "containerd" / "containerd.pid"]
     for file in files:
         file.write_text(content())
     assert engine.leftovers(run) == files
 
 
-def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
+def test_pid_file_of_running_engine_is_kept(run: Path, tmp_path: Path):
     program = tmp_path / "dockerd"
     program.symlink_to(str(shutil.which("sleep")))
     process = subprocess.Popen([str(program), "60"])
@@ -61,7 +61,7 @@ def test_the_pid_file_of_a_running_engine_stays(run: Path, tmp_path: Path):
         process.wait()
 
 
-def test_a_socket_is_left_over_once_nobody_listens(run: Path):
+def test_socket_without_listener_is_left_over(run: Path):
     path = run / "containerd" / "containerd.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -70,7 +70,7 @@ def test_a_socket_is_left_over_once_nobody_listens(run: Path):
     assert engine.leftovers(run) == [path]
 
 
-def test_an_engine_elsewhere_is_never_replaced_by_one_here(monkeypatch: pytest.MonkeyPatch):
+def test_remote_engine_is_never_replaced_by_a_local_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(UsageError, match="no engine answers at DOCKER_HOST=tcp://127.0.0.1:1"):
         engine.ensure_engine()
@@ -92,7 +92,7 @@ def unprivileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("sudo", [{}, {"sudo": "exit 1"}])
-def test_without_the_rights_it_says_what_to_type(unprivileged, sudo):
+def test_missing_privileges_are_reported_with_command_to_run(unprivileged, sudo):
     unprivileged(apt_get="exit 1", dpkg_query="exit 1", **sudo)
     with pytest.raises(
         UsageError, match=r"missing: tool \(the tests\), and installing .* root"
@@ -101,7 +101,7 @@ def test_without_the_rights_it_says_what_to_type(unprivileged, sudo):
     assert caught.value.hint == "Type: sudo apt-get update && sudo apt-get install tool"
 
 
-def test_with_sudo_that_asks_for_no_password_missing_packages_are_installed(unprivileged, tmp_path):
+def test_missing_packages_are_installed_with_passwordless_sudo(unprivileged, tmp_path):
     log = tmp_path / "log"
     unprivileged(
         sudo=f'[ "$2" = true ] || echo "$*" >>{log}',
@@ -116,12 +116,12 @@ def test_with_sudo_that_asks_for_no_password_missing_packages_are_installed(unpr
     assert install.endswith(" install --yes --no-install-recommends missing")
 
 
-def test_what_is_there_already_needs_no_rights(unprivileged):
+def test_installed_packages_need_no_privileges(unprivileged):
     unprivileged(dpkg_query="printf installed")
     packages.ensure_packages(["tool"], "a test")
 
 
-def test_a_package_that_apt_does_not_have_ends_with_its_own_words(unprivileged):
+def test_unknown_package_is_reported_with_output_of_apt(unprivileged):
     unprivileged(
         sudo='[ "$2" = true ] || exec "$2" "$3" "$4"; exit 0',
         env='echo "E: Unable to locate package tool"; exit 100',

@@ -29,12 +29,12 @@ NEW, REBUILT, OLD = (target("1.1.0", "a", live=True), target("1.1.0", "b"), targ
         (REBUILT.record.digest, REBUILT),  # its version alone would be the one that is live
     ],
 )
-def test_a_release_is_named_by_its_version_or_its_digest(wanted: str, found: Target):
+def test_release_is_selected_by_version_or_digest(wanted: str, found: Target):
     assert _choose([NEW, REBUILT, OLD], wanted, "trial") is found
 
 
 @pytest.mark.parametrize("wanted", ["2.0.0", "sha256:" + "d" * 64])
-def test_what_was_never_live_is_refused_with_what_was(wanted: str):
+def test_release_that_was_never_live_is_rejected_with_candidates(wanted: str):
     with pytest.raises(UsageError, match="was never live in trial") as refused:
         _choose([NEW, OLD], wanted, "trial")
     assert "1.1.0, 1.0.0" in refused.value.hint

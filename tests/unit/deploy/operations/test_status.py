@@ -27,11 +27,11 @@ def change(world, host):
     return replace(world.facts, hosts={**world.facts.hosts, host.name: host})
 
 
-def test_a_deployed_environment_has_no_drift(world):
+def test_deployed_environment_has_no_drift(world):
     assert list(drift(world.facts)) == []
 
 
-def test_each_difference_is_told_with_its_host(world):
+def test_each_difference_is_reported_with_its_host(world):
     host = world.facts.hosts["one"]
     green = host.container("web", "green")
     others = tuple(c for c in host.containers if c is not green)
@@ -63,7 +63,7 @@ def test_each_difference_is_told_with_its_host(world):
         assert any(line.startswith("one: ") and says in line for line in told), (says, told)
 
 
-def test_a_missing_worker_and_a_left_over_one_off_are_told(world):
+def test_missing_worker_and_left_over_container_are_reported(world):
     host = world.facts.hosts["three"]
     left = replace(host.containers[0], role="one-off", name="amani-planned-migrate-x", slot=None)
     kept = tuple(c for c in host.containers if c.role != "worker")
@@ -72,7 +72,7 @@ def test_a_missing_worker_and_a_left_over_one_off_are_told(world):
     assert "three: amani-planned-migrate-x was left behind" in told
 
 
-def test_rollback_targets_say_what_is_live_and_the_quickest_way_back(world):
+def test_rollback_targets_show_live_release_and_fastest_source(world):
     found = targets(world.facts)
     assert [(t.record.version, t.live, t.standing) for t in found] == [
         ("1.2.0", True, "container"),

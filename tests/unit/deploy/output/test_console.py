@@ -102,7 +102,7 @@ def speak(console: Console) -> None:
     events.emit("stage-finished", "boot", data={"seconds": 2}, at=10)
 
 
-def test_plain_lines_tell_time_host_and_outcome() -> None:
+def test_plain_lines_show_time_host_and_outcome() -> None:
     stream = io.StringIO()
     with PlainConsole(stream) as console:
         speak(console)
@@ -120,7 +120,7 @@ def test_plain_lines_tell_time_host_and_outcome() -> None:
     ]
 
 
-def test_terminal_shows_the_same_and_takes_its_moving_rows_away() -> None:
+def test_terminal_shows_the_same_and_removes_progress_rows() -> None:
     stream = Terminal()
     with RichConsole(stream) as console:
         speak(console)
@@ -140,7 +140,7 @@ def test_terminal_shows_the_same_and_takes_its_moving_rows_away() -> None:
     assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
 
 
-def test_json_lines_are_all_there_is() -> None:
+def test_json_mode_prints_only_json_lines() -> None:
     stream = io.StringIO()
     with pytest.raises(GateRefused), JsonConsole(stream) as console:
         speak(console)
@@ -168,7 +168,7 @@ def test_json_lines_are_all_there_is() -> None:
     }
 
 
-def test_interruption_is_told_to_machines() -> None:
+def test_json_mode_reports_interruption() -> None:
     stream = io.StringIO()
     with pytest.raises(KeyboardInterrupt), JsonConsole(stream):
         raise KeyboardInterrupt
@@ -180,7 +180,7 @@ def test_interruption_is_told_to_machines() -> None:
 
 
 @pytest.mark.parametrize("kind", [PlainConsole, RichConsole, JsonConsole])
-def test_nothing_leaves_unredacted(kind: type[Console]) -> None:
+def test_all_output_is_redacted(kind: type[Console]) -> None:
     stream = Terminal()
     with pytest.raises(UsageError) as caught, kind(stream) as console:
         console.redact = lambda text: text.replace("s3same", "***")
@@ -209,7 +209,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("kind", [PlainConsole, RichConsole])
-def test_tables_line_up(kind: type[Console]) -> None:
+def test_table_columns_are_aligned(kind: type[Console]) -> None:
     stream = io.StringIO()
     kind(stream).show_table("hosts", ROWS)
     rows = [line.split() for line in stream.getvalue().splitlines()]
@@ -218,7 +218,7 @@ def test_tables_line_up(kind: type[Console]) -> None:
 
 
 @pytest.mark.parametrize("kind", [PlainConsole, RichConsole])
-def test_empty_tables_say_so(kind: type[Console]) -> None:
+def test_empty_table_prints_a_note(kind: type[Console]) -> None:
     stream = io.StringIO()
     kind(stream).show_table("history", [], empty="no release yet")
     assert [line.strip() for line in stream.getvalue().splitlines()] == [
@@ -254,7 +254,7 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", stream.getvalue())
 
 
-def test_reader_that_goes_away_does_not_disturb_the_run() -> None:
+def test_closed_pipe_does_not_stop_the_run() -> None:
     code = (
         "import sys\n"
         "from deploy.output.console import choose_listener\n"
@@ -274,7 +274,7 @@ def test_reader_that_goes_away_does_not_disturb_the_run() -> None:
     assert (process.returncode, errors) == (0, "went on\n")
 
 
-def test_terminal_that_knows_no_unicode_gets_plain_lines() -> None:
+def test_terminal_without_unicode_gets_plain_lines() -> None:
     code = (
         "from deploy.output.console import choose_listener; from deploy.events import Events\n"
         "with choose_listener(False) as console: Events(console).emit('note', 'naïve')\n"
@@ -297,12 +297,12 @@ def test_confirmation_needs_the_expected_word(answer: str, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "\n", "y\n", "yes\n", "Production\n"])
-def test_anything_else_is_no(answer: str) -> None:
+def test_other_answers_do_not_confirm(answer: str) -> None:
     with pytest.raises(UsageError, match="nothing was changed"):
         confirm("Sure?", "production", stdin=Terminal(answer))
 
 
-def test_nobody_to_ask_is_no_unless_confirmed_before() -> None:
+def test_confirmation_without_terminal_needs_auto_confirm() -> None:
     with pytest.raises(UsageError, match="nobody is there to answer") as caught:
         confirm("Sure?", "production", stdin=io.StringIO("production\n"))
     assert "--auto-confirm" in caught.value.hint

@@ -38,7 +38,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
         thread.join()
 
 
-def test_a_notification_is_in_the_summary_and_at_the_webhook(tmp_path: Path, webhook):
+def test_notification_goes_to_summary_and_webhook(tmp_path: Path, webhook):
     url, got = webhook
     summary = tmp_path / "summary"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "NOTIFY_WEBHOOK_URL": url}
@@ -47,7 +47,7 @@ def test_a_notification_is_in_the_summary_and_at_the_webhook(tmp_path: Path, web
     assert got == [{"text": "production: 1.2.3: success (by ada)"}]
 
 
-def test_a_webhook_that_is_away_fails_nothing_and_is_not_named(capsys: pytest.CaptureFixture[str]):
+def test_unreachable_webhook_fails_nothing_and_is_not_named(capsys: pytest.CaptureFixture[str]):
     url = "http://127.0.0.1:9/secret-path"
     github.notify("production", "failure", "", {"NOTIFY_WEBHOOK_URL": url})
     said = capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_a_webhook_that_is_away_fails_nothing_and_is_not_named(capsys: pytest.Ca
     assert "secret-path" not in said
 
 
-def test_what_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_build_metadata_is_written_as_job_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     outputs = tmp_path / "outputs"
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     image = ImageRef("ghcr.io/a/b", "sha256:" + "0" * 64)
@@ -68,29 +68,29 @@ def test_what_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (written["schema_head"], written["environment"]) == ("0003", "staging")
 
 
-def test_an_output_of_two_lines_is_refused():
+def test_output_of_two_lines_is_rejected():
     with pytest.raises(UsageError, match="line break"):
         github.tell({}, version="1\ndigest=2")
 
 
-def test_a_gate_opens_when_all_succeeded():
+def test_gate_opens_when_all_jobs_succeeded():
     github.gate('{"lint": {"result": "success"}, "unit": {"result": "success"}}')
 
 
 @pytest.mark.parametrize("result", ["failure", "cancelled", "skipped"])
-def test_a_gate_stays_shut_for_anything_else(result: str):
+def test_gate_rejects_any_other_result(result: str):
     needs = {"lint": {"result": "success"}, "unit": {"result": result}}
     with pytest.raises(GateRefused, match="unit"):
         github.gate(json.dumps(needs))
 
 
 @pytest.mark.parametrize("needs", ["", "[]", '{"lint": 1}'])
-def test_a_gate_without_jobs_is_wrong_usage(needs: str):
+def test_gate_without_jobs_is_a_usage_error(needs: str):
     with pytest.raises(UsageError, match="NEEDS"):
         github.gate(needs)
 
 
-def test_a_gate_waits_for_something():
+def test_gate_needs_at_least_one_job():
     with pytest.raises(GateRefused, match="no job"):
         github.gate("{}")
 
@@ -106,6 +106,6 @@ def test_a_gate_waits_for_something():
         ("./inv deploy --env production", "takes a value"),
     ],
 )
-def test_a_line_is_one_task_with_its_options(line: str, problem: str | None):
+def test_workflow_line_runs_one_task_with_its_options(line: str, problem: str | None):
     found = list(problems(line))
     assert (problem is None and found == []) or (problem and problem in found[0]), found

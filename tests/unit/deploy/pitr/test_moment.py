@@ -23,7 +23,7 @@ from deploy.pitr.moment import Departure, Window, parse, parse_departures, show,
         ("2026-10-25 02:30+02:00", "Europe/Berlin", "2026-10-25T00:30:00"),
     ],
 )
-def test_a_moment_is_understood(text: str, zone: str, meant: str) -> None:
+def test_moment_is_parsed(text: str, zone: str, meant: str) -> None:
     found = parse(text, zone)
     assert (found.replace(tzinfo=None).isoformat(), found.tzinfo) == (meant, UTC)
 
@@ -45,13 +45,13 @@ def test_a_moment_is_understood(text: str, zone: str, meant: str) -> None:
         ("2026-03-29 02:30", "Europe/Berlin", "show 2026-03-29 02:30 never"),
     ],
 )
-def test_what_is_no_moment_or_two_of_them_is_refused(text: str, zone: str, why: str) -> None:
+def test_invalid_or_ambiguous_moment_is_rejected(text: str, zone: str, why: str) -> None:
     with pytest.raises(UsageError, match=why) as refused:
         parse(text, zone)
     assert refused.value.hint
 
 
-def test_a_moment_that_clocks_show_twice_is_told_by_both_that_it_may_be() -> None:
+def test_repeated_local_time_is_rejected_with_both_readings() -> None:
     with pytest.raises(UsageError) as refused:
         parse("2026-10-25 02:30", "Europe/Berlin")
     assert refused.value.hint.endswith("2026-10-25 00:30Z or 2026-10-25 01:30Z")
@@ -66,7 +66,7 @@ def test_a_moment_that_clocks_show_twice_is_told_by_both_that_it_may_be() -> Non
         (1001, None, "is yet to come: it is 1970-01-01 00:16:40 UTC"),
     ],
 )
-def test_a_moment_out_of_reach_is_refused_by_what_is_in_reach(
+def test_moment_outside_window_is_rejected_with_the_window(
     at: int, newest: float | None, why: str
 ) -> None:
     with pytest.raises(GateRefused, match=why) as refused:
@@ -75,31 +75,29 @@ def test_a_moment_out_of_reach_is_refused_by_what_is_in_reach(
 
 
 @pytest.mark.parametrize(("at", "newest"), [(101, 900.0), (900, 900.0), (1000, None)])
-def test_a_moment_within_reach_is_not(at: int, newest: float | None) -> None:
+def test_moment_inside_window_is_accepted(at: int, newest: float | None) -> None:
     Window(100, newest).require(datetime.fromtimestamp(at, UTC), 1000.0)
 
 
 @pytest.mark.parametrize(
     ("at", "line"), [(5, None), (30, 1), (70, 1), (99, 1), (150, 2), (201, None)]
 )
-def test_what_was_done_before_the_database_was_taken_back_is_on_the_timeline_that_it_left(
-    at: int, line: int | None
-) -> None:
+def test_moment_before_a_recovery_is_on_the_earlier_timeline(at: int, line: int | None) -> None:
     # At 100 back to 10: timeline 2 begins. At 200 back to 50, which is on timeline 1: 3 begins.
     departures = [Departure(50, 200, 2), Departure(10, 100, 1)]
     assert timeline(datetime.fromtimestamp(at, UTC), departures) == line
 
 
-def test_a_window_that_the_archive_does_not_reach_yet_is_told_as_none() -> None:
+def test_window_without_archived_wal_is_reported_as_none() -> None:
     assert Window(100, 99).describe().startswith("nothing yet: the archive ends before 1970")
 
 
-def test_departures_are_read_back() -> None:
+def test_departures_round_trip() -> None:
     departures = (Departure(50.5, 200.000001, 2), Departure(10, 100, 1))
     assert parse_departures(";".join(one.text() for one in departures)) == departures
     assert parse_departures("") == parse_departures("torn; 1 2") == ()
 
 
-def test_a_time_is_shown_with_its_zone() -> None:
+def test_time_is_shown_with_its_zone() -> None:
     assert show(1000.0) == show(datetime.fromtimestamp(1000, UTC)) == "1970-01-01 00:16:40 UTC"
     assert show(None) == "never"

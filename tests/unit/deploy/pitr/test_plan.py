@@ -34,7 +34,7 @@ def kinds(**changes: t.Any) -> list[str]:
     return [step.kind for step in made(**changes).steps]
 
 
-def test_a_bare_machine_gets_all_and_is_restarted_once() -> None:
+def test_bare_machine_gets_all_steps_and_one_restart() -> None:
     bare = clusters.archiving(archive_mode="off", archive_command="(disabled)")
     found = made(tool="", archiving=bare, repository=Repository(), files={})
     assert [step.kind for step in found.steps] == [
@@ -49,11 +49,11 @@ def test_a_bare_machine_gets_all_and_is_restarted_once() -> None:
     assert found.restarts and set(found.files) == set(WANTED)
 
 
-def test_what_is_archived_and_backed_up_is_left_alone() -> None:
+def test_archived_and_backed_up_database_needs_no_steps() -> None:
     assert kinds() == []
 
 
-def test_what_a_killed_run_left_undone_is_done() -> None:
+def test_steps_left_by_a_killed_run_are_planned() -> None:
     settings = settings_path(clusters.cluster(), clusters.NAME)
     before = {**THERE, settings: "older"}
     assert kinds(files=before) == ["write", "reload", "check"]
@@ -78,12 +78,12 @@ def test_what_a_killed_run_left_undone_is_done() -> None:
         ),
     ],
 )
-def test_somebody_elses_archive_is_not_taken_over(archiving: t.Any, why: str) -> None:
+def test_archive_of_another_environment_is_rejected(archiving: t.Any, why: str) -> None:
     with pytest.raises(GateRefused, match=why):
         made(archiving=archiving)
 
 
-def test_a_setting_that_would_win_over_the_file_is_named() -> None:
+def test_overriding_setting_is_named() -> None:
     found = clusters.archiving()
     own = {**found.settings, "archive_mode": Setting("on", "/data/postgresql.auto.conf")}
     with pytest.raises(GateRefused, match="archive_mode was set by ALTER SYSTEM") as refused:
@@ -104,7 +104,7 @@ def test_a_setting_that_would_win_over_the_file_is_named() -> None:
         ),
     ],
 )
-def test_another_machine_than_the_databases_is_refused(
+def test_machine_without_the_database_is_rejected(
     facts: Facts, kind: type[DeployError], why: str
 ) -> None:
     with pytest.raises(kind, match=why):
@@ -137,13 +137,13 @@ def placed(repository: dict[str, t.Any]) -> dict[str, Placed]:
     return files(t.cast(t.Any, Named), clusters.cluster(), config, KEYS)
 
 
-def test_a_secret_stands_in_no_file_that_others_may_read() -> None:
+def test_secrets_are_written_only_to_private_files() -> None:
     for repository in (S3, {**SSH, "host_keys": [f"{HOST_KEY} me@here"], "passphrase": "PASS"}):
         for path, file in placed(repository).items():
             assert file.secret or "value-of" not in file.content, path
 
 
-def test_every_kind_of_repository_is_told_to_pgbackrest() -> None:
+def test_every_repository_kind_is_configured_for_pgbackrest() -> None:
     s3 = placed(S3)["/etc/pgbackrest/amani-trial.conf"].content.splitlines()
     assert {
         "repo1-type=s3",
@@ -167,7 +167,7 @@ def test_every_kind_of_repository_is_told_to_pgbackrest() -> None:
 # -- what programs print ---------------------------------------------------------------------------
 
 
-def test_a_note_that_is_torn_counts_as_none() -> None:
+def test_truncated_note_is_ignored() -> None:
     said = {"version": 17, "cluster": "main", "port": "5432", "running": 1, "pgdata": "/d"}
     text = json.dumps([{**said, "configdir": "/e"}, {**said, "configdir": "/f"}])
     torn, whole = parse_clusters(text, {"/e": '{"environ', "/f": '{"environment": "x"}'})
@@ -184,7 +184,7 @@ def test_a_note_that_is_torn_counts_as_none() -> None:
         (99, "other", False, "cannot connect"),
     ],
 )
-def test_a_repository_says_why_it_holds_nothing(
+def test_empty_repository_reports_its_problem(
     code: int, repo: str, stanza: bool, problem: str
 ) -> None:
     message = problem or repo
@@ -199,9 +199,7 @@ def test_a_repository_says_why_it_holds_nothing(
     assert parse_repository("[]") == Repository()
 
 
-def test_when_the_database_was_taken_back_is_known_from_the_machine_and_from_the_repository() -> (
-    None
-):
+def test_departures_are_merged_from_machine_and_repository() -> None:
     first, second = Departure(10, 100, 1), Departure(50, 200, 2)
     live = clusters.cluster(note={"environment": "trial", "departures": second.text()})
     bases = (clusters.base(departures=(first,)), clusters.base(departures=(first, second)))
@@ -224,7 +222,7 @@ def problems(words: str = "", **changes: t.Any) -> str:
     return "\n".join(of_a_machine(clusters.NAME, clusters.facts(**changes), CONFIG, words).problems)
 
 
-def test_an_archive_in_order_has_no_problems() -> None:
+def test_healthy_archive_has_no_problems() -> None:
     status = of_a_machine(clusters.NAME, clusters.facts(), CONFIG)
     assert status.problems == []
     assert dict(status.rows)["can be restored"] == (
@@ -232,7 +230,7 @@ def test_an_archive_in_order_has_no_problems() -> None:
     )
 
 
-def test_each_problem_is_told() -> None:
+def test_each_problem_is_reported() -> None:
     assert "does not answer on port 5432" in problems(archiving=None)
     assert "is not archived" in problems(archiving=clusters.archiving(archive_mode="off"))
     failing = clusters.archiving(failed_at=999.0, failed_last="0008")
@@ -247,12 +245,12 @@ def test_each_problem_is_told() -> None:
     assert "newest base backup is of" in problems(now=500.0 + 9 * 86400)
 
 
-def test_while_archiving_fails_only_what_is_archived_counts_as_restorable() -> None:
+def test_window_ends_at_last_archived_wal_while_archiving_fails() -> None:
     window = clusters.facts(archiving=clusters.archiving(failed_at=999.0)).window
     assert window and window.newest == 990.0
 
 
-def test_what_restores_left_is_shown() -> None:
+def test_status_lists_clusters_replaced_by_restores() -> None:
     old = clusters.cluster("old", 5433, running=False, note={"environment": "trial", "replaced": 1})
     other = clusters.cluster("other", 5434, note={"environment": "else"})
     rows = dict(
@@ -264,7 +262,7 @@ def test_what_restores_left_is_shown() -> None:
     assert "cluster 17/other" not in rows
 
 
-def test_of_a_managed_server_is_told_what_is_hidden() -> None:
+def test_status_of_managed_server_lists_hidden_values() -> None:
     refused = {"value": None, "error": "permission denied for function pg_ls_archive_statusdir"}
     silent = [refused] * len(QUESTIONS)
     status = of_a_service(silent)

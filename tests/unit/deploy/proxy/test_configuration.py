@@ -43,17 +43,17 @@ def test_only_the_live_slot_is_enabled(live: Slot | None, blue: str, green: str)
 
 @pytest.mark.parametrize("before", ["blue", "green", None])
 @pytest.mark.parametrize("after", ["blue", "green", None])
-def test_changing_the_live_slot_is_rendering_with_it(
+def test_switching_the_slot_equals_rendering_with_it(
     before: Slot | None, after: Slot | None
 ) -> None:
     assert with_live(render(PLAIN, before), after) == render(PLAIN, after)
 
 
-def test_a_text_that_names_no_slot_has_no_live_one() -> None:
+def test_configuration_without_slot_has_no_live_slot() -> None:
     assert read_live("") is None
 
 
-def test_the_loaded_configuration_names_its_digest() -> None:
+def test_loaded_configuration_contains_its_digest() -> None:
     assert f'description "{digest(PLAIN)}"' in lines(render(PLAIN, "blue"))
 
 
@@ -67,7 +67,7 @@ def test_the_loaded_configuration_names_its_digest() -> None:
         {"subnet": "172.29.11.0/24"},
     ],
 )
-def test_any_other_setting_changes_the_digest(change: dict[str, object]) -> None:
+def test_any_changed_setting_changes_the_digest(change: dict[str, object]) -> None:
     changed = dataclasses.replace(PLAIN, **change)  # type: ignore[arg-type]
 
     assert digest(changed) != digest(PLAIN)
@@ -75,7 +75,9 @@ def test_any_other_setting_changes_the_digest(change: dict[str, object]) -> None
 
 
 @pytest.mark.parametrize("change", [{"http_port": 81}, {"image": "haproxy:3.2"}, {"bind": "::1"}])
-def test_what_needs_a_new_container_changes_the_container(change: dict[str, object]) -> None:
+def test_settings_that_need_a_new_container_change_its_specification(
+    change: dict[str, object],
+) -> None:
     changed = dataclasses.replace(PLAIN, **change)  # type: ignore[arg-type]
 
     assert (
@@ -83,7 +85,7 @@ def test_what_needs_a_new_container_changes_the_container(change: dict[str, obje
     )
 
 
-def test_what_a_reload_can_bring_leaves_the_container_alone() -> None:
+def test_reloadable_setting_keeps_the_container() -> None:
     changed = dataclasses.replace(PLAIN, timeouts=Timeouts(client=7))
 
     assert specification(changed) == specification(PLAIN)
@@ -112,19 +114,19 @@ def test_tls_serves_on_its_own_port_and_redirects_there() -> None:
     assert "https://%[req.hdr(Host),regsub(:[0-9]+$,)]:8443%[pathq]" in odd
 
 
-def test_plain_http_promises_no_tls() -> None:
+def test_plain_http_sends_no_hsts() -> None:
     assert "Strict-Transport-Security" not in render(PLAIN, "blue")
     assert "X-Forwarded-Proto http" in render(PLAIN, "blue")
 
 
-def test_requests_that_may_have_been_seen_are_never_sent_again() -> None:
+def test_requests_possibly_received_are_never_retried() -> None:
     text = render(PLAIN, "blue")
 
     assert re.findall(r"retry-on (.*)", text) == ["conn-failure"]
     assert re.findall(r"http-reuse (.*)", text) == ["safe"]
 
 
-def test_the_container_can_do_no_more_than_it_must() -> None:
+def test_container_has_minimal_privileges() -> None:
     spec = specification(TLS)
 
     assert spec.read_only and spec.drop_capabilities and spec.no_new_privileges

@@ -58,7 +58,7 @@ def environment(**changes: object) -> Environment:
         "...",
     ],
 )
-def test_what_stands_in_for_a_value_is_seen(value):
+def test_placeholder_is_detected(value):
     assert is_placeholder(value)
 
 
@@ -75,7 +75,7 @@ def test_what_stands_in_for_a_value_is_seen(value):
         "http://[not-a-url",
     ],
 )
-def test_a_real_value_is_none(value):
+def test_real_value_is_no_placeholder(value):
     assert not is_placeholder(value)
 
 
@@ -99,7 +99,7 @@ def test_an_optional_secret_may_be_missing(tmp_path):
     assert [(each.name, each.wrong) for each in found] == [("REDIS_URL", False)]
 
 
-def test_the_check_tells_what_is_wrong_and_no_value(tmp_path):
+def test_check_reports_problems_without_values(tmp_path):
     (tmp_path / "trial.yml").write_text(
         "domain: api.test\nnetwork: {subnet: 172.29.77.0/24}\n"
         "hosts: [{name: here, connection: local}]\nsecrets: [SECRET_KEY, DATABASE_URL]\n"
@@ -155,7 +155,7 @@ def decrypted(root: Path) -> dict[str, str]:
     return parse(age.decrypt(path, os.environ), path)
 
 
-def test_a_plain_file_is_taken_into_the_encrypted_one_and_edited_there(sealed, monkeypatch):
+def test_plain_file_is_encrypted_and_edited(sealed, monkeypatch):
     plain = sealed / ".env.trial"
     plain.write_text(f"SECRET_KEY={GOOD}\nREDIS_URL=\n")
     plain.chmod(0o600)
@@ -172,7 +172,7 @@ def test_a_plain_file_is_taken_into_the_encrypted_one_and_edited_there(sealed, m
 
 
 @pytest.mark.parametrize("script", ["exit 1", 'echo "no secret" >"$1"'])
-def test_an_edit_that_fails_leaves_the_file_as_it_was(sealed, monkeypatch, script):
+def test_failed_edit_leaves_the_file_unchanged(sealed, monkeypatch, script):
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", editor(sealed, 'echo SECRET_KEY=one >"$1"'))
     assert edit("trial", root=sealed)
@@ -185,7 +185,7 @@ def test_an_edit_that_fails_leaves_the_file_as_it_was(sealed, monkeypatch, scrip
     assert not edit("trial", root=sealed)
 
 
-def test_there_is_nothing_to_encrypt_without_a_plain_file(sealed):
+def test_encrypt_without_plain_file_is_rejected(sealed):
     with pytest.raises(UsageError, match="there is no"):
         encrypt("trial", root=sealed)
 
@@ -199,7 +199,7 @@ def example() -> dict[str, str]:
     return dict(found)
 
 
-def test_the_example_names_every_setting_and_every_secret():
+def test_example_names_every_setting_and_secret():
     wanted = {name.upper() for name in Settings.model_fields}
     for name in ("local", "staging", "production"):
         loaded = load_environment(name, folder=ROOT / "config" / "environments", placeholders=True)
@@ -207,7 +207,7 @@ def test_the_example_names_every_setting_and_every_secret():
     assert wanted - example().keys() == set()
 
 
-def test_the_example_names_nothing_that_nobody_knows():
+def test_example_names_only_known_variables():
     spoken_of = {"SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "FINCRA_API_KEY", "FINCRA_API_SECRET"}
     sources = [*ROOT.glob("deploy/**/*.py"), *ROOT.glob("amani_app/**/*.py"), ROOT / "Dockerfile"]
     sources.append(ROOT / "docker-compose.yml")
@@ -222,7 +222,7 @@ def test_the_example_names_nothing_that_nobody_knows():
     assert unknown == set()
 
 
-def test_the_example_holds_no_value_that_could_be_a_secret():
+def test_example_contains_no_secret_values():
     values = {name: value for name, value in example().items() if value}
     secret = re.compile(r"(KEY|SECRET|PASSWORD|TOKEN|DSN)S?$|^(DATABASE|REDIS)_URL$")
     assert [name for name in values if secret.search(name)] == []

@@ -38,7 +38,7 @@ def end(task: str, /, **options: Any) -> int:
 
 
 @pytest.mark.parametrize("name", OF_AN_ENVIRONMENT)
-def test_an_environment_that_there_is_not_is_refused_with_those_that_there_are(
+def test_unknown_environment_is_rejected_with_known_ones(
     name: str, capsys: pytest.CaptureFixture[str]
 ):
     assert end(name, env="nowhere", **GIVEN.get(name, {})) == 2
@@ -62,7 +62,7 @@ def test_an_environment_that_there_is_not_is_refused_with_those_that_there_are(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_wrong_options_are_refused(
+def test_wrong_options_are_rejected(
     name: str,
     options: dict[str, Any],
     words: str,
@@ -74,7 +74,7 @@ def test_wrong_options_are_refused(
     assert words in capsys.readouterr().err
 
 
-def test_a_gate_tells_which_jobs_failed(
+def test_gate_names_the_failed_jobs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("NEEDS", '{"lint": {"result": "success"}, "e2e": {"result": "skipped"}}')
@@ -95,7 +95,7 @@ def flyctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_fly_builds_this_commit_there_and_knows_its_schema(
+def test_fly_deploy_passes_commit_and_schema(
     flyctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("FLY_ENDS", "0")
@@ -107,7 +107,7 @@ def test_fly_builds_this_commit_there_and_knows_its_schema(
     assert arguments["SCHEMA_REVISIONS"].split(",")[-1].startswith(arguments["SCHEMA_HEAD"])
 
 
-def test_what_fly_refuses_fails_the_job(
+def test_failed_fly_deploy_fails_the_job(
     flyctl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("FLY_ENDS", "1")

@@ -52,7 +52,7 @@ def run(tmp_path: Path):
     return invoke
 
 
-def test_the_list_is_shown_without_the_heavy_libraries():
+def test_task_list_imports_no_heavy_libraries():
     program = (
         "import sys; from invoke.main import program\n"
         "try: program.run(['invoke', '--list'])\n"
@@ -68,7 +68,7 @@ def test_the_list_is_shown_without_the_heavy_libraries():
     assert "lint" in listing
 
 
-def test_every_task_has_help_for_itself():
+def test_every_task_has_help():
     listing = subprocess.run(
         [INVOKE, "--list"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -81,7 +81,7 @@ def test_every_task_has_help_for_itself():
     ("arguments", "printed"),
     [([], "(3, None)"), (["--times=7"], "(7, None)"), (["--share", "0.5"], "(3, 0.5)")],
 )
-def test_numbers_arrive_as_numbers(run, arguments, printed):
+def test_numeric_options_are_parsed(run, arguments, printed):
     done = run("count", *arguments)
     assert (done.returncode, done.stdout.strip()) == (0, printed)
 
@@ -93,7 +93,7 @@ def test_numbers_arrive_as_numbers(run, arguments, printed):
         ("--share=half", "error: --share takes a number, not 'half'"),
     ],
 )
-def test_a_value_that_is_no_number_is_wrong_usage(run, argument, message):
+def test_non_numeric_value_is_a_usage_error(run, argument, message):
     done = run("count", argument)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", message)
 
@@ -106,21 +106,21 @@ def test_a_value_that_is_no_number_is_wrong_usage(run, argument, message):
         ("interrupt", 130, "interrupted\n"),
     ],
 )
-def test_a_foreseeable_failure_ends_with_its_code_and_no_traceback(run, how, status, printed):
+def test_expected_failure_has_exit_code_and_no_traceback(run, how, status, printed):
     done = run("fail", f"--how={how}")
     assert (done.returncode, done.stderr) == (status, printed)
 
 
-def test_a_defect_keeps_its_traceback(run):
+def test_unexpected_exception_keeps_its_traceback(run):
     done = run("fail", "--how=defect")
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "ValueError: bug" in done.stderr
 
 
-def test_made_up_short_flags_are_refused(run):
+def test_generated_short_flags_are_rejected(run):
     assert run("count", "-t", "5").returncode != 0
 
 
-def test_a_task_that_is_named_twice_runs_twice(run, tmp_path):
+def test_task_named_twice_runs_twice(run, tmp_path):
     (tmp_path / "invoke.yaml").write_text((ROOT / "invoke.yaml").read_text())
     assert run("count", "count").stdout == "(3, None)\n" * 2

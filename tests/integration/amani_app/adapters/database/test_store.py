@@ -23,12 +23,12 @@ def store(engine: Engine) -> Store:
     return DatabaseStore(engine, lambda: NOW)
 
 
-def test_reading_cannot_write(store: Store) -> None:
+def test_read_only_transaction_cannot_write(store: Store) -> None:
     with pytest.raises(DBAPIError, match="read-only"):
         store.read(lambda work: work.users.add(person("ada")))
 
 
-def test_a_deadlock_is_tried_again(store: Store) -> None:
+def test_deadlock_is_retried(store: Store) -> None:
     tries: list[int] = []
 
     def work(work: UnitOfWork) -> str:
@@ -41,7 +41,7 @@ def test_a_deadlock_is_tried_again(store: Store) -> None:
     assert len(tries) == 3
 
 
-def test_an_endless_conflict_is_given_up(store: Store) -> None:
+def test_serialization_conflict_is_retried_at_most_five_times(store: Store) -> None:
     tries: list[int] = []
 
     def work(work: UnitOfWork) -> None:
@@ -53,7 +53,7 @@ def test_an_endless_conflict_is_given_up(store: Store) -> None:
     assert len(tries) == 5
 
 
-def test_a_key_that_is_being_answered_is_in_use(store: Store) -> None:
+def test_key_of_a_running_request_is_in_use(store: Store) -> None:
 
     def outer(work: UnitOfWork) -> None:
         work.idempotency.claim("ada", "k", "print")
@@ -64,7 +64,7 @@ def test_a_key_that_is_being_answered_is_in_use(store: Store) -> None:
     store.run(outer)
 
 
-def test_what_a_refused_unit_had_prepared_is_of_use_to_the_next_one(
+def test_statements_prepared_by_a_rejected_unit_are_reusable(
     store: Store,
 ) -> None:
     never_opened = Account(AccountKind.WALLET, "NGN", "nobody")
@@ -76,7 +76,7 @@ def test_what_a_refused_unit_had_prepared_is_of_use_to_the_next_one(
     assert store.read(lambda work: work.ledger.balance(ADA)).posted == ngn(100)
 
 
-def test_a_unit_that_goes_on_after_a_refusal_is_not_taken_for_committed(
+def test_unit_that_continues_after_an_error_is_not_committed(
     store: Store,
 ) -> None:
     line = AuditLine("a", NOW, "ada", "accept", "e1", "x", "y", "r", "127.0.0.1")
@@ -91,7 +91,7 @@ def test_a_unit_that_goes_on_after_a_refusal_is_not_taken_for_committed(
     assert store.read(lambda unit: unit.audited(None, 5)) == []
 
 
-def test_a_text_with_a_nul_is_refused_and_not_cut_short(store: Store) -> None:
+def test_text_with_nul_is_rejected_and_not_truncated(store: Store) -> None:
     line = AuditLine("a", NOW, "ada", "accept", "e1", "x\0y", "y", "r", "127.0.0.1")
     with pytest.raises(ValueError, match="NUL"):
         store.run(lambda work: work.audit(line))

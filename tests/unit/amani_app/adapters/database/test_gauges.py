@@ -48,7 +48,7 @@ def enter(books: BookGauges, *amounts: int) -> None:
             )
 
 
-def test_books_in_balance_tell_zero_and_others_by_how_much_they_are_off(books, monkeypatch):
+def test_imbalance_gauge_is_zero_for_balanced_books(books, monkeypatch):
     enter(books, 700, -700)
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0
     with books._engine.begin() as connection:
@@ -58,7 +58,7 @@ def test_books_in_balance_tell_zero_and_others_by_how_much_they_are_off(books, m
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 1
 
 
-def test_what_waits_in_suspense_is_counted(books, monkeypatch):
+def test_suspense_gauge_counts_unattributed_transfers(books, monkeypatch):
     monkeypatch.setattr(gauges, "FRESH", -1)
     assert told(books)[("amani_suspense_waiting",)] == 0
     store = DatabaseStore(books._engine, lambda: NOW)
@@ -74,7 +74,7 @@ def test_what_waits_in_suspense_is_counted(books, monkeypatch):
         assert told(books)[("amani_suspense_waiting",)] == waiting
 
 
-def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
+def test_escrow_gauge_counts_by_state_and_currency(books):
     state = next(iter(State)).value
     with books._engine.begin() as connection:
         connection.execute(
@@ -90,7 +90,7 @@ def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
     assert found[("amani_books_readable",)] == 1
 
 
-def test_without_a_database_one_gauge_says_so_and_the_next_time_asks_again(tmp_path):
+def test_unreachable_database_sets_books_readable_to_zero_until_it_answers(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
     books = BookGauges(engine)
     assert told(books) == {("amani_books_readable",): 0}
@@ -99,7 +99,7 @@ def test_without_a_database_one_gauge_says_so_and_the_next_time_asks_again(tmp_p
     engine.dispose()
 
 
-def test_the_service_serves_them_beside_its_own(app):
+def test_metrics_endpoint_includes_book_gauges(app):
     with app.app_context():
         db.metadata.create_all(app.extensions["amani"].engine)
     answer = app.test_client().get("/metrics").get_data(as_text=True)

@@ -1,4 +1,4 @@
-"""The whole API against its own document, by Schemathesis, as everybody who may call it."""
+"""The API against its OpenAPI document, with Schemathesis, for every role."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def without_floats(value: t.Any) -> t.Any:
 def no_plain_refusal(
     context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
 ) -> None:
-    """What the document allows is never refused for its form; 422 tells a rule of the domain."""
+    """A request that the document allows is never invalid: 422 is for rules of the domain."""
     if response.status_code == 422 and case.meta.generation.mode is GenerationMode.POSITIVE:
         code = response.json()["code"]
         assert code != "invalid-request", response.json()

@@ -353,7 +353,7 @@ class TestEveryRoute:
             if operation.method == "GET" and "{" not in operation.path:
                 text = eve.get(operation.path).text
                 assert not [name for name in names.values() if name in text], operation.name
-        # Whoever rules on escrows or looks after the service does not see into people's pockets.
+        # Arbiters and administrators cannot read the wallets of users.
         for role in (Role.ARBITER, Role.ADMIN):
             other = world.person(role.value, role)
             for operation, _ in OPERATIONS:

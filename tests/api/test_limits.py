@@ -1,4 +1,4 @@
-"""How often somebody may do something: the counting, and what callers are told."""
+"""Rate limits: counting, and the headers and errors that callers receive."""
 
 from __future__ import annotations
 

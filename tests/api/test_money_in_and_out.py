@@ -1,4 +1,4 @@
-"""Deposits and withdrawals, over HTTP on both sides: the sandbox and the service are servers."""
+"""Deposits and withdrawals over HTTP, between the service and the sandbox."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Bank:
         return Person(self, user)
 
     def rounds(self, count: int = 1, **later: float) -> None:
-        """What workers do, some rounds of it, after some time."""
+        """Run *count* rounds of the workers after the time *later*."""
         self.later += timedelta(**later)
         for _ in range(count):
             self.deliver()
@@ -122,7 +122,7 @@ class Bank:
 
 
 class Person:
-    """Somebody with a token."""
+    """A signed-in user."""
 
     def __init__(self, bank: Bank, user: User) -> None:
         self.bank, self.id = bank, user.id
@@ -330,7 +330,7 @@ class TestNotices:
             bank.rounds(minutes=10)
         assert ada.wallet() == (0, 0)
         assert bank.outcomes() == ["given-up"]
-        # What was given up is asked about again when the notice comes again.
+        # A repeated notice makes the worker query a reference that it had given up.
         bank.sandbox.books.pay(id, ngn(10_000))
         assert bank.notify(body) == 200
         bank.rounds()
@@ -627,7 +627,7 @@ class TestWithdrawals:
         assert bank.sandbox.books.balance("NGN") == ngn(6_000)
 
     def test_rejected_retry_is_verified_before_it_counts(self, bank: Bank, ada: Person) -> None:
-        """The first one may still be under way: giving the money back could pay it twice."""
+        """The first request may still be in progress: a refund could pay the amount twice."""
         ada.funded(10_000)
         id = ada.withdraw(4_000).json["id"]
         bank.sandbox.switches.answers = "away"

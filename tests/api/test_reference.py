@@ -1,4 +1,4 @@
-"""The browsable reference, used in a real browser as a person would."""
+"""The API reference in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/api.md: every block is run in one shell, and prints what the page says."""
+"""docs/api.md: its commands run in one shell and print the documented output."""
 
 from __future__ import annotations
 

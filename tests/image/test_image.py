@@ -1,4 +1,4 @@
-"""The image, in a real engine, under the hardening that it is run with."""
+"""The image, run with the hardening of production."""
 
 from __future__ import annotations
 
@@ -182,6 +182,6 @@ def test_wrong_schema_label_fails_the_build(image: str) -> None:
 
 
 def test_image_without_extras_has_no_telemetry(image: str) -> None:
-    """`ci.image` builds the other one, and asks it the same."""
+    """`ci.image` builds the image with the extras and runs the same check."""
     with pytest.raises(GateRefused, match="SENTRY_DSN|OTEL_EXPORTER_OTLP_ENDPOINT"):
         require_extras(image)

@@ -1,4 +1,4 @@
-"""Each revision alone, with rows in every table: down, up, down from the database that it made."""
+"""Each revision with rows in every table: downgrade, upgrade, downgrade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.database_schema import read_schema
 from tests.support.service_fixtures import ROOT, SECRET_KEY, Shell
 
 CLAIM = re.compile(r"^Data: survives$", re.MULTILINE)
-"""What a revision's docstring says where going back over it and forth again loses nothing."""
+"""The line of a revision's docstring that claims a lossless downgrade and upgrade."""
 MORE = (
     "INSERT INTO worker_heartbeats VALUES ('w', '1.0.0', '2026-11-24 00:00:00')",
     "INSERT INTO inbox (id, kind, event, reference, status, body, received_at, due_at)"
@@ -83,7 +83,7 @@ class Walk:
 
 
 def go_back_and_forth(walk: Walk, revision: str) -> list[str]:
-    """What is wrong with the newest revision applied; ends at the one before it."""
+    """Problems of the newest applied revision; afterwards the database is at its predecessor."""
     below, claims = walk.below(revision), walk.claims(revision)
     schema, rows = read_schema(walk.engine), walk.rows()
     lines = find_losses(walk.engine, MIGRATIONS, revision, below)

@@ -1,4 +1,4 @@
-"""Several revisions in one command: what waits, is killed or fails leaves nothing half-made."""
+"""Several revisions in one command that wait, fail or are killed."""
 
 from __future__ import annotations
 
@@ -218,6 +218,6 @@ def test_service_answers_while_a_migration_waits_for_a_lock(
     for name, figure in told.items():
         record_property(name, round(figure, 1))
         print(f"{name}: {figure:.1f}")
-    # Nobody queues behind a try for longer than it waits itself, with room for a busy machine.
+    # No statement waits behind an attempt longer than its lock timeout, with some tolerance.
     assert max(held) < min(2.5 * LOCK_TIMEOUT, ended - waiting)
     assert p99(beside) < LOCK_TIMEOUT * 1000

@@ -16,11 +16,11 @@ import requests
 from tests.support.waiting import eventually
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-"""The key of an element's reference, as the standard has it."""
+"""The key of an element's reference in the WebDriver standard."""
 
 
 class Browser:
-    """One window; everything it writes is gone when it is closed."""
+    """One window with a temporary profile."""
 
     def __init__(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="amani-browser-"))
@@ -93,7 +93,7 @@ class Browser:
         self.call("POST", f"{element}/value", text=text)
 
     def text(self, css: str) -> str:
-        """What a person reads there."""
+        """The visible text of the element."""
         return str(self.call("GET", f"{self.find(css)}/text"))
 
     def run(self, script: str, *arguments: t.Any) -> t.Any:
@@ -105,7 +105,7 @@ class Browser:
         return base64.b64decode(self.call("GET", "/screenshot"))
 
     def complaints(self) -> list[str]:
-        """What the browser wrote to its console."""
+        """The messages of the browser's console."""
         return [each["message"] for each in self.call("POST", "/se/log", type="browser")]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A database's machine as the deployer sees it: all is well, unless a test says otherwise."""
+"""Facts of a database's machine: a healthy archive, unless a test changes a value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cluster(name: str = "main", port: int = 5432, **changes: t.Any) -> Cluster:
 
 
 def archiving(**changes: t.Any) -> Archiving:
-    """What a server says; settings are changed by their names."""
+    """The archiving state of a server; *changes* override fields and settings by name."""
     values = {
         "archive_mode": "on",
         "archive_command": archive_command(NAME),

@@ -1,4 +1,4 @@
-"""A database's schema in a form that compares."""
+"""The schema of a database as a comparable value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages of docs/ tell to type: blocks under `<!-- run: KIND -->`."""
+"""Commands in pages of docs/: blocks below `<!-- run: KIND -->`."""
 
 from __future__ import annotations
 

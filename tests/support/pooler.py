@@ -1,4 +1,4 @@
-"""A throw-away PgBouncer from this machine's own packages."""
+"""A temporary PgBouncer."""
 
 from __future__ import annotations
 

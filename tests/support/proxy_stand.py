@@ -1,4 +1,4 @@
-"""A host with a proxy and tiny services in its slots, on this machine's engine."""
+"""A proxy and small services in its slots, on the engine of this machine."""
 
 from __future__ import annotations
 

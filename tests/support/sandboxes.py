@@ -1,4 +1,4 @@
-"""The sandbox as a running server."""
+"""The sandbox of the payment provider as a running server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Running:
 
 
 class Sandbox(Running):
-    """The sandbox, and what the world does to it."""
+    """A running sandbox, with access to its books, switches and webhooks."""
 
     def __init__(self, webhook_url: str = "") -> None:
         self.app = create_sandbox(webhook_url, WEBHOOK_SECRET, API_KEY)

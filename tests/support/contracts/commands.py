@@ -36,7 +36,7 @@ def store(engine: Engine) -> DatabaseStore:
 
 @pytest.fixture
 def ada(store: DatabaseStore) -> str:
-    """The id of somebody."""
+    """The id of a user."""
     ada = User("u-ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
     store.run(lambda work: work.users.add(ada))
     return ada.id
@@ -44,7 +44,7 @@ def ada(store: DatabaseStore) -> str:
 
 @pytest.fixture
 def ten(store: DatabaseStore, ada: str) -> None:
-    """Ten naira in her wallet."""
+    """Ten naira in the wallet of Ada."""
     around, money = Surroundings(utc_now, new_id), Money(1_000, "NGN")
     collected = DepositUseCases(around).collected
     store.run(lambda work: collected(work, Actor("test"), ada, "b-1", money, money))
@@ -56,7 +56,7 @@ def posted(store: DatabaseStore, owner: str) -> int:
 
 
 def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) -> tuple[str, str]:
-    """The ids of a deposit of 5 naira that is waited for, and of a withdrawal of 4."""
+    """The ids of a pending deposit of 5 naira and of a withdrawal of 4."""
     now = utc_now()
     deposit = Deposit(new_id(), owner, Money(500, "NGN"), now, DepositState.PENDING, "link")
     withdrawal = Withdrawal(new_id(), owner, Money(400, "NGN"), BANK, now, state)

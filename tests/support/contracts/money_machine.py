@@ -1,4 +1,4 @@
-"""Any sequence of actions, on any store: no money is made, lost or stranded."""
+"""A state machine over money: no sequence of actions creates, loses or strands any."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Clock:
 
 
 class Machine(RuleBasedStateMachine):
-    """People with wallets who do whatever comes to their mind, in any order, and repeatedly."""
+    """Users, an arbiter and a provider that act in any order, repeatedly."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Machine(RuleBasedStateMachine):
         return user
 
     def _try(self, work: t.Callable[[UnitOfWork], t.Any]) -> t.Any:
-        """What it returns, or ``None`` when the rules refused it: then nothing may have moved."""
+        """The result of *work*, or ``None`` if a rule of the domain rejected it."""
         try:
             return self.store.run(work)
         except DomainError:
@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=people, state=st.sampled_from([AccountState.ACTIVE, *AccountState]))
     def virtual_account(self, who: int, state: AccountState) -> None:
-        """Asked for, or decided on again."""
+        """A user requests an account, or the provider changes the status of one."""
         made = self._try(lambda work: self.numbers.request(work, self._actor(who), "NGN"))
         if made:
             self.issued.append(made.id)
@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, minor=st.integers(1, 20_000), fee=st.integers(0, 200), again=st.booleans())
     def transfer(self, pick: int, minor: int, fee: int, again: bool) -> None:
-        """What comes in at a number is its owner's while it is active, and once in any case."""
+        """A transfer to a number is credited once, to the owner only while it is active."""
         reference = self.inflows[-1] if again and self.inflows else new_id()
         number = f"n-{self.issued[pick % len(self.issued)]}" if self.issued else "nobody's"
         amount, kept = ngn(minor), ngn(min(fee, minor))
@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, fee=st.sampled_from([0, 0, 5_375]))
     def correct(self, pick: int, fee: int) -> None:
-        """The provider takes back its last word, which it has given or not."""
+        """The provider reverses the final status of a payout, if there is one."""
         if not self.asked:
             return
         id = self.asked[pick % len(self.asked)]
@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, who=st.none() | people)
     def clear_suspense(self, pick: int, who: int | None) -> None:
-        """An operator gives it to somebody, or books that the provider has sent it back."""
+        """An operator attributes a transfer to a user, or books its return to the sender."""
         waiting = self.store.read(self.suspense.waiting)
         if not waiting:
             return
@@ -269,7 +269,7 @@ class Machine(RuleBasedStateMachine):
         assert wallets + holds + others == self.arrived - self.left
 
     def teardown(self) -> None:
-        """Nothing is stranded: what is held can be brought to an end, and then holds are empty."""
+        """No money is stranded: every hold can be released, and then all holds are empty."""
         for id in self.names:
             escrow = self.store.run(lambda work, id=id: work.escrows.get(id))  # type: ignore
             for milestone in escrow.milestones:

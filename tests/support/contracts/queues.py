@@ -1,4 +1,4 @@
-"""The contract of deposits, withdrawals, inbox and outbox, for their twins and both databases."""
+"""The contract of deposits, withdrawals, accounts, inbox and outbox."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_booked_references_are_found_by_reason(store: Store) -> None:
 
 
 class TestClaims:
-    """The same for all that is due; deposits stand for the others."""
+    """Deposits stand for all rows with a due time."""
 
     def test_due_rows_are_claimed_once_per_lease(self, store: Store) -> None:
         add(store, deposit("d1"), due=NOW)

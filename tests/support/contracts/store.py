@@ -1,4 +1,4 @@
-"""The contract of the store, for its twin in memory and for both databases."""
+"""The contract of the store, in memory and on both databases."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def test_event_is_published(store: Store) -> None:
 
 
 class TestTheDatabaseItself:
-    """What no code of ours can talk it into."""
+    """Constraints and triggers that hold for any client of the database."""
 
     @pytest.fixture(autouse=True)
     def money(self, engine: Engine) -> None:

@@ -85,7 +85,7 @@ class TestDeposit:
 class TestSuspense:
     @pytest.fixture
     def waiting(self, shell: Shell, store: DatabaseStore, ada: str) -> list[str]:
-        """Three bank transfers of 5, 6 and 7 naira that are nobody's."""
+        """Three unattributed bank transfers of 5, 6 and 7 naira."""
         numbers = VirtualAccountUseCases(Surroundings(utc_now, new_id))
         settle, by, nothing = numbers.settle, Actor("webhook"), Money(0, "NGN")
         for minor in (500, 600, 700):

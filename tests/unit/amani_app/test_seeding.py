@@ -1,4 +1,4 @@
-"""`flask amani seed`: data for development, made through the use cases."""
+"""`flask amani seed`: data for development."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.contracts.seeding import PASSWORD
 
 
 def refusal(app: Flask, password: str) -> str:
-    """What `flask amani seed` says where it refuses."""
+    """The output of a rejected `flask amani seed`."""
     install_commands(app)  # a server has none
     refused = app.test_cli_runner().invoke(args=["amani", "seed"], env={"AMANI_PASSWORD": password})
     assert refused.exit_code == 2

@@ -1,4 +1,4 @@
-"""Links and anchors of all documents lead somewhere; commands in runbooks are commands."""
+"""Links and anchors of all documents resolve, and commands in runbooks exist."""
 
 from __future__ import annotations
 

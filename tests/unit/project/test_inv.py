@@ -1,4 +1,4 @@
-"""The wrapper `inv`, in checkouts of its own with a lock that names Invoke alone."""
+"""The wrapper `inv`, in small checkouts whose requirements contain only Invoke."""
 
 from __future__ import annotations
 

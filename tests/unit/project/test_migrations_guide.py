@@ -1,4 +1,4 @@
-"""docs/migrations.md: a revision written as it tells, in a checkout of its own."""
+"""docs/migrations.md: its commands create a revision in a copy of the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules and dashboards: sound in themselves, and about metrics that exist."""
+"""Alert rules and dashboards are valid and use existing metrics."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_restore_drill_does_not_count_as_failed_deploy():
 
 
 def told(facts: Facts | None) -> dict[str, float]:
-    """What is told of an archive."""
+    """The metrics of an archive."""
     lines = render("trial", [], {}, archived=True, archive=facts).splitlines()
     found = [re.fullmatch(r"amani_pitr_(\w+)\{.*\} (\S+)", line) for line in lines]
     return {one[1]: float(one[2]) for one in found if one}

@@ -1,4 +1,4 @@
-"""The README names what there is."""
+"""The README matches the tasks and files of the repository."""
 
 from __future__ import annotations
 

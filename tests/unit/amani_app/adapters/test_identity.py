@@ -1,4 +1,4 @@
-"""Whose a token is: one contract for all identities, and what each adds to it."""
+"""The contract of all identity providers, and the behaviour specific to each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of the payment provider: its twin in memory, and Fincra's adapter over HTTP."""
+"""The contract of the payment provider, in memory and for Fincra over HTTP."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class World(t.NamedTuple):
     books: MemoryPayments
     secret: str
     issue: t.Callable[[str], None]
-    """What becomes of requests for virtual accounts from now on."""
+    """Sets the status of virtual accounts that are requested from now on."""
     charge: t.Callable[[str], None]
-    """What a pay-out costs from now on."""
+    """Sets the fee of a payout from now on."""
 
 
 @pytest.fixture

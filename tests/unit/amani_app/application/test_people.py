@@ -1,4 +1,4 @@
-"""Whose a request is, and what people may not do: the use cases, without HTTP or a database."""
+"""Authentication and authorisation in the use cases, without HTTP or a database."""
 
 from __future__ import annotations
 

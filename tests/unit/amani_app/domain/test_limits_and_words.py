@@ -1,5 +1,5 @@
-"""Each limit from both sides, what a transaction is called, and the words of every refusal: what
-mutation testing found to be told by no other test."""
+"""Limits from both sides, identifiers of transactions, and messages of rejections: the mutants
+that no other test kills."""
 
 from __future__ import annotations
 

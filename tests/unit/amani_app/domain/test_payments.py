@@ -1,4 +1,4 @@
-"""What the states of money on its way mean, and what is booked of it."""
+"""States of deposits, withdrawals and virtual accounts, and their bookings."""
 
 from __future__ import annotations
 

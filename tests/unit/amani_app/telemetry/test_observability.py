@@ -1,4 +1,4 @@
-"""What Sentry and an OpenTelemetry collector are told: received by a real server of HTTP."""
+"""Reports to Sentry and to an OpenTelemetry collector, received by an HTTP server."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Sink:
         return found
 
     def traces(self) -> list[ExportTraceServiceRequest]:
-        """What came for a collector."""
+        """The traces received by the collector."""
         bodies = [body for path, _, body in list(self.got) if path == "/v1/traces"]
         return [ExportTraceServiceRequest.FromString(body) for body in bodies]
 
@@ -110,7 +110,7 @@ def test_an_error_and_a_trace_of_a_request_arrive_without_secrets(
 ) -> None:
     reporting.environ["AMANI_PASSWORD"] = PASSWORD
     reporting.ok("flask", "amani", "user-create", "ada@example.org", "--name=Ada")
-    # The error's own words hold a secret, a token and an address.
+    # The error message contains a secret, a token and an email address.
     words = f"{SECRET_KEY} {TOKEN} ada@example.org"
     break_database(reporting, f"UPDATE users SET role = '{words}'")
     port = free_port()

@@ -1,4 +1,4 @@
-"""Dumps as a directory: files without names, packed and unpacked."""
+"""Dumps in directory format, packed and unpacked."""
 
 from __future__ import annotations
 

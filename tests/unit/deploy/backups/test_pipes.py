@@ -1,4 +1,4 @@
-"""Pipelines: every process counts."""
+"""Pipelines: the failure of any process fails them."""
 
 from __future__ import annotations
 

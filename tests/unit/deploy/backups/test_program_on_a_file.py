@@ -1,4 +1,4 @@
-"""The program that works in the container, at work on a file of this machine."""
+"""The backup program on an SQLite file."""
 
 from __future__ import annotations
 

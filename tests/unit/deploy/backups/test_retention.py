@@ -1,4 +1,4 @@
-"""Which backups may go."""
+"""Retention of backups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The history, read from migrations that are never run."""
+"""The migration history, read without running the migrations."""
 
 from __future__ import annotations
 

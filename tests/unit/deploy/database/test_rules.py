@@ -1,6 +1,6 @@
-"""Known-dangerous migrations are caught, each with its advice, and each safe rewrite passes.
+"""Dangerous migrations are detected with their advice, and each safe rewrite passes.
 
-The list is that of strong_migrations and squawk, and what was found by trying.
+The cases come from strong_migrations, squawk, and experiments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an environment file may say, and how a wrong one is answered."""
+"""Valid environment files, and the messages for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The executor, with steps that only write down what happens to them."""
+"""The executor, with steps that only record their calls."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_resumed_run_checks_its_lock_before_each_step(run):
 
 
 def test_failure_after_losing_the_lock_reverts_nothing(run):
-    """The successor may be what made it fail; the heartbeat need not have told of it yet."""
+    """The run that took over the lock may have caused the failure before the heartbeat noticed."""
     run.renew = run.lost.set
     with pytest.raises(Locked):
         execute(plan(stage([Note("h", "a"), Note("h", "b", fails=True)])), run)

@@ -1,4 +1,4 @@
-"""What of this machine's pip configuration reaches a build, and what does not."""
+"""The part of this machine's pip configuration that a build receives."""
 
 from __future__ import annotations
 

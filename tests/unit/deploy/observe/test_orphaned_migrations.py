@@ -1,4 +1,4 @@
-"""What a deployer that was killed left at work is waited for, but not for ever."""
+"""Migrations that a killed deployer left running: waited for, up to a time limit."""
 
 from __future__ import annotations
 

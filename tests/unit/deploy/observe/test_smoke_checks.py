@@ -1,4 +1,4 @@
-"""`invoke smoke`: what a service that does as it should is told, and one that does not."""
+"""`invoke smoke` against a healthy service and against faulty ones."""
 
 from __future__ import annotations
 

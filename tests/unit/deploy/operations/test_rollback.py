@@ -1,4 +1,4 @@
-"""Which release is meant."""
+"""Selection of the release to roll back to."""
 
 from __future__ import annotations
 

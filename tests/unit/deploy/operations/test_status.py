@@ -1,4 +1,4 @@
-"""Drift: what `invoke status` finds to be other than it was recorded."""
+"""Drift: differences between the recorded state and the hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and machines are shown of a run."""
+"""Output of a run for terminals, logs and machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job tells Actions, and what a gate makes of other jobs."""
+"""Outputs, summaries and notifications of CI jobs, and the gate over other jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which moment is meant, and whether it can be reached."""
+"""Moments given by the operator, and whether a recovery can reach them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done for a database to be archived: values in, values out."""
+"""The plan that sets up archiving of a database, on values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which secrets lack a value of their own; and the file of all settings as an example."""
+"""Missing and placeholder secrets, and the example file of all settings."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_check_reports_problems_without_values(tmp_path):
 
 @pytest.fixture
 def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root where secrets can be encrypted and decrypted."""
+    """A root folder with recipients and an identity for encrypted secrets."""
     key = pyrage.x25519.Identity.generate()
     folder = tmp_path / "config" / "secrets"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A secret does not show itself, and is taken out of texts."""
+"""Secrets are not shown, and are redacted in texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where secrets come from, which source wins, and what is refused."""
+"""Sources of secrets, their order, and rejected files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: what a kill tears is passed over, and the hosts' copies are one history."""
+"""The journal: truncated lines are skipped, and the copies of the hosts merge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock: one holder however many try, and nobody waits for the dead."""
+"""The lock: one holder at a time, and stale locks are taken over."""
 
 from __future__ import annotations
 

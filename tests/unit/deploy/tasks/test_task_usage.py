@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 
 from tasks import namespace
 
-# Of a benchmark it is the fleet's name, which may be any; a notice is about any environment.
+# `--env` of a benchmark is the name of a fleet, and a notice accepts any environment.
 FREE = {"ci.notify"} | {name for name in namespace.task_names if name.startswith("bench.")}
 OF_AN_ENVIRONMENT = [
     name
@@ -27,7 +27,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "remove": {"auto_confirm": True},
     "secrets.set": {"name": "SECRET_KEY"},
 }
-"""What a task asks for before it asks for its environment."""
+"""Options that a task requires before its environment."""
 
 
 def end(task: str, /, **options: Any) -> int:

@@ -1,4 +1,4 @@
-"""The surface: what `invoke` shows, how values are read and how failures end."""
+"""Tasks: their list, the parsing of their options, and their exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the books tell Prometheus."""
+"""Prometheus gauges of the ledger."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def freelancer(world: World) -> Person:
 
 @pytest.fixture
 def funded(world: World, client_: Person, freelancer: Person) -> dict[str, t.Any]:
-    """An escrow of 60 and 40 naira, funded."""
+    """A funded escrow of 60 and 40 naira."""
     world.deposit(client_, 10_000)
     made = client_.call("POST", "/escrows", json=world.proposal(freelancer, "60.00", 4_000))
     assert made.status_code == 201, made.text
@@ -300,10 +300,10 @@ class TestIdempotency:
 
 
 class TestEveryRoute:
-    """Over the route map, so that a new route cannot forget it."""
+    """Tests over the route map, which include every new route."""
 
     def test_missing_or_invalid_token_returns_401(self, world: World, client_: Person) -> None:
-        """Not even what is wrong with the request; *void* is well signed, and was good once."""
+        """The token is checked before the request; *void* has a valid signature but is revoked."""
         import jwt
 
         good = jwt.decode(client_.token, options={"verify_signature": False})

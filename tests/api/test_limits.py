@@ -39,7 +39,7 @@ def redis_server() -> t.Iterator[RedisServer]:
 @pytest.fixture
 def clock() -> Clock:
     clock = Clock()
-    clock.now -= clock.now % 60  # a window's beginning
+    clock.now -= clock.now % 60  # the start of a window
     return clock
 
 
@@ -69,7 +69,7 @@ class TestContract:
             clock.now += wait
             late = limiter.hit(QUOTA, "ada")
             assert (late.exceeded, late.reset, late.used) == (True, reset, 3)
-        clock.now += 0.5  # The first one is a window old: there is room for one, and one only.
+        clock.now += 0.5  # The first request is one window old, so exactly one more is allowed.
         again = limiter.hit(QUOTA, "ada")
         assert (again.exceeded, again.remaining, again.reset) == (False, 0, 20)
         assert limiter.hit(QUOTA, "ada").exceeded
@@ -78,7 +78,7 @@ class TestContract:
     def test_no_sliding_window_exceeds_the_quota(
         self, limiter: Limiter, clock: Clock, edge: float
     ) -> None:
-        """A fixed window lets two quotas pass within a moment, around its edge."""
+        """A fixed window would allow two quotas around its edge."""
         clock.now += edge
         taken = []
         for _ in range(60):

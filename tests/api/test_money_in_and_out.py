@@ -41,7 +41,7 @@ def ngn(minor: int) -> Money:
 
 
 class Bank:
-    """The service and the sandbox, each on a port of its own, and a clock that can be moved."""
+    """The service and the sandbox as servers, and a clock that tests advance."""
 
     def __init__(self, engine: Engine) -> None:
         self.sandbox = Sandbox()
@@ -151,7 +151,7 @@ class Person:
         return self.post("/withdrawals", **rest, **body)
 
     def funded(self, minor: int) -> Person:
-        """With *minor* in the wallet, come in the ordinary way."""
+        """Deposit *minor* through the sandbox."""
         id = self.deposit(minor)
         self.bank.sandbox.tell("pay", reference=id)
         self.bank.sandbox.tell("deliver")
@@ -191,7 +191,7 @@ class TestDeposits:
         assert requests.post(made["checkout_url"], timeout=10).status_code == 200
         assert ada.wallet() == (0, 0)
         assert bank.sandbox.tell("deliver") == [200]
-        assert ada.wallet() == (0, 0)  # A notice moves nothing; the provider is asked first.
+        assert ada.wallet() == (0, 0)  # A notice moves no money before the provider confirms it.
         bank.rounds()
         assert ada.wallet() == (10_000, 0)
         found = ada.get(f"/deposits/{made['id']}")
@@ -416,7 +416,7 @@ class TestVirtualAccounts:
         for amount in ("100.00", "0.01"):
             bank.sandbox.tell("transfer", account_number=number, amount=amount, fee="0.01")
         assert bank.sandbox.tell("deliver", backwards=True) == [200] * 6
-        assert ada.wallet() == (0, 0)  # A notice moves nothing; the provider is asked first.
+        assert ada.wallet() == (0, 0)  # A notice moves no money before the provider confirms it.
         bank.rounds(2)
         assert ada.wallet() == (10_001, 0)
         assert bank.total(AccountKind.PROVIDER) == -9_999
@@ -429,7 +429,7 @@ class TestVirtualAccounts:
         assert BVN not in seen and number not in seen
 
     def told(self, bank: Bank, number: str) -> set[str]:
-        """The tables in which *number* stands anywhere."""
+        """The tables that contain *number*."""
         with bank.parts.engine.connect() as connection:
             return {
                 table.name

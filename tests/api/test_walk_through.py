@@ -17,7 +17,7 @@ BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?
 def test_walk_through_commands_print_documented_output(tmp_path: Path) -> None:
     blocks = list(BLOCK.finditer(PAGE.read_text()))
     assert len(blocks) >= 10
-    # Each block's output ends with a mark, so that one that prints too much is found out.
+    # A mark ends the output of each block, so that extra output is detected.
     script = "".join(f"{block['script']}\necho '=== end of block'\n" for block in blocks)
     metrics = tmp_path / "metrics"
     metrics.mkdir()

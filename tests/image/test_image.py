@@ -61,7 +61,7 @@ def volume() -> t.Iterator[str]:
 
 @pytest.fixture
 def container(image: str, volume: str) -> t.Iterator[str]:
-    """A serving container on a migrated database."""
+    """The id of a container that serves a migrated database."""
     mount = f"--volume={volume}:/data"
     ok("run", "--rm", *HARDENED, mount, image, "flask", "db", "upgrade")
     name = ok("run", "--detach", *HARDENED, mount, image)

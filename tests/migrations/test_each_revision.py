@@ -37,13 +37,13 @@ MORE = (
     " SELECT min(transfers.id), min(users.id), 'NGN', 5, '044', '1', 'A', 'requested', '',"
     " '2026-11-24 00:00:00' FROM transfers, users",
 )
-"""Rows of what seeding leaves empty, as the head has it."""
+"""Rows for the tables that seeding leaves empty, in the schema of the head."""
 Rows = dict[str, dict[str, t.Any]]
-"""By table its columns, each with its values in one order for all columns of the table."""
+"""The columns of each table with their values, in the same row order."""
 
 
 class Walk:
-    """One database, moved from revision to revision in this process."""
+    """A database that this process migrates from revision to revision."""
 
     def __init__(self, app: Flask, migrations: Path = ROOT / "migrations") -> None:
         self.app = app
@@ -63,7 +63,7 @@ class Walk:
             command.downgrade(self._config, revision)
 
     def below(self, revision: str) -> str:
-        """The revision before one."""
+        """The predecessor of a revision."""
         place = self.line.index(revision)
         return self.line[place - 1] if place else "base"
 
@@ -107,7 +107,7 @@ def go_back_and_forth(walk: Walk, revision: str) -> list[str]:
 
 
 def differing(before: Rows, after: Rows) -> list[str]:
-    """Tables that are there both times, whose common columns hold something else."""
+    """Tables that exist both times and differ in a common column."""
     return [
         table
         for table in sorted(before.keys() & after.keys())
@@ -121,7 +121,7 @@ def in_common(one: dict[str, t.Any], other: dict[str, t.Any]) -> list[t.Any]:
 
 
 def lost(before: Rows, after: Rows) -> set[str]:
-    """Tables and columns that held something and are gone, in the words of `schema-loss`."""
+    """Removed tables and columns that had values, in the format of `schema-loss`."""
     gone = {f"table {table}" for table in before.keys() - after.keys() if before[table]}
     for table in before.keys() & after.keys():
         for column, values in before[table].items():
@@ -131,7 +131,7 @@ def lost(before: Rows, after: Rows) -> set[str]:
 
 
 def fill(url: str, engine: Engine) -> None:
-    """Rows for every table, at the head."""
+    """Insert rows into every table, in the schema of the head."""
     shell = Shell(DATABASE_URL=url, SECRET_KEY=SECRET_KEY, AMANI_PASSWORD="correct horse battery")
     shell.ok("flask", "amani", "seed", "--users=4", "--escrows=10", "--random=1")
     with engine.begin() as connection:

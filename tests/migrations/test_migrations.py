@@ -213,7 +213,7 @@ def add_column(connection: Connection) -> None:
 
 @pytest.fixture
 def held(postgres_url: str) -> t.Iterator[tuple[Engine, Connection]]:
-    """A migrator's engine, and a report that has the only table open."""
+    """The engine of a migration, and a connection that has locked the only table."""
     url = postgres_url
     engine = create_engine(url)
     with engine.begin() as connection:

@@ -32,7 +32,7 @@ LOCK_TIMEOUT = 2.0
 
 @pytest.fixture
 def revisions(tmp_path: Path) -> Path:
-    """A folder of migrations with a001, which makes a table, and room for more."""
+    """A folder of migrations with a001, which creates a table; tests add more."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=ignored)
     write_revision(tmp_path, "a001", head(), "expand", NOTES, 'op.drop_table("notes")')
@@ -59,7 +59,7 @@ def test_failed_nontransactional_revision_is_undone_alone(
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "a001"
     write_revision(revisions.parent, "a002", "a001", "expand", ADD, DROP)
     shell.ok("flask", "db", "upgrade", "-d", str(revisions))
-    # A goal that is relative to where it begins, over several revisions.
+    # A relative target, over several revisions.
     shell.ok("flask", "db", "downgrade", "-d", str(revisions), "--", "-2")
     assert shell.ok("flask", "db", "current").split()[0] == head()
 
@@ -85,7 +85,7 @@ def test_killed_sqlite_migration_is_undone_by_one_process(
     shell, upgrade = Shell(DATABASE_URL=url), ("flask", "db", "upgrade", "-d", str(revisions))
 
     def begin() -> subprocess.Popen[bytes]:
-        """A migration that has come half its way."""
+        """Start a migration and wait until it has applied a part."""
         write_revision(revisions.parent, "a002", "a001", "unsafe", HALF_DONE, "pass")
         command = shell.start(*upgrade, log=tmp_path / "killed.log")
         eventually(lambda: "half" in names())
@@ -124,7 +124,7 @@ def test_killed_sqlite_migration_is_undone_by_one_process(
 
 
 class Reader(threading.Thread):
-    """Asks for one thing, again and again; keeps when, how long it took and the status."""
+    """Repeats one request, and records its time, duration and status."""
 
     def __init__(self, url: str, headers: t.Mapping[str, str]) -> None:
         super().__init__()
@@ -140,12 +140,12 @@ class Reader(threading.Thread):
             self.answers.append((started, time.monotonic() - started, status))
 
     def between(self, since: float, until: float) -> list[float]:
-        """Seconds of the answers to what was asked in that time."""
+        """Durations, in seconds, of the requests sent in that time."""
         return [took for at, took, _ in self.answers if since <= at < until]
 
 
 def p99(seconds: list[float]) -> float:
-    """In milliseconds."""
+    """The 99th percentile in milliseconds."""
     return statistics.quantiles(seconds, n=100)[98] * 1000
 
 

@@ -19,7 +19,7 @@ _PROGRAMS = {
 
 
 def read_schema(engine: Engine) -> dict[str, t.Any]:
-    """Everything a migration may leave behind, triggers and functions too."""
+    """Tables, indexes, constraints, triggers and functions of the database."""
     with engine.connect() as connection:
         return {**_tables(connection), "programs": _programs(connection)}
 

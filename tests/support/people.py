@@ -69,7 +69,7 @@ class World:
         self._deposits = 0
 
     def connect(self, payments: Payments) -> None:
-        """Let *payments* be the payment provider."""
+        """Use *payments* as the payment provider."""
         parts = self.parts
         provider = build_provider(
             parts.around,

@@ -21,7 +21,7 @@ class PostgresServer(postgres.PostgresServer):
         self._numbers = itertools.count(1)
 
     def create_database(self, template: str = "template1") -> str:
-        """A new database, by copy of *template*; its name."""
+        """Create a database as a copy of *template* and return its name."""
         name = f"amani_{next(self._numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(
@@ -41,7 +41,7 @@ class Standby(postgres.PostgresServer):
         self._run("pg_basebackup", *where, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
     def promote(self) -> None:
-        """Be the primary."""
+        """Promote the replica to primary."""
         self._run("pg_ctl", "-w", "promote")
 
 
@@ -66,7 +66,7 @@ class GivenServer:
         return url.render_as_string(hide_password=False)
 
     def create_database(self, template: str = "template1") -> str:
-        """A new database, by copy of *template*; its name."""
+        """Create a database as a copy of *template* and return its name."""
         name = next(self._names)
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         self._made.append(name)

@@ -34,7 +34,7 @@ DROP = 'op.drop_column("users", "nickname")'
 
 
 def head() -> str:
-    """The newest revision of this checkout."""
+    """The id of the newest revision of this checkout."""
     return max(path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("0*.py"))
 
 

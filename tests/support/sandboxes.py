@@ -17,7 +17,7 @@ WEBHOOK_SECRET = "the webhook secret of the tests"
 
 
 class Running:
-    """A WSGI application on a port of its own, until ``stop``."""
+    """A WSGI application served on a free port, until ``stop``."""
 
     def __init__(self, app: t.Any, port: int = 0) -> None:
         self.server: BaseWSGIServer = make_server("127.0.0.1", port, app, threaded=True)

@@ -68,7 +68,7 @@ class Machine(RuleBasedStateMachine):
         self.references: list[str] = []
         self.issued: list[str] = []
         self.inflows: list[str] = []
-        # House accounts are shared by all examples on one database.
+        # All examples on one database share the house accounts.
         self.before = self._house()
         self.arrived = self.left = 0
 

@@ -35,7 +35,7 @@ CHANGED = Notice(NoticeKind.ACCOUNT, "account.changed", "a1", "")
 
 
 def prepare(store: Store) -> None:
-    """Two people, one of them with 10 naira."""
+    """Add two users, the first with 10 naira."""
 
     def work(work: UnitOfWork) -> None:
         for name in ("ada", "ben"):
@@ -308,7 +308,7 @@ class TestOutbox:
 
         assert [claim(NOW), claim(NOW), claim(NOW)] == ["e1", "e3", None]
         store.run(lambda work: work.outbox.delivered("e1", NOW))
-        assert [claim(SOON), claim(SOON)] == ["e3", "e3"]  # A lease that ends at once.
+        assert [claim(SOON), claim(SOON)] == ["e3", "e3"]  # The lease ends immediately.
 
     def test_claimed_event_equals_published_one(self, store: Store) -> None:
         publish(store, "a")

@@ -58,7 +58,7 @@ def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.Compl
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout after its first use."""
+    """A checkout after its first start."""
     checkout = make_checkout(tmp_path_factory.mktemp("inv") / "check out")
     first = run(checkout, "greet", "--name=first")
     assert first.returncode == 0, first.stderr
@@ -152,7 +152,7 @@ def test_killed_first_start_is_repaired_by_the_next(tmp_path: Path):
             start_new_session=True,
             stderr=subprocess.DEVNULL,
         )
-        connection, _ = server.accept()  # pip asks the index: the installation is under way
+        connection, _ = server.accept()  # pip has requested the index: the installation has begun
         with connection:
             os.killpg(killed.pid, signal.SIGKILL)
             killed.wait()
@@ -170,7 +170,7 @@ def test_moved_checkout_gets_a_new_environment(tmp_path: Path):
 
 @pytest.fixture
 def bare(tmp_path: Path):
-    """A PATH with nothing but the programs of coreutils and the scripts that a test adds."""
+    """A PATH with only coreutils and the scripts that a test adds."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "env", "dirname", "readlink", "sha256sum", "cut", "cat", "mkdir", "flock"):

@@ -38,7 +38,7 @@ def naira(text: str) -> Money:
 
 
 class Books:
-    """Runs the steps of an example, and shows the books as the guide writes them."""
+    """Runs the steps of an example, and formats the books as the guide does."""
 
     def __init__(self, store: Store) -> None:
         numbers = itertools.count(1)
@@ -127,7 +127,7 @@ class Books:
         self.withdrawals.correct(work, Actor("test"), self.asked[name], fee=naira(fee))
 
     def show(self) -> list[list[str]]:
-        """The accounts that hold anything, in order of their names."""
+        """The accounts with a balance, sorted by name."""
         named = {kind.value: Account(kind, "NGN") for kind in HOUSE}
         named |= {f"wallet:{who}": Account(AccountKind.WALLET, "NGN", who) for who in PEOPLE}
         for name, (_, milestones) in self.agreed.items():

@@ -18,7 +18,7 @@ MODEL = '    Column("email", String(254), nullable=False, unique=True),\n'
 def test_every_code_block_is_runnable():
     text = PAGE.read_text()
     kinds = [kind for kind, _ in BLOCK.findall(text)]
-    # The other two on practice hosts: tests/e2e/test_schema_changes.py.
+    # The other two run on practice hosts, in tests/e2e/test_schema_changes.py.
     assert kinds == ["write", "rollback", "schema"]
     assert text.count("```sh") == text.count("<!-- run:") == 3 and "```console" not in text
 

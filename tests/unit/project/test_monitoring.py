@@ -27,7 +27,7 @@ RULES = [
 
 
 def named_metrics() -> set[str]:
-    """Every metric that a rule or a dashboard asks for."""
+    """The names of all metrics in rules and dashboards."""
     queries = [rule["expr"] for rule in RULES]
     for path in DASHBOARDS:
         board = json.loads(path.read_text())

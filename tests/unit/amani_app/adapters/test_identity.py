@@ -31,7 +31,7 @@ ID = "6c2d1b5e-7f0a-4a53-9a1c-0d3f8a1f2b11"
 
 
 class Clock:
-    """Stands still unless it is put forward."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = NOW.timestamp()
@@ -41,7 +41,7 @@ class Clock:
 
 
 class Project:
-    """A Supabase project's keys, served over HTTP on this machine."""
+    """The signing keys of a Supabase project, served over HTTP on this machine."""
 
     def __init__(self) -> None:
         self.keys: dict[str, tuple[t.Any, str]] = {}
@@ -58,14 +58,14 @@ class Project:
                 self.wfile.write(body)
 
             def log_message(self, *words: object) -> None:
-                """Quiet."""
+                pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, args=(0.01,)).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def close(self) -> None:
-        """Nothing answers any more."""
+        """Stop serving the keys."""
         self.server.shutdown()
         self.server.server_close()
 
@@ -78,7 +78,7 @@ class Project:
         self.keys[kid] = (made[algorithm](), algorithm)
 
     def public(self) -> dict[str, t.Any]:
-        """The document of the public halves."""
+        """The JSON Web Key Set of the public keys."""
         found = []
         for kid, (key, algorithm) in self.keys.items():
             kind = ECAlgorithm if algorithm == "ES256" else RSAAlgorithm
@@ -87,7 +87,7 @@ class Project:
         return {"keys": found}
 
     def claims(self, clock: Clock, **changes: t.Any) -> dict[str, t.Any]:
-        """Those of a signed-in person; ``None`` leaves one out."""
+        """The claims of a signed-in user; a value of ``None`` omits the claim."""
         claims = {
             "iss": f"{self.url}/auth/v1",
             "aud": "authenticated",
@@ -104,7 +104,7 @@ class Project:
         return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, clock: Clock, kid: str = "", **changes: t.Any) -> str:
-        """Signed with the key *kid*, by default the newest; with none, by the legacy secret."""
+        """A token signed with the key *kid*, by default the newest, or with the legacy secret."""
         claims = self.claims(clock, **changes)
         if not self.keys:
             return jwt.encode(claims, LEGACY, "HS256")
@@ -123,7 +123,7 @@ def project() -> t.Iterator[Project]:
 
 @dataclass
 class Trial:
-    """An identity, and how its tokens are come by."""
+    """An identity provider, and a source of its tokens."""
 
     identity: Identity
     issue: t.Callable[[], str]

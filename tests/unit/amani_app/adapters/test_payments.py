@@ -48,7 +48,7 @@ NUMBER = {"accountNumber": "9900000000", "accountName": "Ada", "bankName": "A\x0
 
 @contextlib.contextmanager
 def telling(data: t.Any) -> t.Iterator[FincraPayments]:
-    """A provider whose every answer has this *data*."""
+    """A provider whose answers all contain *data*."""
 
     def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
         start("200 OK", [("Content-Type", "application/json")])
@@ -256,7 +256,7 @@ class TestContract:
     def test_notice_signature_covers_raw_bytes(
         self, world: World, event: str, field: str, kind: NoticeKind
     ) -> None:
-        # Neither the letter nor the whole float survives being parsed and dumped again.
+        # Parsing and dumping the JSON changes the escaped letter and the whole float.
         text = '{"event": "%s", "data": {"%s": "r1", "status": "x", "n": "Ọlá", "a": 100.0}}'
         raw = (text % (event, field)).encode()
         notice = world.payments.read_notice(raw, sign(world.secret, raw))

@@ -25,7 +25,7 @@ from tests.support.people import PASSWORD
 
 
 class Issuer:
-    """Another service's tokens: each is the claims that it was made of."""
+    """An issuer whose tokens stand for the claims that they were made from."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, Claims] = {}
@@ -58,7 +58,7 @@ class World:
         return self.people.sign_up(Actor("test"), f"{name}@example.org", name, PASSWORD, role)
 
     def who_is(self, people: PeopleUseCases, token: str) -> User:
-        """Who comes in with *token*: their role is the one in which they were let in."""
+        """The user of *token*, whose role equals the admitted role."""
 
         def work(unit: UnitOfWork) -> User:
             role = people.admit(unit, claims)
@@ -73,7 +73,7 @@ class World:
         return [line.action for line in self.store.state.lines]
 
     def submitted(self, client: User, freelancer: User) -> Escrow:
-        """An agreement of theirs whose one milestone was delivered."""
+        """An escrow between the two with one submitted milestone."""
         money = Money(100, "NGN")
         plan = Plan("A shop", freelancer.email, "NGN", 7, (("All of it", money, None),))
         deposits = DepositUseCases(self.around)
@@ -196,7 +196,7 @@ class TestAgreements:
         world.now += timedelta(days=8)
 
         def going() -> bool:
-            # Between the finding and the release, the client speaks.
+            # The client opens a dispute between the query and the release.
             world.store.run(
                 lambda work: world.escrows.dispute(work, Actor(ada.id), escrow.id, milestone)
             )

@@ -12,7 +12,7 @@ INSUFFICIENT = frozenset({"0001"})
 
 
 class Schema:
-    """A schema source that counts how often it is asked."""
+    """A schema source that counts its queries."""
 
     expected = "0002"
     insufficient = INSUFFICIENT

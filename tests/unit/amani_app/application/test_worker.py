@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
 class Log:
-    """Keeps what is told."""
+    """A log that keeps the names of events."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -32,7 +32,7 @@ class Log:
 
 
 class Job:
-    """Does one thing each time, unless it has trouble."""
+    """A job that counts its calls, and raises *trouble* if given."""
 
     def __init__(self, name: str, trouble: Exception | None = None) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Job:
 
 
 class Stand:
-    """A worker in a world of its own."""
+    """A worker with an in-memory register, a log and a clock."""
 
     def __init__(self, *jobs: Job, live: str = "0002") -> None:
         self.log, self.register, self.now = Log(), MemoryWorkerRegister(), NOW

@@ -50,7 +50,7 @@ def funded(*amounts: int, bps: int = 500) -> Escrow:
 
 
 def in_state(work: Work) -> Escrow:
-    """An escrow with one more milestone, so that it does not complete."""
+    """An escrow with a second milestone, so that it does not complete."""
     escrow = funded(10_000, 1)
     stated = replace(escrow.milestones[0], state=work, submitted_at=NOW)
     return replace(escrow, milestones=(stated, escrow.milestones[1]))
@@ -114,7 +114,7 @@ def test_milestone_transitions_follow_the_table(state: Work, action: str, party:
 
 
 def test_every_held_state_can_be_released() -> None:
-    """No money can be stranded: each holding state leads to an end by the tables alone."""
+    """No money can be stranded: the tables lead from each holding state to a final one."""
     ends = {Work.RELEASED, Work.REFUNDED, Work.SPLIT}
     for start in Work:
         seen, todo = set(), [start]

@@ -29,7 +29,7 @@ BUILD = {"BUILD_VERSION": "1.2.3", "BUILD_SHA": "c0ffee" * 6 + "c0ff", "BUILD_NU
 
 
 class Sink:
-    """Keeps what is posted to it, by path."""
+    """An HTTP server that keeps the requests posted to it."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, t.Mapping[str, str], bytes]] = []
@@ -57,7 +57,7 @@ class Sink:
         self._server.server_close()
 
     def errors(self) -> list[dict[str, t.Any]]:
-        """The events in the envelopes that came for Sentry's project 7."""
+        """The events in the envelopes for Sentry project 7."""
         found = []
         for path, _, body in list(self.got):
             if path == "/api/7/envelope/":
@@ -81,7 +81,7 @@ def sink() -> t.Iterator[Sink]:
 
 @pytest.fixture
 def reporting(sqlite_url: str, migrated_sqlite: Path, sink: Sink, tmp_path: Path) -> Shell:
-    """A shell whose settings send every report to the sink; the schema is there."""
+    """A shell with a migrated database whose settings send every report to the sink."""
     shutil.copy(migrated_sqlite, sqlite_url.removeprefix("sqlite:///"))
     return Shell(
         DATABASE_URL=sqlite_url,

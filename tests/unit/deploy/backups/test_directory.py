@@ -21,7 +21,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """The archive of a folder whose files lost their names while they were written."""
+    """The archive of a folder whose files are unlinked while they are written."""
     monkeypatch.setattr(archive, "FOLDER", str(tmp_path))
     job = Job()
     with directory.Nameless(str(tmp_path)) as files:

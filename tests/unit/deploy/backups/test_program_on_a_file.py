@@ -26,13 +26,13 @@ NOWHERE = "http://127.0.0.1:9/"
 
 
 class Program:
-    """The program, asked as the deployer asks it."""
+    """The program, with the deployer's protocol."""
 
     def __init__(self, folder: Path, url: str = "") -> None:
         self._numbers = itertools.count(1)
         self.url = url or f"sqlite:///{folder}/amani.sqlite3"
         (folder / "backups").mkdir()
-        # From its source, so that what it reaches is measured; in the container it is one file.
+        # Run from source for coverage; in the container it is one file.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "deploy.backups.program"],
             cwd=ROOT,
@@ -48,7 +48,7 @@ class Program:
         return dict(json.loads(self._process.stdout.readline()))
 
     def run(self, job: str, **request: Any) -> dict[str, Any]:
-        """A job to its end."""
+        """Run a job to its end and return its last status."""
         number = next(self._numbers)
         said = self.say(job=job, number=number, **{"url": self.url, **request})
         if said["state"] == "running":
@@ -139,7 +139,7 @@ def test_restore_blocks_migrations_backups_and_other_restores(
     manifest = back_up(program)
     program.ok("hold")
     program.ok("restore", **of(manifest), name="amani_restored_1")
-    back_up(program, "before")  # as a restore does, which holds the lock itself
+    back_up(program, "before")  # a restore, which holds the lock itself, makes this backup
     (tmp_path / "other").mkdir()
     other = Program(tmp_path / "other", program.url)
     migrated = subprocess.run(

@@ -23,7 +23,7 @@ def judged(*statements: str, undone: tuple[str, ...] = ()) -> tuple[str, dict[st
 CONCURRENTLY = "COMMIT;\n\nCREATE INDEX CONCURRENTLY {} ix ON users (email);\n\nBEGIN"
 
 DANGEROUS = [
-    # A statement, the rule, its class, a word of the advice.
+    # Statement, rule, class, and a part of the advice.
     ("ALTER TABLE users DROP COLUMN email", "ban-drop-column", "contract", "clients"),
     ("DROP TABLE users", "ban-drop-table", "contract", "clients"),
     ("ALTER TABLE users ALTER COLUMN age TYPE BIGINT", "column-type", "unsafe", "add a column"),

@@ -19,7 +19,7 @@ from deploy.execute.run import Run
 
 @dataclass(frozen=True)
 class Note(Step):
-    """Writes its name down; fails in the ways it is told to."""
+    """Records its name, and fails as configured."""
 
     kind: ClassVar[str] = "note"
     name: str
@@ -44,7 +44,7 @@ class Note(Step):
 
 @dataclass(frozen=True)
 class WaitForCancel(Note):
-    """Waits, as a step that watches does, until the run is cancelled."""
+    """Waits until the run is cancelled."""
 
     def apply(self, run):
         super().apply(run)
@@ -54,7 +54,7 @@ class WaitForCancel(Note):
 
 @dataclass(frozen=True)
 class Interrupt(Note):
-    """Types Ctrl-C."""
+    """Sends SIGINT to this process when applied."""
 
     def apply(self, run):
         super().apply(run)
@@ -63,7 +63,7 @@ class Interrupt(Note):
 
 @dataclass(frozen=True)
 class InterruptItself(WaitForCancel, Interrupt):
-    """Types Ctrl-C while it runs, so that no step can come between."""
+    """Sends SIGINT while it runs, so that no other step runs in between."""
 
 
 def fail(how, host):

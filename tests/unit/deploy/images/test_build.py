@@ -26,7 +26,7 @@ def test_base_images_are_resolved_through_arguments_and_stages():
 
 @pytest.fixture
 def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts stand-ins for the docker client on PATH: (folder, version, whether it has buildx)."""
+    """Installs fake docker clients on PATH, given folder, version and support of buildx."""
     folders: list[Path] = []
 
     def install(name: str, version: str, buildx: bool) -> str:

@@ -76,7 +76,7 @@ def test_newest_images_of_each_kind_are_kept():
 
 
 class GitHub(BaseHTTPRequestHandler):
-    """GitHub's REST API for packages, as its documentation shows it; two versions a page."""
+    """GitHub's REST API for packages as documented, with two versions a page."""
 
     versions: ClassVar[dict[int, str]] = {}
     tokens: ClassVar[set[str]] = set()

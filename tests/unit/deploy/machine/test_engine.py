@@ -52,7 +52,7 @@ def test_pid_file_of_running_engine_is_kept(run: Path, tmp_path: Path):
     try:
         (run / "docker.pid").write_text(f"{process.pid}\n")
         named = Path(f"/proc/{process.pid}/comm")
-        deadline = time.monotonic() + 10  # the kernel names it a moment after it has started it
+        deadline = time.monotonic() + 10  # the kernel sets the name shortly after the start
         while named.read_text() != "dockerd\n" and time.monotonic() < deadline:
             time.sleep(0.01)
         assert engine.leftovers(run) == []
@@ -78,7 +78,7 @@ def test_remote_engine_is_never_replaced_by_a_local_one(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def unprivileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An ordinary user, with the programs that a test names on PATH."""
+    """An unprivileged user, with only the given programs on PATH."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tmp_path))
 

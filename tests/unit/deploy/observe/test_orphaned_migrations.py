@@ -17,7 +17,7 @@ NAME = "amani-staging-migrate-20261126-ab"
 
 @dataclass
 class Engine:
-    """Holds one migration's container, in these states one after the other."""
+    """An engine with the container of one migration, in the given states in turn."""
 
     states: list[str]
     removed: list[str] = field(default_factory=list)

@@ -51,7 +51,7 @@ RELEASE = Expected("1.4.0", "0003")
 
 
 class Service:
-    """Answers what it is told, on a free port of this machine."""
+    """A service with configurable answers, on a free port of this machine."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answers, self.headers, self.asked = dict(GOOD), dict(HEADERS), []
@@ -232,7 +232,7 @@ def test_failed_sign_in_is_reported_without_credentials(inspect, service, path, 
 
 
 def certificate(folder: Path, days: int) -> Path:
-    """A certificate for localhost that signs itself, and its key, good for so many days."""
+    """A self-signed certificate for localhost and its key, valid for *days*."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

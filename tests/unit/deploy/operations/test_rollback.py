@@ -26,7 +26,7 @@ NEW, REBUILT, OLD = (target("1.1.0", "a", live=True), target("1.1.0", "b"), targ
         ("1.0.0", OLD),
         ("v1.0.0", OLD),
         ("1.1.0", NEW),
-        (REBUILT.record.digest, REBUILT),  # its version alone would be the one that is live
+        (REBUILT.record.digest, REBUILT),  # the live release has the same version
     ],
 )
 def test_release_is_selected_by_version_or_digest(wanted: str, found: Target):

@@ -31,7 +31,7 @@ STEP = {"host": "web-1", "step": "boot"}
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that reports to be a terminal."""
 
     encoding = "utf-8"
 
@@ -87,7 +87,7 @@ def test_console_fits_its_stream(
 
 
 def speak(console: Console) -> None:
-    """A run as the executor tells it."""
+    """Emit the events of a run."""
     events = Events(console)
     events.emit("plan", "3 steps", data={"reasons": ["web-1 runs 1.0.0"]}, at=0)
     events.emit("stage-started", "boot", at=1)
@@ -191,7 +191,7 @@ def test_all_output_is_redacted(kind: type[Console]) -> None:
         events.emit("step-failed", "s3same", **STEP)
         console.show_table("s3same", [{"a": "s3same", "b": ["s3same"]}])
         console.show_summary("s3same", {"a": "s3same"})
-        if kind is not JsonConsole:  # a plan as JSON is what it is: its hash depends on it
+        if kind is not JsonConsole:  # the JSON of a plan is not redacted: its hash depends on it
             console.show_plan(PLAN)
         raise UsageError("no: s3same", hint="s3same")
     assert "***" in stream.getvalue() and "s3same" not in stream.getvalue()

@@ -18,7 +18,7 @@ from workshop.quality.workflow_commands import problems
 
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A server that takes notifications, and what it took."""
+    """A server of notifications, and the notifications that it received."""
     got: list[dict[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -83,7 +83,7 @@ def test_moment_inside_window_is_accepted(at: int, newest: float | None) -> None
     ("at", "line"), [(5, None), (30, 1), (70, 1), (99, 1), (150, 2), (201, None)]
 )
 def test_moment_before_a_recovery_is_on_the_earlier_timeline(at: int, line: int | None) -> None:
-    # At 100 back to 10: timeline 2 begins. At 200 back to 50, which is on timeline 1: 3 begins.
+    # Recovery at 100 to 10 begins timeline 2; at 200 to 50, on timeline 1, begins timeline 3.
     departures = [Departure(50, 200, 2), Departure(10, 100, 1)]
     assert timeline(datetime.fromtimestamp(at, UTC), departures) == line
 

@@ -57,7 +57,7 @@ def test_steps_left_by_a_killed_run_are_planned() -> None:
     settings = settings_path(clusters.cluster(), clusters.NAME)
     before = {**THERE, settings: "older"}
     assert kinds(files=before) == ["write", "reload", "check"]
-    # Written, but the server was neither restarted nor told.
+    # The file is written, but the server was neither restarted nor reloaded.
     assert kinds(archiving=clusters.archiving(archive_command="/bin/true")) == ["reload", "check"]
     assert kinds(archiving=clusters.archiving(archive_mode="off")) == ["restart", "check"]
     assert kinds(repository=Repository(stanza=True, problem="no valid backups")) == [

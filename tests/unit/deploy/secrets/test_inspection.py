@@ -191,7 +191,7 @@ def test_encrypt_without_plain_file_is_rejected(sealed):
 
 
 def example() -> dict[str, str]:
-    """Every variable of the example, whether its line is commented out or not."""
+    """Every variable of the example file, including those in comments."""
     found = re.findall(
         r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", (ROOT / ".env.example").read_text(), re.M
     )

@@ -36,7 +36,7 @@ def holder(id: str) -> Holder:
 
 
 def put(folder: str, content: str | None, age: float = 0.0) -> Path:
-    """A lock whose last heartbeat was `age` seconds ago; None: without a holder's file."""
+    """Write a lock whose last heartbeat was `age` seconds ago; ``None`` omits the holder file."""
     place = Path(lock.path(folder))
     place.mkdir(parents=True)
     if content is not None:
@@ -74,7 +74,7 @@ def record(id: str, outcome: str = "abandoned") -> Record:
 
 
 def abandon(folder: str, entrusted: Record) -> None:
-    """Leave what a run leaves that is killed at work."""
+    """Leave the files of a run that was killed."""
     with lock.hold(HOST, folder, holder(entrusted.id)) as lease:
         lease.entrust(entrusted)
         place = Path(lock.path(folder))

@@ -31,7 +31,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 
 
 def end(task: str, /, **options: Any) -> int:
-    """Run a task in this process; the code that it ends with."""
+    """Run a task in this process and return its exit code."""
     with pytest.raises(Exit) as ended:
         namespace[task](Context(), **options)
     return int(ended.value.code)
@@ -86,7 +86,7 @@ def test_gate_names_the_failed_jobs(
 
 @pytest.fixture
 def flyctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of that name on PATH, which writes down how it was called."""
+    """A fake flyctl on PATH that records its arguments."""
     program = tmp_path / "bin" / "flyctl"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/called\nexit "$FLY_ENDS"\n')

@@ -13,7 +13,10 @@ from sqlalchemy import Engine
 from amani_app import create_app
 from amani_app.adapters.memory.payments import MemoryPayments
 from amani_app.api.routes import OPERATIONS
+from amani_app.application.common.acting import Surroundings
+from amani_app.application.requests.escrows import EscrowUseCases
 from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
+from amani_app.domain.escrow import FeePolicy
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.support.counting import counted
@@ -178,12 +181,9 @@ class TestEscrow:
         now = world.parts.around.now
         early = ExpireSilence(world.parts.store, world.parts.escrows, now)
         assert early() == 0
-        world.parts.escrows._around = world.parts.around.__class__(
-            lambda: now() + timedelta(days=8), world.parts.around.new_id
-        )
-        job = ExpireSilence(
-            world.parts.store, world.parts.escrows, lambda: now() + timedelta(days=8)
-        )
+        later = Surroundings(lambda: now() + timedelta(days=8), world.parts.around.new_id)
+        escrows = EscrowUseCases(later, FeePolicy(500))
+        job = ExpireSilence(world.parts.store, escrows, later.now)
         assert (job(), job()) == (1, 0)
         assert world.available(freelancer) == 5_700
 

@@ -8,6 +8,7 @@ import typing as t
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis
 from sqlalchemy import Engine
 
 from amani_app import create_app
@@ -140,7 +141,8 @@ def test_redis_uses_its_own_clock_and_expires_keys(redis_server: RedisServer) ->
         assert limiter.hit(brief, "ada").used == used
     assert limiter.hit(brief, "ada").exceeded
     assert eventually(lambda: not limiter.hit(brief, "ada").exceeded)
-    assert eventually(lambda: limiter._redis.dbsize() == 0)
+    with Redis.from_url(redis_server.url) as look:
+        assert eventually(lambda: look.dbsize() == 0)
     limiter.close()
 
 

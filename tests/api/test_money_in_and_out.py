@@ -22,7 +22,9 @@ from amani_app.application.common.acting import Actor, Surroundings
 from amani_app.application.worker.outbox import DeliverEvents
 from amani_app.application.provider.payouts import QUIET
 from amani_app.application.provider.reconciliation import Reconcile
-from amani_app.application.requests.withdrawals import REQUESTED
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
+from amani_app.application.requests.withdrawals import REQUESTED, WithdrawalUseCases
 from amani_app.container import Container, Provider, build_provider
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
@@ -62,17 +64,19 @@ class Bank:
         assert made.provider is not None
         now = made.around.now
         around = Surroundings(lambda: now() + self.later, made.around.new_id)
+        deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
+        numbers = VirtualAccountUseCases(around)
         provider = build_provider(
-            around,
-            made.store,
-            made.provider.payments,
-            made.deposits,
-            made.virtual_accounts,
-            made.withdrawals,
+            around, made.store, made.provider.payments, deposits, numbers, withdrawals
         )
-        for each in (made.deposits, made.virtual_accounts, made.withdrawals):
-            each._around = around
-        self.parts = replace(made, around=around, provider=provider)
+        self.parts = replace(
+            made,
+            around=around,
+            provider=provider,
+            deposits=deposits,
+            virtual_accounts=numbers,
+            withdrawals=withdrawals,
+        )
         self.provider: Provider = provider
         self.app.extensions["amani"] = self.parts
         self.service = Running(self.app)
@@ -80,7 +84,7 @@ class Bank:
         self.sandbox.webhooks.url = self.hook
         self.sandbox.switches.webhooks = "hold"
         self.deliver = DeliverEvents(around, made.store, {REQUESTED: provider.payouts.send})
-        self._keys = itertools.count(1)
+        self.keys = itertools.count(1)
 
     def stop(self) -> None:
         self.service.stop()
@@ -102,6 +106,10 @@ class Bank:
             self.provider.payouts()
             self.provider.checkouts()
             self.provider.inflows()
+
+    def empty(self) -> None:
+        """Remove all money from the provider."""
+        self.sandbox.books.fund(-self.sandbox.books.balance("NGN"))
 
     def total(self, kind: AccountKind, currency: str = "NGN") -> int:
         account = Account(kind, currency)
@@ -136,7 +144,7 @@ class Person:
     def post(self, path: str, key: str = "", **body: t.Any) -> TestResponse:
         headers = {
             "Authorization": f"Bearer {self._token}",
-            "Idempotency-Key": key or f"key-number-{next(self.bank._keys)}",
+            "Idempotency-Key": key or f"key-number-{next(self.bank.keys)}",
         }
         return self._client.post(f"{API}{path}", headers=headers, json=body)
 
@@ -593,7 +601,7 @@ class TestWithdrawals:
 
     def test_rejected_withdrawal_returns_the_money(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
-        bank.sandbox.books._balances["NGN"] = 0
+        bank.empty()
         id = ada.withdraw(6_000).json["id"]
         bank.rounds()
         assert ada.state(f"/withdrawals/{id}") == "failed"
@@ -633,7 +641,7 @@ class TestWithdrawals:
         bank.sandbox.switches.answers = "away"
         bank.rounds()
         bank.sandbox.switches.answers = "good"
-        bank.sandbox.books._balances["NGN"] = 0
+        bank.empty()
         bank.rounds(minutes=1)
         assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("sending", (10_000, 4_000))
         bank.rounds(seconds=QUIET.total_seconds())

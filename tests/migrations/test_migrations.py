@@ -94,7 +94,7 @@ def test_upgrade_downgrade_upgrade_restores_the_schema(
 
 
 @pytest.mark.parametrize("program", ["flask db", "alembic"])
-def test_models_and_migrations_agree(shell: Shell, program: str) -> None:
+def test_models_match_migrations(shell: Shell, program: str) -> None:
     shell.ok("flask", "db", "upgrade")
     shell.ok(*program.split(), "check")
 

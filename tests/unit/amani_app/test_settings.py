@@ -73,7 +73,7 @@ def test_error_does_not_quote_secret_values(monkeypatch: pytest.MonkeyPatch, sec
     assert "hunter2" not in repr(caught.value.__context__)
 
 
-def test_settings_are_frozen_and_hide_their_secrets(
+def test_settings_are_frozen_and_do_not_show_secrets(
     monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "s3cr3t" * 8)

@@ -76,7 +76,7 @@ def test_only_integers_within_bounds_are_amounts(minor: t.Any) -> None:
         Money(minor, "NGN")
 
 
-def test_an_unknown_currency_is_refused() -> None:
+def test_unknown_currency_is_rejected() -> None:
     with pytest.raises(MoneyError, match="'ABC' is none of the currencies NGN"):
         Money(1, "ABC")
 
@@ -89,22 +89,22 @@ def test_currencies_do_not_mix(across: t.Callable[[Money, Money], object]) -> No
         across(Money(1, "NGN"), Money(1, "USD"))
 
 
-def test_a_bare_number_is_no_money() -> None:
+def test_plain_number_is_not_money() -> None:
     with pytest.raises(MoneyError):
         Money(1, "NGN") + 1  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("minor", "weights"), [(-1, [1]), (1, [0, 0]), (1, [2, -1])])
-def test_a_division_without_meaning_is_refused(minor: int, weights: list[int]) -> None:
+def test_invalid_allocation_is_rejected(minor: int, weights: list[int]) -> None:
     with pytest.raises(MoneyError):
         Money(minor, "NGN").allocate(weights)
 
 
-def test_the_rest_goes_to_the_largest_remainder_then_to_the_earlier() -> None:
+def test_rest_goes_to_largest_remainder_then_to_first_part() -> None:
     assert [m.minor for m in Money(100, "NGN").allocate([1, 1, 1])] == [34, 33, 33]
     assert [m.minor for m in Money(10, "NGN").allocate([15, 85])] == [2, 8]
 
 
-def test_it_reads_like_money() -> None:
+def test_amount_is_formatted_with_currency() -> None:
     assert str(Money(-5, "NGN")) == "NGN -0.05"
     assert str(Money(1500, "XOF")) == "XOF 1500"

@@ -105,7 +105,7 @@ def break_database(shell: Shell, statement: str) -> None:
     connection.close()
 
 
-def test_an_error_and_a_trace_of_a_request_arrive_without_secrets(
+def test_error_and_trace_of_a_request_contain_no_secrets(
     reporting: Shell, sink: Sink, tmp_path: Path
 ) -> None:
     reporting.environ["AMANI_PASSWORD"] = PASSWORD
@@ -171,9 +171,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_job_that_fails_is_reported_by_the_worker(
-    reporting: Shell, sink: Sink, tmp_path: Path
-) -> None:
+def test_worker_reports_a_failed_job(reporting: Shell, sink: Sink, tmp_path: Path) -> None:
     break_database(
         reporting,
         "INSERT INTO outbox (id, topic, subject, payload, created_at, attempts)"
@@ -207,7 +205,7 @@ def test_missing_extras_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("dsn", ["sentry.test/1", "https://sentry.test/1", "https://k@s.test/x"])
-def test_a_wrong_dsn_is_refused_and_not_shown(dsn: str) -> None:
+def test_wrong_dsn_is_rejected_without_quoting_it(dsn: str) -> None:
     with pytest.raises(ValueError, match="SENTRY_DSN: must be like") as refused:
         Settings(sentry_dsn=dsn)
     assert dsn not in str(refused.value)
@@ -245,7 +243,7 @@ SCRUB = Scrubber(
         ("12 of 40 rows", "12 of 40 rows"),
     ],
 )
-def test_texts_lose_their_secrets_and_nothing_else(said: str, told: str) -> None:
+def test_only_secrets_are_removed_from_texts(said: str, told: str) -> None:
     assert SCRUB(said) == told
 
 

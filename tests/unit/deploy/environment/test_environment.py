@@ -75,7 +75,7 @@ def test_shipped_tags_are_those_of_the_delivery_rules() -> None:
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_example_hosts_are_refused_until_filled_in(name: str) -> None:
+def test_example_hosts_are_rejected_until_filled_in(name: str) -> None:
     with pytest.raises(
         UsageError, match="is an example; put the host's own address here"
     ) as caught:
@@ -102,7 +102,7 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
     assert environment.url == "http://api.test"
 
 
-def test_quantities_are_read_with_their_units(tmp_path: Path) -> None:
+def test_quantities_are_parsed_with_units(tmp_path: Path) -> None:
     text = GOOD + (
         "timeouts: {boot: 2m, drain: 1500ms, stop: 7}\n"
         "disk_reserve: 1.5GB\n"
@@ -187,7 +187,7 @@ def test_environment_name_cannot_be_a_path(name: str) -> None:
         load_environment(name)
 
 
-def test_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_folder_has_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, MINIMAL, "local")
     monkeypatch.setenv("AMANI_ENVIRONMENTS", str(tmp_path))
     assert load_environment("local").domain == "api.test"

@@ -79,7 +79,7 @@ def test_real_value_is_no_placeholder(value):
     assert not is_placeholder(value)
 
 
-def test_each_secret_gets_its_verdict(tmp_path):
+def test_each_secret_gets_a_status(tmp_path):
     plain = tmp_path / ".env.trial"
     plain.write_text("DATABASE_URL=\nREDIS_URL=redis://:changeme@cache/0\n")
     plain.chmod(0o600)
@@ -94,7 +94,7 @@ def test_each_secret_gets_its_verdict(tmp_path):
     assert [each.name for each in found if not each.wrong] == ["SECRET_KEY"]
 
 
-def test_an_optional_secret_may_be_missing(tmp_path):
+def test_optional_secret_may_be_missing(tmp_path):
     found = examine(environment(secrets=(), smoke={}), root=tmp_path, environ={})
     assert [(each.name, each.wrong) for each in found] == [("REDIS_URL", False)]
 

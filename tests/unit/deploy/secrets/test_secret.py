@@ -47,18 +47,18 @@ SHOWN: dict[str, Callable[[Secret], str]] = {
 
 
 @pytest.mark.parametrize("way", SHOWN)
-def test_a_secret_redacts_itself(way: str) -> None:
+def test_secret_is_redacted_in_texts(way: str) -> None:
     text = SHOWN[way](Secret(VALUE))
     assert "***" in text
     assert "hunter2" not in text
 
 
-def test_a_secret_is_revealed_on_request_only() -> None:
+def test_secret_is_revealed_only_explicitly() -> None:
     assert Secret(VALUE).reveal() == VALUE
     assert not hasattr(Secret(VALUE), "__dict__")
 
 
-def test_a_secret_is_neither_pickled_nor_encoded() -> None:
+def test_secret_cannot_be_pickled_or_encoded() -> None:
     for attempt in (pickle.dumps, json.dumps):
         with pytest.raises(TypeError) as caught:
             attempt(Secret(VALUE))

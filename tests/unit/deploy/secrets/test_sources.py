@@ -263,7 +263,7 @@ def test_store_without_valid_recipients_is_rejected(
     assert not age_file("trial", tmp_path).exists()
 
 
-def test_only_secrets_that_the_environment_names_can_be_stored() -> None:
+def test_only_declared_secrets_can_be_stored() -> None:
     check_name(environment(), "REDIS_URL")
     with pytest.raises(
         UsageError, match='no secret .REDIS_URI. .did you mean "REDIS_URL"'

@@ -47,7 +47,7 @@ def test_versions_are_ordered_by_semver() -> None:
         assert lower < higher and higher > lower and lower != higher
 
 
-def test_leading_v_is_dropped_of_semantic_versions_only() -> None:
+def test_leading_v_is_dropped_only_from_semantic_versions() -> None:
     assert Version("v1.2.3") == Version("1.2.3")
     assert str(Version("v1.2")) == "v1.2"
 
@@ -139,7 +139,7 @@ def test_highest_of_several_tags_counts(checkout: Checkout) -> None:
     assert str(checkout.read().version) == "1.4.2"
 
 
-def test_later_commit_is_on_its_way_to_the_next_patch(checkout: Checkout) -> None:
+def test_later_commit_precedes_the_next_patch(checkout: Checkout) -> None:
     checkout.commit("v1.4.2")
     checkout.commit("v1.5.0-rc.1")
     sha = checkout.commit()
@@ -148,7 +148,7 @@ def test_later_commit_is_on_its_way_to_the_next_patch(checkout: Checkout) -> Non
     assert not build.tagged and Version("1.4.2") < build.version < Version("1.4.3")
 
 
-def test_commit_before_any_tag_is_on_its_way_to_the_first_version(checkout: Checkout) -> None:
+def test_commit_before_any_tag_precedes_the_first_version(checkout: Checkout) -> None:
     checkout.commit()
     sha = checkout.commit()
     assert str(checkout.read().version) == f"0.1.0-dev.2.g{sha[:7]}"

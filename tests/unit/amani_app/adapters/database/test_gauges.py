@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from amani_app.adapters.database import gauges
 from amani_app.adapters.database.engine import db
@@ -29,15 +29,21 @@ def told(books: BookGauges) -> dict[tuple[str, ...], float]:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> t.Iterator[BookGauges]:
+def engine(tmp_path: Path) -> t.Iterator[Engine]:
+    """A database without triggers, which accepts books out of balance."""
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
     db.metadata.create_all(engine)
-    yield BookGauges(engine)
+    yield engine
     engine.dispose()
 
 
-def enter(books: BookGauges, *amounts: int) -> None:
-    with books._engine.begin() as connection:
+@pytest.fixture
+def books(engine: Engine) -> BookGauges:
+    return BookGauges(engine)
+
+
+def enter(engine: Engine, *amounts: int) -> None:
+    with engine.begin() as connection:
         for number, amount in enumerate(amounts):
             connection.execute(
                 text(
@@ -48,20 +54,20 @@ def enter(books: BookGauges, *amounts: int) -> None:
             )
 
 
-def test_imbalance_gauge_is_zero_for_balanced_books(books, monkeypatch):
-    enter(books, 700, -700)
+def test_imbalance_gauge_is_zero_for_balanced_books(engine, books, monkeypatch):
+    enter(engine, 700, -700)
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0
-    with books._engine.begin() as connection:
+    with engine.begin() as connection:
         connection.execute(text("UPDATE entries SET amount = 701 WHERE amount = 700"))
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0, "read once a minute"
     monkeypatch.setattr(gauges, "FRESH", -1)
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 1
 
 
-def test_suspense_gauge_counts_unattributed_transfers(books, monkeypatch):
+def test_suspense_gauge_counts_unattributed_transfers(engine, books, monkeypatch):
     monkeypatch.setattr(gauges, "FRESH", -1)
     assert told(books)[("amani_suspense_waiting",)] == 0
-    store = DatabaseStore(books._engine, lambda: NOW)
+    store = DatabaseStore(engine, lambda: NOW)
     suspense = Account(AccountKind.SUSPENSE, "NGN")
     provider = Account(AccountKind.PROVIDER, "NGN")
     for id, reason, reference, source, target, waiting in (
@@ -74,9 +80,9 @@ def test_suspense_gauge_counts_unattributed_transfers(books, monkeypatch):
         assert told(books)[("amani_suspense_waiting",)] == waiting
 
 
-def test_escrow_gauge_counts_by_state_and_currency(books):
+def test_escrow_gauge_counts_by_state_and_currency(engine, books):
     state = next(iter(State)).value
-    with books._engine.begin() as connection:
+    with engine.begin() as connection:
         connection.execute(
             text(
                 "INSERT INTO escrows (id, title, client_id, freelancer_id, currency,"

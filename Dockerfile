@@ -1,11 +1,11 @@
-# Works with Docker Engine 20.10's own BuildKit frontend: no `# syntax` line, no start-interval.
+# Must work with Docker Engine 20.10's own BuildKit frontend: no `# syntax` line, no start-interval.
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
-# Two optional secrets, in no layer: pip's configuration (mirror, credentials) and a CA bundle.
-# The virtual environment has no pip of its own, so the runtime has none.
-# EXTRAS=observability brings what Sentry and OpenTelemetry need as well: a lock of its own.
+# Two optional build secrets, which no layer contains: pip's configuration (mirror, credentials) and
+# a CA bundle. The virtual environment has no pip, so the runtime image has none.
+# EXTRAS=observability installs another lock, which adds the packages for Sentry and OpenTelemetry.
 ARG EXTRAS=
 RUN --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \
     --mount=type=bind,source=requirements-observability.txt,target=/tmp/requirements-observability.txt \
@@ -23,7 +23,7 @@ WORKDIR /app
 COPY . .
 RUN rm requirements*.txt \
  && python -m compileall -q --invalidation-mode unchecked-hash /app
-# The label below cannot be computed here: the builder tells it, and a wrong one stops the build.
+# A Dockerfile cannot compute the label below, so the builder passes it. A wrong value fails the build.
 ARG SCHEMA_HEAD=
 RUN head=$(DATA_DIR=/tmp /venv/bin/flask amani schema-head) \
  && if [ "${SCHEMA_HEAD:-$head}" != "$head" ]; then \
@@ -34,10 +34,10 @@ RUN printf '{"version":"%s","commit":"%s","build_time":"%s","build_number":"%s",
         "$BUILD_VERSION" "$BUILD_SHA" "$BUILD_TIME" "$BUILD_NUMBER" "$BUILD_BRANCH" \
         > build-info.json
 
-# The same base, for the virtual environment's python is a link into it.
+# The same base image, because the virtual environment's python is a link into it.
 FROM ${PYTHON_IMAGE} AS runtime
-# Some Python images come without the standard library's bytecode, and the process may not write
-# any: every boot would compile it again.
+# Some Python images lack the standard library's bytecode, and the process cannot write any, so every
+# boot would compile it again.
 RUN python -m compileall -q -j 0 -x '/(test|tests|idlelib|lib2to3|ensurepip|turtledemo|site-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
  && groupadd --gid 10001 amani \

@@ -1,4 +1,4 @@
-"""gunicorn's settings; read by gunicorn from the working directory."""
+"""gunicorn's settings, which it reads from the working directory."""
 
 import gc
 import math
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from gunicorn.glogging import Logger
 
-# Collecting garbage while modules load finds none and costs a tenth of the boot.
+# Garbage collection during the imports finds no garbage and takes a tenth of the boot time.
 gc.disable()
 
-# prometheus_client wants an empty folder when it is first imported, and preloading does that
-# before any hook runs.
+# prometheus_client needs an empty folder at its first import, which preloading causes before any
+# hook runs.
 DIRECTORY = "/tmp/amani-metrics"  # nosec B108
 METRICS = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", DIRECTORY))
 shutil.rmtree(METRICS, ignore_errors=True)
@@ -25,7 +25,7 @@ from amani_app.practice import fail_to_serve  # noqa: E402
 
 
 def cpu_quota() -> float:
-    """CPUs this container may use: the cgroup's quota (v2, then v1), else the affinity."""
+    """Return this container's CPUs: the cgroup's quota (v2, then v1), else the affinity."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
@@ -43,21 +43,21 @@ def cpu_quota() -> float:
 
 
 class Silent(Logger):
-    """The application writes a line for each request: none is put together here."""
+    """Log no access lines: the application logs each request."""
 
     def access(self, resp, req, environ, request_time):
-        """Nothing."""
+        """Do nothing."""
 
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_CONCURRENCY", 0)) or max(2, math.ceil(cpu_quota()))
 threads = int(os.environ.get("WEB_THREADS", 4))
-# Each worker its own socket: with one in common a proxy's kept-alive connections may all end at
-# one worker while the others idle.
+# Each worker has its own socket. With a shared one, all kept-alive connections of a proxy may end
+# at one worker while the others idle.
 reuse_port = True
 worker_connections = 100
-# Longer than the proxy keeps an idle connection, so that the proxy is the one who closes.
+# Longer than the proxy keeps an idle connection, so that the proxy closes it.
 keepalive = 95
 timeout = 30
 graceful_timeout = 25
@@ -66,32 +66,32 @@ preload_app = True
 worker_tmp_dir = "/dev/shm"  # nosec B108
 control_socket_disable = True
 logger_class = Silent
-# The application says what is wrong with its settings; gunicorn must get that far.
+# The application reports invalid settings, so gunicorn must start despite an invalid LOG_LEVEL.
 LEVEL = os.environ.get("LOG_LEVEL", "").upper()
 logconfig_dict = library_logging(LEVEL if LEVEL in ("DEBUG", "WARNING", "ERROR") else "INFO")
 
 
 def on_starting(server):
-    """Rehearse a server that ends at once, where the settings ask for it."""
+    """Exit immediately if the settings rehearse that failure."""
     fail_to_serve(server.app.callable.extensions["amani"].settings)
 
 
 def when_ready(server):
-    """Keep what is loaded out of every later collection: the workers share its pages."""
+    """Exclude the loaded objects from later collections, so that the workers share their pages."""
     gc.freeze()
     gc.enable()
 
 
 def post_fork(server, worker):
-    """No connection may be shared with the master; who reports does so for itself."""
+    """Drop the connections inherited from the master, and start this worker's error reporting."""
     app = worker.app.callable
     parts = app.extensions["amani"]
     parts.engine.dispose(close=False)
-    observability.start(app, parts.settings, parts.build)
+    observability.start(app, parts.settings, parts.build, parts.provider_settings)
 
 
 def post_worker_init(worker):
-    """Turn unready at the first sign of the end; gunicorn then finishes what runs."""
+    """Report unready on SIGTERM, before gunicorn completes the running requests."""
     lifecycle = worker.wsgi.extensions["amani"].lifecycle
     finish = signal.getsignal(signal.SIGTERM)
 
@@ -103,7 +103,7 @@ def post_worker_init(worker):
 
 
 def child_exit(server, worker):
-    """Drop the live gauges of a worker that is gone."""
+    """Remove the live gauges of a worker that has exited."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class BuildInfo:
+class BuildIdentity:
     """The build's identity; a field that nobody told is ``unknown``."""
 
     version: str = "unknown"
@@ -37,14 +37,14 @@ VARIABLES = {
 """Field -> the environment variable (and build argument) that tells it."""
 
 
-def load_build_info(root: Path = ROOT, environ: t.Mapping[str, str] = os.environ) -> BuildInfo:
+def load_build_info(root: Path = ROOT, environ: t.Mapping[str, str] = os.environ) -> BuildIdentity:
     """Read *environ*, else ``build-info.json`` in *root*, else git; never raises for a gap."""
     file = root / "build-info.json"
     told = {field: environ.get(name, "") for field, name in VARIABLES.items()}
     if not all(told.values()):
         base = _from_file(file) if file.exists() else _from_git(root)
         told = {field: value or str(base.get(field, "")) for field, value in told.items()}
-    return BuildInfo(**{field: value for field, value in told.items() if value})
+    return BuildIdentity(**{field: value for field, value in told.items() if value})
 
 
 def _from_file(file: Path) -> dict[str, str]:

@@ -25,9 +25,9 @@ from amani_app.application.requests.people import SHORTEST_PASSWORD
 from amani_app.application.provider.reconciliation import Reconcile
 from amani_app.application.requests.seeding import Seeder
 from amani_app.application.requests.withdrawals import REQUESTED
-from amani_app.application.worker.worker import Job, Worker
+from amani_app.application.worker.worker import WorkerJob, Worker
 from amani_app.build_info import ROOT
-from amani_app.container import Container, container
+from amani_app.container import Container, container, provider_commands
 from amani_app.domain.errors import DomainError
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
@@ -42,6 +42,8 @@ amani = AppGroup("amani", help="The service's own commands.")
 def install_commands(app: Flask) -> None:
     """Add the commands to *app*."""
     Migrate(app, app.extensions["sqlalchemy"], directory=str(ROOT / "migrations"))
+    for command in provider_commands():
+        amani.add_command(command)
     app.cli.add_command(amani)
 
 
@@ -125,11 +127,11 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
     """Book a bank transfer of AMOUNT (major units) that arrived for EMAIL."""
     parts = container()
 
-    def work(unit: UnitOfWork) -> Money:
+    def change(unit: UnitOfWork) -> Money:
         owner, money = _person(unit, email).id, Money.parse(amount, currency)
         return parts.deposits.collected(unit, OPERATOR, owner, reference, money, money)
 
-    _book(work)
+    _book(change)
 
 
 @amani.group("suspense")
@@ -163,9 +165,9 @@ def suspense_send_back(transfer: str) -> None:
     _book(lambda unit: send_back(unit, OPERATOR, transfer))
 
 
-def _book(work: t.Callable[[UnitOfWork], Money]) -> None:
+def _book(change: t.Callable[[UnitOfWork], Money]) -> None:
     try:
-        click.echo(str(container().store.run(work)))
+        click.echo(str(container().store.run(change)))
     except DomainError as error:
         raise click.ClickException(str(error)) from None
 
@@ -191,7 +193,7 @@ def seed(users: int, escrows: int, number: int | None, password: str) -> None:
         raise click.UsageError("production is not seeded")
     _require_length(password)
     chance = random.Random(number)  # nosec B311
-    seeder = Seeder(parts.around, parts.store, parts.people, parts.escrows, parts.deposits, chance)
+    seeder = Seeder(parts.context, parts.store, parts.people, parts.escrows, parts.deposits, chance)
     try:
         with click.progressbar(
             seeder.make_people(users, password), length=users, label="people", file=sys.stderr
@@ -210,44 +212,11 @@ def seed(users: int, escrows: int, number: int | None, password: str) -> None:
     click.echo(f"arbiter {people[0].email}\nmember {people[1].email}")
 
 
-@amani.command("sandbox")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8090, show_default=True)
-@click.option("--webhook-url", default="http://127.0.0.1:8000/api/v1/webhooks/fincra",
-              show_default=True, help="Where the notices go.")  # fmt: skip
-@click.option("--switch", "turned", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
-def sandbox(host: str, port: int, webhook_url: str, turned: tuple[str, ...]) -> None:
-    """Serve a stand-in for Fincra, with the keys that the FINCRA_ settings name."""
-    from werkzeug.serving import run_simple
-
-    from amani_app.sandbox import create_sandbox
-    from amani_app.sandbox.webhooks import read_switches
-
-    settings = container().settings
-    secret, key = settings.fincra_webhook_secret, settings.fincra_secret_key
-    if not secret.get_secret_value() or not key.get_secret_value():
-        raise click.UsageError("FINCRA_SECRET_KEY and FINCRA_WEBHOOK_SECRET must be set")
-    if settings.environment == "production":
-        raise click.UsageError("there is no sandbox in production")
-    try:
-        switches = read_switches(turned)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--switch") from None
-    app = create_sandbox(
-        webhook_url,
-        secret.get_secret_value(),
-        key.get_secret_value(),
-        f"http://{host}:{port}",
-        switches,
-    )
-    run_simple(host, port, app, threaded=True)
-
-
 @amani.command("worker")
 def worker() -> None:
     """Run background jobs until SIGTERM or SIGINT; what is in hand is finished first."""
     parts = container()
-    observability.start(None, parts.settings, parts.build)
+    observability.start(None, parts.settings, parts.build, parts.provider_settings)
     stop = threading.Event()
 
     def ask_to_stop(signum: int, _frame: t.Any) -> None:
@@ -278,13 +247,13 @@ def worker() -> None:
         HEARTBEAT.unlink(missing_ok=True)
 
 
-def _jobs(parts: Container) -> list[Job]:
-    around, store, provider = parts.around, parts.store, parts.provider
+def _jobs(parts: Container) -> list[WorkerJob]:
+    context, store, provider = parts.context, parts.store, parts.provider
     listeners = {REQUESTED: provider.payouts.send} if provider else {}
-    jobs: list[Job] = [
-        ExpireSilence(store, parts.escrows, around.now),
-        ForgetAnswers(store, around.now),
-        DeliverEvents(around, store, listeners, kept=[REQUESTED]),
+    jobs: list[WorkerJob] = [
+        ExpireSilence(store, parts.escrows, context.now),
+        ForgetAnswers(store, context.now),
+        DeliverEvents(context, store, listeners, kept=[REQUESTED]),
     ]
     if provider:
         jobs += [provider.notices, provider.payouts, provider.checkouts, provider.inflows]

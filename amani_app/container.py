@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import secrets
 import time
+import typing as t
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from click import Command
 from flask import Flask, current_app
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from amani_app.adapters.database import tables  # noqa: F401  (fills the metadata)
 from amani_app.adapters.database.engine import db, install_engine
-from amani_app.adapters.database.gauges import BookGauges
+from amani_app.adapters.database.gauges import LedgerGauges
 from amani_app.adapters.database.revisions import DatabaseSchema
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
-from amani_app.adapters.fincra.client import Credentials
-from amani_app.adapters.fincra.payments import FincraPayments
 from amani_app.adapters.identity import LocalAccounts
 from amani_app.adapters.memory.limits import MemoryLimiter
-from amani_app.application.common.acting import Surroundings
+from amani_app.adapters.providers import PROVIDERS, select_provider
+from amani_app.application.common.acting import Context
 from amani_app.application.provider.checkouts import Checkouts
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.requests.escrows import EscrowUseCases
@@ -34,7 +35,7 @@ from amani_app.application.common.readiness import CheckHealth, CheckReadiness
 from amani_app.application.requests.suspense import SuspenseUseCases
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.requests.withdrawals import WithdrawalUseCases
-from amani_app.build_info import BuildInfo
+from amani_app.build_info import BuildIdentity
 from amani_app.domain.escrow import FeePolicy
 from amani_app.ports.identity import Accounts, Identity
 from amani_app.ports.limits import Limiter
@@ -42,13 +43,15 @@ from amani_app.ports.payments import Payments
 from amani_app.ports.schema import SchemaSource
 from amani_app.ports.store import Store
 from amani_app.ports.workers import WorkerRegister
-from amani_app.settings import Settings
+from amani_app.settings import EnvironmentSettings, Settings, read_settings
 
 
 @dataclass(frozen=True)
 class Provider:
-    """The payment provider, and what speaks to it."""
+    """The payment provider, and the use cases that call it."""
 
+    name: str
+    """The last part of the webhook's path."""
     payments: Payments
     checkouts: Checkouts
     payouts: Payouts
@@ -61,13 +64,13 @@ class Container:
     """Everything the entry points use, built once a process."""
 
     settings: Settings
-    build: BuildInfo
+    build: BuildIdentity
     engine: Engine
     lifecycle: Lifecycle
     schema: SchemaSource
     readiness: CheckReadiness
     health: CheckHealth
-    around: Surroundings
+    context: Context
     store: Store
     identity: Identity
     limiter: Limiter
@@ -83,7 +86,10 @@ class Container:
     withdrawals: WithdrawalUseCases
     suspense: SuspenseUseCases
     provider: Provider | None
-    """``None`` where none is configured: nobody can deposit or withdraw."""
+    """``None`` if none is configured: deposits and withdrawals answer 503."""
+    provider_settings: EnvironmentSettings | None
+    provider_names: frozenset[str]
+    """All providers that have an adapter, selected or not."""
 
 
 def utc_now() -> datetime:
@@ -96,7 +102,7 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
-def install_container(app: Flask, settings: Settings, build: BuildInfo, key: str) -> Container:
+def install_container(app: Flask, settings: Settings, build: BuildIdentity, key: str) -> Container:
     """Give *app* its database and its container; *key* signs the tokens."""
     install_engine(app, settings)
     with app.app_context():
@@ -105,16 +111,18 @@ def install_container(app: Flask, settings: Settings, build: BuildInfo, key: str
     return made
 
 
-def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: str) -> Container:
+def build_container(
+    settings: Settings, build: BuildIdentity, engine: Engine, key: str
+) -> Container:
     """Wire the use cases to their adapters; *key* signs the tokens."""
     lifecycle = Lifecycle()
     schema = DatabaseSchema(engine)
-    around = Surroundings(utc_now, new_id)
+    context = Context(utc_now, new_id)
     store = DatabaseStore(engine, utc_now)
     identity, accounts = _identity(settings, key)
-    deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
-    numbers = VirtualAccountUseCases(around)
-    payments = fincra(settings)
+    deposits, withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
+    numbers = VirtualAccountUseCases(context)
+    selected = select_provider(settings.payment_provider)
     return Container(
         settings=settings,
         build=build,
@@ -123,24 +131,34 @@ def build_container(settings: Settings, build: BuildInfo, engine: Engine, key: s
         schema=schema,
         readiness=CheckReadiness(lifecycle, schema, settings.readiness_cache),
         health=CheckHealth(schema),
-        around=around,
+        context=context,
         store=store,
         identity=identity,
         limiter=_limiter(settings),
         fallback_limiter=MemoryLimiter(),
         workers=DatabaseWorkerRegister(engine),
-        gauges=BookGauges(engine),
-        people=PeopleUseCases(around, store, identity, accounts),
-        escrows=EscrowUseCases(around, FeePolicy(settings.fee_basis_points)),
+        gauges=LedgerGauges(engine),
+        people=PeopleUseCases(context, store, identity, accounts),
+        escrows=EscrowUseCases(context, FeePolicy(settings.fee_basis_points)),
         deposits=deposits,
         virtual_accounts=numbers,
-        suspense=SuspenseUseCases(around),
+        suspense=SuspenseUseCases(context),
         withdrawals=withdrawals,
         provider=(
-            build_provider(around, store, payments, deposits, numbers, withdrawals)
-            if payments
+            build_provider(
+                selected[0],
+                context,
+                store,
+                selected[1].payments(),
+                deposits,
+                numbers,
+                withdrawals,
+            )
+            if selected
             else None
         ),
+        provider_settings=selected[1] if selected else None,
+        provider_names=frozenset(PROVIDERS),
     )
 
 
@@ -166,23 +184,15 @@ def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
     return local, local
 
 
-def fincra(settings: Settings) -> Payments | None:
-    """The payment provider that *settings* name, if any; nothing is connected to yet."""
-    if not settings.fincra_url:
-        return None
-    return FincraPayments(
-        Credentials(
-            url=settings.fincra_url,
-            secret_key=settings.fincra_secret_key.get_secret_value(),
-            public_key=settings.fincra_public_key,
-            business_id=settings.fincra_business_id,
-            webhook_secret=settings.fincra_webhook_secret.get_secret_value(),
-        )
-    )
+def provider_commands() -> t.Iterator[Command]:
+    """The commands of all payment providers, selected or not."""
+    for kind in PROVIDERS.values():
+        yield from read_settings(kind).commands()
 
 
 def build_provider(
-    around: Surroundings,
+    name: str,
+    context: Context,
     store: Store,
     payments: Payments,
     deposits: DepositUseCases,
@@ -190,11 +200,11 @@ def build_provider(
     withdrawals: WithdrawalUseCases,
 ) -> Provider:
     """Wire what speaks to *payments*."""
-    checkouts = Checkouts(around, store, payments, deposits)
-    payouts = Payouts(around, store, payments, withdrawals)
-    inflows = Inflows(around, store, payments, virtual_accounts)
-    notices = Notices(around, store, payments, checkouts, payouts, inflows)
-    return Provider(payments, checkouts, payouts, inflows, notices)
+    checkouts = Checkouts(context, store, payments, deposits)
+    payouts = Payouts(context, store, payments, withdrawals)
+    inflows = Inflows(context, store, payments, virtual_accounts)
+    notices = Notices(context, store, payments, checkouts, payouts, inflows)
+    return Provider(name, payments, checkouts, payouts, inflows, notices)
 
 
 def container(app: Flask | None = None) -> Container:

@@ -22,14 +22,34 @@ class SettingsError(Exception):
     """The environment holds no valid settings; the text names each variable, one a line."""
 
 
-class Settings(BaseSettings):
-    """What the service can be told from outside; each field is the variable of the same name."""
+class EnvironmentSettings(BaseSettings):
+    """Reads each field from the variable of the same name, or from a file in ``/run/secrets``.
+
+    The base of the service's settings and of each payment provider's.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
     environment: str = Field(default="local", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    practice: bool = False
+    """Enables ``practice_fault`` and ``ping?delay_ms=`` for rehearsals; refused in production."""
+
+    @model_validator(mode="after")
+    def _check(self) -> t.Self:
+        if wrong := list(self.errors()):
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def errors(self) -> t.Iterator[str]:
+        """Each rule that the values break together, as ``VARIABLE: what to do``."""
+        yield from ()
+
+
+class Settings(EnvironmentSettings):
+    """The service's settings; each field is the environment variable of the same name."""
+
     log_level: t.Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: t.Literal["json", "console"] = "json"
     data_dir: Path = Path(".amani/data")
@@ -75,13 +95,13 @@ class Settings(BaseSettings):
     """Amani's part of what a freelancer receives, for escrows made from now on."""
     worker_interval: float = Field(default=1.0, gt=0, le=60)
     """Seconds the worker rests between two rounds."""
-    fincra_url: str = ""
-    """The payment provider's API; without it nobody can deposit or withdraw."""
-    fincra_secret_key: SecretStr = SecretStr("")
-    fincra_public_key: str = ""
-    fincra_business_id: str = ""
-    fincra_webhook_secret: SecretStr = SecretStr("")
-    """Signs the provider's notices."""
+    payment_provider: str = ""
+    """``fincra``, ``manual`` (bank transfer by hand) or ``none``.
+
+    If it is empty, the first provider whose settings are present is used. Without a provider,
+    deposits and withdrawals answer 503. Change it only when no deposit or withdrawal is open: the
+    new provider does not know the old one's references.
+    """
     sentry_dsn: SecretStr = SecretStr("")
     """Where errors are reported; needs an image built with ``EXTRAS=observability``."""
     otel_exporter_otlp_endpoint: str = ""
@@ -90,8 +110,6 @@ class Settings(BaseSettings):
     """What the collector wants to be told: ``name=value``, with commas between."""
     otel_traces_sampler_arg: float = Field(default=0.1, ge=0, le=1)
     """The part of the requests that is traced, of those that no caller traces already."""
-    practice: bool = False
-    """Rehearsal switches on: ``practice_fault`` and ``ping?delay_ms=``; refused in production."""
     practice_fault: Fault | None = None
 
     @model_validator(mode="before")
@@ -101,13 +119,8 @@ class Settings(BaseSettings):
             values["log_level"] = level.upper()
         return values
 
-    @model_validator(mode="after")
-    def _check(self) -> Settings:
-        if wrong := list(self._wrongs()):
-            raise ValueError("\n".join(wrong))
-        return self
-
-    def _wrongs(self) -> t.Iterator[str]:
+    def errors(self) -> t.Iterator[str]:
+        """See ``EnvironmentSettings.errors``."""
         redis = self.redis_url.get_secret_value()
         url, key = self.database_url.get_secret_value(), self.secret_key.get_secret_value()
         for name, value in (("DATABASE_URL", url), ("SECRET_KEY", key)):
@@ -123,7 +136,6 @@ class Settings(BaseSettings):
         if url and not url.startswith(schemes):
             yield f"DATABASE_URL: must start with one of {', '.join(schemes)}"
         yield from self._direct_wrongs()
-        yield from self._fincra_wrongs()
         if redis and not redis.startswith(("redis://", "rediss://", "unix://")):
             yield "REDIS_URL: must start with one of redis://, rediss://, unix://"
         for origin in self.origins:
@@ -138,23 +150,6 @@ class Settings(BaseSettings):
         for name, value in (("DATABASE_URL", self.database), ("DATABASE_DIRECT_URL", direct)):
             if direct and not value.startswith(("postgresql://", "postgresql+psycopg://")):
                 yield f"{name}: must be PostgreSQL's when DATABASE_DIRECT_URL is set"
-
-    def _fincra_wrongs(self) -> t.Iterator[str]:
-        needed = {
-            "FINCRA_SECRET_KEY": self.fincra_secret_key.get_secret_value(),
-            "FINCRA_PUBLIC_KEY": self.fincra_public_key,
-            "FINCRA_BUSINESS_ID": self.fincra_business_id,
-            "FINCRA_WEBHOOK_SECRET": self.fincra_webhook_secret.get_secret_value(),
-        }
-        for name, value in needed.items():
-            if self.fincra_url and not value:
-                yield f"{name}: needed when FINCRA_URL is set; set it, or unset FINCRA_URL"
-            if value and not (value.isascii() and value.isprintable()):
-                yield f"{name}: has characters that no such value has"
-        plain = self.practice or self.environment == "local"
-        schemes = ("https://", "http://") if plain else ("https://",)
-        if self.fincra_url and not self.fincra_url.startswith(schemes):
-            yield f"FINCRA_URL: must start with {' or '.join(schemes)}"
 
     def _observability_wrongs(self) -> t.Iterator[str]:
         dsn = self.sentry_dsn.get_secret_value()
@@ -212,12 +207,24 @@ def _with_driver(url: str) -> str:
     return url
 
 
-def load_settings(secrets_dir: Path = SECRETS_DIR) -> Settings:
-    """Read the environment and *secrets_dir*; raise ``SettingsError`` naming what is wrong."""
+S = t.TypeVar("S", bound=EnvironmentSettings)
+
+
+def load_settings(secrets_dir: Path | None = None) -> Settings:
+    """The service's settings. Raises ``SettingsError``, which names each invalid variable."""
+    return read_settings(Settings, secrets_dir)
+
+
+def read_settings(kind: type[S], secrets_dir: Path | None = None) -> S:
+    """Settings of *kind* from the environment and *secrets_dir*, by default ``/run/secrets``.
+
+    Raises ``SettingsError``, one line for each invalid variable.
+    """
+    directory = secrets_dir or SECRETS_DIR
     try:
         # A missing directory is ordinary (nothing mounted); pydantic-settings would warn.
-        options: dict[str, t.Any] = {"_secrets_dir": secrets_dir} if secrets_dir.is_dir() else {}
-        return Settings(**options)
+        options: dict[str, t.Any] = {"_secrets_dir": directory} if directory.is_dir() else {}
+        return kind(**options)
     except ValidationError as error:
         raise SettingsError("\n".join(map(_line, error.errors(include_url=False)))) from None
 

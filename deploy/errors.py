@@ -1,17 +1,18 @@
-"""What can go wrong, each with the exit code that scripts rely on and a hint for who reads it.
+"""The expected failures, each with its exit code and a hint for the operator.
 
 Exit codes: 0 done or nothing to do · 2 wrong usage or configuration · 3 a gate refused · 4 locked
-by someone else · 5 the release failed and was reverted · 6 the revert failed too · 7 a host could
-not be reached.
+by another run · 5 the release failed and was reverted · 6 the revert failed too · 7 a host is
+unreachable.
 """
 
 from __future__ import annotations
 
 
 class DeployError(Exception):
-    """The base of every foreseeable failure.
+    """The base of every expected failure.
 
-    `message` says what and where, `hint` says what to do; both are printed, a traceback never is.
+    `message` describes the failure and its place, `hint` the remedy. Both are printed; a traceback
+    never is.
     """
 
     exit_code = 5
@@ -24,49 +25,49 @@ class DeployError(Exception):
 
 
 class UsageError(DeployError):
-    """Wrong arguments, configuration or surroundings; nothing was changed."""
+    """Wrong arguments, configuration or environment; nothing was changed."""
 
     exit_code = 2
 
 
 class GateRefused(DeployError):
-    """A condition that must hold before the plan may go on does not hold; nothing was changed."""
+    """A condition for the plan does not hold; nothing was changed."""
 
     exit_code = 3
 
 
 class Locked(DeployError):
-    """Someone else is changing this environment."""
+    """Another run holds the lock of this environment."""
 
     exit_code = 4
 
 
 class ReleaseFailed(DeployError):
-    """A step failed; what was applied has been reverted and traffic is on the old release."""
+    """A step failed; the applied steps were reverted, and traffic is on the previous release."""
 
     exit_code = 5
 
 
 class RevertFailed(DeployError):
-    """A step failed and so did its revert: a person is needed."""
+    """A step failed and so did its revert: the operator must act."""
 
     exit_code = 6
 
 
 class HostUnreachable(DeployError):
-    """A host did not answer, or stopped answering; what it serves was left as it is."""
+    """A host does not answer, or stopped answering; it was left unchanged."""
 
     exit_code = 7
 
 
 class HostKeyMismatch(HostUnreachable):
-    """A host showed another key than the one pinned for it; nothing was sent to it."""
+    """A host has another key than the pinned one; nothing was sent to it."""
 
 
 class CommandFailed(DeployError):
-    """A command on a host ended with another exit status than 0.
+    """A command on a host ended with an exit status other than 0.
 
-    Carries the argv, the status and the last lines of what it printed.
+    Carries the argv, the status and the whole output; the message holds its last ten lines.
     """
 
     def __init__(self, host: str, argv: tuple[str, ...], status: int, output: str) -> None:
@@ -78,7 +79,7 @@ class CommandFailed(DeployError):
 
 
 class EngineError(DeployError):
-    """The Docker Engine of a host refused a request; `status` is its HTTP status (0: none)."""
+    """The Docker Engine of a host refused a request; `status` is the HTTP status (0: none)."""
 
     def __init__(
         self, message: str, *, hint: str = "", host: str | None = None, status: int = 0

@@ -1,4 +1,4 @@
-"""What happens during a run, as values; console, plain log and `--json` hear the same ones."""
+"""The events of a run, as values. Console, plain log and `--json` get the same ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Listener = Callable[["Event"], None]
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened.
+    """One event of a run.
 
     `kind` is one of: `note`, `warning`, `plan`, `stage-started`, `stage-finished`, `step-started`,
     `step-progress`, `step-skipped`, `step-finished`, `step-failed`, `revert-started`,
@@ -30,10 +30,10 @@ class Event:
 
 
 class Events:
-    """Hands each event to every listener, one at a time, from whichever thread it comes.
+    """Passes each event to every listener, one at a time, from any thread.
 
-    `redact` takes secrets out of texts; a request sets it as soon as it knows any, and whoever
-    prints asks it.
+    `redact` removes secrets from texts. An operation sets it once it has loaded the secrets, and
+    listeners call it before they print.
     """
 
     def __init__(self, *listeners: Listener) -> None:
@@ -42,11 +42,11 @@ class Events:
         self._lock = threading.Lock()
 
     def listen(self, listener: Listener) -> None:
-        """Add a listener; it is called with every later event."""
+        """Add a listener for all later events."""
         self._listeners.append(listener)
 
     def emit(self, kind: str, text: str = "", **fields: Any) -> None:
-        """Make an event of `kind` and hand it round; `fields` are those of `Event`."""
+        """Create an event and pass it on; `fields` are the other fields of `Event`."""
         event = Event(kind, text, **fields)
         with self._lock:
             for listener in self._listeners:

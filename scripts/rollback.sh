@@ -1,7 +1,7 @@
 #!/bin/sh
-# Roll back: without a version, list what can be rolled back to.
+# Roll back to a version. Without a version, list the releases that you can roll back to.
 #   scripts/rollback.sh [VERSION] [--auto-confirm]
-# AMANI_ENV names the environment (production by default). The same as `invoke rollback`.
+# AMANI_ENV names the environment (default: production). Equivalent to `invoke rollback`.
 set -eu
 root=$(dirname -- "$(readlink -f -- "$0")")/..
 version=""

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Verify a deployment: is what runs what should run, and does it do its work?
+# Verify a deployment: check that the expected release is live and works.
 #   scripts/verify_deployment.sh [ENV] [--url=URL] [--version=VERSION] [--junit=FILE] [--json]
-# ENV is production (or what AMANI_ENV says) by default. The same as `invoke smoke`.
+# ENV defaults to AMANI_ENV, or production. Equivalent to `invoke smoke`.
 set -eu
 root=$(dirname -- "$(readlink -f -- "$0")")/..
 env=""

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from amani_app.ports.limits import LimiterUnavailable, Quota, Standing
+from amani_app.ports.limits import LimiterUnavailable, Quota, QuotaUsage
 
 PATIENCE = 0.25
 """Seconds for a connection, and for an answer: a slow Redis must not slow the service down."""
@@ -59,7 +59,7 @@ class RedisLimiter:
         self._clock = clock
         self._away_until = 0.0
 
-    def hit(self, quota: Quota, whose: str) -> Standing:
+    def hit(self, quota: Quota, whose: str) -> QuotaUsage:
         """Under a key that Redis drops when somebody has not come for a window."""
         if time.monotonic() < self._away_until:
             raise LimiterUnavailable("Redis was away a moment ago")
@@ -72,7 +72,7 @@ class RedisLimiter:
         except RedisError as error:
             self._away_until = time.monotonic() + AWAY
             raise LimiterUnavailable("Redis is away") from error
-        return Standing(quota, int(used), max(1, math.ceil(float(left))), bool(exceeded))
+        return QuotaUsage(quota, int(used), max(1, math.ceil(float(left))), bool(exceeded))
 
     def close(self) -> None:
         """Give the connections back."""

@@ -29,7 +29,7 @@ AWAY = 5
 """Seconds after a failed fetch in which no other one is tried: nobody queues for a dead host."""
 
 
-class Keys(PyJWKClient):
+class ProjectKeys(PyJWKClient):
     """The project's public keys."""
 
     _away_until = 0.0
@@ -65,7 +65,7 @@ class SupabaseIdentity:
         self._secret = secret or ""
         self._clock = clock
         self._second_factor = second_factor
-        self._keys = Keys(
+        self._keys = ProjectKeys(
             f"{self._issuer}/.well-known/jwks.json",
             lifespan=KEYS_LIVE,
             timeout=FETCH_TIMEOUT,

@@ -10,7 +10,7 @@ from werkzeug.routing import MapAdapter
 from werkzeug.wsgi import get_host
 
 
-class Stateless(SessionInterface):
+class NoSession(SessionInterface):
     """Who calls says who they are in each request: no cookie is read, and none is set."""
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
@@ -24,7 +24,7 @@ class Stateless(SessionInterface):
 class Application(Flask):
     """Its views and hooks are plain functions: none is asked whether it is a coroutine."""
 
-    session_interface = Stateless()
+    session_interface = NoSession()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Bound to the request as it was read already: no name of a host decides anything here."""

@@ -7,10 +7,10 @@ import typing as t
 import structlog
 from flask import Flask, Response, g
 
-from amani_app.api.problems import Problem, Refused
-from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota, Standing
+from amani_app.api.problems import ProblemDetails, RequestRefused
+from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota, QuotaUsage
 
-AWAY = Problem(
+AWAY = ProblemDetails(
     503,
     "limits-unavailable",
     "No money leaves while nobody can count how often; try again shortly.",
@@ -34,7 +34,7 @@ class Limits:
         self._quotas = {kind: Quota(kind, amount) for kind, amount in amounts.items()}
 
     def count(self, kind: Kind, whose: str) -> None:
-        """Count one request of *whose*. Raises ``Refused`` (429, or 503 for a pay-out)."""
+        """Count one request of *whose*. Raises ``RequestRefused`` (429, or 503 for a pay-out)."""
         quota = self._quotas[kind]
         if not quota.amount:
             return
@@ -42,15 +42,15 @@ class Limits:
         if standing.exceeded:
             words = f"At most {quota.amount} in {quota.seconds} s."
             headers = {"Retry-After": str(standing.reset)}
-            raise Refused(Problem(429, "quota-exceeded", words, headers=headers))
+            raise RequestRefused(ProblemDetails(429, "quota-exceeded", words, headers=headers))
 
-    def _hit(self, quota: Quota, whose: str) -> Standing:
+    def _hit(self, quota: Quota, whose: str) -> QuotaUsage:
         try:
             return self._limiter.hit(quota, whose)
         except LimiterUnavailable:
             structlog.get_logger().warning("limits.unavailable", quota=quota.name)
             if quota.name == "pay-out":
-                raise Refused(AWAY) from None
+                raise RequestRefused(AWAY) from None
             return self._fallback.hit(quota, whose)
 
 
@@ -60,7 +60,7 @@ def register_limits(app: Flask) -> None:
 
 
 def _tell(response: Response) -> Response:
-    standing: Standing | None = g.get("standing")
+    standing: QuotaUsage | None = g.get("standing")
     if standing is not None:
         name, quota = f'"{standing.quota.name}"', standing.quota
         response.headers["RateLimit-Policy"] = f"{name};q={quota.amount};w={quota.seconds}"

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from amani_app.domain.escrow import MOST_MILESTONES, Escrow, Milestone, State, Work
+from amani_app.domain.escrow import MOST_MILESTONES, Escrow, Milestone, EscrowState, MilestoneState
 from amani_app.domain.ledger import Account, Balance
 from amani_app.domain.money import EXPONENTS, LARGEST, Money
 from amani_app.domain.payments import (
@@ -19,7 +19,7 @@ from amani_app.domain.payments import (
     WithdrawalState,
 )
 from amani_app.domain.users import Role, User
-from amani_app.ports.store import AuditLine, Line
+from amani_app.ports.store import AuditLine, LedgerLine
 
 # No control characters: PostgreSQL holds no NUL, and no name needs a line feed.
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
@@ -50,7 +50,7 @@ Amount = t.Annotated[
 ]
 
 
-class Body(BaseModel):
+class RequestModel(BaseModel):
     """A request's body."""
 
     # Built at the first use, not at the boot.
@@ -59,7 +59,7 @@ class Body(BaseModel):
     )
 
 
-class SignUp(Body):
+class SignUp(RequestModel):
     """A new person."""
 
     email: Email
@@ -67,7 +67,7 @@ class SignUp(Body):
     password: Password
 
 
-class SignIn(Body):
+class SignIn(RequestModel):
     """An address and its password."""
 
     email: t.Annotated[str, StringConstraints(max_length=254), Field(examples=["ada@example.org"])]
@@ -76,14 +76,14 @@ class SignIn(Body):
     ]
 
 
-class NewPassword(Body):
+class NewPassword(RequestModel):
     """The password of now, and the one from now on."""
 
     current: t.Annotated[str, StringConstraints(max_length=200)]
     new: Password
 
 
-class NewMilestone(Body):
+class NewMilestone(RequestModel):
     """A piece of work and its price."""
 
     title: Title
@@ -92,7 +92,7 @@ class NewMilestone(Body):
     due: t.Annotated[date | None, Field(strict=False)] = None
 
 
-class NewEscrow(Body):
+class NewEscrow(RequestModel):
     """What a client proposes to a freelancer."""
 
     title: Title
@@ -102,20 +102,20 @@ class NewEscrow(Body):
     milestones: t.Annotated[list[NewMilestone], Field(min_length=1, max_length=MOST_MILESTONES)]
 
 
-class Ruling(Body):
+class Ruling(RequestModel):
     """The client's part in basis points; the rest goes to the freelancer."""
 
     to_client_basis_points: t.Annotated[int, Field(ge=0, le=10_000)]
 
 
-class NewDeposit(Body):
+class NewDeposit(RequestModel):
     """Money that one wants to bring in."""
 
     amount: Amount
     currency: Currency
 
 
-class NewVirtualAccount(Body):
+class NewVirtualAccount(RequestModel):
     """Whose account number it is to be. The bank verification number is handed on, never kept."""
 
     currency: t.Literal["NGN"]
@@ -128,7 +128,7 @@ class NewVirtualAccount(Body):
     ]
 
 
-class NewWithdrawal(Body):
+class NewWithdrawal(RequestModel):
     """Money that one wants to have in a bank account."""
 
     amount: Amount
@@ -137,7 +137,7 @@ class NewWithdrawal(Body):
     account_number: t.Annotated[str, StringConstraints(pattern=r"^[0-9]{6,20}$")]
 
 
-class Notice(BaseModel):
+class NoticeBody(BaseModel):
     """What the payment provider notifies; ``signature`` is over the bytes of all of it."""
 
     model_config = ConfigDict(extra="allow", defer_build=True)
@@ -146,17 +146,17 @@ class Notice(BaseModel):
     data: dict[str, t.Any]
 
 
-class Empty(Body):
+class EmptyBody(RequestModel):
     """Nothing is to be said."""
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """A response's body."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
-class MoneyOut(Answer):
+class MoneyOut(ResponseModel):
     """An amount, in both spellings."""
 
     currency: str
@@ -169,7 +169,7 @@ class MoneyOut(Answer):
         return cls(currency=money.currency, minor=money.minor, amount=money.major)
 
 
-class Person(Answer):
+class UserOut(ResponseModel):
     """A person, without what is only theirs to know."""
 
     id: str
@@ -178,21 +178,21 @@ class Person(Answer):
     role: Role
 
     @classmethod
-    def of(cls, user: User) -> Person:
+    def of(cls, user: User) -> UserOut:
         """Of *user*."""
         return cls(id=user.id, email=user.email, name=user.name, role=user.role)
 
 
-class Session(Answer):
+class SessionOut(ResponseModel):
     """A bearer token and whose it is."""
 
     token: str
     token_type: t.Literal["Bearer"] = "Bearer"  # nosec B105
     expires_in: int
-    user: Person
+    user: UserOut
 
 
-class Wallet(Answer):
+class WalletOut(ResponseModel):
     """What one person has in one currency."""
 
     id: str
@@ -202,7 +202,7 @@ class Wallet(Answer):
     available: MoneyOut
 
     @classmethod
-    def of(cls, account: Account, balance: Balance) -> Wallet:
+    def of(cls, account: Account, balance: Balance) -> WalletOut:
         """Of *account*."""
         return cls(
             id=account.id,
@@ -213,13 +213,13 @@ class Wallet(Answer):
         )
 
 
-class Wallets(Answer):
+class WalletList(ResponseModel):
     """All of a person's wallets."""
 
-    items: list[Wallet]
+    items: list[WalletOut]
 
 
-class EntryOut(Answer):
+class EntryOut(ResponseModel):
     """A line of a wallet."""
 
     id: int
@@ -230,7 +230,7 @@ class EntryOut(Answer):
     at: datetime
 
     @classmethod
-    def of(cls, line: Line) -> EntryOut:
+    def of(cls, line: LedgerLine) -> EntryOut:
         """Of *line*."""
         return cls(
             id=line.id,
@@ -242,28 +242,28 @@ class EntryOut(Answer):
         )
 
 
-class Entries(Answer):
+class EntryPage(ResponseModel):
     """A page of lines; without ``next_cursor`` it is the last one."""
 
     items: list[EntryOut]
     next_cursor: str | None = None
 
 
-class MilestoneOut(Answer):
+class MilestoneOut(ResponseModel):
     """A milestone; ``dispute_id`` is there while it is disputed."""
 
     id: str
     title: str
     amount: MoneyOut
     due: date | None
-    state: Work
+    state: MilestoneState
     submitted_at: datetime | None
     dispute_id: str | None
 
     @classmethod
     def of(cls, milestone: Milestone, escrow: str) -> MilestoneOut:
         """Of *milestone*."""
-        disputed = milestone.state is Work.DISPUTED
+        disputed = milestone.state is MilestoneState.DISPUTED
         return cls(
             id=milestone.id,
             title=milestone.title,
@@ -275,7 +275,7 @@ class MilestoneOut(Answer):
         )
 
 
-class EscrowOut(Answer):
+class EscrowOut(ResponseModel):
     """An agreement; ``version`` is what ``If-Match`` must name to change it."""
 
     id: str
@@ -285,7 +285,7 @@ class EscrowOut(Answer):
     amount: MoneyOut
     fee_basis_points: int
     silence_days: int
-    state: State
+    state: EscrowState
     cancel_asked_by: str | None
     version: int
     milestones: list[MilestoneOut]
@@ -308,14 +308,14 @@ class EscrowOut(Answer):
         )
 
 
-class Escrows(Answer):
+class EscrowPage(ResponseModel):
     """A page of agreements; without ``next_cursor`` it is the last one."""
 
     items: list[EscrowOut]
     next_cursor: str | None = None
 
 
-class DepositOut(Answer):
+class DepositOut(ResponseModel):
     """Money on its way in; ``checkout_url`` is where it is paid, once the provider has opened it.
 
     ``received`` is what came in: what is over the amount, or all of it when it is less, waits for
@@ -342,14 +342,14 @@ class DepositOut(Answer):
         )
 
 
-class Deposits(Answer):
+class DepositPage(ResponseModel):
     """A page of deposits; without ``next_cursor`` it is the last one."""
 
     items: list[DepositOut]
     next_cursor: str | None = None
 
 
-class VirtualAccountOut(Answer):
+class VirtualAccountOut(ResponseModel):
     """A bank account number of one's own: what is paid into it while ``active`` is one's own."""
 
     id: str
@@ -376,14 +376,14 @@ class VirtualAccountOut(Answer):
         )
 
 
-class VirtualAccounts(Answer):
+class VirtualAccountPage(ResponseModel):
     """A page of virtual accounts; without ``next_cursor`` it is the last one."""
 
     items: list[VirtualAccountOut]
     next_cursor: str | None = None
 
 
-class WithdrawalOut(Answer):
+class WithdrawalOut(ResponseModel):
     """Money on its way out; reserved in the wallet until it is paid or failed."""
 
     id: str
@@ -410,20 +410,20 @@ class WithdrawalOut(Answer):
         )
 
 
-class Withdrawals(Answer):
+class WithdrawalPage(ResponseModel):
     """A page of withdrawals; without ``next_cursor`` it is the last one."""
 
     items: list[WithdrawalOut]
     next_cursor: str | None = None
 
 
-class Received(Answer):
+class NoticeReceived(ResponseModel):
     """The notice is kept, and will be worked off."""
 
     received: t.Literal[True] = True
 
 
-class AuditLineOut(Answer):
+class AuditLineOut(ResponseModel):
     """Who did what to what, and from where."""
 
     id: str
@@ -442,14 +442,14 @@ class AuditLineOut(Answer):
         return cls(**vars(line))
 
 
-class AuditLog(Answer):
+class AuditPage(ResponseModel):
     """A page of the audit log; without ``next_cursor`` it is the last one."""
 
     items: list[AuditLineOut]
     next_cursor: str | None = None
 
 
-class Reconciliation(Answer):
+class ReconciliationOut(ResponseModel):
     """What is wrong with the books: nothing, ever."""
 
     consistent: bool

@@ -19,7 +19,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 
 from amani_app.api.limits import Kind, Limits
-from amani_app.api.problems import Problem, Refused
+from amani_app.api.problems import ProblemDetails, RequestRefused
 from amani_app.telemetry.requests import request_id
 from amani_app.application.common.acting import Actor, Forbidden
 from amani_app.container import Container, container
@@ -29,7 +29,7 @@ from amani_app.ports.identity import Claims, InvalidToken
 
 IDS = re.compile(r"[A-Za-z0-9:._-]{1,200}")
 KEYS = re.compile(r"[\x21-\x7e]{8,255}")
-UNAUTHENTICATED = Problem(
+UNAUTHENTICATED = ProblemDetails(
     401,
     "unauthenticated",
     "A valid bearer token is needed.",
@@ -112,7 +112,7 @@ class Call:
 
 
 @dataclass
-class Door:
+class Authorizer:
     """Lets the caller in, in the role that they have now."""
 
     operation: Operation
@@ -120,7 +120,7 @@ class Door:
     claims: Claims | None
 
     def ask(self) -> None:
-        """In a unit of work of its own. Raises ``Refused`` and ``Forbidden``."""
+        """In a unit of work of its own. Raises ``RequestRefused`` and ``Forbidden``."""
         if self.claims:
             self.call.parts.store.look(self._admit)
 
@@ -135,7 +135,7 @@ class Door:
         try:
             role = self.call.parts.people.admit(unit, t.cast(Claims, self.claims))
         except InvalidToken:
-            raise Refused(UNAUTHENTICATED) from None
+            raise RequestRefused(UNAUTHENTICATED) from None
         if role not in roles:
             raise Forbidden("your role does not allow this")
         self.call.actor = Actor(known.user, role, known.request_id, known.remote_addr)
@@ -156,32 +156,32 @@ def register_operation(blueprint: Blueprint, operation: Operation, handler: Hand
 
 def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -> Response:
     if not all(IDS.fullmatch(value) for value in path.values()):
-        raise Refused(Problem(404, "not-found"))
+        raise RequestRefused(ProblemDetails(404, "not-found"))
     parts = container()
     claims = _recognized(operation, parts)
     call = Call(parts, _actor(claims), path, operation=operation.name)
-    door = Door(operation, call, claims)
+    authorizer = Authorizer(operation, call, claims)
     if operation.slow:
-        door.ask()
+        authorizer.ask()
     try:
         _read_request(operation, call)
-    except Refused:
-        door.ask()  # Who may not come in learns no more than that.
+    except RequestRefused:
+        authorizer.ask()  # Who may not come in learns no more than that.
         raise
     if not operation.transactional:
         return _rendered(operation, handler(call))
     if operation.method != "GET":
-        return _write(operation, call, door, handler)
+        return _write(operation, call, authorizer, handler)
 
     def read(unit: stores.UnitOfWork) -> BaseModel:
-        door.enter(unit)
+        authorizer.enter(unit)
         return handler(call)
 
     return _not_modified(_rendered(operation, parts.store.read(read)))
 
 
 def _read_request(operation: Operation, call: Call) -> None:
-    """Fill *call* with what the request says. Raises ``Refused``."""
+    """Fill *call* with what the request says. Raises ``RequestRefused``."""
     if not operation.raw:
         # Notices come from one address, all of them: one refused would be money come late.
         _count(operation, call.actor)
@@ -203,7 +203,7 @@ def _count(operation: Operation, actor: Actor) -> None:
     limits.count(kind, actor.remote_addr if here else actor.user)
 
 
-def _write(operation: Operation, call: Call, door: Door, handler: Handler) -> Response:
+def _write(operation: Operation, call: Call, authorizer: Authorizer, handler: Handler) -> Response:
     key = call.key
     whole = b"\n".join(
         (request.method.encode(), request.path.encode(), request.get_data(cache=True))
@@ -213,21 +213,21 @@ def _write(operation: Operation, call: Call, door: Door, handler: Handler) -> Re
     if operation.prepare and not (key and _was_answered(call, key, fingerprint)):
         call.prepared = operation.prepare(call)
 
-    def work(unit: stores.UnitOfWork) -> tuple[BaseModel | None, str]:
+    def change(unit: stores.UnitOfWork) -> tuple[BaseModel | None, str]:
         if key:
             unit.idempotency.foresee(call.actor.user, key)
-        door.enter(unit)
+        authorizer.enter(unit)
         found = key and unit.idempotency.claim(call.actor.user, key, fingerprint)
         if found:
             return None, found.body
         model = handler(call)
         body = model.model_dump_json()
         if key:
-            kept = stores.Answer(operation.status, body)
-            unit.idempotency.keep(call.actor.user, key, fingerprint, kept, call.parts.around.now())
+            kept = stores.StoredResponse(operation.status, body)
+            unit.idempotency.keep(call.actor.user, key, fingerprint, kept, call.parts.context.now())
         return model, body
 
-    model, body = call.parts.store.run(work)
+    model, body = call.parts.store.run(change)
     if model is not None and operation.complete:
         model, body = _complete(operation.complete, call, model, key)
     response = _json(operation, body)
@@ -276,7 +276,7 @@ def _recognized(operation: Operation, parts: Container) -> Claims | None:
             raise InvalidToken
         claims = parts.people.recognize(token, second_factor=operation.quota == "pay-out")
     except InvalidToken:
-        raise Refused(UNAUTHENTICATED) from None
+        raise RequestRefused(UNAUTHENTICATED) from None
     structlog.contextvars.bind_contextvars(actor=claims.user)
     return claims
 
@@ -293,29 +293,33 @@ def _read_body(model: type[BaseModel]) -> BaseModel:
         return model()
     if request.mimetype != "application/json":
         words = "The body must be application/json."
-        raise Refused(Problem(415, "unsupported-media-type", words))
+        raise RequestRefused(ProblemDetails(415, "unsupported-media-type", words))
     try:
         return model.model_validate_json(raw)
     except pydantic.ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         if any(each["type"] == "json_invalid" for each in found):
-            raise Refused(Problem(400, "invalid-json", "The body is no valid JSON.")) from None
+            raise RequestRefused(
+                ProblemDetails(400, "invalid-json", "The body is no valid JSON.")
+            ) from None
         fields = tuple(
             {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "code": e["type"]}
             for e in found
         )
         words = "Some fields are not valid."
-        raise Refused(Problem(422, "invalid-request", words, errors=fields)) from None
+        raise RequestRefused(ProblemDetails(422, "invalid-request", words, errors=fields)) from None
 
 
 def _read_version() -> int:
     given = request.headers.get("If-Match", "")
     if not given:
         words = "If-Match must name the version that was read."
-        raise Refused(Problem(428, "precondition-required", words))
+        raise RequestRefused(ProblemDetails(428, "precondition-required", words))
     found = re.fullmatch(r'"([0-9]{1,9})"', given)
     if not found:
-        raise Refused(Problem(412, "stale-version", "If-Match names no version of this."))
+        raise RequestRefused(
+            ProblemDetails(412, "stale-version", "If-Match names no version of this.")
+        )
     return int(found[1])
 
 
@@ -327,7 +331,7 @@ def _read_key(operation: Operation) -> str:
         return ""
     if not KEYS.fullmatch(given):
         words = "An Idempotency-Key of 8 to 255 printable characters is needed."
-        raise Refused(Problem(400, "idempotency-key-missing", words))
+        raise RequestRefused(ProblemDetails(400, "idempotency-key-missing", words))
     return given
 
 
@@ -355,9 +359,11 @@ def _read_page(call: Call, operation: Operation) -> None:
     call.cursor = last
 
 
-def _invalid_query(name: str, message: str, code: str) -> Refused:
+def _invalid_query(name: str, message: str, code: str) -> RequestRefused:
     fields = ({"field": name, "message": message, "code": code},)
-    return Refused(Problem(422, "invalid-request", "The page is not valid.", errors=fields))
+    return RequestRefused(
+        ProblemDetails(422, "invalid-request", "The page is not valid.", errors=fields)
+    )
 
 
 def _cursors() -> URLSafeSerializer:

@@ -39,7 +39,7 @@ PROVIDER_RETRY_AFTER = "15"
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProblemDetails:
     """One error answer; ``type`` and ``code`` are stable, ``detail`` is for people."""
 
     status: int
@@ -67,10 +67,10 @@ class Problem:
         return Response(json.dumps(body), self.status, kept, content_type=MEDIA_TYPE)
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request is answered with a problem before anything was done."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         self.problem = problem
         super().__init__(problem.code)
 
@@ -93,7 +93,7 @@ STATUS: t.Mapping[type[DomainError], int] = {
 """What a refusal of the rules is over HTTP; the nearest base counts."""
 
 _OWN_HEADERS = frozenset({"content-type", "content-length"})
-UNAVAILABLE = Problem(
+UNAVAILABLE = ProblemDetails(
     503,
     "database-unavailable",
     "The database is not reachable; try again shortly.",
@@ -101,7 +101,7 @@ UNAVAILABLE = Problem(
 )
 
 
-UNKNOWN = Problem(
+UNKNOWN = ProblemDetails(
     503,
     "identity-unavailable",
     "Nobody can say now whose this token is; try again shortly.",
@@ -113,7 +113,7 @@ def register_problems(app: Flask) -> None:
     """Answer every error of *app* as a problem, those of routing included."""
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_bug)
-    app.register_error_handler(Refused, lambda error: error.problem.response())
+    app.register_error_handler(RequestRefused, lambda error: error.problem.response())
     app.register_error_handler(DomainError, _from_rules)
     app.register_error_handler(IdentityUnavailable, lambda error: UNKNOWN.response())
     app.register_error_handler(ProviderUnavailable, _from_provider)
@@ -131,7 +131,7 @@ def _from_http(error: HTTPException) -> Response | HTTPException:
     headers = dict(error.get_headers())
     code = HTTPStatus(status).phrase.lower().replace(" ", "-").replace("'", "")
     detail = "" if isinstance(error, InternalServerError) else error.description or ""
-    return Problem(status, code, detail, headers=headers).response()
+    return ProblemDetails(status, code, detail, headers=headers).response()
 
 
 def _from_rules(error: DomainError) -> Response:
@@ -142,7 +142,9 @@ def _from_rules(error: DomainError) -> Response:
     if isinstance(error, KeyInUse):
         headers["Retry-After"] = "1"
     allowed = error.allowed if isinstance(error, IllegalTransition) else ()
-    return Problem(status, error.code, str(error), allowed=allowed, headers=headers).response()
+    return ProblemDetails(
+        status, error.code, str(error), allowed=allowed, headers=headers
+    ).response()
 
 
 def _from_database(error: Exception) -> Response:
@@ -154,10 +156,10 @@ def _from_provider(error: Exception) -> Response:
     structlog.get_logger().warning("payments.unavailable", error=type(error).__name__)
     words = "The payment provider is not reachable; nothing was done. Try again shortly."
     headers = {"Retry-After": PROVIDER_RETRY_AFTER}
-    return Problem(503, "payments-unavailable", words, headers=headers).response()
+    return ProblemDetails(503, "payments-unavailable", words, headers=headers).response()
 
 
 def _from_bug(error: Exception) -> Response:
     # The trace goes to the log, under the request's id; the client learns nothing of the inside.
     structlog.get_logger().error("request.failed", exc_info=error)
-    return Problem(500, "internal-server-error").response()
+    return ProblemDetails(500, "internal-server-error").response()

@@ -8,15 +8,15 @@ from flask import request
 
 from amani_app.api import models as m
 from amani_app.api.operations import Call, Handler, Operation
-from amani_app.api.problems import Problem, Refused
+from amani_app.api.problems import ProblemDetails, RequestRefused
 from amani_app.application.common.acting import NotFound
-from amani_app.application.requests.escrows import Plan
+from amani_app.application.requests.escrows import EscrowProposal
 from amani_app.container import Provider
-from amani_app.domain.escrow import Escrow, Party, State
+from amani_app.domain.escrow import Escrow, Party, EscrowState
 from amani_app.domain.ledger import Account
 from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import ForgedNotice, Holder, ProviderUnavailable
+from amani_app.ports.payments import ForgedNotice, AccountHolder, ProviderUnavailable
 from amani_app.ports.schema import DatabaseUnavailable
 
 ARBITERS = frozenset({Role.ARBITER})
@@ -38,15 +38,15 @@ def operation(
     return register
 
 
-def _session(call: Call, user: User) -> m.Session:
+def _session(call: Call, user: User) -> m.SessionOut:
     token, lifetime = call.parts.people.session(user)
-    return m.Session(token=token, expires_in=lifetime, user=m.Person.of(user))
+    return m.SessionOut(token=token, expires_in=lifetime, user=m.UserOut.of(user))
 
 
 @operation(
     "POST",
     "/auth/signup",
-    m.Session,
+    m.SessionOut,
     body=m.SignUp,
     status=201,
     roles=None,
@@ -54,7 +54,7 @@ def _session(call: Call, user: User) -> m.Session:
     transactional=False,
     problems=(409,),
 )
-def sign_up(call: Call) -> m.Session:
+def sign_up(call: Call) -> m.SessionOut:
     """Sign up, and be signed in."""
     asked: m.SignUp = call.body
     user = call.parts.people.sign_up(call.actor, asked.email, asked.name, asked.password)
@@ -64,14 +64,14 @@ def sign_up(call: Call) -> m.Session:
 @operation(
     "POST",
     "/auth/login",
-    m.Session,
+    m.SessionOut,
     body=m.SignIn,
     roles=None,
     quota="sign-in",
     transactional=False,
     problems=(401, 409),
 )
-def sign_in(call: Call) -> m.Session:
+def sign_in(call: Call) -> m.SessionOut:
     """Sign in."""
     return _session(call, call.parts.people.sign_in(call.body.email, call.body.password))
 
@@ -79,29 +79,29 @@ def sign_in(call: Call) -> m.Session:
 @operation(
     "POST",
     "/auth/change-password",
-    m.Session,
+    m.SessionOut,
     body=m.NewPassword,
     quota="sign-in",
     transactional=False,
     problems=(409,),
 )
-def change_password(call: Call) -> m.Session:
+def change_password(call: Call) -> m.SessionOut:
     """Change the password; every older token is void."""
     changed = call.parts.people.change_password(call.actor, call.body.current, call.body.new)
     return _session(call, changed)
 
 
-@operation("GET", "/auth/me", m.Person)
-def who_am_i(call: Call) -> m.Person:
+@operation("GET", "/auth/me", m.UserOut)
+def who_am_i(call: Call) -> m.UserOut:
     """Whose token this is."""
-    return m.Person.of(call.unit.users.get(call.actor.user))
+    return m.UserOut.of(call.unit.users.get(call.actor.user))
 
 
-@operation("GET", "/wallets", m.Wallets)
-def list_wallets(call: Call) -> m.Wallets:
+@operation("GET", "/wallets", m.WalletList)
+def list_wallets(call: Call) -> m.WalletList:
     """One's own wallets, one for each currency."""
     found = call.unit.ledger.wallets(call.actor.user)
-    return m.Wallets(items=[m.Wallet.of(account, balance) for account, balance in found])
+    return m.WalletList(items=[m.WalletOut.of(account, balance) for account, balance in found])
 
 
 def _wallet(call: Call) -> Account:
@@ -111,28 +111,28 @@ def _wallet(call: Call) -> Account:
     raise NotFound("no such wallet")
 
 
-@operation("GET", "/wallets/{wallet}", m.Wallet)
-def read_wallet(call: Call) -> m.Wallet:
+@operation("GET", "/wallets/{wallet}", m.WalletOut)
+def read_wallet(call: Call) -> m.WalletOut:
     """One of one's wallets."""
     account = _wallet(call)
-    return m.Wallet.of(account, call.unit.ledger.balance(account))
+    return m.WalletOut.of(account, call.unit.ledger.balance(account))
 
 
-@operation("GET", "/wallets/{wallet}/entries", m.Entries, paged=True)
-def list_entries(call: Call) -> m.Entries:
+@operation("GET", "/wallets/{wallet}/entries", m.EntryPage, paged=True)
+def list_entries(call: Call) -> m.EntryPage:
     """What went in and out of a wallet, newest first."""
     before = int(call.cursor) if call.cursor else None
     lines = call.unit.ledger.lines(_wallet(call), before, call.limit + 1)
     page = lines[: call.limit]
     last = page[-1].id if len(lines) > call.limit else None
-    return m.Entries(items=list(map(m.EntryOut.of, page)), next_cursor=call.next_cursor(last))
+    return m.EntryPage(items=list(map(m.EntryOut.of, page)), next_cursor=call.next_cursor(last))
 
 
 @operation("POST", "/escrows", m.EscrowOut, body=m.NewEscrow, status=201)
 def create_escrow(call: Call) -> m.EscrowOut:
     """Propose an agreement to a freelancer."""
     asked: m.NewEscrow = call.body
-    plan = Plan(
+    plan = EscrowProposal(
         title=asked.title,
         freelancer_email=asked.freelancer_email,
         currency=asked.currency,
@@ -148,26 +148,26 @@ def create_escrow(call: Call) -> m.EscrowOut:
 @operation(
     "GET",
     "/escrows",
-    m.Escrows,
+    m.EscrowPage,
     paged=True,
     filters={
-        "state": tuple(state.value for state in State),
+        "state": tuple(state.value for state in EscrowState),
         "party": (Party.CLIENT.value, Party.FREELANCER.value),
     },
 )
-def list_escrows(call: Call) -> m.Escrows:
+def list_escrows(call: Call) -> m.EscrowPage:
     """The agreements that one is party to, newest first."""
     state, party = call.filters.get("state"), call.filters.get("party")
     found = call.unit.escrows.of(
         call.actor.user,
         call.cursor,
         call.limit + 1,
-        State(state) if state else None,
+        EscrowState(state) if state else None,
         Party(party) if party else None,
     )
     page = found[: call.limit]
     last = page[-1].id if len(found) > call.limit else None
-    return m.Escrows(items=list(map(m.EscrowOut.of, page)), next_cursor=call.next_cursor(last))
+    return m.EscrowPage(items=list(map(m.EscrowOut.of, page)), next_cursor=call.next_cursor(last))
 
 
 @operation("GET", "/escrows/{escrow}", m.EscrowOut)
@@ -184,7 +184,7 @@ def _agreement(verb: str, summary: str, money: bool) -> None:
 
     handler.__name__, handler.__doc__ = f"{verb}_escrow", summary
     path = f"/escrows/{{escrow}}/{verb}"
-    operation("POST", path, m.EscrowOut, body=m.Empty, versioned=True, money=money)(handler)
+    operation("POST", path, m.EscrowOut, body=m.EmptyBody, versioned=True, money=money)(handler)
 
 
 def _milestone(verb: str, summary: str, money: bool) -> None:
@@ -196,7 +196,7 @@ def _milestone(verb: str, summary: str, money: bool) -> None:
 
     handler.__name__, handler.__doc__ = f"{verb}_milestone", summary
     path = f"/escrows/{{escrow}}/milestones/{{milestone}}/{verb}"
-    operation("POST", path, m.EscrowOut, body=m.Empty, versioned=True, money=money)(handler)
+    operation("POST", path, m.EscrowOut, body=m.EmptyBody, versioned=True, money=money)(handler)
 
 
 _agreement("accept", "Agree, as the freelancer.", money=False)
@@ -255,13 +255,13 @@ def create_deposit(call: Call) -> m.DepositOut:
     return m.DepositOut.of(call.parts.deposits.request(call.unit, call.actor, asked))
 
 
-@operation("GET", "/deposits", m.Deposits, paged=True)
-def list_deposits(call: Call) -> m.Deposits:
+@operation("GET", "/deposits", m.DepositPage, paged=True)
+def list_deposits(call: Call) -> m.DepositPage:
     """One's own deposits, newest first."""
     found = call.unit.deposits.of(call.actor.user, call.cursor, call.limit + 1)
     page = found[: call.limit]
     last = page[-1].id if len(found) > call.limit else None
-    return m.Deposits(items=list(map(m.DepositOut.of, page)), next_cursor=call.next_cursor(last))
+    return m.DepositPage(items=list(map(m.DepositOut.of, page)), next_cursor=call.next_cursor(last))
 
 
 @operation("GET", "/deposits/{deposit}", m.DepositOut)
@@ -273,8 +273,8 @@ def read_deposit(call: Call) -> m.DepositOut:
 def _issue(call: Call, made: m.VirtualAccountOut) -> m.VirtualAccountOut:
     asked: m.NewVirtualAccount = call.body
     try:
-        email = call.parts.store.read(lambda work: work.users.get(call.actor.user)).email
-        holder = Holder(asked.first_name, asked.last_name, email, asked.bvn)
+        email = call.parts.store.read(lambda unit: unit.users.get(call.actor.user)).email
+        holder = AccountHolder(asked.first_name, asked.last_name, email, asked.bvn)
         issued = _provider(call).inflows.issue(made.id, holder, call.actor)
         return m.VirtualAccountOut.of(issued)
     except (ProviderUnavailable, DatabaseUnavailable):
@@ -299,14 +299,14 @@ def create_virtual_account(call: Call) -> m.VirtualAccountOut:
     return m.VirtualAccountOut.of(request_(call.unit, call.actor, call.body.currency))
 
 
-@operation("GET", "/virtual-accounts", m.VirtualAccounts, paged=True)
-def list_virtual_accounts(call: Call) -> m.VirtualAccounts:
+@operation("GET", "/virtual-accounts", m.VirtualAccountPage, paged=True)
+def list_virtual_accounts(call: Call) -> m.VirtualAccountPage:
     """One's own virtual accounts, newest first."""
     found = call.unit.virtual_accounts.of(call.actor.user, call.cursor, call.limit + 1)
     page = found[: call.limit]
     last = page[-1].id if len(found) > call.limit else None
     items = list(map(m.VirtualAccountOut.of, page))
-    return m.VirtualAccounts(items=items, next_cursor=call.next_cursor(last))
+    return m.VirtualAccountPage(items=items, next_cursor=call.next_cursor(last))
 
 
 @operation("GET", "/virtual-accounts/{account}", m.VirtualAccountOut)
@@ -340,14 +340,14 @@ def create_withdrawal(call: Call) -> m.WithdrawalOut:
     return m.WithdrawalOut.of(reserve(call.unit, call.actor, amount, call.prepared))
 
 
-@operation("GET", "/withdrawals", m.Withdrawals, paged=True)
-def list_withdrawals(call: Call) -> m.Withdrawals:
+@operation("GET", "/withdrawals", m.WithdrawalPage, paged=True)
+def list_withdrawals(call: Call) -> m.WithdrawalPage:
     """One's own withdrawals, newest first."""
     found = call.unit.withdrawals.of(call.actor.user, call.cursor, call.limit + 1)
     page = found[: call.limit]
     last = page[-1].id if len(found) > call.limit else None
     items = list(map(m.WithdrawalOut.of, page))
-    return m.Withdrawals(items=items, next_cursor=call.next_cursor(last))
+    return m.WithdrawalPage(items=items, next_cursor=call.next_cursor(last))
 
 
 @operation("GET", "/withdrawals/{withdrawal}", m.WithdrawalOut)
@@ -359,39 +359,45 @@ def read_withdrawal(call: Call) -> m.WithdrawalOut:
 
 @operation(
     "POST",
-    "/webhooks/fincra",
-    m.Received,
-    body=m.Notice,
+    "/webhooks/{provider}",
+    m.NoticeReceived,
+    body=m.NoticeBody,
     raw=True,
     roles=None,
     transactional=False,
     headers=("signature",),
     problems=(401,),
 )
-def receive_notice(call: Call) -> m.Received:
-    """Take a notice of the payment provider: a reason to ask it, never to move money."""
-    raw, signature = request.get_data(), request.headers.get("signature", "")
+def receive_notice(call: Call) -> m.NoticeReceived:
+    """Receive a notice of the payment provider. It triggers a query, never a movement of money."""
+    name = call.path["provider"]
+    if name not in call.parts.provider_names:
+        raise NotFound(f"there is no payment provider {name}")
+    provider = _provider(call)
+    if name != provider.name:
+        raise NotFound(f"{name} is not the payment provider in use")
+    headers = {name.lower(): value for name, value in request.headers}
     try:
-        _provider(call).notices.receive(raw, signature)
+        provider.notices.receive(request.get_data(), headers)
     except ForgedNotice:
         words = "The signature is not the provider's."
-        raise Refused(Problem(401, "forged-notice", words)) from None
+        raise RequestRefused(ProblemDetails(401, "forged-notice", words)) from None
     except ValueError as error:
-        raise Refused(Problem(422, "invalid-request", str(error))) from None
-    return m.Received()
+        raise RequestRefused(ProblemDetails(422, "invalid-request", str(error))) from None
+    return m.NoticeReceived()
 
 
-@operation("GET", "/admin/reconciliation", m.Reconciliation, roles=ADMINS)
-def reconcile(call: Call) -> m.Reconciliation:
+@operation("GET", "/admin/reconciliation", m.ReconciliationOut, roles=ADMINS)
+def reconcile(call: Call) -> m.ReconciliationOut:
     """Compute every balance again from the entries, and compare."""
     found = call.unit.ledger.differences()
-    return m.Reconciliation(consistent=not found, differences=found)
+    return m.ReconciliationOut(consistent=not found, differences=found)
 
 
-@operation("GET", "/admin/audit", m.AuditLog, roles=ADMINS, paged=True)
-def read_audit_log(call: Call) -> m.AuditLog:
+@operation("GET", "/admin/audit", m.AuditPage, roles=ADMINS, paged=True)
+def read_audit_log(call: Call) -> m.AuditPage:
     """Who did what to what, newest first."""
     lines = call.unit.audited(call.cursor, call.limit + 1)
     page = lines[: call.limit]
     last = page[-1].id if len(lines) > call.limit else None
-    return m.AuditLog(items=list(map(m.AuditLineOut.of, page)), next_cursor=call.next_cursor(last))
+    return m.AuditPage(items=list(map(m.AuditLineOut.of, page)), next_cursor=call.next_cursor(last))

@@ -9,7 +9,7 @@ from functools import cache
 
 from flask import Blueprint, Response
 
-from amani_app.api.problems import Problem
+from amani_app.api.problems import ProblemDetails
 from amani_app.container import container
 
 blueprint = Blueprint("api", __name__)
@@ -47,7 +47,7 @@ def readiness() -> Response:
     verdict = container().readiness()
     if verdict.ready:
         return answer({"ready": True})
-    return Problem(503, "not-ready", verdict.reason, headers={"Retry-After": "1"}).response()
+    return ProblemDetails(503, "not-ready", verdict.reason, headers={"Retry-After": "1"}).response()
 
 
 @blueprint.get("/health")

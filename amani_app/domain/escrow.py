@@ -1,7 +1,7 @@
 """The escrow: an agreement on milestones, and every way its money can go.
 
 An ``Escrow`` is a value: each action gives a new one and the ``Settlement``s that must be booked
-with it. What is allowed stands in two tables, ``AGREEMENT`` and ``WORK``, and nowhere else.
+with it. Two tables hold every allowed transition: ``ESCROW_RULES`` and ``MILESTONE_RULES``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Party(enum.Enum):
     """Nobody: the agreed days of silence are over."""
 
 
-class State(enum.Enum):
+class EscrowState(enum.Enum):
     """Of the agreement."""
 
     DRAFT = "draft"
@@ -39,7 +39,7 @@ class State(enum.Enum):
     CANCELLED = "cancelled"
 
 
-class Work(enum.Enum):
+class MilestoneState(enum.Enum):
     """Of a milestone."""
 
     PLANNED = "planned"
@@ -58,7 +58,14 @@ class Work(enum.Enum):
         return self in HOLDING
 
 
-HOLDING = frozenset({Work.FUNDED, Work.SUBMITTED, Work.CHANGES_REQUESTED, Work.DISPUTED})
+HOLDING = frozenset(
+    {
+        MilestoneState.FUNDED,
+        MilestoneState.SUBMITTED,
+        MilestoneState.CHANGES_REQUESTED,
+        MilestoneState.DISPUTED,
+    }
+)
 
 _BOTH = frozenset({Party.CLIENT, Party.FREELANCER})
 _CLIENT, _FREELANCER = frozenset({Party.CLIENT}), frozenset({Party.FREELANCER})
@@ -66,28 +73,28 @@ _ARBITER, _CLOCK = frozenset({Party.ARBITER}), frozenset({Party.CLOCK})
 
 Rule = tuple[frozenset[Party], t.Any]
 
-AGREEMENT: t.Mapping[tuple[State, str], tuple[frozenset[Party], State]] = {
-    (State.DRAFT, "accept"): (_FREELANCER, State.ACCEPTED),
-    (State.DRAFT, "cancel"): (_BOTH, State.CANCELLED),
-    (State.ACCEPTED, "fund"): (_CLIENT, State.FUNDED),
-    (State.ACCEPTED, "cancel"): (_BOTH, State.CANCELLED),
+ESCROW_RULES: t.Mapping[tuple[EscrowState, str], tuple[frozenset[Party], EscrowState]] = {
+    (EscrowState.DRAFT, "accept"): (_FREELANCER, EscrowState.ACCEPTED),
+    (EscrowState.DRAFT, "cancel"): (_BOTH, EscrowState.CANCELLED),
+    (EscrowState.ACCEPTED, "fund"): (_CLIENT, EscrowState.FUNDED),
+    (EscrowState.ACCEPTED, "cancel"): (_BOTH, EscrowState.CANCELLED),
     # The first asks, the other agrees: see `Escrow.cancel`.
-    (State.FUNDED, "cancel"): (_BOTH, State.CANCELLED),
+    (EscrowState.FUNDED, "cancel"): (_BOTH, EscrowState.CANCELLED),
 }
 """(state, action) -> who may, and the state after."""
 
-WORK: t.Mapping[tuple[Work, str], tuple[frozenset[Party], Work]] = {
-    (Work.FUNDED, "submit"): (_FREELANCER, Work.SUBMITTED),
-    (Work.CHANGES_REQUESTED, "submit"): (_FREELANCER, Work.SUBMITTED),
-    (Work.SUBMITTED, "approve"): (_CLIENT, Work.RELEASED),
-    (Work.SUBMITTED, "reject"): (_CLIENT, Work.CHANGES_REQUESTED),
-    (Work.SUBMITTED, "expire"): (_CLOCK, Work.RELEASED),
-    (Work.FUNDED, "dispute"): (_BOTH, Work.DISPUTED),
-    (Work.SUBMITTED, "dispute"): (_BOTH, Work.DISPUTED),
-    (Work.CHANGES_REQUESTED, "dispute"): (_BOTH, Work.DISPUTED),
-    (Work.DISPUTED, "release"): (_ARBITER, Work.RELEASED),
-    (Work.DISPUTED, "refund"): (_ARBITER, Work.REFUNDED),
-    (Work.DISPUTED, "split"): (_ARBITER, Work.SPLIT),
+MILESTONE_RULES: t.Mapping[tuple[MilestoneState, str], tuple[frozenset[Party], MilestoneState]] = {
+    (MilestoneState.FUNDED, "submit"): (_FREELANCER, MilestoneState.SUBMITTED),
+    (MilestoneState.CHANGES_REQUESTED, "submit"): (_FREELANCER, MilestoneState.SUBMITTED),
+    (MilestoneState.SUBMITTED, "approve"): (_CLIENT, MilestoneState.RELEASED),
+    (MilestoneState.SUBMITTED, "reject"): (_CLIENT, MilestoneState.CHANGES_REQUESTED),
+    (MilestoneState.SUBMITTED, "expire"): (_CLOCK, MilestoneState.RELEASED),
+    (MilestoneState.FUNDED, "dispute"): (_BOTH, MilestoneState.DISPUTED),
+    (MilestoneState.SUBMITTED, "dispute"): (_BOTH, MilestoneState.DISPUTED),
+    (MilestoneState.CHANGES_REQUESTED, "dispute"): (_BOTH, MilestoneState.DISPUTED),
+    (MilestoneState.DISPUTED, "release"): (_ARBITER, MilestoneState.RELEASED),
+    (MilestoneState.DISPUTED, "refund"): (_ARBITER, MilestoneState.REFUNDED),
+    (MilestoneState.DISPUTED, "split"): (_ARBITER, MilestoneState.SPLIT),
 }
 """(state, action) -> who may, and the state after."""
 
@@ -116,7 +123,7 @@ class Milestone:
     title: str
     amount: Money
     due: date | None = None
-    state: Work = Work.PLANNED
+    state: MilestoneState = MilestoneState.PLANNED
     submitted_at: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -131,7 +138,7 @@ class Settlement:
     """How a milestone's hold ends: the three parts add up to its amount."""
 
     milestone: str
-    outcome: Work
+    outcome: MilestoneState
     to_freelancer: Money
     to_client: Money
     fee: Money
@@ -150,7 +157,7 @@ class Escrow:
     silence: timedelta
     """How long the client may stay silent on submitted work before it counts as approved."""
     milestones: tuple[Milestone, ...]
-    state: State = State.DRAFT
+    state: EscrowState = EscrowState.DRAFT
     cancel_asked_by: Party | None = None
     version: int = 1
     """Grows with every change; the ETag of the HTTP API."""
@@ -187,7 +194,7 @@ class Escrow:
     def fund(self, by: Party) -> Escrow:
         """The client's money is held, all of it, a hold for each milestone."""
         state = self._agreed("fund", by)
-        held = tuple(replace(m, state=Work.FUNDED) for m in self.milestones)
+        held = tuple(replace(m, state=MilestoneState.FUNDED) for m in self.milestones)
         return self._moved(state=state, milestones=held)
 
     def cancel(self, by: Party) -> tuple[Escrow, tuple[Settlement, ...]]:
@@ -197,15 +204,19 @@ class Escrow:
         milestone must be resolved first: an arbiter has it in hand.
         """
         state = self._agreed("cancel", by)
-        if self.state is State.FUNDED:
-            if any(m.state is Work.DISPUTED for m in self.milestones):
+        if self.state is EscrowState.FUNDED:
+            if any(m.state is MilestoneState.DISPUTED for m in self.milestones):
                 raise IllegalTransition("the escrow", "in dispute", "cancel", ["resolve"])
             if self.cancel_asked_by in (None, by):
                 return self._moved(cancel_asked_by=by), ()
         refunds = tuple(
-            self._settle(m, Work.REFUNDED, m.amount) for m in self.milestones if m.state.holds
+            self._settle(m, MilestoneState.REFUNDED, m.amount)
+            for m in self.milestones
+            if m.state.holds
         )
-        after = {Work.PLANNED: Work.CANCELLED} | dict.fromkeys(HOLDING, Work.REFUNDED)
+        after = {MilestoneState.PLANNED: MilestoneState.CANCELLED} | dict.fromkeys(
+            HOLDING, MilestoneState.REFUNDED
+        )
         ended = tuple(replace(m, state=after.get(m.state, m.state)) for m in self.milestones)
         return self._moved(state=state, milestones=ended, cancel_asked_by=None), refunds
 
@@ -244,23 +255,23 @@ class Escrow:
 
     def allowed(self) -> frozenset[str]:
         """The actions that the agreement's state has a rule for."""
-        return frozenset(action for state, action in AGREEMENT if state is self.state)
+        return frozenset(action for state, action in ESCROW_RULES if state is self.state)
 
-    def _agreed(self, action: str, by: Party) -> State:
-        if (rule := AGREEMENT.get((self.state, action))) is None:
+    def _agreed(self, action: str, by: Party) -> EscrowState:
+        if (rule := ESCROW_RULES.get((self.state, action))) is None:
             raise IllegalTransition("the escrow", self.state.value, action, self.allowed())
-        return t.cast(State, _permitted(rule, action, by))
+        return t.cast(EscrowState, _permitted(rule, action, by))
 
     def _worked(self, id: str, action: str, by: Party, **changes: t.Any) -> Escrow:
         found = self.milestone(id)
-        if (rule := WORK.get((found.state, action))) is None:
-            allowed = (name for state, name in WORK if state is found.state)
+        if (rule := MILESTONE_RULES.get((found.state, action))) is None:
+            allowed = (name for state, name in MILESTONE_RULES if state is found.state)
             raise IllegalTransition("the milestone", found.state.value, action, allowed)
         done = replace(found, state=_permitted(rule, action, by), **changes)
         milestones = tuple(done if m.id == id else m for m in self.milestones)
         # Whoever asked to cancel asked about another state of the work.
         over = not any(m.state.holds for m in milestones)
-        state = State.COMPLETED if over else self.state
+        state = EscrowState.COMPLETED if over else self.state
         return self._moved(state=state, milestones=milestones, cancel_asked_by=None)
 
     def _paid(self, id: str, action: str, by: Party, to_client: int) -> tuple[Escrow, Settlement]:
@@ -270,7 +281,7 @@ class Escrow:
         return after, self._settle(found, found.state, back, pay)
 
     def _settle(
-        self, milestone: Milestone, outcome: Work, back: Money, pay: Money | None = None
+        self, milestone: Milestone, outcome: MilestoneState, back: Money, pay: Money | None = None
     ) -> Settlement:
         net, fee = self.fee.divide(pay or Money.zero(self.currency))
         return Settlement(milestone.id, outcome, net, back, fee)

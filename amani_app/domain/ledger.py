@@ -121,7 +121,7 @@ class Transaction:
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingTransfer:
     """A transfer in waiting: *amount* of *account* is reserved until it is posted or voided."""
 
     id: str

@@ -20,7 +20,7 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Standing:
+class QuotaUsage:
     """How somebody stands with a quota."""
 
     quota: Quota
@@ -40,5 +40,5 @@ class Standing:
 class Limiter(t.Protocol):
     """Counts."""
 
-    def hit(self, quota: Quota, whose: str) -> Standing:
+    def hit(self, quota: Quota, whose: str) -> QuotaUsage:
         """Count one more time of *whose*, if there is one left. Raises ``LimiterUnavailable``."""

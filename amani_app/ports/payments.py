@@ -40,7 +40,7 @@ class ForgedNotice(Exception):
     """A notice whose signature is not the provider's."""
 
 
-class Outcome(enum.Enum):
+class PaymentOutcome(enum.Enum):
     """What became of something at the provider."""
 
     WAITING = "waiting"
@@ -57,7 +57,7 @@ class Collection:
     """
 
     reference: str
-    outcome: Outcome
+    outcome: PaymentOutcome
     received: Money
     link: str = ""
     fee: Money | None = None
@@ -76,7 +76,7 @@ class Payout:
     """
 
     reference: str
-    outcome: Outcome
+    outcome: PaymentOutcome
     amount: Money
     reason: str = ""
     fee: Money | None = None
@@ -88,7 +88,7 @@ class Payout:
 
 
 @dataclass(frozen=True)
-class Holder:
+class AccountHolder:
     """Whose virtual account it is to be, as the provider must know (KYC).
 
     It is handed through to the provider and kept nowhere: in no row, no log, no queue.
@@ -125,7 +125,7 @@ class Inflow:
     """
 
     reference: str
-    outcome: Outcome
+    outcome: PaymentOutcome
     account_number: str = field(repr=False)
     amount: Money
     fee: Money
@@ -144,7 +144,7 @@ class NoticeKind(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Notice:
+class ProviderNotice:
     """A signed word of the provider. It is a reason to ask, never a reason to move money."""
 
     kind: NoticeKind
@@ -192,7 +192,9 @@ class Payments(t.Protocol):
     def collection(self, reference: str) -> Collection | None:
         """The checkout with our *reference*; ``None`` when the provider knows none."""
 
-    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+    def request_account(
+        self, reference: str, currency: str, holder: AccountHolder
+    ) -> IssuedAccount:
         """Ask for a virtual account in *currency*.
 
         Raises ``PaymentRefused`` and ``AnswerUnknown``.
@@ -226,8 +228,9 @@ class Payments(t.Protocol):
     def balance(self, currency: str) -> Money:
         """What our wallet at the provider holds, pay-outs under way perhaps still included."""
 
-    def read_notice(self, raw: bytes, signature: str) -> Notice:
-        """What a notice says, once its signature over *raw* is found to be the provider's.
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
+        """The notice in the body *raw*, after its signature is verified.
 
-        Raises ``ForgedNotice``, and ``ValueError`` for a signed body that is no notice.
+        The names of *headers* are in lower case. Raises ``ForgedNotice``, and ``ValueError`` if a
+        signed body is not a notice.
         """

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from amani_app.domain.errors import DomainError
-from amani_app.domain.escrow import Escrow, Party, State
-from amani_app.domain.ledger import Account, Balance, Pending, Transaction
+from amani_app.domain.escrow import Escrow, Party, EscrowState
+from amani_app.domain.ledger import Account, Balance, PendingTransfer, Transaction
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Deposit, VirtualAccount, Withdrawal
 from amani_app.domain.users import User
-from amani_app.ports.payments import Notice
+from amani_app.ports.payments import ProviderNotice
 
 T = t.TypeVar("T")
 
@@ -53,7 +53,7 @@ class KeyInUse(DomainError):
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerLine:
     """One entry as its owner reads it; ``id`` orders the lines of all accounts."""
 
     id: int
@@ -66,7 +66,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Unattributed:
+class SuspenseItem:
     """What one transfer has put into suspense, where it waits for people; negative: it lacks."""
 
     transfer: str
@@ -77,7 +77,7 @@ class Unattributed:
 
 
 @dataclass(frozen=True)
-class Event:
+class OutboxEvent:
     """Something that happened, to be delivered once its unit of work is committed."""
 
     id: str
@@ -103,7 +103,7 @@ class AuditLine:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredResponse:
     """A stored answer: what a repeated request is given again."""
 
     status: int
@@ -121,13 +121,13 @@ class Ledger(t.Protocol):
         when the unit of work ends.
         """
 
-    def reserve(self, pending: Pending) -> None:
+    def reserve(self, pending: PendingTransfer) -> None:
         """Reserve the amount of *pending*. Raises as ``book`` does."""
 
     def void(self, id: str, pending: str) -> None:
         """Give up the reservation *pending*. Raises as ``book`` does, and ``KeyError``."""
 
-    def pending(self, id: str) -> Pending:
+    def pending(self, id: str) -> PendingTransfer:
         """The pending transfer *id*. Raises ``KeyError``."""
 
     def balance(self, account: Account) -> Balance:
@@ -136,7 +136,7 @@ class Ledger(t.Protocol):
     def total(self, account: Account) -> Money:
         """The sum of the entries of any account, credit positive."""
 
-    def lines(self, account: Account, before: int | None, limit: int) -> list[Line]:
+    def lines(self, account: Account, before: int | None, limit: int) -> list[LedgerLine]:
         """The entries of a guarded account, newest first, with ids below *before*."""
 
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
@@ -145,7 +145,7 @@ class Ledger(t.Protocol):
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
         """Those of *references* that a transaction of this *reason* stands in the ledger for."""
 
-    def unattributed(self) -> list[Unattributed]:
+    def unattributed(self) -> list[SuspenseItem]:
         """What stands in suspense and was attributed to nobody since, oldest first."""
 
     def differences(self) -> list[str]:
@@ -169,7 +169,7 @@ class Escrows(t.Protocol):
         user: str,
         before: str | None,
         limit: int,
-        state: State | None = None,
+        state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
         """Those that *user* is party to, newest first, with ids below *before*.
@@ -203,13 +203,15 @@ class Idempotency(t.Protocol):
     def foresee(self, caller: str, key: str) -> None:
         """A ``claim`` comes soon: what it asks may be asked together with something else."""
 
-    def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
+    def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
         """The answer given before to the same request, or ``None``: then *key* is now taken.
 
         Raises ``KeyReused`` when *fingerprint* differs, ``KeyInUse`` while the first one runs.
         """
 
-    def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
+    def keep(
+        self, caller: str, key: str, fingerprint: str, answer: StoredResponse, at: datetime
+    ) -> None:
         """Keep the answer to a claimed key."""
 
     def amend(self, caller: str, key: str, body: str) -> None:
@@ -294,10 +296,10 @@ class Withdrawals(t.Protocol):
 class Inbox(t.Protocol):
     """The provider's notices, and our own to ask it again: kept once, worked off by the worker."""
 
-    def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
+    def add(self, notice: ProviderNotice, raw: bytes, at: datetime) -> bool:
         """Keep *notice*, due *at*; false for one that is there. A renewable one is due again."""
 
-    def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
+    def claim(self, now: datetime, until: datetime) -> tuple[str, ProviderNotice, int] | None:
         """One that is due with its id, and how often it was claimed; nobody else's till *until*."""
 
     def finish(self, id: str, outcome: str) -> None:
@@ -310,7 +312,7 @@ class Inbox(t.Protocol):
 class Outbox(t.Protocol):
     """The events of committed units of work, on their way to who listens."""
 
-    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
+    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
         """The oldest undelivered one of *topics*; no other worker has it before *until*."""
 
     def delivered(self, id: str, at: datetime) -> None:
@@ -362,7 +364,7 @@ class UnitOfWork(t.Protocol):
     def idempotency(self) -> Idempotency:
         """The answered requests."""
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: OutboxEvent) -> None:
         """Put *event* in the outbox."""
 
     def audit(self, line: AuditLine) -> None:
@@ -375,11 +377,11 @@ class UnitOfWork(t.Protocol):
 class Store(t.Protocol):
     """Runs units of work."""
 
-    def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
-        """Do *work* in one transaction. Raises what it raises, and ``DatabaseUnavailable``."""
+    def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
+        """Do *action* in one transaction. Raises what it raises, and ``DatabaseUnavailable``."""
 
-    def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
-        """Do *work*, which changes nothing, on one consistent view; waits for no writer."""
+    def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
+        """Do *action*, which changes nothing, on one consistent view; waits for no writer."""
 
-    def look(self, work: t.Callable[[UnitOfWork], T]) -> T:
-        """Do *work*, which reads one thing."""
+    def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
+        """Do *action*, which reads one thing."""

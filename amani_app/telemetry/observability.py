@@ -15,8 +15,8 @@ import typing as t
 import structlog
 from flask import Flask
 
-from amani_app.build_info import BuildInfo
-from amani_app.settings import Settings, SettingsError
+from amani_app.build_info import BuildIdentity
+from amani_app.settings import EnvironmentSettings, Settings, SettingsError
 
 if t.TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -49,7 +49,12 @@ def require_extras(settings: Settings) -> None:
         raise SettingsError("\n".join(missing))
 
 
-def start(app: Flask | None, settings: Settings, build: BuildInfo) -> None:
+def start(
+    app: Flask | None,
+    settings: Settings,
+    build: BuildIdentity,
+    provider: EnvironmentSettings | None = None,
+) -> None:
     """Report from this process on: its errors, and of a web process (*app*) its requests.
 
     Does nothing where the settings name nobody to report to.
@@ -58,14 +63,14 @@ def start(app: Flask | None, settings: Settings, build: BuildInfo) -> None:
         return
     from amani_app.telemetry.scrubbing import Scrubber
 
-    scrub = Scrubber(settings)
+    scrub = Scrubber(settings, *([provider] if provider else []))
     if settings.sentry_dsn.get_secret_value():
         _start_sentry(settings, build, scrub)
     if app is not None and settings.otel_exporter_otlp_endpoint:
         _start_traces(app, settings, build, scrub)
 
 
-def _start_sentry(settings: Settings, build: BuildInfo, scrub: Scrubber) -> None:
+def _start_sentry(settings: Settings, build: BuildIdentity, scrub: Scrubber) -> None:
     import sentry_sdk
     from sentry_sdk.integrations.argv import ArgvIntegration
     from sentry_sdk.integrations.flask import FlaskIntegration
@@ -113,7 +118,7 @@ def _clean_event(event: Event, _hint: Hint, scrub: Scrubber) -> Event:
     return t.cast("Event", told)
 
 
-def _start_traces(app: Flask, settings: Settings, build: BuildInfo, scrub: Scrubber) -> None:
+def _start_traces(app: Flask, settings: Settings, build: BuildIdentity, scrub: Scrubber) -> None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
     from opentelemetry.sdk.resources import Resource

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from amani_app.settings import Settings
+from amani_app.settings import EnvironmentSettings
 
 REMOVED = "[removed]"
 SHORTEST = 6
@@ -34,8 +34,8 @@ class Scrubber:
     """Takes out of values what a setting keeps secret, what looks like a token, and what stands
     under a name that tells of either."""
 
-    def __init__(self, settings: Settings) -> None:
-        kept = {value for value in _secrets(settings) if len(value) >= SHORTEST}
+    def __init__(self, *settings: EnvironmentSettings) -> None:
+        kept = {value for each in settings for value in _secrets(each) if len(value) >= SHORTEST}
         longest_first = sorted(kept, key=lambda value: (-len(value), value))
         self._secrets = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
@@ -57,7 +57,7 @@ class Scrubber:
         return value
 
 
-def _secrets(settings: Settings) -> t.Iterator[str]:
+def _secrets(settings: EnvironmentSettings) -> t.Iterator[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr) and (told := value.get_secret_value()):

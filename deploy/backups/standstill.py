@@ -27,15 +27,15 @@ def standstill(host: Host, environment: Environment) -> Iterator[None]:
     What is stopped is noted on the host first: `resume` starts it where a kill left it so.
     """
     found = host.engine.containers({containers.ENVIRONMENT: environment.name})
-    running = [
-        each["Id"]
+    running = {
+        each["Id"]: environment.role(each["Labels"][containers.ROLE]).stop_timeout
         for each in found
         if each["State"] == "running" and each["Labels"].get(containers.ROLE) in _ROLES
-    ]
+    }
     host.write_file(_note(environment), "\n".join(running).encode())
     try:
-        for container in running:
-            host.engine.stop(container, environment.timeouts.stop)
+        for container, stop_timeout in running.items():
+            host.engine.stop(container, stop_timeout)
         yield
     finally:
         resume(host, environment)

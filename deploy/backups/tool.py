@@ -175,11 +175,12 @@ def ensure_image(host: Host, environment: Environment, secrets: Secrets, events:
     name = f"{repository}:{tag}"
     if host.engine.image(name) is None:
         login = secrets.registry(environment.image.repository)
+        timeout = environment.timeouts.pull
         try:
-            host.engine.pull(repository, tag, credentials=login)
+            host.engine.pull(repository, tag, credentials=login, timeout=timeout)
         except EngineError:
             _push(name, login, events)
-            host.engine.pull(repository, tag, credentials=login)
+            host.engine.pull(repository, tag, credentials=login, timeout=timeout)
     return name
 
 

@@ -1,1 +1,1 @@
-"""The schema: its revisions, what each may do to a running release, and what a rollback meets."""
+"""The schema: its revisions, and their effect on running releases and on rollbacks."""

@@ -16,10 +16,10 @@ _LITERALS = frozenset({"revision", "down_revision", "depends_on"})
 
 
 def read_checkout(versions: Path) -> History:
-    """The history that a folder of Alembic's revisions holds; empty where it is missing.
+    """The history in a folder of Alembic revisions. Empty if the folder does not exist.
 
     Reads literals and docstrings, so that nothing of the service is imported. Raises `UsageError`
-    where a file cannot be read, states no class, or the history is not one line.
+    if a file cannot be read or states no class, or if the history branches.
     """
     found: dict[str, tuple[str, Kind]] = {}
     for path in sorted(versions.glob("*.py")):

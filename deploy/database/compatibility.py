@@ -1,4 +1,4 @@
-"""Which release runs on which schema, and what must be done to the schema, when. Pure."""
+"""Which release runs on which schema, and when the schema must change. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from deploy.errors import GateRefused
 
 @dataclass(frozen=True)
 class Pending:
-    """Revisions to come: `before` the release takes the traffic, and `after` every host has it."""
+    """The revisions to apply `before` the release gets traffic, and `after` every host runs it."""
 
     before: tuple[Revision, ...] = ()
     after: tuple[Revision, ...] = ()
 
 
 def order(revisions: tuple[Revision, ...], version: str, *, allow_unsafe: bool = False) -> Pending:
-    """Which of the pending revisions come before the swap, and which after it.
+    """Divide the pending revisions into those before the swap and those after it.
 
-    Raises `GateRefused` for an unsafe revision that nobody allowed, and for one that contracts in
-    company: what it takes away is what the release in front of it may have stopped using only now.
+    Raises `GateRefused` for an unsafe revision that is not allowed, and for a contract revision
+    together with others: the live release may still use what it removes.
     """
     unsafe = [revision.id for revision in revisions if revision.kind == "unsafe"]
     if unsafe and not allow_unsafe:
@@ -45,10 +45,10 @@ def order(revisions: tuple[Revision, ...], version: str, *, allow_unsafe: bool =
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a release meets on the live schema.
+    """Whether a release runs on the live schema.
 
-    `undo` names what stands in the way, oldest first; nothing where it runs as it is. `reason` is
-    for people.
+    `undo` lists the revisions that prevent it, oldest first; it is empty if the release runs.
+    `reason` explains the result to the operator.
     """
 
     reason: str
@@ -58,8 +58,8 @@ class Verdict:
 def judge(live: str | None, head: str, version: str, known: Iterable[History]) -> Verdict:
     """Whether a release whose code ends at `head` runs on a database at `live`, which is newer.
 
-    `known` are the histories of all images at hand: one of them must reach from `head` to `live`.
-    Raises `GateRefused` where none does.
+    `known` are the histories of all available images. One of them must contain `head` and `live`.
+    Raises `GateRefused` if none does.
     """
     if not head or live is None or live == head:
         return Verdict(f"the database is at {live or 'an unknown revision'}, as {version} needs it")

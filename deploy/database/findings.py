@@ -1,4 +1,4 @@
-"""What a check finds in a revision."""
+"""Results of the checks of a revision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deploy.database.revisions import KINDS, Kind
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that applies: what it makes of the revision, where, and the safe way."""
+    """A rule that applies: the class of the revision, the reason, and the safe alternative."""
 
     rule: str
     kind: Kind
@@ -18,5 +18,5 @@ class Finding:
 
 
 def strictest(kinds: list[Kind]) -> Kind:
-    """The strictest of these classes; `expand` where there is none."""
+    """The strictest of these classes. `expand` if there are none."""
     return max(kinds, key=KINDS.index, default="expand")

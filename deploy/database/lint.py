@@ -1,4 +1,4 @@
-"""Whether each revision of a checkout is what it says it is."""
+"""Compares the class that each revision of a checkout states with its SQL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from deploy.errors import GateRefused, UsageError
 
 @dataclass(frozen=True)
 class Verdict:
-    """A revision, the class that its SQL shows, and why. `back` is what its downgrade shows."""
+    """A revision, the class that its SQL shows, and the findings. `back` are those of its
+    downgrade."""
 
     revision: Revision
     shown: Kind
@@ -24,12 +25,12 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether the revision states a class that is strict enough, `unsafe` being the last."""
+        """Whether the revision states a class that is strict enough. `unsafe` is the strictest."""
         return KINDS.index(self.revision.kind) >= KINDS.index(self.shown)
 
 
 def classify(upgrade: sql.Script, downgrade: sql.Script) -> tuple[Kind, tuple[Finding, ...]]:
-    """The class that a revision's SQL shows, and the findings that make it so."""
+    """The class that a revision's SQL shows, and the findings that cause it."""
     if not upgrade.statements:
         return "expand", ()
     found = [
@@ -54,9 +55,10 @@ def _adds(statement: str) -> bool:
 
 
 def check(checkout: Path, *, since: str = "") -> tuple[Verdict, ...]:
-    """A verdict on every revision of a checkout after `since`, oldest first.
+    """Check every revision of a checkout after `since`, oldest first.
 
-    Raises `UsageError` where the revisions cannot be read, or one of them sends no SQL back.
+    Raises `UsageError` if the revisions cannot be read, or if one of them has a downgrade without
+    SQL.
     """
     history = read_checkout(checkout / "migrations" / "versions")
     if since and since not in history:
@@ -77,17 +79,17 @@ def _judge(
             hint="`flask db upgrade base:head --sql` must show it, and `downgrade` as well",
         )
     shown, found = classify(up[revision.id], down[revision.id])
-    # Going back loses what was added: that is asked about at the time. What would stop the
-    # service is wrong in this direction, too.
+    # A downgrade loses added data, which the operator must confirm at that time. Statements that
+    # would stop the service are wrong in a downgrade, too.
     back = rules.check(down[revision.id].statements, up[revision.id].statements)
     stops = tuple(f for f in back if f.kind == "unsafe" and f.rule not in ("column-type",))
     return Verdict(revision, shown, found, stops)
 
 
 def require_agreement(checkout: Path, *, since: str = "") -> History:
-    """The checkout's history, once every revision's class has been checked.
+    """The checkout's history, after a check of every revision's class.
 
-    Raises `GateRefused` with all that disagree.
+    Raises `GateRefused` with all revisions that fail.
     """
     wrong = [verdict for verdict in check(checkout, since=since) if not verdict.agrees]
     if wrong:
@@ -99,7 +101,7 @@ def require_agreement(checkout: Path, *, since: str = "") -> History:
 
 
 def describe(verdict: Verdict) -> str:
-    """A verdict in lines for people."""
+    """A verdict as lines of text."""
     word = "ok" if verdict.agrees else "WRONG"
     lines = [
         f"{verdict.revision.id}: {word}: says {verdict.revision.kind}, its SQL shows "

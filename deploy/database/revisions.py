@@ -1,4 +1,4 @@
-"""Revisions as values, and how an image's label carries them."""
+"""Revisions as values, and their form in an image's label."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 Kind = Literal["expand", "backfill", "contract", "unsafe"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""From what hurts nobody to what stops the service; each is stricter than those before it."""
+"""The classes in order of risk, from harmless to one that stops the service."""
 LABEL = "amani.schema.revisions"
 
 
@@ -21,26 +21,26 @@ class Revision:
 
     @property
     def leaves_old_code_running(self) -> bool:
-        """Whether a release that does not know this revision runs on it."""
+        """Whether a release without this revision runs on a schema with it."""
         return self.kind in ("expand", "backfill")
 
 
 @dataclass(frozen=True)
 class History:
-    """The revisions that an image or a checkout knows, oldest first."""
+    """The revisions of an image or a checkout, oldest first."""
 
     revisions: tuple[Revision, ...] = ()
 
     @property
     def head(self) -> str:
-        """The newest revision; empty where there is none."""
+        """The newest revision. Empty if there is none."""
         return self.revisions[-1].id if self.revisions else ""
 
     def __contains__(self, revision: object) -> bool:
         return any(known.id == revision for known in self.revisions)
 
     def after(self, revision: str) -> tuple[Revision, ...]:
-        """What came after a known revision; everything where it is empty."""
+        """The revisions after a known one. All of them if it is empty."""
         if not revision:
             return self.revisions
         ids = [known.id for known in self.revisions]
@@ -52,12 +52,12 @@ class History:
         return {"SCHEMA_HEAD": self.head, "SCHEMA_REVISIONS": self.label()}
 
     def label(self) -> str:
-        """As an image carries it: `0001:expand,0002:contract`."""
+        """The form in an image's label: `0001:expand,0002:contract`."""
         return ",".join(f"{known.id}:{known.kind}" for known in self.revisions)
 
 
 def read_label(labels: Mapping[str, str]) -> History:
-    """The history that an image's labels tell; an unreadable entry counts as unsafe."""
+    """The history in an image's labels. An unreadable entry counts as unsafe."""
     pairs = [entry.partition(":") for entry in labels.get(LABEL, "").split(",") if entry]
     return History(tuple(Revision(id, _kind(kind)) for id, _, kind in pairs))
 

@@ -1,9 +1,9 @@
-"""Our own rules over a revision's statements, beside squawk's.
+"""The project's own rules for a revision's statements, in addition to squawk's.
 
 Sources: strong_migrations (https://github.com/ankane/strong_migrations), the safe and unsafe
 operations of django-pg-zero-downtime-migrations, and PostgreSQL's table of lock modes
 (https://www.postgresql.org/docs/current/explicit-locking.html). docs/migrations.md lists each rule
-with its reason and the safe way.
+with its reason and the safe alternative.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _KNOWN = re.compile(
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A rule that one statement alone can break."""
+    """A rule that a single statement can break."""
 
     rule: str
     kind: Kind
@@ -163,14 +163,15 @@ _PATTERNS = (
 
 
 def check(statements: Sequence[str], undone: Iterable[str] = ()) -> list[Finding]:
-    """What our rules find. `undone`, the downgrade's statements, tells types as they were."""
+    """The findings of the project's own rules. `undone`, the downgrade's statements, shows the old
+    types."""
     made = {_bare(found[1]) for one in statements if (found := _MADE.match(one))}
     ours = [one for one in statements if _table_of(one) not in made]
     findings = [
         Finding(rule.rule, rule.kind, one[:200], rule.advice)
         for one in statements
         for rule in _PATTERNS
-        # What is made here is empty and nobody's yet; only a json column is wrong there as well.
+        # A new table is empty and unused, so only a json column is wrong in it.
         if rule.pattern.search(one) and (one in ours or rule.rule == "json-column")
     ]
     findings += [_unknown(one) for one in statements if not _is_known(one)]
@@ -222,7 +223,7 @@ def _types(statements: Iterable[str], undone: Sequence[str]) -> Iterator[Finding
 
 
 def _only_widens(old: str, new: str) -> bool:
-    """Whether PostgreSQL changes this type without a look at the rows."""
+    """Whether PostgreSQL changes this type without reading the rows."""
     old, new = (" ".join(text.upper().split()) for text in (old, new))
     was, now = (re.fullmatch(r"(?:VARCHAR|CHARACTER VARYING)(?:\((\d+)\))?", t) for t in (old, new))
     if was and (new == "TEXT" or (now and not now[1])):
@@ -251,7 +252,7 @@ def _required(statements: Sequence[str]) -> Iterator[Finding]:
 
 
 def _company(statements: Sequence[str], ours: Sequence[str]) -> Iterator[Finding]:
-    """What must not stand in one revision together."""
+    """Findings about statements that must not be in one revision together."""
     changes = [one for one in ours if _CHANGED.match(one) or _WITH.match(one)]
     if len(changes) < len(statements):
         for one in changes:

@@ -1,4 +1,4 @@
-"""The SQL that a checkout's revisions send, without a database: Alembic prints, we cut it up."""
+"""The SQL of a checkout's revisions, without a database: printed by Alembic, split here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import sqlparse
 from deploy.errors import UsageError
 from deploy.machine.checkout import program
 
-# Offline nothing connects; the host is one that cannot exist (RFC 6761).
+# Offline mode opens no connection. The host cannot exist (RFC 6761).
 _URL = "postgresql+psycopg://nobody@migrations.invalid/none"
 _CUT = re.compile(
     r"^-- Running (?P<direction>upgrade|downgrade) (?P<old>\S*) -> (?P<new>\S*)$", re.MULTILINE
@@ -28,29 +28,29 @@ _COMMENT = re.compile(r"(/\*.*?\*/|--[^\n]*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Script:
-    """What one revision sends in one direction: `text` as Alembic prints it, with its BEGIN and
-    COMMIT, and `statements` without those, comments and line breaks."""
+    """The SQL of one revision in one direction: `text` as Alembic prints it, with BEGIN and COMMIT,
+    and `statements` without those, comments and line breaks."""
 
     text: str
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """The revision's own statements, each on one line."""
+        """The revision's own statements, one per line."""
         split = (_flatten(statement) for statement in sqlparse.split(self.text))
         return tuple(one for one in split if one and not _OWN.search(one))
 
 
 def _flatten(statement: str) -> str:
-    # Bodies in dollar quotes keep what looks like a comment: they are not judged by their inside.
+    # Bodies in dollar quotes keep their comments: the rules do not read them.
     text = statement if "$" in statement else _COMMENT.sub(" ", statement)
     return " ".join(text.split()).rstrip("; ")
 
 
 def render(checkout: Path, direction: Literal["upgrade", "downgrade"]) -> Mapping[str, Script]:
-    """By revision, what its upgrade or downgrade sends to PostgreSQL.
+    """The SQL that each revision's upgrade or downgrade sends to PostgreSQL.
 
-    Raises `UsageError` with Alembic's words where a migration cannot be printed, such as one that
-    reads rows.
+    Raises `UsageError` with Alembic's output if a migration cannot be printed, for example because
+    it reads rows.
     """
     span = "base:head" if direction == "upgrade" else "head:base"
     with tempfile.TemporaryDirectory(prefix="migrations-") as folder:
@@ -80,7 +80,8 @@ def render(checkout: Path, direction: Literal["upgrade", "downgrade"]) -> Mappin
 
 
 def cut(text: str) -> Mapping[str, Script]:
-    """Alembic's output by revision: in an upgrade the new one, in a downgrade the one undone."""
+    """Split Alembic's output by revision: the applied one in an upgrade, the reverted one in a
+    downgrade."""
     marks = list(_CUT.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return {

@@ -1,4 +1,4 @@
-"""squawk's rules over a revision's SQL (https://squawkhq.com/docs/rules)."""
+"""squawk's rules for a revision's SQL (https://squawkhq.com/docs/rules)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OLDEST_SERVER = "15"
 """The oldest PostgreSQL that the rules must hold for."""
 
 _LEFT_OUT = (
-    # Matters of taste.
+    # Matters of style.
     "prefer-bigint-over-int",
     "prefer-bigint-over-smallint",
     "prefer-identity",
@@ -22,24 +22,24 @@ _LEFT_OUT = (
     "prefer-timestamp-tz",
     "ban-char-field",
     "require-enum-value-ordering",
-    # A revision runs in one transaction, so nothing is run halfway; what does not
-    # (CONCURRENTLY) is asked for IF NOT EXISTS by a rule of ours.
+    # A revision runs in one transaction, so it is never half-applied. For statements outside a
+    # transaction (CONCURRENTLY), an own rule requires IF NOT EXISTS.
     "prefer-robust-stmts",
-    # The migrator sets them on its connection.
+    # The migration code sets them on its connection.
     "require-lock-timeout",
     "require-statement-timeout",
-    # Judged by our own rules, which also look at the downgrade (the old type) or at the rest of
-    # the revision.
+    # Covered by own rules, which also read the downgrade (the old type) or the rest of the
+    # revision.
     "changing-column-type",
     "adding-not-nullable-field",
-    # Whoever relied on it has the code to blame, not the schema.
+    # Code that relies on it is at fault, not the schema.
     "ban-drop-not-null",
     "ban-drop-constraint",
 )
 
 
 def check(text: str) -> list[Finding]:
-    """What squawk finds in a script. Raises `DeployError` where it cannot read it."""
+    """squawk's findings in a script. Raises `DeployError` if squawk cannot read it."""
     if not text.strip():  # to which squawk says that all is well
         raise DeployError("squawk was given nothing to read")
     argv = [program("squawk"), "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"]

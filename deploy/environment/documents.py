@@ -1,4 +1,4 @@
-"""Typed YAML documents: what is wrong in one is told by file, line, column and key, all at once."""
+"""Typed YAML documents: all errors are reported together, by file, line, column and key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a document: where (line and column from 1; 0: nowhere) and what."""
+    """An error in a document. `line` and `column` count from 1; 0 means that they are unknown."""
 
     line: int
     column: int
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass
 class Document:
-    """A YAML file as plain values (sequences are tuples), and where each of them stands."""
+    """A YAML file as plain values (sequences are tuples), with the position of each value."""
 
     path: Path
     value: Any = None
@@ -41,7 +41,7 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, path: KeyPath, text: str) -> Problem:
-        """A problem with the value at `path`, placed at it or at the nearest parent that exists."""
+        """A problem at the position of `path`, or of its nearest parent in the file."""
         at = next(
             (
                 self.positions[path[:n]]
@@ -53,7 +53,7 @@ class Document:
         return Problem(*at, show_key(path), text)
 
     def refuse(self, *problems: Problem) -> UsageError:
-        """The error that reports these problems, in the order of their lines."""
+        """An error that reports these problems, in the order of their lines."""
         lines = [
             f"{self.path}:{p.line}:{p.column}: {p.key + ': ' if p.key else ''}{p.text}"
             for p in sorted(problems, key=lambda p: (p.line, p.column))
@@ -68,7 +68,7 @@ def show_key(path: KeyPath) -> str:
 
 
 def suggest(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    """` (did you mean "x"?)`, or nothing where no known word is near."""
+    """` (did you mean "x"?)`, or empty text if no known word is similar."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f' (did you mean "{near[0]}"?)' if near else ""
 
@@ -76,7 +76,7 @@ def suggest(word: str, known: Mapping[str, Any] | list[str]) -> str:
 def read(path: Path) -> Document:
     """Read a YAML file with the position of every value.
 
-    Raises UsageError where it cannot be read, is not YAML, or says a key twice.
+    Raises `UsageError` if it cannot be read, is not YAML, or contains a key twice.
     """
     document = Document(path)
     try:
@@ -104,7 +104,7 @@ def read(path: Path) -> Document:
 
 
 class _Builder:
-    """Makes plain values of YAML nodes, noting where each stands and which keys come twice."""
+    """Converts YAML nodes to plain values, and records positions and duplicate keys."""
 
     def __init__(self, loader: Any, document: Document) -> None:
         self._loader = loader
@@ -115,7 +115,7 @@ class _Builder:
         if any(node is parent for parent in parents):
             return self._refuse(node, path, "refers to itself")
         if not node.tag.startswith(_TAG) or "/" in node.tag:
-            return self._refuse(node, path, f"has a tag that means nothing here: {node.tag}")
+            return self._refuse(node, path, f"has an unsupported YAML tag: {node.tag}")
         parents = (*parents, node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, parents)
@@ -124,7 +124,7 @@ class _Builder:
         try:
             return self._loader.construct_object(node)
         except ValueError:
-            return self._refuse(node, path, f"{node.value!r} is not what it looks like")
+            return self._refuse(node, path, f"{node.value!r} is not valid: put text in quotes")
 
     def _mapping(self, node: Any, path: KeyPath, parents: tuple[Any, ...]) -> dict[str, Any]:
         seen: dict[Hashable, int] = {}
@@ -132,11 +132,11 @@ class _Builder:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None or key_node.tag == f"{_TAG}merge":
-                self._refuse(key_node, path, "a key must be a plain word")
+                self._refuse(key_node, path, "a key must be plain text")
                 continue
             inner = (*path, key)
             if key in seen:
-                self._refuse(key_node, inner, f"is there twice (first in line {seen[key]})")
+                self._refuse(key_node, inner, f"is a duplicate key (first in line {seen[key]})")
                 continue
             seen[key] = key_node.start_mark.line + 1
             self._document.positions[inner] = _place(key_node)
@@ -152,9 +152,9 @@ def _place(node: Any) -> tuple[int, int]:
 
 
 def parse(model: type[Model], document: Document, **extra: Any) -> Model:
-    """Make a model of a document; `extra` are top-level values that do not stand in the file.
+    """Validate a document as a model. `extra` are top-level values that are not in the file.
 
-    Raises UsageError that reports every problem with its place.
+    Raises `UsageError` that reports every problem with its position.
     """
     value = document.value
     if not isinstance(value, dict):
@@ -208,7 +208,7 @@ _PRIVATE = re.compile(r"settings|environment|password|secret|token|key", re.I)
 
 
 def _found(path: KeyPath, value: Any) -> str:
-    """`, found ...`: not for what may be a secret, and not for long or nested values."""
+    """`, found ...` with the value, unless it may be a secret; long values are cut."""
     if isinstance(value, (dict, tuple)):
         return ", found " + ("keys with values" if isinstance(value, dict) else "a list")
     if any(_PRIVATE.search(str(part)) for part in path):
@@ -221,7 +221,7 @@ def _found(path: KeyPath, value: Any) -> str:
 _Detail = Mapping[str, Any]
 
 
-def _say(text: str) -> Callable[[_Detail], str]:
+def _always(text: str) -> Callable[[_Detail], str]:
     return lambda detail: text
 
 
@@ -234,13 +234,13 @@ def _choice(detail: _Detail) -> str:
 
 
 _EXPLAIN: dict[str, Callable[[Any], str]] = {
-    "string_type": _say("must be text (put it in quotes)"),
-    "int_type": _say("must be a whole number"),
-    "float_type": _say("must be a number"),
-    "bool_type": _say("must be true or false"),
-    "tuple_type": _say("must be a list"),
-    "dict_type": _say("must be keys with values"),
-    "model_type": _say("must be keys with values"),
+    "string_type": _always("must be text (put it in quotes)"),
+    "int_type": _always("must be a whole number"),
+    "float_type": _always("must be a number"),
+    "bool_type": _always("must be true or false"),
+    "tuple_type": _always("must be a list"),
+    "dict_type": _always("must be keys with values"),
+    "model_type": _always("must be keys with values"),
     "literal_error": _choice,
     "greater_than": lambda detail: f"must be more than {detail['ctx']['gt']}",
     "greater_than_equal": lambda detail: f"must be at least {detail['ctx']['ge']}",

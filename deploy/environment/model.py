@@ -1,4 +1,4 @@
-"""The typed form of `config/environments/*.yml`: what should be."""
+"""The typed form of `config/environments/*.yml`: the wanted state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Place = Literal["proxy", "blue", "green"]
-Batch = Annotated[Any, BeforeValidator(quantities.batch)]
+Batch = Annotated[Any, BeforeValidator(quantities.parse_batch)]
 
 _PLACES: dict[Place, int] = {"proxy": 10, "blue": 11, "green": 12}
 _EXAMPLE_NETWORKS = tuple(
@@ -53,52 +53,55 @@ class Environment(sections.Section):
     """A named set of hosts and settings."""
 
     name: sections.Name
-    """The file's name without `.yml`; it may be left out."""
+    """The file's name without `.yml`. May be omitted."""
     domain: sections.Address
     """The public DNS name of the service."""
     protected: bool = False
     """Refuse to build from a checkout with uncommitted changes."""
-    directory: Annotated[str, AfterValidator(sections.folder)] = ""
-    """The deployer's folder on each host: `/var/lib/amani/<name>` unless said otherwise. May
-    start with `~/` where all hosts are local."""
-    hosts: Annotated[tuple[HostConfig, ...], AfterValidator(sections.filled)]
-    """The machines."""
+    directory: Annotated[str, AfterValidator(sections.check_folder)] = ""
+    """The deployer's folder on each host. Default: `/var/lib/amani/<name>`. May start with `~/` if
+    all hosts are local."""
+    hosts: Annotated[tuple[HostConfig, ...], AfterValidator(sections.check_filled)]
+    """The hosts."""
     image: ImageConfig = ImageConfig.model_construct()
-    """Where the image is kept."""
+    """The image's registries and tags."""
     roles: dict[Role, RoleConfig] = {}
-    """How containers run, by role: `web`, `worker`."""
+    """The containers of each role: `web`, `worker`."""
     hardening: sections.HardeningConfig = sections.HardeningConfig.model_construct()
-    """What containers are denied."""
+    """Restrictions of every container."""
     network: sections.NetworkConfig
-    """Addresses of the containers."""
+    """The bridge network of the containers."""
     proxy: ProxyConfig = ProxyConfig.model_construct()
     """The proxy of each web host."""
     health: sections.HealthConfig = sections.HealthConfig.model_construct()
-    """When a web container is ready."""
+    """The proxy's health check of a web container."""
     smoke: sections.SmokeConfig = sections.SmokeConfig.model_construct()
-    """What is asked after a deploy."""
+    """The smoke test."""
     timeouts: sections.TimeoutsConfig = sections.TimeoutsConfig.model_construct()
-    """How long the deployer waits."""
+    """The deployer's timeouts."""
+    strategy: sections.Name = "blue-green"
+    """How a release becomes live: `blue-green` boots it beside the live one, then moves all traffic
+    at once."""
     batch: Batch = "50%"
-    """Web hosts that move together: a number, or a share such as `50%`."""
+    """The number or share, such as `50%`, of web hosts that a deploy changes at once."""
     retention: sections.RetentionConfig = sections.RetentionConfig.model_construct()
     """What is kept for a rollback."""
     migrations: sections.MigrationsConfig = sections.MigrationsConfig.model_construct()
-    """How the schema is brought up to date."""
+    """Commands that read and change the database schema."""
     backups: sections.BackupsConfig = sections.BackupsConfig.model_construct()
-    """How the database is backed up."""
+    """Backups of the database."""
     settings: dict[sections.Variable, sections.Value] = {}
-    """Environment variables of every container. Never a secret."""
+    """Environment variables of every container. Must not contain a secret."""
     secrets: tuple[sections.Variable, ...] = ()
-    """Names of the secrets that containers must get."""
+    """Names of the secrets that containers require."""
     optional_secrets: tuple[sections.Variable, ...] = ()
-    """Names of the secrets that containers get where there is a value."""
+    """Names of the secrets that containers get if they have a value."""
     volumes: dict[sections.Name, sections.AbsolutePath] = {}
-    """Docker volumes, by name, and where containers see them."""
+    """Docker volumes: the path in the containers, by the volume's name."""
     disk_reserve: sections.Bytes = 2_000_000_000
-    """Bytes that must stay free where the engine stores its data."""
+    """Disk space that must stay free on the file system with the engine's data."""
     clock_skew_limit: sections.Seconds = 5.0
-    """How far a host's clock may be off."""
+    """The largest allowed difference between a host's clock and this machine's."""
 
     _every_host: tuple[HostConfig, ...] = PrivateAttr(())
     _source: Path | None = PrivateAttr(None)
@@ -113,7 +116,7 @@ class Environment(sections.Section):
     def _unique_names(cls, hosts: tuple[HostConfig, ...]) -> tuple[HostConfig, ...]:
         names = [host.name for host in hosts]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two hosts are called {twice[0]!r}; a name must be unique")
+            raise ValueError(f"two hosts are named {twice[0]!r}; names must be unique")
         return hosts
 
     @field_validator("settings")
@@ -122,8 +125,8 @@ class Environment(sections.Section):
         for name, value in settings.items():
             if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
                 raise ValueError(
-                    f"{name} looks like a secret, and this file is no place for one: name it under"
-                    " `secrets` and give its value as docs/environments.md says"
+                    f"{name} looks like a secret, which this file must not contain: name it under"
+                    " `secrets`, and store its value as docs/environments.md describes"
                 )
         return settings
 
@@ -133,16 +136,18 @@ class Environment(sections.Section):
         if "worker" in placed and self.role("worker").command is None:
             raise ValueError(
                 f"host {placed['worker'].name} has the role worker, but there is no"
-                " `roles.worker.command` that says what to run"
+                " `roles.worker.command` to run"
             )
         if self.directory.startswith("~") and any(h.connection == "ssh" for h in self.hosts):
-            raise ValueError("`directory` may start with ~ only where all hosts are local")
+            raise ValueError("`directory` may start with ~ only if all hosts are local")
         if not self.image.registered and any(h.connection == "ssh" for h in self.hosts):
             raise ValueError(
-                "hosts reached by SSH pull the image: `image.registries` must name one"
+                "hosts reached by SSH pull the image: `image.registries` must name a registry"
             )
         if self.backups.host not in (None, *(host.name for host in self.hosts)):
-            raise ValueError(f"`backups.host` names {self.backups.host}, which is no host here")
+            raise ValueError(
+                f"`backups.host` names {self.backups.host}, which is not a host of this file"
+            )
         if both := set(self.secrets) & set(self.optional_secrets):
             raise ValueError(f"{min(both)} is in `secrets` and in `optional_secrets`")
         if both := (set(self.secrets) | set(self.optional_secrets)) & self.settings.keys():
@@ -150,19 +155,19 @@ class Environment(sections.Section):
         return self
 
     def model_post_init(self, context: Any) -> None:
-        """Remember all hosts, so that a selection of them keeps knowing the first."""
+        """Keep the list of all hosts: `select` replaces `hosts`."""
         self._every_host = self.hosts
 
     @property
     def database_host(self) -> HostConfig:
-        """The host where the database is backed up, whichever hosts were selected."""
+        """The host that backs up the database, even if it is not selected."""
         web = [host for host in self._every_host if "web" in host.roles]
         named = (host for host in self._every_host if host.name == self.backups.host)
         return next(named, (web or self._every_host)[0])
 
     @property
     def lock_host(self) -> HostConfig:
-        """The host that holds the lock: the file's first, whichever hosts were selected."""
+        """The host that holds the lock: the first of the file, even if it is not selected."""
         return self._every_host[0]
 
     @property
@@ -172,12 +177,12 @@ class Environment(sections.Section):
 
     @property
     def source(self) -> Path | None:
-        """The file that it was loaded from."""
+        """The file that the environment was loaded from."""
         return self._source
 
     @property
     def folder(self) -> str:
-        """The deployer's folder on each host as an absolute path."""
+        """The deployer's folder on each host, with `~` expanded."""
         return os.path.expanduser(self.directory)
 
     @property
@@ -191,7 +196,7 @@ class Environment(sections.Section):
 
     @property
     def container_secrets(self) -> tuple[str, ...]:
-        """Names of all secrets that containers may get; registry credentials are not among them."""
+        """Names of all secrets that containers may get. Registry logins are not included."""
         return (*self.secrets, *self.optional_secrets)
 
     def hosts_with(self, role: str) -> tuple[HostConfig, ...]:
@@ -199,7 +204,7 @@ class Environment(sections.Section):
         return tuple(host for host in self.hosts if role in host.roles)
 
     def role(self, name: str) -> RoleConfig:
-        """How containers of a role run, as the file says or by default."""
+        """The configuration of a role, or the default one."""
         said = (config for role, config in self.roles.items() if role == name)
         return next(said, RoleConfig.model_construct())
 
@@ -208,17 +213,17 @@ class Environment(sections.Section):
         return str(ipaddress.IPv4Network(self.network.subnet)[_PLACES[place]])
 
     def batches(self, hosts: Sequence[HostConfig]) -> tuple[tuple[HostConfig, ...], ...]:
-        """Hosts in the groups that move together, in order; a share is rounded down, at least 1."""
+        """Hosts in batches, in order. A share is rounded down, to at least 1 host."""
         width = self.batch
         if isinstance(width, str):
             width = max(1, len(hosts) * int(width.removesuffix("%")) // 100)
         return tuple(tuple(hosts[n : n + width]) for n in range(0, len(hosts), width))
 
     def select(self, patterns: Sequence[str]) -> Environment:
-        """The same environment with only the hosts named, in the file's order.
+        """The same environment with only the hosts that match, in the file's order.
 
-        A pattern is a host's name, may hold `*`, and may be several with commas between. Raises
-        UsageError for one that no host matches.
+        A pattern is a host's name, may contain `*`, and may list several names with commas.
+        Raises `UsageError` if no host matches a pattern.
         """
         names = [host.name for host in self._every_host]
         chosen: set[str] = set()
@@ -227,7 +232,7 @@ class Environment(sections.Section):
             if not matching:
                 raise UsageError(
                     f"{self.name} has no host {pattern!r}{documents.suggest(pattern, names)}",
-                    hint=f"its hosts: {', '.join(names)}",
+                    hint=f"hosts of {self.name}: {', '.join(names)}",
                 )
             chosen |= matching
         hosts = tuple(host for host in self._every_host if host.name in chosen)
@@ -241,19 +246,19 @@ def load_environment(
     hosts: Sequence[str] | None = None,
     placeholders: bool = False,
 ) -> Environment:
-    """Load an environment, with only the named `hosts` where any are given (see `select`).
+    """Load an environment with the named `hosts`, or all hosts if none are named (see `select`).
 
-    The file is sought in `folder` where given, else in the folder that `AMANI_ENVIRONMENTS` names,
-    in `config/environments/`, and in `.amani/<name>/` (generated ones). Raises UsageError where
-    there is none or where anything in it is wrong; also, unless `placeholders` is set, where
-    it still holds example values that an operator has to fill in.
+    The file is in `folder` if that is given, else in the first of these that has it: the folder
+    in `AMANI_ENVIRONMENTS`, `config/environments/`, `.amani/<name>/` (generated files). Raises
+    `UsageError` if there is no file or if it is invalid, and, unless `placeholders` is set, if it
+    still contains example values that an operator must replace.
     """
     path = _find(name, folder)
     document = documents.read(path)
     said = document.value.get("name") if isinstance(document.value, dict) else None
     if said not in (None, name):
         raise document.refuse(
-            document.problem(("name",), f"must be {name!r} as the file's name says, found {said!r}")
+            document.problem(("name",), f"must be {name!r}, the file's name, found {said!r}")
         )
     environment = documents.parse(Environment, document, name=name)
     environment._source = path
@@ -261,15 +266,15 @@ def load_environment(
     if not placeholders and (unfilled := list(_unfilled(environment, document))):
         error = document.refuse(*unfilled)
         error.hint = (
-            f"{name} is an example until you fill in your own values in {path}\n"
-            "(docs/environments.md tells what each key means)"
+            f"{name} is an example: put your own values into {path}\n"
+            "(docs/environments.md explains every key)"
         )
         raise error
     return environment
 
 
 def available(folder: Path | None = None) -> dict[str, Path]:
-    """The files of all environments that `load_environment` would find, by name."""
+    """The files of all environments that `load_environment` finds, by name."""
     found = {
         path.parent.name: path
         for path in sorted((ROOT / ".amani").glob("*/*.yml"))
@@ -297,17 +302,18 @@ def _find(name: str, folder: Path | None) -> Path:
 def _unfilled(
     environment: Environment, document: documents.Document
 ) -> Iterator[documents.Problem]:
-    for path, way in _ways(environment):
-        if _is_example(way.address):
-            text = f"{way.address} is an example; put the host's own address here"
+    for path, login in _logins(environment):
+        if _is_example(login.address):
+            text = f"{login.address} is an example; put the host's own address here"
             yield document.problem((*path, "address"), text)
-        elif not way.host_keys:
+        elif not login.host_keys:
             yield document.problem(
                 (*path, "host_keys"),
                 "no host key is pinned; show the host's keys with\n"
-                f"  ssh-keyscan -p {way.port} {way.address}\n"
-                "  compare them with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`"
-                " prints on the host, and put them here",
+                f"  ssh-keyscan -p {login.port} {login.address}\n"
+                "  compare them with the output of"
+                " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host,"
+                " and put them here",
             )
     for n, repository in enumerate(environment.image.registries):
         if _is_example(repository):
@@ -315,21 +321,19 @@ def _unfilled(
             yield document.problem(("image", "registries", n), text)
 
 
-def _ways(
-    environment: Environment,
-) -> Iterator[tuple[documents.KeyPath, HostConfig | JumpConfig | sections.ServerConfig]]:
-    """Every SSH server that is logged in to, and where the file names it."""
+def _logins(environment: Environment) -> Iterator[tuple[documents.KeyPath, sections.SSHLogin]]:
+    """Every SSH server that the deployer logs in to, with its key in the file."""
     index = {host.name: n for n, host in enumerate(environment._every_host)}
-    ends: list[tuple[documents.KeyPath, HostConfig | sections.ServerConfig]] = [
+    machines: list[tuple[documents.KeyPath, sections.MachineConfig]] = [
         (("hosts", index[host.name]), host) for host in environment.hosts
     ]
     if environment.backups.pitr:
-        ends.append((("backups", "pitr", "server"), environment.backups.pitr.server))
-    for path, end in ends:
-        if end.connection == "ssh":
-            yield path, end
-            if end.jump:
-                yield (*path, "jump"), end.jump
+        machines.append((("backups", "pitr", "server"), environment.backups.pitr.server))
+    for path, machine in machines:
+        if machine.connection == "ssh":
+            yield path, machine
+            if machine.jump:
+                yield (*path, "jump"), machine.jump
 
 
 def _is_example(text: str) -> bool:

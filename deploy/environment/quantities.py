@@ -1,4 +1,7 @@
-"""Amounts as people write them: `30s`, `2m`, `512MB`, `50%`."""
+"""Quantities in an environment file: `30s`, `2m`, `512MB`, `50%`.
+
+`pydantic.ByteSize` is not used: it reads `1,5GB` as one byte and `50%` as 50.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +18,26 @@ _SIZES = {
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 
 
-def duration(value: Any) -> float:
-    """Seconds from a number of seconds or a text such as `500ms`, `30s`, `2m`, `1h`, `7d`.
+def parse_duration(value: Any) -> float:
+    """Seconds from a number of seconds or from text such as `500ms`, `30s`, `2m`, `1h`, `7d`.
 
-    Raises ValueError for anything else, negative numbers included.
+    Raises `ValueError` for any other value, including negative numbers.
     """
-    return _amount(value, _DURATIONS, "a duration such as 30s, 2m or 1h", str.lower)
+    return _parse_amount(value, _DURATIONS, "a duration such as 30s, 2m or 1h", str.lower)
 
 
-def size(value: Any) -> int:
-    """Bytes from a number of bytes or a text such as `512MB` (10^6) or `512MiB` (2^20).
+def parse_size(value: Any) -> int:
+    """Bytes from a number of bytes or from text such as `512MB` (10^6) or `512MiB` (2^20).
 
-    Raises ValueError for anything else, negative numbers included.
+    Raises `ValueError` for any other value, including negative numbers.
     """
-    return round(_amount(value, _SIZES, "a size such as 512MB, 1.5GB or 512MiB", str.upper))
+    return round(_parse_amount(value, _SIZES, "a size such as 512MB, 1.5GB or 512MiB", str.upper))
 
 
-def batch(value: Any) -> int | str:
-    """A number of hosts of at least 1, or a share of them from `1%` to `100%`.
+def parse_batch(value: Any) -> int | str:
+    """A number of hosts (1 or more), or a share of them from `1%` to `100%`.
 
-    Raises ValueError for anything else.
+    Raises `ValueError` for any other value.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
@@ -43,7 +46,7 @@ def batch(value: Any) -> int | str:
     raise ValueError('must be a number of hosts such as 1, or a share of them such as "50%"')
 
 
-def _amount(
+def _parse_amount(
     value: Any, units: Mapping[str, float], wanted: str, fold: Callable[[str], str]
 ) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:

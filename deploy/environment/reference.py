@@ -1,4 +1,4 @@
-"""The reference of all keys of an environment file, made of the model itself."""
+"""The reference of all keys of an environment file, generated from the model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ _BEGIN = "<!-- The text from here on is made by `./inv env.reference`. -->\n"
 
 
 def update(page: Path = PAGE) -> str:
-    """The page's text with a fresh reference in the place of the old one."""
+    """The page's text with a new reference."""
     return page.read_text(encoding="utf-8").partition(_BEGIN)[0] + _BEGIN + "\n" + render()
 
 
 def render() -> str:
-    """The reference as Markdown: a table a section, in the order of the model."""
+    """The reference as Markdown: one table for each section, in the order of the model."""
     return "\n".join(_section(Environment, "Top level", ""))
+
+
+def leaves(model: type[BaseModel] = Environment, prefix: str = "") -> Iterator[str]:
+    """Every key that holds a value and no section, as the reference names it."""
+    for name, field in model.model_fields.items():
+        part = _model_within(field.annotation)
+        if part is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from leaves(part, f"{prefix}{name}{_wildcard(field.annotation)}.")
 
 
 def _section(model: type[BaseModel], title: str, prefix: str) -> Iterator[str]:
@@ -39,13 +49,14 @@ def _section(model: type[BaseModel], title: str, prefix: str) -> Iterator[str]:
     yield "| key | value | default | meaning |"
     yield "|---|---|---|---|"
     inner = []
-    for name, field in model.model_fields.items():
+    for name, text in said.items():
+        field = model.model_fields[name]
         part = _model_within(field.annotation)
         key = f"{prefix}{name}"
         if part is not None:
             inner.append((part, key + _wildcard(field.annotation)))
         kind = _kind(field, part)
-        cells = (f"`{key}`", kind, _default(field, kind), " ".join(said[name].split()))
+        cells = (f"`{key}`", kind, _default(field, kind), " ".join(text.split()))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
     for part, key in inner:
@@ -53,8 +64,16 @@ def _section(model: type[BaseModel], title: str, prefix: str) -> Iterator[str]:
 
 
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    module = sys.modules[model.__module__]
-    tree = ast.parse(inspect.getsource(module))
+    """The docstring of each field: those of the class first, then those that it inherits."""
+    found: dict[str, str] = {}
+    for part in model.__mro__:
+        if issubclass(part, BaseModel) and part is not BaseModel:
+            found = {**found, **{n: text for n, text in _own(part).items() if n not in found}}
+    return found
+
+
+def _own(model: type[BaseModel]) -> dict[str, str]:
+    tree = ast.parse(inspect.getsource(sys.modules[model.__module__]))
     body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == model.__name__)
     return {
         field.target.id: ast.literal_eval(text.value)

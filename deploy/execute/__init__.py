@@ -1,1 +1,1 @@
-"""Plans as values, and their execution."""
+"""Plans as values, and the executor that applies them."""

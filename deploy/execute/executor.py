@@ -1,4 +1,4 @@
-"""Applies a plan: lanes side by side, and back in reverse order when a step fails."""
+"""Applies a plan, and reverts it in reverse order if a step fails."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from deploy.execute.run import Interrupted, Run
 
 @dataclass
 class _Lane:
-    """One lane's progress: what it began, in order, and what stopped it."""
+    """A lane's progress: the steps that it began, in order, and the error that stopped it."""
 
     begun: list[Step] = field(default_factory=list)
     error: DeployError | None = None
 
 
-class _Crew:
-    """Works on lanes side by side, while the main thread listens for the operator.
+class _LanePool:
+    """Runs lanes at the same time, while the main thread waits for their ends and for interrupts.
 
-    An interrupt is only noted down when it comes, so that it can neither cut a revert short nor
-    get lost between two stages. Of all queues only `SimpleQueue` bears that a signal comes in the
-    middle of its own use.
+    An interrupt is only queued when it comes, so that it neither cuts a revert short nor gets lost
+    between two stages. `SimpleQueue` is the only queue that a signal handler may use while the
+    interrupted thread uses it too.
     """
 
     def __init__(self, width: int) -> None:
-        self.pool = ThreadPoolExecutor(max_workers=width, thread_name_prefix="lane")
-        self._happenings: SimpleQueue[Future[None] | None] = SimpleQueue()
+        self.threads = ThreadPoolExecutor(max_workers=width, thread_name_prefix="lane")
+        self._occurrences: SimpleQueue[Future[None] | None] = SimpleQueue()
 
     def interrupt(self) -> None:
-        """Note an interrupt down."""
-        self._happenings.put(None)
+        """Queue an interrupt; safe in a signal handler."""
+        self._occurrences.put(None)
 
     @property
     def interrupted(self) -> bool:
-        """Whether an interrupt came while nothing was at work."""
-        return not self._happenings.empty()
+        """Whether an interrupt came between two calls of `work`."""
+        return not self._occurrences.empty()
 
     def work(
         self,
@@ -51,82 +51,84 @@ class _Crew:
         ended: Callable[[], None] = lambda: None,
         interrupted: Callable[[], None],
     ) -> bool:
-        """Do all tasks, whatever the operator types; returns whether they interrupted."""
+        """Run all tasks to their ends; return whether an interrupt came meanwhile.
+
+        `ended` is called after each task, `interrupted` after each interrupt.
+        """
         for task in tasks:
-            self.pool.submit(task).add_done_callback(self._happenings.put)
+            self.threads.submit(task).add_done_callback(self._occurrences.put)
         pending, interrupt = len(tasks), False
         while pending:
-            happening = self._happenings.get()
-            if happening is None:
+            occurrence = self._occurrences.get()
+            if occurrence is None:
                 interrupt = True
                 interrupted()
             else:
                 pending -= 1
-                happening.result()
+                occurrence.result()
                 ended()
         return interrupt
 
 
 def execute(plan: Plan, run: Run) -> None:
-    """Apply every step of `plan`; `run.progress` tells how it goes.
+    """Apply every step of `plan`, and keep `run.progress` up to date.
 
-    Raises `ReleaseFailed` (or `HostUnreachable` where that was the cause) once everything applied
-    has been reverted, `RevertFailed` where a revert failed on a host that does answer,
-    `KeyboardInterrupt` after reverting when the operator interrupted, and `Locked`, with nothing
-    reverted, where another run took the lock over. Once the release is live and verified, an
-    interrupt comes too late: what is left to tidy is done all the same.
+    If a step fails or the operator interrupts, all applied steps are reverted. Then raises
+    `RevertFailed` if a revert failed on a reachable host, `HostUnreachable` if a host is the cause,
+    `KeyboardInterrupt` after an interrupt, and `ReleaseFailed` otherwise. Raises `Locked`, without
+    a revert, if another run took over the lock. Once the release is live and verified, an interrupt
+    no longer stops the run.
     """
     begun: list[list[_Lane]] = []
-    crew = _Crew(max((len(stage.lanes) for stage in plan.stages), default=1))
-    with interrupts.answered(by=crew.interrupt), crew.pool:
+    pool = _LanePool(max((len(stage.lanes) for stage in plan.stages), default=1))
+    with interrupts.handle(by=pool.interrupt), pool.threads:
         for stage in plan.stages:
             run.events.emit("stage-started", stage.name)
             started = time.monotonic()
             lanes = [_Lane() for _ in stage.lanes]
             begun.append(lanes)
-            interrupt = _run_stage(stage, lanes, run, crew)
+            interrupt = _run_stage(stage, lanes, run, pool)
             failures = [lane.error for lane in lanes if lane.error]
             if failures or interrupt:
-                # What failed may have failed because a successor is at work: never revert its work.
+                # A successor may have caused the failure, and its work must not be reverted.
                 run.renew()
             if run.lost.is_set():
                 raise Locked(
-                    "another run has taken the lock over, as this one gave no sign of life for too "
-                    "long; it stopped where it was and took nothing back",
-                    hint=f"look with `invoke status --env={run.environment.name}`, and run the "
-                    "same command again once the other one has ended: it continues from there",
+                    "the lock of this run was taken over; this run stopped and reverted nothing",
+                    hint=f"see `invoke status --env={run.environment.name}`, and run the same "
+                    "command again once the other run has ended: it continues from there",
                 )
             if stage.on_failure == "report":
                 run.progress.leftovers.extend(failures)
             elif failures or interrupt:
-                _take_back(begun, run, crew, failures, interrupt)
+                _revert(begun, run, pool, failures, interrupt)
             run.events.emit(
                 "stage-finished", stage.name, data={"seconds": time.monotonic() - started}
             )
 
 
-def _run_stage(stage: Stage, lanes: Sequence[_Lane], run: Run, crew: _Crew) -> bool:
-    """Run a stage's lanes; returns whether the operator interrupted it, or before it."""
-    taken_back = stage.on_failure == "revert"
-    if taken_back and crew.interrupted:
+def _run_stage(stage: Stage, lanes: Sequence[_Lane], run: Run, pool: _LanePool) -> bool:
+    """Run a stage's lanes; return whether an interrupt came during it, or since the last stage."""
+    reverting = stage.on_failure == "revert"
+    if reverting and pool.interrupted:
         run.cancelled.set()
 
     def stop_others() -> None:
-        if taken_back and any(lane.error for lane in lanes):
+        if reverting and any(lane.error for lane in lanes):
             run.cancelled.set()
 
     def stop_all() -> None:
-        if not taken_back:
-            words = "interrupted too late: the release is live and verified; tidying up, then done"
-            run.events.emit("warning", words)
+        if not reverting:
+            text = "interrupted too late: the release is live and verified; completing the run"
+            run.events.emit("warning", text)
             return
         run.cancelled.set()
-        run.events.emit("warning", "interrupted: stopping the running steps, then going back")
+        run.events.emit("warning", "interrupted: stopping the running steps, then reverting")
 
     tasks = [
         partial(_run_lane, steps, lane, run) for steps, lane in zip(stage.lanes, lanes, strict=True)
     ]
-    return crew.work(tasks, ended=stop_others, interrupted=stop_all)
+    return pool.work(tasks, ended=stop_others, interrupted=stop_all)
 
 
 def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run) -> None:
@@ -140,7 +142,7 @@ def _run_lane(steps: Sequence[Step], lane: _Lane, run: Run) -> None:
             if not isinstance(error, Interrupted):
                 run.events.emit("step-failed", error.message, host=step.host, step=step.kind)
             return
-        except Exception as error:  # a defect of ours must still revert what was applied
+        except Exception as error:  # a bug must not prevent the revert
             lane.error = DeployError(f"{type(error).__name__}: {error}", host=step.host)
             run.events.emit("step-failed", str(lane.error), host=step.host, step=step.kind)
             return
@@ -160,51 +162,54 @@ def _run_step(step: Step, lane: _Lane, run: Run) -> None:
     run.events.emit("step-finished", step.describe(), **where, data={"seconds": seconds})
 
 
-def _take_back(
+def _revert(
     begun: list[list[_Lane]],
     run: Run,
-    crew: _Crew,
+    pool: _LanePool,
     failures: list[DeployError],
     interrupt: bool,
 ) -> None:
-    """Revert stage by stage, newest first, then raise what describes the end of the run."""
+    """Revert stage by stage, newest first, then raise the error that ends the run."""
     run.cancelled.clear()
-    run.events.emit("revert-started", "taking back what was applied")
+    run.events.emit("revert-started", "reverting the applied steps")
     broken: list[DeployError] = []
 
     def insist() -> None:
-        run.events.emit("warning", "still going back: traffic is safe only when this has ended")
+        run.events.emit("warning", "still reverting: an interrupt does not stop the revert")
 
     for lanes in reversed(begun):
         tasks = [partial(_revert_lane, lane, run, broken) for lane in lanes if lane.begun]
-        interrupt = crew.work(tasks, interrupted=insist) or interrupt
+        interrupt = pool.work(tasks, interrupted=insist) or interrupt
     causes = [error for error in failures if not isinstance(error, Interrupted)]
     lost = [error for error in broken if not isinstance(error, HostUnreachable)]
     if lost:
         raise RevertFailed(
-            _join("the release failed and going back failed too", [*causes, *lost]),
-            hint=f"look with `invoke status --env={run.environment.name}`, repair the host named "
-            "above, then run the same command again: it continues from what is there",
+            _join("the release failed, and its revert failed too", [*causes, *lost]),
+            hint=f"see `invoke status --env={run.environment.name}`, repair the host named above, "
+            "then run the same command again: it continues from the current state",
             host=lost[0].host,
         )
-    run.events.emit("revert-finished", "traffic is on the release before")
-    gone = [e for e in [*causes, *broken] if isinstance(e, HostUnreachable)]
-    if gone:
+    run.events.emit("revert-finished", _describe_traffic(run))
+    missing = [e for e in [*causes, *broken] if isinstance(e, HostUnreachable)]
+    if missing:
         raise HostUnreachable(
-            _join("a host could not be reached; the others are on the release before", gone),
-            hint=gone[0].hint
-            or f"when {gone[0].host} answers again, run the same command again: it converges",
-            host=gone[0].host,
+            _join("a host is unreachable; the other hosts were reverted", missing),
+            hint=missing[0].hint
+            or f"when {missing[0].host} answers again, run the same command again: it converges",
+            host=missing[0].host,
         )
     if interrupt:
         raise KeyboardInterrupt
     first = causes[0] if causes else DeployError("stopped")
-    before = "the release before serves" if run.previous else "nothing served before"
     raise ReleaseFailed(
-        _join(f"the release failed and was taken back; {before}", causes),
+        _join(f"the release failed and was reverted; {_describe_traffic(run)}", causes),
         hint=first.hint,
         host=first.host,
     )
+
+
+def _describe_traffic(run: Run) -> str:
+    return "traffic is on the previous release" if run.previous else "there is no previous release"
 
 
 def _join(summary: str, errors: Sequence[DeployError]) -> str:
@@ -219,6 +224,6 @@ def _revert_lane(lane: _Lane, run: Run, broken: list[DeployError]) -> None:
         except DeployError as error:
             broken.append(error)
             run.events.emit("revert-failed", error.message, **where)
-        except Exception as error:  # the reverts before this one must still run
+        except Exception as error:  # the remaining reverts must still run
             broken.append(DeployError(f"{type(error).__name__}: {error}", host=step.host))
             run.events.emit("revert-failed", str(error), **where)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both ask a run to stop, so a cancelled CI job goes back like a person."""
+"""Ctrl-C and SIGTERM: both interrupt a run, so a cancelled CI job reverts like an operator."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from types import FrameType
 _BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
-def stop() -> None:
-    """Raise KeyboardInterrupt, wherever the main thread is."""
+def raise_interrupt() -> None:
+    """Raise `KeyboardInterrupt` in the main thread, as a handler for `handle`."""
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def answered(by: Callable[[], None]) -> Iterator[None]:
-    """Answer each interrupt inside the block by calling `by` in the main thread, between any two of
-    its instructions: what it calls must bear that.
+def handle(by: Callable[[], None]) -> Iterator[None]:
+    """Call `by` for each interrupt inside the block, in the main thread and between any two of its
+    instructions, as signal handlers are called.
 
-    Without an effect outside the main thread, where whoever runs us handles signals.
+    Has no effect outside the main thread: there the caller handles signals.
     """
 
     def answer(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A plan is a value: what will be done, in which order, on which hosts."""
+"""Plans as values: the steps, their order and their hosts."""
 
 from __future__ import annotations
 
@@ -15,53 +15,61 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One change on one host.
+    """One change to one host.
 
-    Steps are values and hold all that they and their revert need to know; what they work on
-    comes with the `Run`. `apply` and `revert` are idempotent and may meet a half-applied state:
-    the executor also reverts the step that failed.
+    A step is a value: its fields hold everything that `apply` and `revert` need, except the `Run`.
+    Both are idempotent and accept a half-applied state, since the executor also reverts the step
+    that failed.
     """
 
     kind: ClassVar[str]
+    """Its unique name in the plan's JSON, in events and in the journal."""
+    needs_smoke: ClassVar[bool] = False
+    """Whether a smoke test must follow: the step changes which release serves, or its schema."""
     host: str
 
     def describe(self) -> str:
-        """One line for people: what this does, without the host's name."""
+        """The change in one line for the operator, without the host's name."""
         raise NotImplementedError
 
     def done(self, run: Run) -> bool:
-        """Whether there is nothing to do (asked right before `apply`)."""
+        """Whether the change is already there. Checked right before `apply`, and skips it."""
         return False
 
     def apply(self, run: Run) -> None:
-        """Bring it about. Raises a `DeployError` where that cannot be done."""
+        """Make the change. Raises a `DeployError` if it fails."""
         raise NotImplementedError
 
     def revert(self, run: Run) -> None:
-        """Take it back, wholly or half applied. Without an effect by default."""
+        """Undo the change, wholly or half applied. Does nothing by default."""
 
     def as_json(self) -> dict[str, Any]:
-        """This step as JSON values."""
+        """The step's kind and fields as JSON values."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps that belong together: lanes run side by side, the steps of a lane one after another.
+    """Lanes that run at the same time, each with steps that run one after another.
 
-    A failure in a `reverting` stage takes the whole plan back. In a `finishing` stage the release
-    is already live and verified: other lanes go on, the failure is reported, and the next run
-    completes what is missing.
+    If `on_failure` is `revert`, a failure reverts the whole plan. If it is `report`, the release
+    is already live and verified: the other lanes continue, the failure is reported, and the next
+    run completes the rest.
     """
 
     name: str
     lanes: tuple[tuple[Step, ...], ...]
     on_failure: Literal["revert", "report"] = "revert"
 
+    @property
+    def needs_smoke(self) -> bool:
+        """Whether a smoke test must follow one of its steps."""
+        return any(step.needs_smoke for lane in self.lanes for step in lane)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in order, and what they are for."""
+    """Stages in order, and the release that they make live."""
 
     kind: Literal["deploy", "rollback"]
     environment: str
@@ -69,11 +77,11 @@ class Plan:
     digest: str
     stages: tuple[Stage, ...] = ()
     reasons: tuple[str, ...] = ()
-    """Why each part of the plan is there, for the person who reads it."""
+    """The differences that the plan removes, in words for the operator."""
 
     @property
     def empty(self) -> bool:
-        """Whether the environment is what it should be."""
+        """Whether there is nothing to do."""
         return not any(True for _ in self.steps())
 
     def steps(self) -> Iterator[Step]:
@@ -83,7 +91,7 @@ class Plan:
                 yield from lane
 
     def as_json(self) -> dict[str, Any]:
-        """This plan as JSON values."""
+        """The plan as JSON values, without its reasons."""
         return {
             "kind": self.kind,
             "environment": self.environment,
@@ -105,15 +113,15 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical form, in hexadecimal: what an approver would sign."""
+        """SHA-256 of the canonical form, in hexadecimal."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
-def stage(
+def make_stage(
     name: str,
     lanes: list[list[Step]],
     on_failure: Literal["revert", "report"] = "revert",
 ) -> Stage | None:
-    """A stage of the lanes that hold something, or None where none does."""
+    """A stage of the lanes that have steps, or None if none has."""
     filled = tuple(tuple(lane) for lane in lanes if lane)
     return Stage(name, filled, on_failure) if filled else None

@@ -1,4 +1,4 @@
-"""What the steps of one run work on."""
+"""The context that the steps of one run work on."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from deploy.state import journal
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
     from deploy.hosts.host import Host
-    from deploy.proxy.container import Change
+    from deploy.proxy.container import ProxyChange
     from deploy.secrets import Secrets
     from deploy.state.release import Release
 
 
 class Interrupted(DeployError):
-    """The operator, or another lane's failure, asked this lane to stop."""
+    """A lane stopped because of an interrupt or of another lane's failure."""
 
 
 @dataclass
 class Progress:
-    """How a run went so far: its steps with their times, and what a finishing stage left undone."""
+    """A run's applied steps with their times, and the failures that do not revert it."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     leftovers: list[DeployError] = field(default_factory=list)
@@ -35,10 +35,11 @@ class Progress:
 
 @dataclass
 class Run:
-    """One deploy or rollback under way: the hosts it may touch and the release it brings.
+    """One execution of a plan: its hosts, its release and its progress.
 
-    `generations` maps each host to the generation of secrets its containers get; the step that
-    delivers secrets changes it. `proxy_changes` is what the proxy's revert needs to know.
+    `generations` maps each host to the generation of secrets that its containers get; the step
+    that delivers secrets changes it. `proxy_changes` maps each host to the change that the proxy's
+    revert undoes.
     """
 
     id: str
@@ -49,30 +50,33 @@ class Run:
     secrets: Secrets
     events: Events
     plan_hash: str
-    """Identifies the plan in the journal: `Plan.hash`."""
+    """`Plan.hash`, for the journal."""
     requested_by: str
     previous: journal.Record | None = None
     allowed: tuple[str, ...] = ()
-    """What the operator allowed that is refused otherwise."""
+    """The options that the operator gave to allow a refused change (`Options.names`)."""
     generations: dict[str, str] = field(default_factory=dict)
-    proxy_changes: dict[str, Change] = field(default_factory=dict)
+    proxy_changes: dict[str, ProxyChange] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     progress: Progress = field(default_factory=Progress)
     cancelled: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
-    """Set where the lock is somebody else's now: nothing may be touched any more."""
+    """Set once another run took over the lock: this run must change nothing any more."""
     renew: Callable[[], None] = lambda: None
-    """Renews the lock, and sets `lost` where that cannot be done."""
+    """Renews the lock's heartbeat, and sets `lost` if another run holds the lock."""
     confirm: Callable[[], None] = lambda: None
-    """As `renew`, where that is overdue."""
+    """Calls `renew` if the heartbeat is overdue."""
 
     def check_cancelled(self) -> None:
-        """Raise `Interrupted` where the run is to stop."""
+        """Raise `Interrupted` if the run must stop."""
         if self.cancelled.is_set() or self.lost.is_set():
             raise Interrupted("interrupted")
 
     def pause(self, seconds: float, deadline: float) -> bool:
-        """Wait a little inside a polling loop; False once `deadline` (monotonic) has passed."""
+        """Wait `seconds` in a polling loop; return False once `deadline` (monotonic) has passed.
+
+        Raises `Interrupted` if the run must stop.
+        """
         self.check_cancelled()
         remaining = deadline - time.monotonic()
         if remaining <= 0:
@@ -82,15 +86,15 @@ class Run:
         return True
 
     def ask(self, host: str, path: str, *, timeout: float) -> probe.Answer:
-        """GET a path from a host through its public route."""
+        """GET a path from a host through its public route; `timeout` in seconds."""
         return probe.ask(self.environment, host, path, timeout=timeout)
 
     def redact(self, text: str) -> str:
-        """The text without any secret's value."""
+        """Replace the values of secrets in a text."""
         return self.secrets.redact(text)
 
     def record(self, outcome: str, error: str = "") -> journal.Record:
-        """This run as a journal record."""
+        """This run as a journal record with its outcome."""
         previous = self.previous
         return journal.Record(
             id=self.id,
@@ -115,6 +119,7 @@ class Run:
                 else {}
             ),
             plan=self.plan_hash,
+            strategy=self.environment.strategy,
             steps=tuple(self.progress.steps),
             remediates=previous.id if previous and self.kind == "rollback" else "",
             error=self.redact(error),

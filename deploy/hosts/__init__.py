@@ -1,1 +1,1 @@
-"""Hosts: one transport each for commands as argv, files written atomically and the engine."""
+"""Hosts: one transport each for commands, atomic file writes and the Docker Engine."""

@@ -1,4 +1,4 @@
-"""Opening hosts: one by one or side by side, over SSH or as this machine, as configured."""
+"""Connections to one host or to several hosts in parallel, by SSH or to this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from deploy.errors import DeployError, HostUnreachable
-from deploy.hosts.host import Endpoint, Host, HostConfig
+from deploy.hosts.host import DEFAULT_TIMEOUTS, Endpoint, Host, HostConfig, HostTimeouts
 from deploy.hosts.local import LocalHost
 from deploy.hosts.prompt_socket import PromptSocket
 
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from deploy.hosts.ssh import SSHHost
 
 AT_ONCE = 32
-"""How many hosts are connected to at the same time."""
+"""The number of hosts that are connected to at the same time."""
 
 
-def connect(config: HostConfig, timeout: float = 10.0) -> Host:
-    """Open one host; `timeout` seconds for each phase of it.
+def connect(config: HostConfig, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Host:
+    """Open a host.
 
     Raises `UsageError`, `HostKeyMismatch` or `HostUnreachable`.
     """
     _load([config])
-    with _Gateways(timeout) as gateways:
-        return _open(config, gateways, timeout)
+    with _Gateways(timeouts) as gateways:
+        return _open(config, gateways, timeouts)
 
 
 def connect_all(
-    configs: Sequence[HostConfig], timeout: float = 10.0
+    configs: Sequence[HostConfig], timeouts: HostTimeouts = DEFAULT_TIMEOUTS
 ) -> dict[str, Host | DeployError]:
-    """Open all of them at once: by name, the open host or why it could not be opened."""
+    """Open all hosts in parallel. Returns the open host or the error, by name."""
 
     def attempt(config: HostConfig) -> Host | DeployError:
         try:
-            return _open(config, gateways, timeout)
+            return _open(config, gateways, timeouts)
         except DeployError as error:
             return error
 
     _load(configs)
     size = max(1, min(AT_ONCE, len(configs)))
-    with _Gateways(timeout) as gateways, ThreadPoolExecutor(size, "connect") as pool:
+    with _Gateways(timeouts) as gateways, ThreadPoolExecutor(size, "connect") as pool:
         opened = list(pool.map(attempt, configs))
     return {config.name: host for config, host in zip(configs, opened, strict=True)}
 
 
 def _load(configs: Sequence[HostConfig]) -> None:
-    """Import what hosts need beside the connecting; docker-py is loaded during the handshake."""
+    """Import the modules that are needed after the connection, during the handshake."""
 
     def load() -> None:
         if any(config.connection != "local" for config in configs):
@@ -60,10 +60,11 @@ def _load(configs: Sequence[HostConfig]) -> None:
 
 
 class _Gateways:
-    """Jump hosts, each opened once for all the hosts behind it; the last of them closes it."""
+    """Open jump hosts. Each is opened once for all the hosts behind it, and the last of these
+    closes it."""
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+    def __init__(self, timeouts: HostTimeouts) -> None:
+        self._timeouts = timeouts
         self._lock = threading.Lock()
         self._tried: dict[tuple[str, int, str], SSHHost | DeployError] = {}
 
@@ -76,12 +77,12 @@ class _Gateways:
                 gateway.close()
 
     def through(self, jump: Endpoint) -> SSHHost:
-        """The open jump host, shared: to be closed once by whoever asked."""
+        """The open jump host, shared. Every caller closes it once."""
         key = (jump.address, jump.port, jump.user)
         with self._lock:
             if key not in self._tried:
                 try:
-                    self._tried[key] = _open_ssh(f"jump {jump.address}", jump, None, self._timeout)
+                    self._tried[key] = _open_ssh(f"jump {jump.address}", jump, None, self._timeouts)
                 except DeployError as error:
                     self._tried[key] = error
             gateway = self._tried[key]
@@ -90,24 +91,26 @@ class _Gateways:
         return gateway.share()
 
 
-def _open(config: HostConfig, gateways: _Gateways, timeout: float) -> Host:
+def _open(config: HostConfig, gateways: _Gateways, timeouts: HostTimeouts) -> Host:
     if config.connection == "local":
-        return LocalHost(config.name, config.address)
+        return LocalHost(config.name, config.address, timeouts)
     gateway = gateways.through(config.jump) if config.jump is not None else None
-    return _open_ssh(config.name, config, gateway, timeout)
+    return _open_ssh(config.name, config, gateway, timeouts)
 
 
-def _open_ssh(name: str, endpoint: Endpoint, gateway: SSHHost | None, timeout: float) -> SSHHost:
+def _open_ssh(
+    name: str, endpoint: Endpoint, gateway: SSHHost | None, timeouts: HostTimeouts
+) -> SSHHost:
     with contextlib.ExitStack() as cleanup:
         opened = None
         if gateway is not None:
             cleanup.callback(gateway.close)
         else:
-            # Before the import, so that sshd forks and says hello while Paramiko is loaded.
-            opened = cleanup.enter_context(_open_tcp(name, endpoint, timeout))
+            # Before the import, so that sshd forks and sends its banner while Paramiko is loaded.
+            opened = cleanup.enter_context(_open_tcp(name, endpoint, timeouts.connect))
         from deploy.hosts.ssh import SSHHost
 
-        host = SSHHost(name, endpoint, gateway=gateway, opened=opened, timeout=timeout)
+        host = SSHHost(name, endpoint, gateway=gateway, opened=opened, timeouts=timeouts)
         cleanup.pop_all()
         return host
 

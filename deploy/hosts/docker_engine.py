@@ -1,9 +1,10 @@
-"""The Docker Engine of a host, through docker-py's low-level client on the host's own transport."""
+"""The Docker Engine of a host: docker-py's low-level client over the host's own transport."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,23 +14,23 @@ from deploy.errors import EngineError, HostUnreachable
 from deploy.hosts.engine import ContainerSpec, ExecResult, Progress
 
 if TYPE_CHECKING:
-    from deploy.hosts.engine_http import Client, Dial, Dialogue
+    from deploy.hosts.engine_http import Client, Dial, Dialogue, Stream
 
 T = TypeVar("T")
 
 PATIENCE = 60
-"""Seconds that the engine may take for an ordinary call."""
+"""Seconds for an ordinary call."""
 
 PULL_PATIENCE = 180
-"""Seconds that a pull may go without any news."""
+"""Seconds between two progress messages of a pull."""
 
 _LOG = {"max-size": "10m", "max-file": "3"}
 
 
 class DockerEngine:
-    """An `Engine` whose connections `dial` opens; the first call negotiates the API version.
+    """An `Engine` over connections that `dial` opens. The first call negotiates the API version.
 
-    `why_lost` says why the transport below is gone, None while it is there.
+    `why_lost` returns the reason why the transport is lost, or None while it is open.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class DockerEngine:
     def _client(self) -> Client:
         with self._connecting:
             if self._opened is None:
-                # Imported here: a tenth of a second that overlaps with the transport's handshake.
+                # Imported here: the import takes 0.1 s, which overlaps with the transport's
+                # handshake.
                 from deploy.hosts.engine_http import Client
 
                 with self._errors():
@@ -57,7 +59,7 @@ class DockerEngine:
 
     @cached_property
     def _streams(self) -> Client:
-        """For responses that stay open long."""
+        """The client for responses that stay open for long."""
         client = self._client
         version = client.api_version
         return type(client)(self._dial, version=version, streaming=True, timeout=PULL_PATIENCE)
@@ -77,7 +79,7 @@ class DockerEngine:
         except RefusedHijack as error:
             raise self._refused(str(error), error.status) from error
         except (docker.errors.DockerException, ValueError) as error:
-            # Half an answer is no answer of the engine's where the rest was lost on the way.
+            # If the transport is lost, an incomplete response is not an error of the engine.
             if (why := self._why_lost()) is not None:
                 raise self._silent(why) from error
             raise self._refused(str(error)) from error
@@ -102,7 +104,7 @@ class DockerEngine:
             return ask(client)
 
     def _unless(self, status: int, ask: Callable[[Client], T]) -> T | None:
-        """What was asked, or None where the engine answers with `status`."""
+        """The result of the call, or None if the engine answers with `status`."""
         try:
             return self._call(ask)
         except EngineError as error:
@@ -111,7 +113,7 @@ class DockerEngine:
             raise
 
     def close(self) -> None:
-        """Close the connections; the transport is the host's."""
+        """Close the connections. The transport stays open."""
         while self._dialogues:
             self._dialogues.popitem()[1].close()
         for client in (self._opened, self.__dict__.get("_streams")):
@@ -121,42 +123,34 @@ class DockerEngine:
     # -- the engine ------------------------------------------------------------------------------
 
     def version(self) -> Mapping[str, Any]:
-        """As `Engine.version`, as of the first call."""
+        """As `Engine.version`, from the first call."""
         return self._client.about
 
     def info(self) -> Mapping[str, Any]:
-        """As `Engine.info`."""
         return self._call(lambda client: client.info())
 
     # -- containers ------------------------------------------------------------------------------
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
-        """As `Engine.containers`."""
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         return self._call(lambda client: client.containers(all=True, filters=wanted))
 
     def inspect(self, container: str) -> Mapping[str, Any] | None:
-        """As `Engine.inspect`."""
         return self._unless(404, lambda client: client.inspect_container(container))
 
     def create(self, spec: ContainerSpec) -> str:
-        """As `Engine.create`."""
         return self._call(lambda client: str(_create(client, spec)["Id"]))
 
     def start(self, container: str) -> None:
-        """As `Engine.start`."""
         self._call(lambda client: client.start(container))
 
     def stop(self, container: str, timeout: int) -> None:
-        """As `Engine.stop`."""
         self._unless(404, lambda client: client.stop(container, timeout=timeout))
 
     def kill(self, container: str, signal: str) -> None:
-        """As `Engine.kill`."""
         self._call(lambda client: client.kill(container, signal))
 
     def remove(self, container: str) -> None:
-        """As `Engine.remove`."""
         try:
             self._unless(404, lambda client: client.remove_container(container, v=True, force=True))
         except EngineError as error:
@@ -165,7 +159,6 @@ class DockerEngine:
             self._unless(404, lambda client: client.wait(container, PATIENCE, "removed"))
 
     def wait(self, container: str, timeout: float) -> int:
-        """As `Engine.wait`."""
         from requests.exceptions import RequestException
 
         from deploy.hosts.engine_http import timed_out
@@ -180,12 +173,11 @@ class DockerEngine:
         raise self._refused(f"container {container} has not ended within {timeout:g} s")
 
     def logs(self, container: str, tail: int = 50) -> str:
-        """As `Engine.logs`."""
         printed = self._call(lambda client: client.logs(container, tail=tail))
         return bytes(printed).decode(errors="replace")
 
     def follow_logs(self, container: str, tail: int = 50) -> Iterator[bytes]:
-        """As `Engine.follow_logs`; lines come without their end."""
+        """As `Engine.follow_logs`. Lines have no line end."""
         from deploy.hosts.engine_http import frames
 
         client = self._streams
@@ -203,8 +195,8 @@ class DockerEngine:
         stdin: bytes | None = None,
         timeout: float = 30.0,
     ) -> ExecResult:
-        """As `Engine.run_in`; `EngineError` past `timeout` seconds: the engine has no means to end
-        the process then."""
+        """As `Engine.run_in`. After `timeout` seconds it raises `EngineError`, but the process
+        continues: the engine cannot end it."""
 
         def ask(client: Client) -> ExecResult:
             made = client.exec_create(container, list(argv), stdin=stdin is not None)["Id"]
@@ -224,7 +216,6 @@ class DockerEngine:
     def ask(
         self, container: str, argv: Sequence[str], question: bytes, *, end: bytes, timeout: float
     ) -> str:
-        """As `Engine.ask`."""
         key = (container, *argv)
         known = self._dialogues.get(key)
         if known is not None:
@@ -253,19 +244,17 @@ class DockerEngine:
             raise
 
     def copy_into(self, container: str, folder: str, archive: bytes) -> None:
-        """As `Engine.copy_into`. The engine refuses where the root file system is read-only, unless
+        """As `Engine.copy_into`. With a read-only root file system, the engine refuses unless
         `folder` is in a volume."""
         self._call(lambda client: client.put_archive(container, folder, archive))
 
     # -- images ----------------------------------------------------------------------------------
 
     def images(self) -> Sequence[Mapping[str, Any]]:
-        """As `Engine.images`."""
         return self._call(lambda client: client.images())
 
     def image(self, reference: str) -> Mapping[str, Any] | None:
-        """As `Engine.image`."""
-        # docker-py's types say nothing of this method.
+        # docker-py's types lack this method.
         return self._unless(404, lambda client: cast(Any, client).inspect_image(reference))
 
     def pull(
@@ -275,14 +264,14 @@ class DockerEngine:
         *,
         credentials: tuple[str, str] | None = None,
         progress: Progress | None = None,
+        timeout: float = 600.0,
     ) -> None:
-        """As `Engine.pull`; without credentials, with those of this machine's `docker login`."""
+        """As `Engine.pull`. Default credentials: those of this machine's `docker login`."""
         login = {"username": credentials[0], "password": credentials[1]} if credentials else None
-        client = self._streams
         layers: dict[str, tuple[int, int]] = {}
         error = ""
-        with self._errors():
-            # Read to its end, also past an error: the connection is free only then.
+        late = f"cannot pull {repository} {digest}: not complete within {timeout:g} s"
+        with self._cut_after(timeout, late) as client, self._errors():
             for item in client.pull(
                 repository, digest, stream=True, auth_config=login, decode=True
             ):
@@ -293,15 +282,59 @@ class DockerEngine:
         if error:
             raise self._refused(f"cannot pull {repository} {digest}: {error}")
 
+    @contextlib.contextmanager
+    def _cut_after(self, seconds: float, message: str) -> Iterator[Client]:
+        """A client whose connections are closed after `seconds`.
+
+        Raises `EngineError` with `message` in that case.
+        """
+        streams: list[Stream] = []
+        expired = threading.Event()
+
+        def dial(timeout: float) -> Stream:
+            streams.append(self._dial(timeout))
+            return streams[-1]
+
+        def expire() -> None:
+            expired.set()
+            for stream in streams:
+                with contextlib.suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)  # `close` alone wakes no reader of a socket
+                stream.close()
+
+        known = self._client
+        version = known.api_version
+        client = type(known)(dial, version=version, streaming=True, timeout=PULL_PATIENCE)
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield client
+        except Exception as error:
+            if expired.is_set():
+                raise self._late(message) from error
+            raise
+        finally:
+            timer.cancel()
+            client.close()
+        if expired.is_set():
+            raise self._late(message)
+
+    def _late(self, message: str) -> EngineError:
+        return EngineError(
+            f"{self._host}: {message}",
+            hint="check the host's connection to the registry, or raise `timeouts.pull`",
+            host=self._host,
+        )
+
     def remove_image(self, reference: str) -> bool:
-        """As `Engine.remove_image`."""
         try:
             self._unless(404, lambda client: client.remove_image(reference))
         except EngineError as error:
             if error.status == 409 and "container" in error.message:
                 return False
             if error.status == 409 and "multiple repositories" in error.message:
-                # By its id it does not go while it has several names, in one repository too.
+                # The engine does not remove an image by its ID while it has several names.
                 return all(map(self.remove_image, self._names(reference)))
             raise
         return True
@@ -313,9 +346,8 @@ class DockerEngine:
     # -- networks and volumes --------------------------------------------------------------------
 
     def ensure_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
-        """As `Engine.ensure_network`."""
-        # The engine knows of the subnet before it knows the network: of two who make it at once,
-        # one is told that the subnet is taken by a network that is not there.
+        # The engine reserves the subnet before it lists the network: of two concurrent calls that
+        # create it, one fails because of a network that does not exist yet.
         with self._networking:
             found = self._unless(404, lambda client: client.inspect_network(name))
             if found is None:
@@ -327,15 +359,12 @@ class DockerEngine:
             raise self._refused(words)
 
     def remove_network(self, name: str) -> None:
-        """As `Engine.remove_network`."""
         self._unless(404, lambda client: client.remove_network(name))
 
     def volume(self, name: str) -> Mapping[str, Any] | None:
-        """As `Engine.volume`."""
         return self._unless(404, lambda client: client.inspect_volume(name))
 
     def remove_volume(self, name: str) -> None:
-        """As `Engine.remove_volume`."""
         self._unless(404, lambda client: client.remove_volume(name))
 
 
@@ -359,7 +388,7 @@ def _create(client: Any, spec: ContainerSpec) -> Any:
         cap_drop=["ALL"] if spec.drop_capabilities else None,
         cap_add=list(spec.capabilities),
         security_opt=["no-new-privileges:true"] if spec.no_new_privileges else None,
-        # No swap beside the memory, else the limit is twice what it says.
+        # No swap in addition to the memory: it would double the limit.
         mem_limit=spec.memory or None,
         memswap_limit=spec.memory or None,
         nano_cpus=round(spec.cpus * 1e9) or None,
@@ -397,7 +426,7 @@ def _create_network(client: Client, name: str, subnet: str, labels: Mapping[str,
 
 
 def _note_layer(layers: dict[str, tuple[int, int]], news: Mapping[str, Any]) -> bool:
-    """Take in one line of a pull's news; whether it said how far a layer is."""
+    """Update `layers` with one line of a pull's output. Returns whether it reports progress."""
     layer, status = news.get("id", ""), news.get("status", "")
     if status == "Downloading":
         detail = news.get("progressDetail") or {}
@@ -411,7 +440,7 @@ def _note_layer(layers: dict[str, tuple[int, int]], news: Mapping[str, Any]) -> 
 
 
 def _lines(pieces: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Whole lines of each stream as they are complete, what is left of them at the end."""
+    """The complete lines of each stream, and at the end the incomplete ones."""
     unfinished: dict[int, bytes] = {}
     for number, piece in pieces:
         *whole, unfinished[number] = (unfinished.get(number, b"") + piece).split(b"\n")

@@ -1,4 +1,4 @@
-"""The Docker Engine of a host, as the few typed calls that steps need."""
+"""The Docker Engine of a host, as the typed calls that steps need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes known so far."""
+"""Called with the bytes done and the bytes known so far."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class Mount:
 
     @property
     def kind(self) -> Literal["bind", "volume"]:
-        """`bind` or `volume`, as the engine names them."""
+        """The engine's name for the kind."""
         return "bind" if self.source.startswith("/") else "volume"
 
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """Everything a container is made from. Equal specs give equal containers.
+    """The specification of a container. Equal specifications give equal containers.
 
-    `memory` in bytes, `cpus` in processors, 0 meaning no limit; `ports` are pairs of address and
-    host port by container port; `tmpfs` maps a path to its mount options; `stop_timeout` in
-    seconds is what the engine waits between SIGTERM and SIGKILL.
+    `memory` is in bytes, `cpus` in processors; 0 means no limit. `ports` maps a container port to
+    the host's address and port. `tmpfs` maps a path to its mount options. `stop_timeout` is in
+    seconds, from SIGTERM to SIGKILL.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ContainerSpec:
     pids: int = 0
     read_only: bool = True
     drop_capabilities: bool = True
-    """Whether all are dropped; `capabilities` are then given back one by one."""
+    """Whether all capabilities are dropped. `capabilities` are then added."""
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = True
     restart: str = "unless-stopped"
@@ -61,7 +61,7 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """How a command in a running container ended."""
+    """The result of a command in a running container."""
 
     status: int
     output: str
@@ -70,46 +70,49 @@ class ExecResult:
 class Engine(Protocol):
     """The Engine API of one host.
 
-    Every method raises `EngineError` with the engine's own words where it refuses, and
-    `HostUnreachable` where the transport fails. "Absent" is never an error for `remove_*` and
-    `stop`, nor "already so" for `start`, `ensure_*`: they are idempotent.
+    Every method raises `EngineError` with the engine's message if it refuses, and `HostUnreachable`
+    if the transport fails. Methods are idempotent: `remove_*` and `stop` succeed if the object does
+    not exist, `start` and `ensure_*` if it already has that state.
     """
 
     def version(self) -> Mapping[str, Any]:
-        """The engine's `/version`."""
+        """The response of `/version`."""
 
     def info(self) -> Mapping[str, Any]:
-        """The engine's `/info`."""
+        """The response of `/info`."""
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
-        """`/containers/json?all=1` of the containers that carry all these labels."""
+        """`/containers/json?all=1` of the containers with all these labels."""
 
     def inspect(self, container: str) -> Mapping[str, Any] | None:
-        """`/containers/{id}/json`, or None where there is no such container."""
+        """`/containers/{id}/json`, or None if there is no such container."""
 
     def create(self, spec: ContainerSpec) -> str:
-        """Create the container and return its id. The name must be free."""
+        """Create the container and return its ID. The name must not be in use."""
 
     def start(self, container: str) -> None:
-        """Start it; does nothing where it runs already."""
+        """Start the container. Does nothing if it runs."""
 
     def stop(self, container: str, timeout: int) -> None:
-        """SIGTERM, and SIGKILL after `timeout` seconds."""
+        """Send SIGTERM, and SIGKILL after `timeout` seconds."""
 
     def kill(self, container: str, signal: str) -> None:
-        """Send a signal to its first process."""
+        """Send a signal to the container's first process."""
 
     def remove(self, container: str) -> None:
-        """Remove it, by force where it runs; anonymous volumes go with it."""
+        """Remove the container and its anonymous volumes, even if it runs."""
 
     def wait(self, container: str, timeout: float) -> int:
-        """Wait until it exits and return its status; raises EngineError past `timeout` seconds."""
+        """Wait for the end of the container and return its exit status.
+
+        Raises `EngineError` after `timeout` seconds.
+        """
 
     def logs(self, container: str, tail: int = 50) -> str:
-        """The last lines that it printed, both streams."""
+        """The last lines of both output streams."""
 
     def follow_logs(self, container: str, tail: int = 50) -> Iterator[bytes]:
-        """Lines as they come, until the container ends or the iterator is closed."""
+        """Output lines as they arrive, until the container ends or the iterator is closed."""
 
     def run_in(
         self,
@@ -119,28 +122,27 @@ class Engine(Protocol):
         stdin: bytes | None = None,
         timeout: float = 30.0,
     ) -> ExecResult:
-        """Run a command in a running container (exec), with `stdin` given and closed."""
+        """Run a command in a running container (exec). `stdin` is its whole standard input."""
 
     def ask(
         self, container: str, argv: Sequence[str], question: bytes, *, end: bytes, timeout: float
     ) -> str:
-        """What a command in a running container answers to a question, without the `end` that its
-        answer comes to.
+        """Send a question to a command in a running container and return the answer, without `end`.
 
-        The command is started (exec) by the first question and goes on to answer later ones; it
-        must end when its standard input does. Where it has ended meanwhile it is started again and
-        asked again, so a question must bear being asked twice. Raises `EngineError` where it ends
-        without an answer, or has none in `timeout` seconds.
+        The first question starts the command (exec), and later questions reuse it. The command must
+        end with its standard input. If it has ended, it is started again and the question is
+        repeated, so a question must be safe to repeat. Raises `EngineError` if the command ends
+        without an answer, or does not answer within `timeout` seconds.
         """
 
     def copy_into(self, container: str, folder: str, archive: bytes) -> None:
-        """Unpack a tar archive in a folder of a container, running or not."""
+        """Unpack a tar archive into a folder of a container, running or not."""
 
     def images(self) -> Sequence[Mapping[str, Any]]:
-        """`/images/json`."""
+        """The response of `/images/json`."""
 
     def image(self, reference: str) -> Mapping[str, Any] | None:
-        """`/images/{name}/json`, or None."""
+        """`/images/{name}/json`, or None if there is no such image."""
 
     def pull(
         self,
@@ -149,20 +151,24 @@ class Engine(Protocol):
         *,
         credentials: tuple[str, str] | None = None,
         progress: Progress | None = None,
+        timeout: float = 600.0,
     ) -> None:
-        """Pull `repository@digest`, or `repository:tag` where `digest` holds a tag."""
+        """Pull `repository@digest`, or `repository:tag` if `digest` holds a tag.
+
+        Raises `EngineError` if the image is not complete within `timeout` seconds.
+        """
 
     def remove_image(self, reference: str) -> bool:
-        """Remove an image; False where a container still needs it."""
+        """Remove an image. Returns False if a container needs it."""
 
     def ensure_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
-        """Make the bridge network if it is not there; EngineError where the subnet is taken."""
+        """Create the bridge network if it does not exist. Raises `EngineError` if the subnet is
+        taken."""
 
-    def remove_network(self, name: str) -> None:
-        """Remove a network."""
+    def remove_network(self, name: str) -> None: ...
 
     def volume(self, name: str) -> Mapping[str, Any] | None:
-        """`/volumes/{name}`, or None."""
+        """`/volumes/{name}`, or None if there is no such volume."""
 
     def remove_volume(self, name: str) -> None:
-        """Remove a named volume and what it holds."""
+        """Remove a named volume and its content."""

@@ -19,33 +19,29 @@ from docker.api.client import APIClient
 from docker.errors import create_api_error_from_http_exception
 
 POOL = 4
-"""Connections that a host's calls share: each is a channel of its transport."""
+"""The number of connections that a host's calls share. Each is a channel of its transport."""
 
 _BASE_URL = "http://engine:2375"
 _HEADER_LIMIT = 65536
 
 
 class Stream(Protocol):
-    """The part of a socket that is used here."""
+    """The methods of a socket that are used here."""
 
-    def recv(self, size: int, /) -> bytes:
-        """As `socket.recv`."""
+    def recv(self, size: int, /) -> bytes: ...
 
-    def sendall(self, data: bytes, /) -> None:
-        """As `socket.sendall`."""
+    def sendall(self, data: bytes, /) -> None: ...
 
-    def settimeout(self, timeout: float | None, /) -> None:
-        """As `socket.settimeout`."""
+    def settimeout(self, timeout: float | None, /) -> None: ...
 
-    def shutdown(self, how: int, /) -> None:
-        """As `socket.shutdown`."""
+    def shutdown(self, how: int, /) -> None: ...
 
-    def close(self) -> None:
-        """As `socket.close`."""
+    def close(self) -> None: ...
 
 
 Dial = Callable[[float], Stream]
-"""Opens a new connection to the engine whose reads and writes take at most so many seconds."""
+"""Opens a new connection to the engine. The argument is the timeout of each read or write in
+seconds."""
 
 
 class _Connection(urllib3.connection.HTTPConnection):
@@ -57,7 +53,7 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        # A channel has no descriptor to poll, but knows by itself.
+        # A channel has no descriptor to poll, but an own state.
         is_idle = getattr(self.sock, "is_idle", None)
         return bool(is_idle()) if is_idle is not None else super().is_connected
 
@@ -69,8 +65,9 @@ class _Pool(urllib3.HTTPConnectionPool):
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Everything through one pool. docker-py's own adapter keeps one for each URL, container ids
-    included (docker-py#2966), and so starts a process on the host for nearly every call."""
+    """Sends all requests through one pool. docker-py's own adapter keeps a pool for each URL,
+    including container IDs (docker-py#2966), and so starts a process on the host for nearly every
+    call."""
 
     def __init__(self, dial: Dial, size: int, block: bool, timeout: int) -> None:
         super().__init__()
@@ -79,7 +76,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         if kwargs.get("timeout") is None:
-            # docker-py would let a pull be silent for ever.
+            # docker-py sets no limit for the silence of a pull.
             kwargs["timeout"] = self._timeout
         return super().send(*args, **kwargs)
 
@@ -94,17 +91,17 @@ class _Adapter(requests.adapters.HTTPAdapter):
 class Client(APIClient):
     """docker-py's low-level client on connections from `dial`.
 
-    With `version` empty the API version is negotiated, and `about` keeps the answer. `streaming`
-    gives every unfinished response a connection of its own instead of one of the `POOL`: a few
-    followers would starve the calls otherwise.
+    If `version` is empty, the API version is negotiated, and `about` holds the engine's answer.
+    `streaming` gives every unfinished response a connection of its own instead of one of the
+    `POOL`, which a few log followers would exhaust.
     """
 
     about: dict[str, Any]
 
     def __init__(self, dial: Dial, *, version: str = "", streaming: bool, timeout: int) -> None:
-        # A version is named because the constructor would ask for it over TCP.
+        # The version is given because the constructor would otherwise request it over TCP.
         super().__init__(base_url=_BASE_URL, version=version or "1.41", timeout=timeout)
-        # The operator's HTTP proxy and ~/.netrc have no say in what goes through this host's door.
+        # The operator's HTTP proxy and ~/.netrc do not apply to this connection.
         self.trust_env = False
         self.dial = dial
         size = 1 if streaming else POOL
@@ -114,7 +111,8 @@ class Client(APIClient):
             self._version = self.about["ApiVersion"]
 
     def open_stream(self, path: str, params: Mapping[str, Any]) -> requests.Response:
-        """GET a response without end; to be closed. Raises docker-py's and requests' errors."""
+        """GET an endless response, which the caller closes. Raises the errors of docker-py and
+        requests."""
         url = f"{self.base_url}/v{self.api_version}{path}"
         response = self.get(url, params=params, stream=True, timeout=(self.timeout, None))
         try:
@@ -124,28 +122,28 @@ class Client(APIClient):
         return response
 
     def hijack(self, path: str, body: dict[str, Any], stdin: bytes, timeout: float) -> bytes:
-        """POST to an endpoint that turns the connection into a raw stream (exec, attach): send
-        `stdin`, end it, and return both outputs in the order of their coming. Takes at most
-        `timeout` seconds, else TimeoutError.
+        """POST to an endpoint that turns the connection into a raw stream (exec, attach). Sends
+        `stdin`, closes it, and returns both outputs in the order of arrival.
 
-        Written by hand because docker-py reaches for the socket below a buffered reader, which may
-        hold the first bytes of the output already. Raises `RefusedHijack`, or OSError where the
-        stream breaks.
+        docker-py cannot be used: it reads the socket below a buffered reader that may already hold
+        the first bytes of the output. Raises `TimeoutError` after `timeout` seconds,
+        `RefusedHijack` if the engine refuses, and `OSError` if the stream breaks.
         """
         stream, rest = self._hijacked(path, body, timeout)
         try:
-            # Beside the reading: who answers while it is still being told would block us both.
+            # In another thread: a command that answers while it reads would otherwise block both
+            # sides.
             threading.Thread(target=_feed, args=(stream, stdin), daemon=True).start()
             return b"".join(payload for _, payload in frames(_reader(stream, rest)))
         finally:
             stream.close()
 
     def open_dialogue(self, path: str, body: dict[str, Any], timeout: float) -> Dialogue:
-        """Hijack a connection like `hijack`, and keep it to ask and be answered many times."""
+        """Hijack a connection as `hijack` does, and keep it for many questions."""
         return Dialogue(*self._hijacked(path, body, timeout))
 
     def _hijacked(self, path: str, body: dict[str, Any], timeout: float) -> tuple[_Limited, bytes]:
-        """A raw stream, and what has come on it already."""
+        """A raw stream, and the data that has already arrived on it."""
         stream = _Limited(self.dial(timeout), timeout)
         try:
             content = json.dumps(body).encode()
@@ -162,7 +160,7 @@ class Client(APIClient):
 
 
 class _Limited:
-    """A stream whose reads and writes all together have to be done within `timeout` seconds."""
+    """A stream whose reads and writes together may take `timeout` seconds."""
 
     def __init__(self, stream: Stream, timeout: float) -> None:
         self._stream = stream
@@ -171,7 +169,7 @@ class _Limited:
         self.allow(timeout)
 
     def allow(self, timeout: float) -> None:
-        """Give it so many seconds from now."""
+        """Restart the timeout."""
         self._deadline = time.monotonic() + timeout
 
     def _limit(self) -> None:
@@ -190,7 +188,7 @@ class _Limited:
 
 
 class Dialogue:
-    """A command that runs on in a container, told and answering."""
+    """A command that keeps running in a container and answers questions."""
 
     def __init__(self, stream: _Limited, buffered: bytes) -> None:
         self._stream = stream
@@ -198,8 +196,11 @@ class Dialogue:
         self._turn = threading.Lock()
 
     def ask(self, question: bytes, end: bytes, timeout: float) -> bytes:
-        """The answer without the `end` that it comes to. Raises TimeoutError past `timeout`
-        seconds, EOFError with what it printed last where the command ends instead."""
+        """Send a question and return the answer without `end`.
+
+        Raises `TimeoutError` after `timeout` seconds, and `EOFError` with the last output if the
+        command ends instead.
+        """
         with self._turn:
             self._stream.allow(timeout)
             self._stream.sendall(question)
@@ -212,13 +213,13 @@ class Dialogue:
             return answer.removesuffix(end)
 
     def close(self) -> None:
-        """End the command's input."""
+        """Close the command's standard input."""
         self._stream.close()
 
 
 def timed_out(error: BaseException) -> bool:
-    """Whether one of requests' errors says that no answer came in time."""
-    # While a body is read, it wraps urllib3's error in a mere ConnectionError.
+    """Whether an error of requests means that no answer arrived in time."""
+    # While a body is read, requests wraps urllib3's error in a plain ConnectionError.
     inner = error.args[0] if error.args else None
     return isinstance(error, requests.exceptions.Timeout) or isinstance(
         inner, urllib3.exceptions.ReadTimeoutError
@@ -226,7 +227,7 @@ def timed_out(error: BaseException) -> bool:
 
 
 class RefusedHijack(Exception):
-    """The engine answered a hijack with an error."""
+    """The engine answered a hijack with an error status."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -240,7 +241,7 @@ def _feed(stream: _Limited, data: bytes) -> None:
 
 
 def _after_head(stream: _Limited) -> bytes:
-    """Read up to the end of the response's head; what came behind it already."""
+    """Read the head of the response. Returns the data after it."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = stream.recv(65536)
@@ -278,10 +279,10 @@ def _reader(stream: _Limited, buffered: bytes) -> Callable[[int], bytes]:
 
 
 def frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
-    """The engine's multiplexed stream, until its end: number (1 output, 2 errors) and payload.
+    """The frames of the engine's multiplexed stream: number (1 output, 2 errors) and payload.
 
-    Each frame has a head of 8 bytes: number, three zeros, the payload's length (Engine API,
-    "Attach to a container", stream format).
+    Each frame has a head of 8 bytes: number, three zeros, the payload's length (Engine API, "Attach
+    to a container", stream format).
     """
     while len(head := read(8)) == 8:
         number, length = struct.unpack(">BxxxL", head)

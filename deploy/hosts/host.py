@@ -1,4 +1,4 @@
-"""The shape of a host that steps work on; `ssh.py` and `local.py` fill it."""
+"""The interface of a host. `ssh.py` and `local.py` implement it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.hosts.engine import Engine
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command printed and how it ended."""
+    """The exit status and the output of a command."""
 
     argv: tuple[str, ...]
     status: int
@@ -20,55 +20,78 @@ class CommandResult:
 
     @property
     def text(self) -> str:
-        """Standard output as text."""
+        """Standard output, decoded."""
         return self.stdout.decode(errors="replace")
 
 
+class HostTimeouts(Protocol):
+    """Timeouts for a host, in seconds."""
+
+    @property
+    def connect(self) -> float:
+        """For each phase of a connection: TCP, banner, authentication, channel."""
+
+    @property
+    def command(self) -> float:
+        """For a command without a timeout of its own."""
+
+
+@dataclass(frozen=True)
+class DefaultTimeouts:
+    """The `HostTimeouts` of a host without an environment."""
+
+    connect: float = 10.0
+    command: float = 60.0
+
+
+DEFAULT_TIMEOUTS = DefaultTimeouts()
+
+
 class Endpoint(Protocol):
-    """Where an SSH server is and how to log in there, as an environment states it."""
+    """An SSH server, and the user and keys for the login."""
 
     @property
     def address(self) -> str:
-        """DNS name or IP address."""
+        """The DNS name or IP address."""
 
     @property
     def port(self) -> int:
-        """TCP port."""
+        """The TCP port."""
 
     @property
     def user(self) -> str:
-        """Who logs in."""
+        """The user to log in as."""
 
     @property
     def identity_file(self) -> str | None:
-        """The private key to log in with; without one, the agent and the usual files are tried."""
+        """The private key to log in with. None: the keys of the agent and of ~/.ssh."""
 
     @property
     def host_keys(self) -> Sequence[str]:
-        """Its pinned public keys, each `type base64`."""
+        """The pinned public keys, each `type base64`."""
 
 
 class HostConfig(Endpoint, Protocol):
-    """A host, as an environment states it."""
+    """A host, reached by SSH or on this machine."""
 
     @property
     def name(self) -> str:
-        """What it is called in every output."""
+        """The host's name in every output."""
 
     @property
     def connection(self) -> str:
-        """`ssh`, or `local` for this machine itself."""
+        """`ssh`, or `local` for this machine."""
 
     @property
     def jump(self) -> Endpoint | None:
-        """The SSH server that the way leads through."""
+        """The SSH server through which the host is reached."""
 
 
 class Host(Protocol):
     """One machine with a Docker Engine.
 
-    Every method raises `HostUnreachable` when the transport fails or stays silent past its
-    timeout, and may be called from several threads.
+    Every method raises `HostUnreachable` if the transport fails or does not answer in time, and may
+    be called from several threads.
     """
 
     name: str
@@ -76,35 +99,36 @@ class Host(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """The host's Docker Engine, over the same transport, connected on first use."""
+        """The host's Docker Engine, over the same transport. Connected on first use."""
 
     def run(
         self,
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
-        """Run a command without a shell's reading of it.
+        """Run a command without a shell.
 
-        A remote process that outlives `timeout` seconds is killed. Raises `CommandFailed` where
-        `check` is set and the status is not 0.
+        The process is killed after `timeout` seconds (None: `HostTimeouts.command`). Raises
+        `CommandFailed` if `check` is set and the status is not 0.
         """
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file so that a reader sees the old content or the new, never a part.
+        """Write a file atomically: a reader sees the old content or the new content.
 
-        Makes missing parent folders (0700).
+        Creates missing parent folders (0700).
         """
 
     def read_file(self, path: str) -> bytes | None:
-        """The content of a file, or None where there is none."""
+        """The content of a file, or None if it does not exist."""
 
     def refusal(self, address: str, port: int) -> str:
-        """Why no TCP connection can be made from this host to a port; empty where one can, or
-        where the host forbids to ask.
+        """The reason why this host cannot open a TCP connection to a port.
+
+        Empty if it can, or if its SSH server forbids the attempt.
         """
 
     def close(self) -> None:
-        """End the transport; safe to call twice."""
+        """Close the transport. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""This machine as a host: processes, files and the engine's socket, without a transport between."""
+"""This machine as a host: its processes, files and engine socket, without a transport."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from pathlib import Path
 
 from deploy.errors import CommandFailed, HostUnreachable, UsageError
 from deploy.hosts.docker_engine import DockerEngine
-from deploy.hosts.host import CommandResult
+from deploy.hosts.host import DEFAULT_TIMEOUTS, CommandResult, HostTimeouts
 
 _KILL_AFTER = 2.0
 
 
 class LocalHost:
-    """A `Host` that is this machine."""
-
-    def __init__(self, name: str = "local", address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        name: str = "local",
+        address: str = "127.0.0.1",
+        timeouts: HostTimeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
         self.name = name
         self.address = address
+        self._timeouts = timeouts
 
     @cached_property
     def engine(self) -> DockerEngine:
-        """The Docker Engine at `DOCKER_HOST`, or at its usual socket."""
+        """The Docker Engine at `DOCKER_HOST`, or at its default socket."""
         return DockerEngine(self.name, self._dial_engine)
 
     def run(
@@ -35,12 +39,13 @@ class LocalHost:
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
-        """As `Host.run`; status 124: it was killed past `timeout`, 128 + N: by signal N."""
+        """As `Host.run`. Status 124: killed after `timeout`. Status 128 + N: ended by signal N."""
+        timeout = self._timeouts.command if timeout is None else timeout
         try:
-            # A session of its own, so that its children can be killed with it.
+            # In its own session, so that its children can be killed with it.
             process = subprocess.Popen(  # nosec B603
                 argv,
                 stdin=subprocess.PIPE,
@@ -74,7 +79,6 @@ class LocalHost:
         return result
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """As `Host.write_file`."""
         target = Path(path)
         temporary = ""
         try:
@@ -93,7 +97,6 @@ class LocalHost:
             raise CommandFailed(self.name, ("write", path), error.errno or 1, str(error)) from error
 
     def read_file(self, path: str) -> bytes | None:
-        """As `Host.read_file`."""
         try:
             return Path(path).read_bytes()
         except FileNotFoundError:
@@ -102,7 +105,6 @@ class LocalHost:
             raise CommandFailed(self.name, ("read", path), error.errno or 1, str(error)) from error
 
     def refusal(self, address: str, port: int) -> str:
-        """As `Host.refusal`."""
         try:
             socket.create_connection((address, port), timeout=5.0).close()
         except OSError as error:
@@ -110,7 +112,6 @@ class LocalHost:
         return ""
 
     def close(self) -> None:
-        """Close the engine's connections."""
         self.engine.close()
 
     def _dial_engine(self, timeout: float) -> socket.socket:
@@ -131,9 +132,10 @@ class LocalHost:
 
 
 def engine_socket() -> str:
-    """The path of this machine's engine socket: `DOCKER_HOST`, the usual one, or the rootless one.
+    """The path of this machine's engine socket: `DOCKER_HOST`, the default one, or the rootless
+    one.
 
-    Raises `UsageError` where `DOCKER_HOST` is not a Unix socket.
+    Raises `UsageError` if `DOCKER_HOST` is not a Unix socket.
     """
     configured = os.environ.get("DOCKER_HOST", "")
     if configured:
@@ -149,7 +151,7 @@ def engine_socket() -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """End a process and its children, by force where they do not listen."""
+    """Terminate a process and its children; kill them if they do not end."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
@@ -160,7 +162,8 @@ def _end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make it and its missing parents for this user alone (`Path.mkdir` gives parents 0777)."""
+    """Create the folder and its missing parents with mode 0700 (`Path.mkdir` uses 0777 for
+    parents)."""
     for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""A TCP socket for many short questions and answers."""
+"""A TCP socket for many short requests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import socket
 
 
 class PromptSocket(socket.socket):
-    """A TCP connection on which nothing is held back.
+    """A TCP connection without delays.
 
-    sshd leaves Nagle's algorithm on for sessions without a terminal: it holds the second part of
-    an answer back until the first is acknowledged, which the kernel here delays by 40 ms. Both
-    sides' waits are avoided: TCP_NODELAY for what is sent, and for what comes TCP_QUICKACK, which
-    Linux forgets after a while and so is set anew at every read.
+    sshd keeps Nagle's algorithm for sessions without a terminal: it delays the second part of an
+    answer until the first is acknowledged, which the kernel delays by 40 ms. TCP_NODELAY avoids the
+    delay of sent data, TCP_QUICKACK that of received data. Linux resets TCP_QUICKACK after a while,
+    so it is set before every read.
     """
 
     @classmethod
     def connected(cls, address: str, port: int, timeout: float) -> PromptSocket:
-        """Connect within `timeout` seconds; raises OSError."""
+        """Connect within `timeout` seconds. Raises `OSError`."""
         plain = socket.create_connection((address, port), timeout)
         prompt = cls(fileno=plain.detach())
         prompt.settimeout(timeout)
@@ -24,7 +24,7 @@ class PromptSocket(socket.socket):
         return prompt
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As `socket.recv`, acknowledged at once."""
+        """As `socket.recv`, with an immediate acknowledgement."""
         data = super().recv(size, flags)
         if hasattr(socket, "TCP_QUICKACK"):
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

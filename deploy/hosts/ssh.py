@@ -1,4 +1,4 @@
-"""A host over SSH: one verified transport, any number of threads, no silent second connection."""
+"""A host over SSH: one verified transport for any number of threads."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from paramiko.pkey import UnknownKeyType
 from deploy.errors import CommandFailed, DeployError, HostKeyMismatch, HostUnreachable, UsageError
 from deploy.hosts.channel import ChannelSocket, Transport
 from deploy.hosts.docker_engine import DockerEngine
-from deploy.hosts.host import CommandResult, Endpoint
+from deploy.hosts.host import DEFAULT_TIMEOUTS, CommandResult, Endpoint, HostTimeouts
 
-# Without a handler of its own Paramiko's log lands on standard error, tracebacks and all.
+# Without a handler of its own, Paramiko's log goes to standard error, with tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 
 SESSIONS = 8
-"""sshd's MaxSessions is 10; two are kept for those that are just being closed."""
+"""sshd's MaxSessions is 10. Two are reserved for sessions that are being closed."""
 
 KEEPALIVE = 5.0
 SILENCE = 15.0
-"""Every KEEPALIVE seconds the server is asked for an answer, which must come within SILENCE."""
+"""Every KEEPALIVE seconds the server is sent a request that it must answer within SILENCE seconds.
+"""
 
 _PROHIBITED = 1
-"""The server's answer where forwarding is switched off (RFC 4254, section 5.1)."""
+"""The server's answer if forwarding is disabled (RFC 4254, section 5.1)."""
 
 _KILL_AFTER = 2.0
 _GRACE = 10.0
 
-# $1 path, $2 mode, $3 size. The size is compared because a connection that breaks ends standard
-# input like any other: half a file must not take the place of the whole one.
+# $1 path, $2 mode, $3 size. The size is compared because a broken connection looks like the end of
+# standard input: an incomplete file must not replace the complete one.
 _WRITE = """
 set -eu; umask 077
 folder=$(dirname -- "$1"); mkdir -p -- "$folder"
@@ -57,9 +58,9 @@ trap - EXIT
 
 
 class _PinnedKeys(paramiko.MissingHostKeyPolicy):
-    """Refuses every key but these. The client is given no known hosts of its own, so that it asks
-    here each time: its own table holds one key of a kind, and rotation needs the old and the new.
-    """
+    """Refuses every key except the pinned ones. The client gets no known hosts of its own, so that
+    it always calls this policy: its own table holds one key of a kind, but a key rotation needs the
+    old and the new key."""
 
     def __init__(self, keys: Sequence[paramiko.PKey]) -> None:
         self._keys = keys
@@ -73,11 +74,11 @@ class _PinnedKeys(paramiko.MissingHostKeyPolicy):
 class SSHHost:
     """A `Host` behind sshd.
 
-    The constructor connects. Raises `UsageError` where no host key is pinned or the identity file
-    is unusable, `HostKeyMismatch` where the host shows another key, `HostUnreachable` otherwise.
-    `timeout` in seconds holds for each phase: TCP, banner, authentication, opening a channel.
-    `opened` is a TCP connection that was made beforehand, `gateway` an open host to go through;
-    both are closed with this host.
+    The constructor connects. Raises `UsageError` if no host key is pinned or the identity file is
+    unusable, `HostKeyMismatch` if the host has another key, `HostUnreachable` otherwise.
+    `timeouts.connect` holds for each phase: TCP, banner, authentication, opening a channel.
+    `opened` is an existing TCP connection, `gateway` an open host to connect through. Both are
+    closed with this host.
     """
 
     def __init__(
@@ -87,11 +88,11 @@ class SSHHost:
         *,
         gateway: SSHHost | None = None,
         opened: socket.socket | None = None,
-        timeout: float = 10.0,
+        timeouts: HostTimeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self.name = name
         self.address = endpoint.address
-        self._timeout = timeout
+        self._timeout, self._command_timeout = timeouts.connect, timeouts.command
         self._gateway = gateway
         self._sessions = threading.BoundedSemaphore(SESSIONS)
         self._streams: WeakSet[ChannelSocket] = WeakSet()
@@ -120,7 +121,7 @@ class SSHHost:
             options["sock"] = gateway.open_tcp(endpoint.address, endpoint.port)
         elif opened is not None:
             options["sock"] = opened
-        # Nobody's ~/.ssh/config or fabric.yml: the environment's file alone says how to connect.
+        # No ~/.ssh/config or fabric.yml: only the environment's file configures the connection.
         connection = fabric.Connection(
             endpoint.address,
             user=endpoint.user,
@@ -200,7 +201,7 @@ class SSHHost:
         try:
             key = paramiko.PKey.from_path(path)
         except (TypeError, paramiko.PasswordRequiredException):
-            # It has a passphrase: the agent may hold it, unlocked.
+            # The key has a passphrase: the agent may hold it unlocked.
             return {"allow_agent": True, "look_for_keys": False}
         except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
             raise UsageError(
@@ -213,8 +214,8 @@ class SSHHost:
     # -- the life of the transport ---------------------------------------------------------------
 
     def _watch(self) -> None:
-        # Paramiko's own keep-alive asks and does not mind whether an answer comes. A frozen peer's
-        # kernel still acknowledges what it gets, so TCP does not notice it either.
+        # Paramiko's own keep-alive does not check the answer. TCP does not help either: the kernel
+        # of a frozen machine still acknowledges data.
         while not self._closed.wait(KEEPALIVE) and self._transport.is_active():
             late = threading.Timer(SILENCE, self._drop, (f"it was silent for {SILENCE:.0f} s",))
             late.daemon = True
@@ -261,7 +262,7 @@ class SSHHost:
                 self._sessions.release()
 
     def _take_session(self, timeout: float) -> None:
-        # Whoever keeps a stream notices only at its next use that the other side has ended it.
+        # The user of a stream notices only at its next use that the other side has closed it.
         with self._counting:
             streams = list(self._streams)
         for stream in streams:
@@ -271,14 +272,14 @@ class SSHHost:
             raise self._lost("all of its sessions are taken")
 
     def open_tcp(self, address: str, port: int) -> paramiko.Channel:
-        """A connection from this host to another one's port; `HostUnreachable` where it fails."""
+        """Open a connection from this host to the port of another. Raises `HostUnreachable` if it
+        fails."""
         with self._transport_errors():
             return self._transport.open_channel(
                 "direct-tcpip", (address, port), ("", 0), timeout=self._timeout
             )
 
     def refusal(self, address: str, port: int) -> str:
-        """As `Host.refusal`."""
         try:
             self._transport.open_channel(
                 "direct-tcpip", (address, port), ("", 0), timeout=self._timeout
@@ -290,13 +291,13 @@ class SSHHost:
         return ""
 
     def share(self) -> SSHHost:
-        """The same host for one more user, each of whom closes it."""
+        """The same host for one more user. Every user closes it."""
         with self._counting:
             self._users += 1
         return self
 
     def close(self) -> None:
-        """End the transport once its last user closes it; safe to call twice."""
+        """Close the transport when the last user closes it. Safe to call twice."""
         with self._counting:
             self._users -= 1
             if self._users > 0 or self._closed.is_set():
@@ -314,11 +315,12 @@ class SSHHost:
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
-        """As `Host.run`; status 124: it was killed past `timeout`, 255: by another signal."""
-        # Closing a channel does not end the process behind it: coreutils' timeout does.
+        """As `Host.run`. Status 124: killed after `timeout`. Status 255: ended by a signal."""
+        timeout = self._command_timeout if timeout is None else timeout
+        # Closing a channel does not end its process; the `timeout` of coreutils does.
         limited = ["timeout", "-k", str(_KILL_AFTER), str(timeout), *argv]
         command = shlex.join(limited) + ("" if stdin else " </dev/null")
         with self._session(timeout) as channel:
@@ -327,12 +329,12 @@ class SSHHost:
             if stdin:
                 threading.Thread(target=self._feed, args=(channel, stdin), daemon=True).start()
             stdout, stderr, ended = _collect(channel, timeout + _KILL_AFTER + _GRACE)
-            # A lost connection closes its channels without the word "end of file".
+            # A lost connection closes its channels without an end-of-file message.
             whole = channel.eof_received and self._transport.is_active()
             status = channel.exit_status
         if not ended or (status == -1 and not whole):
             raise self._lost(f"no answer within {timeout:g} s" if not ended else None)
-        # Killing by force takes coreutils' timeout along: the server reports a signal then.
+        # SIGKILL also ends the `timeout` of coreutils: the server then reports a signal.
         if status in (124, 137, -1) and time.monotonic() - began >= timeout:
             status, stderr = 124, stderr + f"\nno end within {timeout:g} s".encode()
         status = 255 if status == -1 else status
@@ -353,7 +355,6 @@ class SSHHost:
         self.run(["sh", "-c", _WRITE, "write", path, f"{mode:o}", str(len(data))], stdin=data)
 
     def read_file(self, path: str) -> bytes | None:
-        """As `Host.read_file`."""
         argv = ["env", "LC_ALL=C", "cat", "--", path]
         result = self.run(argv, check=False)
         if result.status == 0:
@@ -367,7 +368,6 @@ class SSHHost:
 
     @cached_property
     def engine(self) -> DockerEngine:
-        """The host's Docker Engine."""
         return DockerEngine(self.name, self._dial_engine, self._why_lost)
 
     def _dial_engine(self, timeout: float) -> ChannelSocket:
@@ -382,8 +382,8 @@ class SSHHost:
                     self._engine_by_socket = True
                     channel.settimeout(timeout)
                     return ChannelSocket(channel)
-            # The server may forbid such channels, or the engine listen elsewhere: its own client
-            # knows where, and has the words for what is wrong.
+            # The server may forbid such channels, or the engine may listen elsewhere. The engine's
+            # own client knows its address and reports errors precisely.
             self._probe_engine()
             self._engine_by_socket = False
         return self._dial_stdio(timeout)
@@ -418,10 +418,11 @@ class SSHHost:
 
 
 def _collect(channel: paramiko.Channel, timeout: float) -> tuple[bytes, bytes, bool]:
-    """Both outputs until they end, and whether the process ended within `timeout` seconds."""
+    """Read both outputs to their end. Returns whether the process ended within `timeout` seconds,
+    too."""
     deadline = time.monotonic() + timeout
     stdout, stderr = bytearray(), bytearray()
-    # Not by polling `channel.fileno()`: with data on both outputs its pipe loses wake-ups.
+    # Polling `channel.fileno()` is not possible: with data on both outputs its pipe loses wake-ups.
     errors = threading.Thread(
         target=_drain, args=(channel, channel.recv_stderr, stderr, deadline), daemon=True
     )

@@ -1,1 +1,1 @@
-"""Images: the bases they stand on, their build, and the registries that hold them."""
+"""Images: base images, the build, and registries."""

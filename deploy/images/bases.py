@@ -1,5 +1,5 @@
-"""The base images, under the names that Docker Hub uses: pulled where it answers, made from Debian
-packages where it does not, so that nothing depends on it."""
+"""The base images, under their names on Docker Hub: pulled if it answers, else made from Debian
+packages, so that nothing depends on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECIPES = Path(__file__).with_name("recipes")
 SILENCE = 15
-"""Seconds without a word from Docker Hub, after which it does not answer."""
+"""Seconds without data from Docker Hub after which it counts as unreachable."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Base:
 
     @property
     def recipe(self) -> str:
-        """Hash of everything that the image is made from, but for the packages' versions."""
+        """Hash of everything that the image is made from, except the versions of the packages."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
@@ -41,15 +41,15 @@ def _script(name: str) -> File:
 
 
 def bases() -> tuple[Base, ...]:
-    """Every base image, those first that a deploy needs."""
+    """All base images, with those that a deploy needs first."""
     return (
         Base(
             name="python:3.13-slim-trixie",
             packages=("ca-certificates", "python3-venv", "python3-pip", "python-is-python3"),
             changes=('CMD ["python3"]', "ENV LANG=C.UTF-8"),
-            # Debian keeps pip away from its own Python; in an image there is nobody to protect.
-            # Bytecode that is valid without a look at the source starts faster, and a file system
-            # that is read-only could not renew it.
+            # Debian protects its own Python from pip, which an image does not need. Bytecode that
+            # is valid without a check of its source starts faster, and a read-only file system
+            # could not renew it.
             customise="""
                 rm -f /usr/lib/python3.*/EXTERNALLY-MANAGED
                 python3 -m compileall -qf --invalidation-mode unchecked-hash /usr/lib/python3*
@@ -119,7 +119,7 @@ def bases() -> tuple[Base, ...]:
             changes=(
                 'CMD ["python3"]',
                 "ENV LANG=C.UTF-8",
-                # Debian's own wrappers of these are Perl, and look for clusters.
+                # Debian's own wrappers of these are Perl scripts that look for clusters.
                 "ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/sbin:/usr/local/bin"
                 ":/usr/sbin:/usr/bin:/sbin:/bin",
             ),
@@ -170,7 +170,7 @@ def bases() -> tuple[Base, ...]:
             ),
             customise="install -d -o nobody -g nogroup /alertmanager",
         ),
-        # Compose v2, for machines whose distribution has none, such as Debian 12.
+        # Compose v2, for distributions without it, such as Debian 12.
         Base(
             name="amani-compose:2-trixie",
             packages=("ca-certificates", "docker-cli", "docker-compose"),
@@ -180,7 +180,7 @@ def bases() -> tuple[Base, ...]:
 
 
 def select(names: Iterable[str]) -> list[str]:
-    """Those of the names that are base images, each once."""
+    """The base images among these names, each once."""
     known = {base.name for base in bases()}
     return [name for name in dict.fromkeys(names) if name in known]
 
@@ -188,12 +188,11 @@ def select(names: Iterable[str]) -> list[str]:
 def ensure_bases(
     names: Iterable[str] = (), *, force: bool = False, announce: Announce = print
 ) -> None:
-    """See to it that the engine holds the base images called `names`, all of them by default.
+    """Ensure that the engine has the base images `names`, by default all of them.
 
-    An image that is there stays, unless `force` is set or it was made here from another recipe.
-    One that is missing is pulled, and made from Debian packages where that fails. Raises
-    `UsageError` for a name that is none of them or where it cannot be made, `EngineError` where
-    the engine does not answer.
+    An existing image stays, unless `force` is set or it was made here from another recipe. A
+    missing one is pulled, or made from Debian packages if the pull fails. Raises `UsageError` for
+    an unknown name or if an image cannot be made, `EngineError` if the engine does not answer.
     """
     known = {base.name: base for base in bases()}
     wanted = list(names) or list(known)
@@ -218,8 +217,8 @@ def ensure_bases(
 
 
 class Hub:
-    """Docker Hub, or the mirror of it that the engine is set up with. Once it did not answer, it
-    is not asked again in this run."""
+    """Docker Hub, or the engine's configured mirror of it. After a failure it is not asked again in
+    this run."""
 
     def __init__(self) -> None:
         import docker
@@ -232,7 +231,7 @@ class Hub:
         self._answers = True
 
     def pull(self, name: str, announce: Announce) -> bool:
-        """Pull an image; False, after a word on why, where that is not possible."""
+        """Pull an image. If that is impossible, announce the reason and return False."""
         import docker.errors
         import requests
 

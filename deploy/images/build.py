@@ -1,4 +1,4 @@
-"""Building this checkout's image with BuildKit, and pushing it."""
+"""The build of this checkout's image with BuildKit, and its push."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class BuildFailed(DeployError):
-    """The image could not be built; its last lines say why. Nothing was changed."""
+    """The image could not be built. The message contains the last lines of the output."""
 
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """An image in this machine's engine. `id` is the engine's, `references` its names there."""
+    """An image in this machine's engine. `references` are its names there."""
 
     id: str
     references: tuple[str, ...]
@@ -44,10 +44,9 @@ def build(
     """Build the image of `checkout` and name it by `references` (repository:tag).
 
     `arguments` are the build's arguments; `SCHEMA_HEAD` and `SCHEMA_REVISIONS` are added from the
-    checkout's migrations.
-    pip's configuration and CA bundle travel as secrets, in no layer and no argument. Every line
-    that the build prints becomes a `step-progress` event. Raises `BuildFailed`, `UsageError`
-    where there is no client that speaks BuildKit, `EngineError` where no engine answers.
+    checkout's migrations. pip's configuration and CA bundle are passed as secrets, in no layer and
+    no argument. Every line of the build's output becomes a `step-progress` event. Raises
+    `BuildFailed`, `UsageError` if no client supports BuildKit, `EngineError` if no engine answers.
     """
     dockerfile = checkout / "Dockerfile"
     if not dockerfile.is_file():
@@ -62,7 +61,7 @@ def build(
         argv += [f"--platform={platform}"] if platform else []
         for name, value in {**arguments, **history.arguments}.items():
             argv += ["--build-arg", f"{name}={value}"]
-        # By name alone: the value comes from the environment, and BuildKit keeps none of these.
+        # By name only: the value comes from the environment, and BuildKit stores none of these.
         argv += [f"--build-arg={name}" for proxy in PROXIES for name in _set_variables(proxy)]
         argv += _secrets(Path(folder))
         for reference in references:
@@ -77,11 +76,11 @@ def push(
     *,
     events: Events,
 ) -> dict[str, str]:
-    """Push each reference (repository:tag); returns the manifest's digest by repository.
+    """Push each reference (repository:tag). Returns the manifest's digest by repository.
 
-    `credentials` are by repository; where there are none, the engine's client configuration
-    (`docker login`) is asked. They travel in a header to the engine, never in an argument. Raises
-    `EngineError` with the registry's own words where it refuses.
+    `credentials` are by repository; without them, the engine's client configuration (`docker
+    login`) is used. They are passed in a header to the engine, never in an argument. Raises
+    `EngineError` with the registry's message if it refuses.
     """
     import docker
     import docker.errors
@@ -102,7 +101,7 @@ def push(
 
 
 def base_names(dockerfile: str) -> list[str]:
-    """The base images that we know how to make, among those that a Dockerfile builds on."""
+    """The known base images that a Dockerfile builds on."""
     arguments = dict(re.findall(r"^ARG\s+(\w+)=(\S+)", dockerfile, re.MULTILINE))
     froms = [
         re.sub(r"\$\{?(\w+)\}?", lambda found: arguments.get(found[1], ""), name)
@@ -114,13 +113,13 @@ def base_names(dockerfile: str) -> list[str]:
 def find_client() -> list[str]:
     """The start of a command line that builds with BuildKit.
 
-    A `docker` with buildx is preferred; one older than 23 has BuildKit built in. Several may be
-    on PATH, and the first is not always the one that came with the engine.
+    A `docker` with buildx is preferred; versions before 23 contain BuildKit. PATH may have several,
+    and the first one need not belong to the engine.
     """
     older: list[str] = []
     for docker in _programs("docker"):
         if _asked(docker, "buildx", "version") is not None:
-            # Only a builder of its own can write a cache into a folder.
+            # Only a separate builder can write a cache into a folder.
             builder = [] if os.environ.get("AMANI_BUILD_CACHE") else ["--builder=default"]
             return [docker, "buildx", "build", *builder, "--load"]
         version = _asked(docker, "--version") or ""
@@ -134,7 +133,7 @@ def find_client() -> list[str]:
 
 
 def _cache() -> list[str]:
-    """A folder that outlives the builder, named by `AMANI_BUILD_CACHE`: for machines of one job."""
+    """Options for a cache folder that outlives the builder (`AMANI_BUILD_CACHE`)."""
     if not (folder := os.environ.get("AMANI_BUILD_CACHE")):
         return []
     place = Path(folder).expanduser()
@@ -156,7 +155,7 @@ def _secrets(folder: Path) -> list[str]:
 
 
 def _follow(argv: Sequence[str], events: Events) -> None:
-    # The engine that docker-py speaks to, whatever context the client is set to.
+    # The engine that docker-py uses, whatever the client's context is.
     environment = dict(os.environ, DOCKER_BUILDKIT="1")
     environment.setdefault("DOCKER_HOST", SOCKET)
     tail: deque[str] = deque(maxlen=30)

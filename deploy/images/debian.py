@@ -1,6 +1,6 @@
 """Images from Debian packages: mmdebstrap makes the root file system, the engine imports it.
 
-Nothing here needs a registry: a Debian mirror is enough.
+No registry is needed, only a Debian mirror.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from deploy.machine.packages import ensure_packages
 SUITE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 EPOCH = 1754697600
-"""The day trixie came out (9 August 2025 UTC): no file of an image claims to be younger."""
+"""The release date of trixie (9 August 2025 UTC). No file of an image is newer."""
 
-# What nobody reads in a container, a third of the size.
+# Documentation and translations: a third of the size, unused in a container.
 UNREAD = ("man", "info", "doc", "locale", "lintian", "bug")
 KEPT = ("doc/*/copyright", "locale/locale.alias")
-# A mirror of this network, its proxy or credentials have no place in an image.
+# Mirrors, proxies and credentials of this network must not be in an image.
 FORGET_MIRROR = """
 rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list /etc/apt/sources.list.d/*
 rm -rf /var/cache/apt/* /var/cache/debconf/*-old /var/lib/apt/lists/* /var/log/*.log /var/log/apt
@@ -39,7 +39,7 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class File:
-    """A file to lay into an image, owned by root."""
+    """A file to add to an image, owned by root."""
 
     content: str
     mode: int = 0o644
@@ -47,9 +47,9 @@ class File:
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Where Debian's archive and its security updates are fetched from.
+    """The mirrors of Debian's archive and of its security updates.
 
-    Empty where this machine's apt knows no Debian: mmdebstrap then goes to Debian itself.
+    Empty if this machine's apt has no Debian source: mmdebstrap then uses Debian's own servers.
     """
 
     archive: str = ""
@@ -66,13 +66,13 @@ def make_image(
     labels: Mapping[str, str] | None = None,
     announce: Announce = print,
 ) -> str:
-    """Make the image `name` (repository:tag) of Debian trixie with `packages`; returns its id.
+    """Make the image `name` (repository:tag) of Debian trixie with `packages`. Returns its ID.
 
-    `files` are laid in by absolute path before `customise`, a POSIX shell script that runs inside
-    the new root as root (`sh -eu`). `changes` are Dockerfile instructions that `docker import`
-    takes: CMD, ENTRYPOINT, ENV, EXPOSE, USER, VOLUME, WORKDIR, HEALTHCHECK. Takes half a minute
-    and more. Raises `UsageError` where mmdebstrap is missing and may not be installed, or where it
-    fails; `EngineError` where the engine does not answer or refuses.
+    `files` are added by absolute path before `customise`, a POSIX shell script that runs inside the
+    new root as root (`sh -eu`). `changes` are Dockerfile instructions that `docker import` accepts:
+    CMD, ENTRYPOINT, ENV, EXPOSE, USER, VOLUME, WORKDIR, HEALTHCHECK. Takes 30 seconds or more.
+    Raises `UsageError` if mmdebstrap is missing and may not be installed, or if it fails;
+    `EngineError` if the engine does not answer or refuses.
     """
     ensure_packages(("mmdebstrap", "debian-archive-keyring"), f"making {name}", announce)
     announce(f"making {name} from Debian packages")
@@ -97,10 +97,10 @@ def find_mirrors() -> Mirrors:
 
 
 def read_mirrors(targets: str, codename: str) -> Mirrors:
-    """Read what apt says of its index files, one `origin|label|release|component|uri` a line.
+    """Parse apt's list of index files, one `origin|label|release|component|uri` per line.
 
-    Before the first `apt-get update` origin and label are unknown: then the release's name decides,
-    for `codename`, the Debian release that runs here (empty elsewhere).
+    Before the first `apt-get update`, origin and label are unknown. Then the release's name
+    decides: `codename` is the Debian release that runs here (empty on other systems).
     """
     archive = security = ""
     for line in targets.splitlines():
@@ -171,7 +171,8 @@ def _bootstrap(
 
 
 def _apt_options() -> str:
-    """How this machine's apt reaches the network; mmdebstrap reads nothing of it by itself."""
+    """Options for this machine's network configuration of apt, which mmdebstrap does not read
+    itself."""
     done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True)
     ways = ("Acquire::http", "Acquire::https", "Acquire::Retries")
     return "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith(ways))
@@ -193,7 +194,7 @@ def _archive(files: Mapping[str, File]) -> bytes:
 
 
 def _folders(paths: Iterable[str]) -> set[str]:
-    """The folders that the files need, without those that are links in a merged /usr."""
+    """The folders that the files need, except those that are links in a merged /usr."""
     parents = {str(parent) for path in paths for parent in Path(path).parents}
     return {f".{parent}" for parent in parents if parent.count("/") > 1}
 

@@ -1,7 +1,7 @@
-"""Which images of a registry have had their time. Pure, but for `sweep`.
+"""Which images of a registry have expired. Pure, except for `sweep`.
 
-The policy is the pipeline's (docs/CI_CD.md): semantic versions and moving tags stay for ever,
-images of a commit 90 days, those of staging 30. An age is that of the commit (the label
+The policy is the pipeline's (docs/CI_CD.md): semantic versions and moving tags stay forever, images
+of a commit 90 days, those of staging 30 days. The age is that of the commit (the label
 `org.opencontainers.image.created`).
 """
 
@@ -18,7 +18,8 @@ from deploy.images.registry import NotInRegistry, Registry
 Kind = Literal["permanent", "staging", "commit", "unknown"]
 AGES = {"staging": timedelta(days=30), "commit": timedelta(days=90)}
 KEPT = 5
-"""The newest of each kind stay whatever their age: what serves may be as old, and the way back."""
+"""The newest images of each kind stay at any age: the live and the previous release may be as old.
+"""
 
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+(-(?!dev\.)[0-9A-Za-z.-]+)?")
 _COMMIT = re.compile(r"(prod|main|production)-[0-9a-f]{7,40}(-dirty)?|v?\d+\.\d+\.\d+-dev\..+")
@@ -27,7 +28,7 @@ _CREATED = "org.opencontainers.image.created"
 
 @dataclass(frozen=True)
 class Tagged:
-    """An image under all its names; `created` is None where it does not tell."""
+    """An image with all its tags. `created` is None if its label is missing."""
 
     digest: str
     tags: tuple[str, ...]
@@ -35,7 +36,7 @@ class Tagged:
 
 
 def classify(tag: str) -> Kind:
-    """What a tag stands for; an unknown one is nobody's to remove."""
+    """The kind of a tag. An unknown tag is never removed."""
     if tag == "latest" or tag.endswith("-latest") or _VERSION.fullmatch(tag):
         return "permanent"
     if tag.startswith("staging-"):
@@ -44,9 +45,9 @@ def classify(tag: str) -> Kind:
 
 
 def expired(images: Iterable[Tagged], now: datetime, keep: int = KEPT) -> list[Tagged]:
-    """The images that may go, oldest first.
+    """The images to remove, oldest first.
 
-    An image goes as a whole: one name that must stay keeps all of them.
+    An image is removed as a whole: one tag that must stay keeps it.
     """
     gone = []
     for kind, age in AGES.items():
@@ -61,7 +62,7 @@ def expired(images: Iterable[Tagged], now: datetime, keep: int = KEPT) -> list[T
 
 
 def _kind(image: Tagged) -> Kind:
-    """What keeps it longest."""
+    """The kind of tag that keeps an image longest."""
     kinds = {classify(tag) for tag in image.tags}
     order: Sequence[Kind] = ("permanent", "unknown", "commit", "staging")
     return next(kind for kind in order if kind in kinds)
@@ -75,10 +76,10 @@ def sweep(
     announce: Callable[[Tagged], None],
     remove: Callable[[str], None] | None,
 ) -> None:
-    """Find what has expired in a repository, tell of each image, and `remove` it by its digest;
-    without a `remove` it stays.
+    """Find the expired images of a repository, report each, and `remove` it by its digest. Without
+    `remove`, they are only reported.
 
-    Raises `RegistryError` where the registry does not answer or lets nothing be removed.
+    Raises `RegistryError` if the registry does not answer or refuses to delete.
     """
     tags: dict[str, list[str]] = {}
     created: dict[str, datetime | None] = {}

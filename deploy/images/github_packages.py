@@ -1,4 +1,4 @@
-"""Images in GitHub's registry, which deletes them over its REST API alone
+"""Images in GitHub's registry, which deletes them only over its REST API
 (https://docs.github.com/en/rest/packages/packages)."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ API = "https://api.github.com"
 
 
 class GitHubPackages:
-    """The container package `owner/name`; `token` may delete packages (`delete:packages`)."""
+    """The container package `owner/name`. `token` needs the scope `delete:packages`."""
 
     def __init__(self, repository: str, token: str, api: str = API) -> None:
         owner, _, name = repository.removeprefix(f"{HOST}/").partition("/")
@@ -29,13 +29,12 @@ class GitHubPackages:
         )
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def delete(self, digest: str) -> None:
-        """Remove the image with this digest and all its tags; an absent one is as good.
+        """Remove the image with this digest and all its tags. Does nothing if it does not exist.
 
-        Raises `RegistryError` where GitHub refuses.
+        Raises `RegistryError` if GitHub refuses.
         """
         base = f"{self._api}/{self._kind()}/{self._owner}/{self._package}"
         for version in self._versions(base):

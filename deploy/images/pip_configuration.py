@@ -1,5 +1,5 @@
-"""What an image's build must know to install packages as this machine does: pip's effective
-configuration and the certificate authorities, to be handed over as BuildKit secrets."""
+"""The configuration with which an image's build installs packages as this machine does: pip's
+effective configuration and the certificate authorities, passed as BuildKit secrets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 from deploy.errors import UsageError
 
 BUNDLE_IN_BUILD = "/run/secrets/ca_bundle"
-"""Where BuildKit mounts the secret `ca_bundle` by default."""
+"""The path at which BuildKit mounts the secret `ca_bundle` by default."""
 
-# Lists of places, one or more URLs each; of these only what a build can reach is kept.
+# Options with one or more URLs each. Only URLs that a build can reach are kept.
 _PLACES = ("index-url", "extra-index-url", "find-links")
-# Whatever else shapes how packages are found and fetched. Options that say where to install or to
-# log to belong to this machine alone.
+# Other options for finding and downloading packages. Options about install paths and logs apply to
+# this machine only.
 _KEPT = (
     *_PLACES,
     *("trusted-host", "proxy", "timeout", "default-timeout", "retries"),
@@ -32,7 +32,7 @@ _KEPT = (
 @dataclass(frozen=True)
 class PipConfiguration:
     """A `pip.conf` for the build, the CA bundle that it names (on this machine), and whether it
-    leads to a server on this machine's loopback interface."""
+    names a server on this machine's loopback interface."""
 
     text: str
     bundle: Path | None
@@ -40,9 +40,9 @@ class PipConfiguration:
 
 
 def read_configuration(environ: Mapping[str, str]) -> PipConfiguration:
-    """Ask pip for its effective configuration, `PIP_*` of `environ` included.
+    """Read pip's effective configuration, including `PIP_*` of `environ`.
 
-    Raises `UsageError` where the CA bundle that it names cannot be read.
+    Raises `UsageError` if the CA bundle that it names cannot be read.
     """
     argv = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(argv, env=dict(environ), capture_output=True, text=True)
@@ -52,10 +52,10 @@ def read_configuration(environ: Mapping[str, str]) -> PipConfiguration:
 
 
 def render_configuration(listing: str, ssl_cert_file: str = "") -> PipConfiguration:
-    """Make a `pip.conf` of what `pip config list` printed.
+    """Convert the output of `pip config list` to a `pip.conf`.
 
-    As in pip, a variable overrides every section, and a command's section overrides `global`.
-    Local folders and files are left out: the build cannot see them.
+    As in pip, a variable overrides every section, and a command's section overrides `global`. Local
+    folders and files are omitted: the build cannot see them.
     """
     sections: dict[str, dict[str, str]] = {}
     variables: dict[str, str] = {}

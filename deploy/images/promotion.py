@@ -1,4 +1,4 @@
-"""An image under further names and in further registries, byte for byte: its digest stays."""
+"""Copies of an image under other tags and in other registries, with the same digest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from deploy.images.registry import Registry
 def promote(
     source: Registry, digest: str, targets: Iterable[Registry], tags: Iterable[str]
 ) -> None:
-    """Give what `source` holds under `digest` the `tags` in each of the `targets`.
+    """Add `tags` to the image `digest` of `source` in each of `targets`.
 
-    Where a target is another repository, what it lacks is copied first. Names come last, so that a
-    tag never names what is not wholly there. Raises `RegistryError` where a registry refuses.
+    A target in another repository first gets the blobs that it lacks. Tags come last, so that a tag
+    never names an incomplete image. Raises `RegistryError` if a registry refuses.
     """
     names = tuple(tags)
     manifest = source.manifest(digest)

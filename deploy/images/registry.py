@@ -1,4 +1,4 @@
-"""A registry, asked over its HTTP API (OCI distribution specification 1.1) without an engine."""
+"""A registry, used over its HTTP API (OCI distribution specification 1.1) without an engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from urllib3.util import Retry
 from deploy.errors import GateRefused
 
 Credentials = tuple[str, str]
-"""User name and password or access token."""
+"""User name, and password or access token."""
 
 DOCKER_HUB = "registry-1.docker.io"
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 20.0
@@ -34,36 +34,35 @@ _MANIFESTS = (
 
 
 class RegistryError(GateRefused):
-    """A registry gave no usable answer; nothing was changed."""
+    """A registry gave no usable answer. Nothing was changed."""
 
 
 class NotInRegistry(RegistryError):
-    """The registry knows no such repository, tag or digest."""
+    """The registry has no such repository, tag or digest."""
 
 
 class Unauthorised(RegistryError):
-    """The registry wants other credentials, or these ones may not do that."""
+    """The registry rejects the credentials, or they lack the permission."""
 
 
-class RegistryUnreachable(RegistryError):
-    """The registry does not answer."""
+class RegistryUnreachable(RegistryError): ...
 
 
 @dataclass(frozen=True)
 class RemoteImage:
-    """What a registry says of an image. `size` is in bytes as they travel, compressed."""
+    """A registry's description of an image. `size` is the compressed size in bytes."""
 
     repository: str
     digest: str
     platforms: tuple[str, ...]
-    """Such as `linux/amd64`, `linux/arm/v7`."""
+    """Platforms such as `linux/amd64`, `linux/arm/v7`."""
     labels: Mapping[str, str]
     size: int
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest or an index as a registry keeps it: what its digest is computed from."""
+    """A manifest or an index in the bytes that its digest is computed from."""
 
     content: bytes
     media_type: str
@@ -71,7 +70,7 @@ class Manifest:
 
     @property
     def children(self) -> tuple[str, ...]:
-        """Digests of the manifests that an index names; none for an image of its own."""
+        """Digests of the manifests in an index. Empty for a single image."""
         return tuple(entry["digest"] for entry in json.loads(self.content).get("manifests") or ())
 
     @property
@@ -83,11 +82,11 @@ class Manifest:
 
 
 class Registry:
-    """One repository of one registry; a context manager that keeps its connections meanwhile.
+    """One repository of one registry. A context manager that keeps its connections open.
 
     `repository` is named as for `docker pull`, without tag: `ghcr.io/owner/name`,
-    `localhost:5000/name`, or `owner/name` on Docker Hub. Plain HTTP is spoken only where
-    `insecure` allows it. Every method raises `RegistryUnreachable` or `Unauthorised` where it must.
+    `localhost:5000/name`, or `owner/name` on Docker Hub. Plain HTTP is used only if `insecure` is
+    set. Every method can raise `RegistryUnreachable` or `Unauthorised`.
     """
 
     def __init__(
@@ -112,10 +111,10 @@ class Registry:
         self._session.close()
 
     def resolve(self, reference: str, *, platform: str = "linux/amd64") -> RemoteImage:
-        """Look up a tag or digest; labels and size are those of `platform`, or of the first one.
+        """Look up a tag or digest. Labels and size are those of `platform`, or of the first image.
 
-        Raises `NotInRegistry` where there is none, `RegistryError` where what it holds does not
-        have the digest that it should.
+        Raises `NotInRegistry` if it does not exist, `RegistryError` if the content has another
+        digest.
         """
         answer = self._get(f"manifests/{reference}", accept=", ".join(_INDEXES + _MANIFESTS))
         digest = self._verified(answer, reference if ":" in reference else "")
@@ -140,7 +139,7 @@ class Registry:
         )
 
     def list_tags(self) -> list[str]:
-        """The tags of the repository, in the registry's order; none for one it does not know."""
+        """The tags of the repository, in the registry's order. Empty for an unknown repository."""
         tags: list[str] = []
         path = "tags/list?n=1000"
         while path:
@@ -154,28 +153,29 @@ class Registry:
         return tags
 
     def manifest(self, reference: str) -> Manifest:
-        """The manifest or index that a tag or digest names, byte for byte.
+        """The manifest or index of a tag or digest, byte for byte.
 
-        Raises `NotInRegistry` where there is none.
+        Raises `NotInRegistry` if it does not exist.
         """
         answer = self._get(f"manifests/{reference}", accept=", ".join(_INDEXES + _MANIFESTS))
         digest = self._verified(answer, reference if ":" in reference else "")
         return Manifest(answer.content, answer.headers["Content-Type"], digest)
 
     def put_manifest(self, reference: str, manifest: Manifest) -> None:
-        """Name a manifest by a tag or its digest; what it refers to must be there already."""
+        """Store a manifest under a tag or its digest. The blobs that it names must exist."""
         headers = {"Content-Type": manifest.media_type}
         path = f"manifests/{reference}"
         self._write("PUT", self._url(path), data=manifest.content, headers=headers)
 
     def has_blob(self, digest: str) -> bool:
-        """Whether the repository holds a blob."""
+        """Whether the repository has a blob."""
         return self._ask(f"blobs/{digest}", "*/*", "HEAD").ok
 
     def take_blob(self, digest: str, size: int, source: Registry) -> None:
-        """Bring a blob here from another repository, through this machine's memory piece by piece.
+        """Copy a blob from another repository in pieces, through this machine's memory.
 
-        The registry checks the digest of what arrives, and raises `RegistryError` where it differs.
+        The registry checks the digest of the received data, and raises `RegistryError` if it
+        differs.
         """
         begun = self._write("POST", self._url("blobs/uploads/"))
         place = urljoin(begun.url or "", begun.headers["Location"])
@@ -188,7 +188,7 @@ class Registry:
             self._write("PUT", url, data=_Sized(answer.raw, size), headers=headers)
 
     def _write(self, method: str, url: str, **options: Any) -> requests.Response:
-        """Change the registry; what is sent piece by piece must have been let in before."""
+        """Send a writing request. Data that is sent in pieces needs an authorised session first."""
         answer = self._request(url, method, auth=self._auth, **options)
         if answer.status_code == 401:
             self._authorise(answer.headers.get("WWW-Authenticate", ""), "pull,push")
@@ -212,10 +212,10 @@ class Registry:
         return f"{self._scheme}://{self._host}/v2/{self._name}/{path}"
 
     def delete(self, digest: str) -> None:
-        """Remove an image, with all its tags; one that is gone already is as good.
+        """Remove an image with all its tags. Does nothing if it does not exist.
 
-        Raises `RegistryError` where the registry does not offer that, as Docker Hub and GitHub's
-        do not.
+        Raises `RegistryError` if the registry does not support that, as those of Docker Hub and
+        GitHub.
         """
         answer = self._ask(f"manifests/{digest}", "*/*", "DELETE", "pull,delete")
         if answer.status_code == 405:
@@ -232,7 +232,7 @@ class Registry:
         return answer.json()
 
     def _verified(self, answer: requests.Response, expected: str) -> str:
-        """The digest of what was sent: what was asked for by digest must have that digest."""
+        """The digest of the received data. If a digest was requested, it must be equal."""
         digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
         if expected not in ("", digest):
             raise RegistryError(f"{self._host} sent {digest} for {self.repository}@{expected}")
@@ -275,7 +275,7 @@ class Registry:
             raise RegistryUnreachable(f"{self._host} does not answer: {_brief(error)}") from None
 
     def _authorise(self, challenge: str, actions: str = "pull") -> None:
-        """Find out how the registry wants to be asked (RFC 7235; the token flow of Docker)."""
+        """Find out how the registry authorises requests (RFC 7235; Docker's token flow)."""
         scheme, _, rest = challenge.partition(" ")
         basic = HTTPBasicAuth(*self._credentials) if self._credentials else None
         if scheme.lower() == "basic" and basic:
@@ -304,7 +304,7 @@ class Registry:
 
 
 def split_repository(repository: str) -> tuple[str, str]:
-    """Host and name of a repository, with Docker's rules for what is left out."""
+    """Host and name of a repository, with Docker's rules for omitted parts."""
     first, slash, rest = repository.partition("/")
     if slash and (set(first) & {".", ":"} or first == "localhost"):
         host, name = first, rest
@@ -316,7 +316,7 @@ def split_repository(repository: str) -> tuple[str, str]:
 
 
 class _Sized:
-    """A stream whose length is known, so that it need not be sent in chunks."""
+    """A stream of known length, so that it need not be sent in chunks."""
 
     def __init__(self, stream: Any, size: int) -> None:
         self._stream = stream
@@ -330,12 +330,12 @@ class _Sized:
             yield piece
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, as they came: a layer stays compressed."""
+        """The next bytes, unmodified: a layer stays compressed."""
         return bytes(self._stream.read(size if size > 0 else None, decode_content=False))
 
 
 class _Anonymous(AuthBase):
-    """No credentials, those that requests would find in ~/.netrc included."""
+    """No credentials, not even those in ~/.netrc, which requests would use."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
@@ -351,7 +351,7 @@ class _Bearer(AuthBase):
 
 
 def _runs(entry: Mapping[str, Any]) -> bool:
-    """Whether an index's entry is an image; BuildKit lays its attestations beside them."""
+    """Whether an index's entry is an image. BuildKit adds attestations to the index."""
     return bool(entry.get("platform", {}).get("os", "unknown") != "unknown")
 
 

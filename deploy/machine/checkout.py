@@ -1,4 +1,4 @@
-"""This checkout: where it stands, and the programs of its virtual environment."""
+"""The root of this checkout, and the programs of its virtual environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Docker Engine for this machine: found, or installed and started where that is allowed."""
+"""The Docker Engine of this machine: found, or installed and started if that is allowed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from deploy.machine.packages import Announce, ensure_packages, known_packages, p
 RUN = Path("/var/run")
 LOG = Path("/var/log/dockerd.log")
 START_DEADLINE = 60.0
-"""Seconds that a starting engine has to answer; on a slow disk it takes ten."""
-# Debian 13 and Ubuntu keep the client and BuildKit's front in packages of their own.
+"""Seconds for the start of an engine. On a slow disk the start takes ten."""
+# Debian 13 and Ubuntu have separate packages for the client and for BuildKit's front end.
 PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 
 
 def ensure_engine(announce: Announce = print) -> None:
-    """Return once this machine's engine answers; installs and starts it where none does.
+    """Return when this machine's engine answers. Installs and starts it if necessary.
 
-    Raises `UsageError`, with what to type, where it may not do that or `DOCKER_HOST` names an
-    engine that is away; `EngineError` with the engine's last words where it does not come up.
+    Raises `UsageError` with the commands to run if that is not allowed, or if `DOCKER_HOST` names
+    an engine that is unreachable. Raises `EngineError` with the engine's last output if it does not
+    start.
     """
     problem = probe()
     if not problem:
@@ -47,7 +48,7 @@ def ensure_engine(announce: Announce = print) -> None:
 
 
 def probe() -> str:
-    """Why the engine cannot be used; empty where it answers."""
+    """The reason why the engine cannot be used. Empty if it answers."""
     import docker
     import docker.errors
 
@@ -63,10 +64,10 @@ def probe() -> str:
 
 
 def leftovers(run: Path = RUN) -> list[Path]:
-    """What an engine that ended uncleanly left behind and the next one would stumble over.
+    """Files of an uncleanly ended engine that prevent the start of the next one.
 
-    A pid file whose number another process has by now looks like a running engine, and the socket
-    of a containerd that is gone like one that can be used.
+    A PID file looks like a running engine if another process now has that number, and the socket of
+    an ended containerd looks usable.
     """
     found = []
     for path, name in ((run / "docker.pid", "dockerd"), (_managed(run), "containerd")):
@@ -147,7 +148,7 @@ def _start_directly(announce: Announce) -> None:
 
 
 def _wait(ended: Callable[[], bool]) -> bool:
-    """Whether the engine answers before the deadline, or before what was started has ended."""
+    """Whether the engine answers before the deadline and before the started process ends."""
     deadline = time.monotonic() + START_DEADLINE
     while time.monotonic() < deadline:
         over = ended()
@@ -161,5 +162,5 @@ def _wait(ended: Callable[[], bool]) -> bool:
 
 
 def _system_path() -> str:
-    """PATH with the folders of the system's own programs, which a user's may lack."""
+    """PATH with the system's own program folders, which a user's PATH may lack."""
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])

@@ -1,4 +1,4 @@
-"""Packages of this machine: installed where that is allowed, else asked for in one clear line."""
+"""Packages of this machine: installed if that is allowed, else named in an error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Announce = Callable[[str], None]
 
 
 def privileged(argv: Sequence[str]) -> list[str] | None:
-    """`argv` as root would run it: unchanged for root, behind sudo where that asks for no
-    password, None where neither is so."""
+    """`argv` with root's rights: unchanged for root, with sudo if that needs no password, else
+    None."""
     if os.geteuid() == 0:
         return list(argv)
     if shutil.which("sudo") is None:
@@ -24,17 +24,16 @@ def privileged(argv: Sequence[str]) -> list[str] | None:
 
 
 def ensure_packages(packages: Sequence[str], purpose: str, announce: Announce = print) -> None:
-    """Install those of the packages that are missing, and say so.
+    """Install the missing packages, and report them.
 
-    Raises `UsageError`, with the command to type, without the rights, without apt, or where apt
-    fails.
+    Raises `UsageError` with the command to run if the rights or apt are missing, or if apt fails.
     """
     missing = [package for package in packages if not _is_installed(package)]
     if not missing:
         return
     apt = _apt(missing, purpose)
     announce(f"installing {', '.join(missing)} ({purpose})")
-    # The lists of a fresh machine are empty, those of an old one name files that are gone.
+    # A new machine has no package lists, and old lists name files that no longer exist.
     updated = _run([*apt, "update"])
     done = _run([*apt, "install", "--yes", "--no-install-recommends", *missing])
     if done.returncode != 0:
@@ -44,9 +43,9 @@ def ensure_packages(packages: Sequence[str], purpose: str, announce: Announce = 
 
 
 def known_packages(packages: Sequence[str], purpose: str, announce: Announce = print) -> list[str]:
-    """Those of the packages that this distribution has; for names that only some have.
+    """The packages that this distribution has; some names exist only in some distributions.
 
-    Brings apt's lists up to date first. Raises `UsageError` as `ensure` does.
+    Updates apt's lists first. Raises `UsageError` as `ensure_packages` does.
     """
     announce(f"looking for {', '.join(packages)} ({purpose})")
     _run([*_apt(packages, purpose), "update"])

@@ -1,1 +1,1 @@
-"""Questions to hosts and services."""
+"""Requests to hosts and to the service: I/O without decisions."""

@@ -1,4 +1,4 @@
-"""An environment's deploys, certificates and archive in Prometheus' text format. Pure."""
+"""Metrics of an environment in the Prometheus text format: deploys, routes, archive. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ def render(
     archived: bool = False,
     archive: Facts | None = None,
 ) -> str:
-    """The text; `answers` are those of the public route through each web host, `archive` is what
-    is known of a database that is to be `archived`: None where its machine does not answer."""
+    """The metrics as text.
+
+    `answers` are those of the public route through each web host. `archived` is whether the
+    environment archives its database; `archive` holds the facts, None if the machine is
+    unreachable.
+    """
     lines = [*_deploys(name, newest_first), *_routes(name, answers)]
     if archived:
         lines += _archive(name, archive)
@@ -33,12 +37,12 @@ _RELEASES = ("deploy", "rollback", "hotfix")
 
 
 def _deploys(name: str, newest_first: Sequence[Record]) -> Iterator[str]:
-    yield "# HELP amani_deploy_failed Whether the newest deploy or rollback left another live."
+    yield "# HELP amani_deploy_failed Whether the newest deploy or rollback did not become live."
     yield "# TYPE amani_deploy_failed gauge"
-    # A rehearsal of a restore, which the journal tells of, too, is none.
+    # The journal also has the rehearsals of restores, which are no deploys.
     for record in [each for each in newest_first if each.kind in _RELEASES][:1]:
         yield f'amani_deploy_failed{{environment="{name}"}} {int(not record.live)}'
-    yield "# HELP amani_release_timestamp_seconds Since when the live release is live."
+    yield "# HELP amani_release_timestamp_seconds When the live release became live."
     yield "# TYPE amani_release_timestamp_seconds gauge"
     for record in [each for each in newest_first if each.live][:1]:
         labels = f'environment="{name}",version="{record.version}"'
@@ -46,12 +50,12 @@ def _deploys(name: str, newest_first: Sequence[Record]) -> Iterator[str]:
 
 
 def _routes(name: str, answers: Mapping[str, Answer]) -> Iterator[str]:
-    yield "# HELP amani_route_up Whether the public route answers through a host."
+    yield "# HELP amani_route_up Whether the public route through a host answers 200."
     yield "# TYPE amani_route_up gauge"
     for host, answer in answers.items():
         labels = f'environment="{name}",host="{host}"'
         yield f"amani_route_up{{{labels}}} {int(answer.status == 200)}"
-    yield "# HELP amani_certificate_expires_timestamp_seconds The certificate's last moment."
+    yield "# HELP amani_certificate_expires_timestamp_seconds When the certificate expires."
     yield "# TYPE amani_certificate_expires_timestamp_seconds gauge"
     for host, answer in answers.items():
         if answer.expires is not None:
@@ -60,7 +64,7 @@ def _routes(name: str, answers: Mapping[str, Answer]) -> Iterator[str]:
 
 
 def _archive(name: str, facts: Facts | None) -> Iterator[str]:
-    """Where it cannot be read only that is told: an old figure must not look like a fresh one."""
+    """Without facts only `amani_pitr_archiving 0`: an old value must not look like a new one."""
     found = facts.archiving if facts else None
     ours = found and found.on and found.value("archive_command") == archive_command(name)
     values: list[tuple[str, str, float]] = [
@@ -71,18 +75,18 @@ def _archive(name: str, facts: Facts | None) -> Iterator[str]:
             ("amani_pitr_failing", "Whether the last segment was not archived.", found.failing),
             (
                 "amani_pitr_waiting_seconds",
-                "How long the oldest full segment has been waiting to be archived.",
+                "How long the oldest full segment has waited to be archived.",
                 found.waiting_seconds,
             ),
             (
                 "amani_pitr_archived_timestamp_seconds",
-                "Until when all that was committed is in the archive; 0: nothing is.",
+                "Every commit until then is in the archive; 0: none is.",
                 found.written,
             ),
         ]
     if facts and facts.repository.stanza:
         whole = [base.stopped for base in facts.repository.bases if base.sound]
-        meaning = "When the newest whole base backup in the repository ended; 0: there is none."
+        meaning = "When the newest complete base backup in the repository ended; 0: there is none."
         newest = whole[-1] if whole else 0.0
         values.append(("amani_pitr_backup_timestamp_seconds", meaning, newest))
     for metric, meaning, value in values:

@@ -1,4 +1,4 @@
-"""Migrations whose deployer is gone: in their containers they go on without it."""
+"""Migrations still running after their deployer died."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ PURPOSE = "migrate"
 _ENDED = ("created", "exited", "dead")
 
 
-def are_on(facts: HostFacts) -> bool:
-    """Whether a migration's container is on a host. Under the lock, nobody waits for it."""
+def has_migration(facts: HostFacts) -> bool:
+    """Whether a host has a migration's container. Under the lock, no other run owns it."""
     return any(found.labels.get(containers.ONE_OFF) == PURPOSE for found in facts.containers)
 
 
 def await_end(
     host: Host, environment: Environment, events: Events, pause: Callable[[], None]
 ) -> None:
-    """Wait for the migration that a run before left at work on a host, and remove its container.
+    """Wait for the migration that an earlier run left running, and remove its container.
 
-    Ended by force it might stop at half of what cannot be taken back; left alone it would change
-    the database under whoever has looked at it. Only under the environment's lock. `pause` waits a
-    little, or raises. Raises `Locked` where it still works after `timeouts.migrate`.
+    Killing it could leave a half-applied migration, and ignoring it would let it change the
+    database after the facts were gathered. The caller holds the lock. `pause` waits for a moment,
+    or raises. Raises `Locked` if the migration still runs after `timeouts.migrate`.
     """
     engine = host.engine
     labels = {containers.ENVIRONMENT: environment.name, containers.ONE_OFF: PURPOSE}
     deadline = time.monotonic() + environment.timeouts.migrate
     for left in engine.containers(labels):
-        name, told = left["Names"][0].lstrip("/"), False
+        name, reported = left["Names"][0].lstrip("/"), False
         while (found := engine.inspect(left["Id"])) and found["State"]["Status"] not in _ENDED:
-            if not told:
-                words = f"waiting for the migration that a run before began ({name})"
-                events.emit("note", words, host=host.name)
-                told = True
+            if not reported:
+                text = f"waiting for the migration of an earlier run ({name})"
+                events.emit("note", text, host=host.name)
+                reported = True
             if time.monotonic() > deadline:
                 raise Locked(
-                    f"{host.name}: the migration that a run before began ({name}) has not ended "
+                    f"{host.name}: the migration of an earlier run ({name}) has not ended "
                     f"within {environment.timeouts.migrate:g} s",
-                    hint=f"`docker logs {name}` there tells what it waits for: end that, or wait, "
-                    "and run the same command again",
+                    hint=f"see `docker logs {name}` on the host for the cause; end it or wait, "
+                    "then run the same command again",
                     host=host.name,
                 )
             pause()

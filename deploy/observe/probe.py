@@ -1,4 +1,4 @@
-"""One HTTP question to a host, asked the way the public would ask it."""
+"""HTTP requests to a host through the public route."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `status` 0 means that nothing did; `error` then says why. Names of headers
-    are in lower case; `seconds` is the whole time, connecting included; `protocol` is that of TLS
-    and `expires` the certificate's last moment (seconds since the epoch), where there was TLS.
+    """An HTTP response, or with status 0 the `error` of a request without one.
+
+    The names of headers are in lower case; `seconds` is the whole time including the connection.
+    With TLS, `protocol` is its version and `expires` the end of the certificate in seconds since
+    the epoch.
     """
 
     status: int
@@ -31,14 +33,14 @@ class Answer:
     expires: float | None = None
 
     def json(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
             return None
 
     def at(self, pointer: str) -> Any:
-        """The value that a JSON pointer (RFC 6901) leads to in the body; None where it is none."""
+        """The value at a JSON pointer (RFC 6901) in the body; None if there is none."""
         document = self.json()
         for part in pointer.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
@@ -52,7 +54,7 @@ class Answer:
 
 
 class _PinnedConnection(http.client.HTTPConnection):
-    """Speaks to a given address under the public name, as the public's resolver would have it."""
+    """Connects to a given address under the public name, without a DNS query."""
 
     def __init__(self, name: str, address: str, port: int, tls: bool, timeout: float) -> None:
         super().__init__(name, port, timeout=timeout)
@@ -69,7 +71,7 @@ class _PinnedConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True)
 class Route:
-    """A way to the service: `address` is connected to, `name` is what it is called there."""
+    """A route to the service: the `address` to connect to, and the `name` of TLS and Host."""
 
     address: str
     port: int
@@ -77,7 +79,7 @@ class Route:
     tls: bool = False
 
     def get(self, path: str, *, timeout: float = 5.0) -> Answer:
-        """GET `path`; never raises, `timeout` in seconds."""
+        """GET `path`. Never raises; `timeout` in seconds."""
         return self.send("GET", path, timeout=timeout)
 
     def send(
@@ -89,7 +91,7 @@ class Route:
         body: bytes | None = None,
         timeout: float = 5.0,
     ) -> Answer:
-        """One request on a connection of its own; never raises, `timeout` in seconds."""
+        """Send one request on its own connection. Never raises; `timeout` in seconds."""
         begun = time.monotonic()
         connection = _PinnedConnection(self.name, self.address, self.port, self.tls, timeout)
         try:
@@ -118,7 +120,7 @@ def _tls(connected: socket.socket | None) -> tuple[str, float | None]:
     return connected.version() or "", ssl.cert_time_to_seconds(str(certificate["notAfter"]))
 
 
-def route(environment: Environment, host: str) -> Route:
+def make_route(environment: Environment, host: str) -> Route:
     """The public route to an environment's service through one of its hosts."""
     config = next(found for found in environment.hosts if found.name == host)
     proxy = environment.proxy
@@ -132,5 +134,5 @@ def route(environment: Environment, host: str) -> Route:
 
 
 def ask(environment: Environment, host: str, path: str, *, timeout: float) -> Answer:
-    """GET a path of an environment's service from one of its hosts, through the public route."""
-    return route(environment, host).get(path, timeout=timeout)
+    """GET a path from one host through the public route; `timeout` in seconds."""
+    return make_route(environment, host).get(path, timeout=timeout)

@@ -1,4 +1,4 @@
-"""What `invoke smoke` asks a running service: each check is one question and a verdict on it."""
+"""The checks of `invoke smoke`, each with its requests and its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deploy.secrets import Secret
 
 SAMPLES = 5
-"""Answers that a response time is the median of."""
+"""The number of requests for the median response time."""
 
 SECURE = ("TLSv1.2", "TLSv1.3")
 _PROBLEM = "application/problem+json"
@@ -26,9 +26,11 @@ _DAY = 86_400
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What must be found: the version, and the schema revision that it needs, where that is known.
-    `later` are revisions that releases after it made: it serves on them too."""
+class ExpectedRelease:
+    """The expected version and, if it is known, its schema head.
+
+    `later` are the revisions of later releases, on which this version serves too.
+    """
 
     version: str
     schema: str = ""
@@ -36,8 +38,8 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How one check ended at one place; `seconds` is the time that its questions took."""
+class CheckResult:
+    """The result of one check at one place; `seconds` is the time of its requests."""
 
     place: str
     check: str
@@ -46,32 +48,32 @@ class Finding:
     seconds: float
 
 
-class Wrong(Exception):
-    """What a check found is not as it should be; the text says what."""
+class CheckFailed(Exception):
+    """A check failed; the text describes the difference."""
 
 
 @dataclass
 class Inspection:
-    """All checks of one public route. `account` is who makes the authenticated read; `redirect`
-    the port that must send callers of plain HTTP to HTTPS."""
+    """All checks of one public route. `account` is the name and password for the authenticated
+    read; `redirect` is the port that must redirect plain HTTP to HTTPS."""
 
     place: str
     environment: Environment
     route: Route
-    expected: Expected
+    expected: ExpectedRelease
     account: tuple[Secret, Secret] | None = None
     redirect: int | None = None
     seconds: float = field(default=0.0, init=False)
 
-    def findings(self) -> Iterator[Finding]:
-        """Make every check, whatever the others find."""
+    def run(self) -> Iterator[CheckResult]:
+        """Run every check, even if others fail."""
         for name, check in self._checks():
             self.seconds = 0.0
             try:
                 passed, remark = True, check()
-            except Wrong as wrong:
-                passed, remark = False, str(wrong)
-            yield Finding(self.place, name, passed, remark, self.seconds)
+            except CheckFailed as failure:
+                passed, remark = False, str(failure)
+            yield CheckResult(self.place, name, passed, remark, self.seconds)
 
     def _checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
         smoke = self.environment.smoke
@@ -99,52 +101,54 @@ class Inspection:
         answer = self.route.send(method, path, timeout=self.environment.smoke.timeout, **options)
         self.seconds += answer.seconds
         if not answer.status:
-            raise Wrong(f"{path}: no answer: {answer.error}")
+            raise CheckFailed(f"{path}: no answer: {answer.error}")
         return answer
 
     def _get(self, path: str, *, ok: bool = False) -> Answer:
         answer = self._send("GET", path)
         if ok and not 200 <= answer.status < 300:
-            raise Wrong(f"{path} answered {answer.status}: {_start(answer.body)}")
+            raise CheckFailed(f"{path} answered {answer.status}: {_start(answer.body)}")
         return answer
 
     def _version(self) -> str:
         smoke = self.environment.smoke
-        said = self._get(smoke.version_path, ok=True).json()
-        found = said.get(smoke.version_field) if isinstance(said, dict) else None
+        body = self._get(smoke.version_path, ok=True).json()
+        found = body.get(smoke.version_field) if isinstance(body, dict) else None
         if str(found).removeprefix("v") != self.expected.version.removeprefix("v"):
-            raise Wrong(f"is {found!r}, expected {self.expected.version!r}")
+            raise CheckFailed(f"is {found!r}, expected {self.expected.version!r}")
         return str(found)
 
     def _migrations(self) -> str:
         migrations, needed = self.environment.migrations, self.expected.schema
         live = self._get(migrations.health_path, ok=True).at(migrations.schema_path)
         if not live:
-            raise Wrong(f"{migrations.health_path} names no revision at {migrations.schema_path}")
+            raise CheckFailed(
+                f"{migrations.health_path} names no revision at {migrations.schema_path}"
+            )
         if live in self.expected.later:
             return f"at {live}, later than the {needed} that this release needs"
         if needed and live != needed:
-            raise Wrong(f"at {live}, expected {needed}")
+            raise CheckFailed(f"at {live}, expected {needed}")
         return f"at {live}"
 
     def _document(self) -> str:
         path = str(self.environment.smoke.document_path)
-        said = self._get(path, ok=True).json()
-        if not isinstance(said, dict) or not str(said.get("openapi", "")).startswith("3."):
-            raise Wrong(f"{path} is no OpenAPI 3 document")
-        if not said.get("paths"):
-            raise Wrong(f"{path} describes no path")
-        return f"OpenAPI {said['openapi']}, {len(said['paths'])} paths"
+        body = self._get(path, ok=True).json()
+        if not isinstance(body, dict) or not str(body.get("openapi", "")).startswith("3."):
+            raise CheckFailed(f"{path} is no OpenAPI 3 document")
+        if not body.get("paths"):
+            raise CheckFailed(f"{path} describes no path")
+        return f"OpenAPI {body['openapi']}, {len(body['paths'])} paths"
 
     def _unknown(self) -> str:
         path = str(self.environment.smoke.unknown_path)
         answer = self._get(path)
         media = answer.headers.get("content-type", "").partition(";")[0]
-        said = answer.json()
+        body = answer.json()
         if answer.status != 404:
-            raise Wrong(f"{path} answered {answer.status} instead of 404")
-        if media != _PROBLEM or not isinstance(said, dict) or said.get("status") != 404:
-            raise Wrong(f"{path} answered {media or 'nothing named'}, expected {_PROBLEM}")
+            raise CheckFailed(f"{path} answered {answer.status} instead of 404")
+        if media != _PROBLEM or not isinstance(body, dict) or body.get("status") != 404:
+            raise CheckFailed(f"{path} answered {media or 'no media type'}, expected {_PROBLEM}")
         return f"404 {media}"
 
     def _headers(self) -> str:
@@ -163,18 +167,18 @@ class Inspection:
             or value not in ("", answer.headers[name.lower()])
         ]
         if wrong:
-            raise Wrong("; ".join(wrong))
+            raise CheckFailed("; ".join(wrong))
         return f"{len(wanted)} of {len(wanted)}"
 
     def _tls(self) -> str:
-        # That the certificate is trusted and names the host was settled by connecting.
+        # The connection itself verified the certificate's chain and name.
         answer = self._get(self.environment.smoke.version_path)
         days = ((answer.expires or 0.0) - time.time()) / _DAY
         if answer.protocol not in SECURE:
-            raise Wrong(f"speaks {answer.protocol}")
+            raise CheckFailed(f"uses {answer.protocol}")
         if days < self.environment.smoke.certificate_days:
-            raise Wrong(f"the certificate ends in {days:.1f} days")
-        return f"{answer.protocol}, good for {days:.0f} days"
+            raise CheckFailed(f"the certificate expires in {days:.1f} days")
+        return f"{answer.protocol}, valid for {days:.0f} days"
 
     def _redirect(self) -> str:
         plain = replace(self.route, port=self.redirect or 80, tls=False)
@@ -182,7 +186,9 @@ class Inspection:
         self.seconds += answer.seconds
         target = urlsplit(answer.headers.get("location", ""))
         if answer.status not in (301, 308) or target.scheme != "https":
-            raise Wrong(f"plain HTTP answered {answer.status or answer.error}, not a redirect")
+            raise CheckFailed(
+                f"plain HTTP answered {answer.status or answer.error}, not a redirect"
+            )
         return f"{answer.status} to https"
 
     def _times(self) -> str:
@@ -192,15 +198,15 @@ class Inspection:
             for path in self.environment.smoke.paths
         }
         path, slowest = max(medians.items(), key=lambda item: item[1], default=("", 0.0))
-        said = f"{path} in {slowest * 1000:.0f} ms (median of {SAMPLES})"
+        text = f"{path} in {slowest * 1000:.0f} ms (median of {SAMPLES})"
         if slowest > limit:
-            raise Wrong(f"{said}, allowed are {limit * 1000:.0f} ms")
-        return said
+            raise CheckFailed(f"{text}, allowed are {limit * 1000:.0f} ms")
+        return text
 
     def _authenticated(self) -> str:
         account = self.environment.smoke.account
         if account is None or self.account is None:
-            raise Wrong("no account is configured")
+            raise CheckFailed("no account is configured")
         username, password = self.account
         asked = {account.username_field: username.reveal(), "password": password.reveal()}
         answer = self._send(
@@ -209,14 +215,14 @@ class Inspection:
             body=json.dumps(asked).encode(),
             headers={"Content-Type": "application/json", "X-Request-ID": secrets.token_hex(16)},
         )
-        said = answer.json()
-        token = said.get(account.token_field) if isinstance(said, dict) else None
+        body = answer.json()
+        token = body.get(account.token_field) if isinstance(body, dict) else None
         if answer.status != 200 or not token:
-            # What it says may repeat what it was told.
-            raise Wrong(f"{account.sign_in_path} answered {answer.status} and gave no token")
+            # The answer may repeat the password, so the message does not contain it.
+            raise CheckFailed(f"{account.sign_in_path} answered {answer.status} and gave no token")
         read = self._send("GET", account.path, headers={"Authorization": f"Bearer {token}"})
         if read.status != 200:
-            raise Wrong(f"{account.path} answered {read.status} to a signed-in reader")
+            raise CheckFailed(f"{account.path} answered {read.status} with a valid token")
         return f"{account.path} {read.status}"
 
 

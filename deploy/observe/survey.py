@@ -1,4 +1,4 @@
-"""Gathers facts from all hosts at once. I/O only: it decides nothing."""
+"""The survey: gathers the facts of all hosts at once. I/O without decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _POSTGRESQL = 5432
 
-# Everything that is asked of a host's own tools, in one round trip: sections between markers.
+# All questions to a host's own tools in one round trip, as sections between markers.
 _SECTIONS = ("clock", "disk", "ports", "journal")
 _SCRIPT = """
 cd / || exit 1
@@ -42,9 +42,9 @@ _HEALTH = re.compile(r"\((healthy|unhealthy|health: starting)\)")
 
 
 def gather(environment: Environment, hosts: Mapping[str, Host], wanted: Secrets | None) -> Facts:
-    """The facts of every host; one that cannot be reached is named with its reason.
+    """The facts of every host; an unreachable host is listed with its reason.
 
-    Without `wanted` secrets nothing is said of the generation that a host holds.
+    Without `wanted` secrets, the generations on the hosts are not part of the facts.
     """
     found: dict[str, HostFacts] = {}
     unreachable: dict[str, str] = {}
@@ -56,16 +56,16 @@ def gather(environment: Environment, hosts: Mapping[str, Host], wanted: Secrets 
             unreachable[host.name] = error.message
 
     with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-        schema = pool.submit(live_schema, environment)
+        schema = pool.submit(read_live_schema, environment)
         for future in [pool.submit(ask, host) for host in hosts.values()]:
             future.result()
         ordered = {name: found[name] for name in hosts if name in found}
-    revision = schema.result() or _standing_revision(environment, hosts, ordered)
+    revision = schema.result() or _read_running_revision(environment, hosts, ordered)
     return Facts(ordered, unreachable, revision)
 
 
-def live_schema(environment: Environment) -> str | None:
-    """The live schema revision as the running service tells it; None where none tells."""
+def read_live_schema(environment: Environment) -> str | None:
+    """The live revision that the running service reports; None if no host reports one."""
     config = environment.migrations
     for host in environment.hosts_with("web"):
         answer = probe.ask(environment, host.name, config.health_path, timeout=3.0)
@@ -75,11 +75,13 @@ def live_schema(environment: Environment) -> str | None:
     return None
 
 
-def _standing_revision(
+def _read_running_revision(
     environment: Environment, hosts: Mapping[str, Host], found: Mapping[str, HostFacts]
 ) -> str | None:
-    """The live revision as a web container tells it that runs and gets no traffic, such as one
-    whose schema was taken back by hand. The journal would tell what the release needs."""
+    """The live revision that a running web container without traffic reports, or None.
+
+    After a manual downgrade the journal still has the head that the release expects.
+    """
     for name, facts in found.items():
         known = {one.id for image in facts.images for one in read_label(image.labels).revisions}
         for container in facts.containers:
@@ -87,9 +89,9 @@ def _standing_revision(
                 continue
             with contextlib.suppress(DeployError):
                 argv = environment.migrations.current_command
-                told = hosts[name].engine.run_in(container.name, argv, timeout=30)
-                # A release that is older than the schema cannot name it, and fails.
-                words = told.output.split() if told.status == 0 else []
+                printed = hosts[name].engine.run_in(container.name, argv, timeout=30)
+                # A release that is older than the schema does not know its revision, and fails.
+                words = printed.output.split() if printed.status == 0 else []
                 if revision := next((word for word in words if word in known), None):
                     return revision
     return None
@@ -104,7 +106,7 @@ def _gather_host(environment: Environment, host: Host, wanted: Secrets | None) -
         images = pool.submit(engine.images)
         version = pool.submit(engine.version)
         delivered = pool.submit(_generations, environment, host, wanted)
-        front = pool.submit(proxy.facts, host, environment)
+        front = pool.submit(proxy.read_facts, host, environment)
         database = pool.submit(_database_refusal, host, wanted)
         sections, skew = script.result()
         release = version.result()
@@ -141,8 +143,9 @@ def _generations(
 
 
 def _database_refusal(host: Host, wanted: Secrets | None) -> str:
-    """Ask for the address in DATABASE_URL, where it is one that the host itself can look up: a
-    name without a dot may be known to the containers' network only.
+    """The reason why the host cannot connect to the address in DATABASE_URL, or an empty text.
+
+    A name without a dot is not tried: it may be known to the containers' network only.
     """
     secret = wanted.values.get("DATABASE_URL") if wanted else None
     url = urlsplit(secret.reveal() if secret else "")
@@ -196,7 +199,7 @@ def _slot(text: str | None) -> Slot | None:
 def _divide(
     listed: Sequence[Mapping[str, Any]], environment: Environment
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The environment's containers, and those of anybody else on the same engine."""
+    """The containers of the environment, and all others on the same engine."""
     ours, others = list[Mapping[str, Any]](), list[Mapping[str, Any]]()
     for found in listed:
         named = (found.get("Labels") or {}).get(containers.ENVIRONMENT)
@@ -215,8 +218,8 @@ def _image(listed: Mapping[str, Any]) -> ImageFacts:
     )
 
 
-def side_by_side(hosts: Sequence[Host], work: Callable[[Host], T]) -> dict[str, T | DeployError]:
-    """Do something on all hosts at once; a host's failure is its result."""
+def call_on_all(hosts: Sequence[Host], work: Callable[[Host], T]) -> dict[str, T | DeployError]:
+    """Call `work` for all hosts at once; the result of a failed host is its `DeployError`."""
 
     def attempt(host: Host) -> T | DeployError:
         try:

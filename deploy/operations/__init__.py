@@ -1,1 +1,1 @@
-"""What an operator can ask for: each module is one request, from its words to its effect."""
+"""The operations of the deployer: one module for each, or for its parts. Tasks call them."""

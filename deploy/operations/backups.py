@@ -18,8 +18,8 @@ from deploy.backups.standstill import resume, standstill
 from deploy.backups.tool import Tool, database_url, open_tool
 from deploy.environment.model import load_environment
 from deploy.errors import DeployError, GateRefused, UsageError
-from deploy.operations.inspection import live_container
-from deploy.operations.session import Session, open_session
+from deploy.operations.host_session import HostSession, open_session
+from deploy.operations.live_containers import find_live_container
 from deploy.secrets.secret import Secret
 from deploy.secrets.sources import load_copy_keys
 from deploy.state import containers, journal, lock
@@ -39,7 +39,7 @@ KEY_HINT = "put the path of an age private key into AMANI_AGE_IDENTITY"
 class Desk:
     """What a request about backups works with, under the environment's lock."""
 
-    session: Session
+    session: HostSession
     host: Host
     secrets: secrets.Secrets
     tool: Tool
@@ -95,7 +95,9 @@ def open_desk(name: str, events: Events, what: str) -> Iterator[Desk]:
         tool = stack.enter_context(
             open_tool(host, environment, values, events, run_id=run_id, check=lease.require)
         )
-        live = {h.name: found for h in facts.hosts.values() if (found := live_container(h, "web"))}
+        live = {
+            h.name: found for h in facts.hosts.values() if (found := find_live_container(h, "web"))
+        }
         versions = [record.version for record in reversed(facts.history) if record.live]
         releases = tuple(dict.fromkeys(versions))[: environment.retention.releases]
         yield Desk(session, host, values, tool, lease, live, keys, releases)
@@ -271,7 +273,7 @@ def _service(
     generation = secrets.deliver(host, environment, values, image=image.reference)
 
     def run(command: tuple[str, ...] | None, wait: Callable[[Desk, str, str], None]) -> None:
-        spec = containers.one_off_container(
+        spec = containers.make_one_off_container(
             environment,
             image,
             generation,
@@ -365,7 +367,7 @@ def restore(
 def require_maintenance(desk: Desk) -> None:
     """Raise `GateRefused` where a web host serves."""
     for config in desk.environment.hosts_with("web"):
-        found, _ = proxy.facts(desk.session.hosts[config.name], desk.environment)
+        found, _ = proxy.read_facts(desk.session.hosts[config.name], desk.environment)
         if found.running and not found.maintenance:
             name = desk.environment.name
             raise GateRefused(
@@ -410,7 +412,7 @@ def drill(name: str, events: Events) -> Drill:
             digest=live.digest if live else "",
             revision="",
             outcome="proved",
-            requested_by=lock.operator(),
+            requested_by=lock.describe_operator(),
             started=started,
             finished=time.time(),
             schema=backup.manifest.revision,

@@ -1,4 +1,4 @@
-"""`invoke host.bootstrap` and `host.check`: a bare Debian or Ubuntu host, made ready."""
+"""`invoke host.bootstrap` and `host.check`: prepare Debian or Ubuntu hosts for deploys."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.environment.model import HostConfig, load_environment
-from deploy.errors import CommandFailed, DeployError, UsageError
+from deploy.errors import CommandFailed, UsageError
 from deploy.hosts.connect import connect
-from deploy.observe import survey
-from deploy.operations.session import open_session
+from deploy.operations.host_session import open_session
 from deploy.planning import preflight
 
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
     from deploy.events import Events
 
-# $1 deploy user, $2 the environment's folder, $3 the public key that may log in (may be empty).
-# Every line may run again on a host that is ready.
+# $1 deploy user, $2 folder of the environment, $3 public key that may log in (may be empty).
+# Every line is idempotent.
 _SCRIPT = r"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 say() { printf '%s\n' "$*"; }
 fail() { status=$1; shift; printf '%s\n' "$*" >&2; exit "$status"; }
 if ! command -v dockerd >/dev/null 2>&1; then
-  command -v apt-get >/dev/null || fail 65 'neither Docker nor apt-get here: not Debian or Ubuntu'
+  command -v apt-get >/dev/null || fail 65 'no Docker and no apt-get: not Debian or Ubuntu'
   say 'installing docker.io'
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends docker.io iptables ca-certificates >/dev/null
 fi
 if [ ! -e /etc/docker/daemon.json ]; then
-  say 'writing /etc/docker/daemon.json: containers outlive a restart of the engine'
+  say 'writing /etc/docker/daemon.json: containers survive a restart of the engine'
   mkdir -p /etc/docker
   printf '{"live-restore": true}\n' >/etc/docker/daemon.json
   if [ -d /run/systemd/system ]; then systemctl restart docker; fi
@@ -39,11 +38,11 @@ fi
 if [ -d /run/systemd/system ]; then systemctl enable --now docker >/dev/null 2>&1; fi
 docker version >/dev/null 2>&1 || fail 69 'the Docker Engine does not answer on this host'
 if ! id "$1" >/dev/null 2>&1; then
-  say "making the user $1"
+  say "creating the user $1"
   useradd --create-home --shell /bin/sh "$1"
 fi
 if ! id -nG "$1" | tr ' ' '\n' | grep -qx docker; then
-  say "letting $1 use the engine"
+  say "adding $1 to the group docker"
   usermod -aG docker "$1"
 fi
 if [ -n "$3" ]; then
@@ -51,7 +50,7 @@ if [ -n "$3" ]; then
   install -d -m 700 -o "$1" -g "$(id -gn "$1")" "${keys%/*}"
   touch "$keys"
   if ! grep -qxF "$3" "$keys"; then
-    say "letting the key log in as $1"
+    say "adding the public key for $1"
     printf '%s\n' "$3" >>"$keys"
   fi
   chown "$1:$(id -gn "$1")" "$keys"
@@ -63,39 +62,37 @@ say ready
 """
 
 
-def bootstrap(
+def bootstrap_hosts(
     name: str, events: Events, *, login: str = "root", key: str = "", hosts: Sequence[str] = ()
 ) -> None:
-    """Make every host of an environment ready to be deployed to; safe to repeat.
+    """Prepare every host of an environment for deploys. Idempotent.
 
-    Logs in as `login`, who must be root or have sudo without a password, installs the engine
-    where there is none, makes the deploy user with access to it and the environment's folder.
-    `key` is the file of the public key that may log in as the deploy user (default: the one
-    beside the host's `identity_file`).
+    Logs in as `login`, which must be root or have sudo without a password. Installs the Docker
+    Engine if a host has none, creates the deploy user with access to the engine, and creates the
+    environment's folder. `key` is the file of the public key that may log in as the deploy user
+    (default: the public key of the host's `identity_file`). Then checks the hosts.
     """
     environment = load_environment(name, hosts=hosts)
     for config in environment.hosts:
         if config.connection == "local":
             continue
         _prepare(environment, config, events, login, _public_key(config, key))
-    check(name, events, hosts=hosts)
+    check_hosts(name, events, hosts=hosts)
 
 
-def check(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
-    """Ask every host what a deploy would ask first; raises with all that is missing at once."""
+def check_hosts(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
+    """Run the preflight checks of a deploy on every host; raise one error with all problems."""
     environment = load_environment(name, hosts=hosts)
     with open_session(environment, events) as session:
         session.require_all()
         facts = session.facts()
         preflight.check(environment, facts, (environment.image.platform,), 0)
-        for result in survey.side_by_side(
+        session.run_on(
             list(session.hosts.values()),
             lambda host: host.run(
                 ("sh", "-c", 'mkdir -p "$1" && test -w "$1"', "check", environment.folder)
             ),
-        ).values():
-            if isinstance(result, DeployError):
-                raise result
+        )
     for host in facts.hosts.values():
         text = (
             f"ready: Docker {host.engine}, {host.architecture}, {host.disk_free / 1e9:.0f} GB free"
@@ -106,7 +103,7 @@ def check(name: str, events: Events, *, hosts: Sequence[str] = ()) -> None:
 def _prepare(
     environment: Environment, config: HostConfig, events: Events, login: str, key: str
 ) -> None:
-    host = connect(config.model_copy(update={"user": login}), environment.timeouts.connect)
+    host = connect(config.model_copy(update={"user": login}), environment.timeouts)
     try:
         script = ("sh", "-c", _SCRIPT, "bootstrap", config.user, environment.folder, key)
         argv = script if login == "root" else ("sudo", "-n", *script)
@@ -114,8 +111,8 @@ def _prepare(
             events.emit("note", line, host=config.name)
     except CommandFailed as error:
         raise UsageError(
-            f"{config.name} could not be made ready: {error.message}",
-            hint="log in with --login=root, or as a user with sudo without a password",
+            f"cannot prepare {config.name}: {error.message}",
+            hint="the user of --login must be root, or have sudo without a password",
             host=config.name,
         ) from error
     finally:
@@ -123,7 +120,10 @@ def _prepare(
 
 
 def _public_key(config: HostConfig, given: str) -> str:
-    """The one line that `authorized_keys` gets: from a file, or of the host's identity."""
+    """The line for `authorized_keys`, from the file `given` or of the host's `identity_file`.
+
+    Empty if there is neither. Raises `UsageError` if the file is not a public key.
+    """
     if not given and not config.identity_file:
         return ""
     path = Path(given or f"{config.identity_file}.pub").expanduser()
@@ -133,12 +133,14 @@ def _public_key(config: HostConfig, given: str) -> str:
         text = path.read_text().strip()
     except OSError as error:
         raise UsageError(
-            f"{config.name}: no public key at {path}: {error.strerror}",
-            hint="name it with --key=FILE.pub",
+            f"{config.name}: cannot read the public key {path}: {error.strerror}",
+            hint="name the public key with --key=FILE.pub",
             host=config.name,
         ) from None
     if "PRIVATE KEY" in text or len(text.splitlines()) != 1:
-        raise UsageError(f"{path} is not a public key", hint="it ends in .pub and has one line")
+        raise UsageError(
+            f"{path} is not a public key", hint="name a file with one line: --key=FILE.pub"
+        )
     return text
 
 
@@ -149,7 +151,7 @@ def _public_half(identity: Path) -> str:
         key = paramiko.PKey.from_path(identity)
     except (paramiko.SSHException, TypeError, ValueError) as error:
         raise UsageError(
-            f"{identity}: its public half cannot be read: {error}",
-            hint="name it with --key=FILE.pub",
+            f"cannot read the public key of {identity}: {error}",
+            hint="name the public key with --key=FILE.pub",
         ) from None
     return f"{key.get_name()} {key.get_base64()}"

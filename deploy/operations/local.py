@@ -1,4 +1,4 @@
-"""The environment `local`: this machine's engine, brought up from nothing."""
+"""`invoke up`: the environment `local`, with this machine's Docker Engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from deploy.environment.model import load_environment
 from deploy.images.bases import ensure_bases, select
 from deploy.machine.engine import ensure_engine
-from deploy.operations.deploy import Result, deploy
+from deploy.operations.deploy import deploy_release
+from deploy.operations.planned_run import Result
 
 if TYPE_CHECKING:
     from deploy.events import Events
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 NAME = "local"
 
 
-def up(events: Events, name: str = NAME) -> Result:
-    """Bring up the engine and the proxy's image, then deploy this checkout to `name`.
+def start_local(events: Events, name: str = NAME) -> Result:
+    """Provide the Docker Engine and the proxy's image, then deploy this checkout to `name`.
 
-    Raises what `ensure_engine`, `ensure_bases` and `deploy` raise.
+    Raises the errors of `ensure_engine`, `ensure_bases` and `deploy_release`.
     """
 
     def announce(text: str) -> None:
@@ -27,4 +28,4 @@ def up(events: Events, name: str = NAME) -> Result:
     ensure_engine(announce)
     if own := select([load_environment(name).proxy.image]):
         ensure_bases(own, announce=announce)
-    return deploy(name, events)
+    return deploy_release(name, events)

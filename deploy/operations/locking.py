@@ -1,4 +1,4 @@
-"""Looking at the lock, and taking it away."""
+"""`invoke lock.status` and `lock.release`: the lock of an environment."""
 
 from __future__ import annotations
 
@@ -13,30 +13,35 @@ if TYPE_CHECKING:
     from deploy.events import Events
 
 
-def look(name: str, events: Events) -> lock.LockState | None:
-    """The lock's state; None where it is free."""
+def read_lock(name: str, events: Events) -> lock.LockState | None:
+    """Return the state of the lock; None if it is free."""
     environment = load_environment(name)
-    host = connect(environment.lock_host, environment.timeouts.connect)
+    host = connect(environment.lock_host, environment.timeouts)
     try:
         return lock.read(host, environment.folder)
     finally:
         host.close()
 
 
-def release(name: str, events: Events, *, confirm: Callable[[str], None]) -> lock.LockState | None:
-    """Take the lock away and return what it was; `confirm` is asked where its holder is alive."""
+def release_lock(
+    name: str, events: Events, *, confirm: Callable[[str], None]
+) -> lock.LockState | None:
+    """Remove the lock and return its last state; None if it was free.
+
+    If the lock is not stale, `confirm` gets the question and raises if the operator declines.
+    """
     environment = load_environment(name)
-    host = connect(environment.lock_host, environment.timeouts.connect)
+    host = connect(environment.lock_host, environment.timeouts)
     try:
         state = lock.read(host, environment.folder)
         if state is None:
             return None
         if not state.stale:
             confirm(
-                f"{state.describe()} seems to be at work: two runs at once can harm each other. "
-                "Take the lock away all the same?"
+                f"The lock is not stale: {state.describe()}. "
+                "Two runs at the same time can damage each other. Release the lock?"
             )
-        lock.break_(host, environment.folder, state)
+        lock.break_lock(host, environment.folder, state)
         return state
     finally:
         host.close()

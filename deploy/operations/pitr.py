@@ -71,8 +71,8 @@ class Place:
     def open(self) -> Iterator[Server]:
         """The machine."""
         environment = self.environment
-        seconds, connecting = environment.backups.timeout, environment.timeouts.connect
-        with open_server(environment.name, self.config, seconds, connecting) as server:
+        seconds = environment.backups.timeout
+        with open_server(environment.name, self.config, seconds, environment.timeouts) as server:
             yield server
 
     def files(self, cluster: Cluster) -> dict[str, configuration.Placed]:
@@ -93,11 +93,11 @@ def _whereabouts(environment: Environment, values: secrets.Secrets) -> tuple[int
 @contextlib.contextmanager
 def _alone(environment: Environment, what: str) -> Iterator[Callable[[], None]]:
     """Hold the environment's lock; yields what raises once it was taken away."""
-    host = connect(environment.lock_host, environment.timeouts.connect)
+    host = connect(environment.lock_host, environment.timeouts)
     holder = lock.Holder.here(entropy.token_hex(4), what)
     try:
         with (
-            interrupts.answered(by=interrupts.stop),
+            interrupts.handle(by=interrupts.raise_interrupt),
             lock.hold(host, environment.folder, holder) as lease,
         ):
             yield lambda: _confirm(lease)
@@ -450,7 +450,7 @@ def _record(desk: Desk, done: Restored, wanted: datetime) -> None:
         digest=live.digest if live else "",
         revision="",
         outcome="replaced" if done.before else "restored",
-        requested_by=lock.operator(),
+        requested_by=lock.describe_operator(),
         started=now - done.seconds,
         finished=now,
         schema=done.revision,

@@ -1,4 +1,4 @@
-"""`invoke rollback`: what can be gone back to, and going there."""
+"""`invoke rollback`: list the earlier releases, and make one of them live again."""
 
 from __future__ import annotations
 
@@ -8,55 +8,58 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from deploy.environment.model import load_environment
-from deploy.errors import GateRefused, UsageError
-from deploy.events import Events
-from deploy.operations.deploy import Result, converge
-from deploy.operations.losses import find_losses
-from deploy.operations.session import Session, open_session
-from deploy.operations.source import Candidate, find, find_on_hosts
-from deploy.planning import blue_green
+from deploy.errors import UsageError
+from deploy.operations.candidates import Candidate, find_candidate, find_candidate_on_hosts
+from deploy.operations.data_loss import data_loss_refused, find_data_loss
+from deploy.operations.host_session import HostSession, open_session
+from deploy.operations.planned_run import Result, plan_and_apply
 from deploy.planning.schema_changes import Options
+from deploy.planning.strategies import choose_strategy
 from deploy.secrets import Secrets, load_secrets
 from deploy.state.release import Version
 
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
+    from deploy.events import Events
     from deploy.execute.plan import Plan
     from deploy.state.facts import Facts
     from deploy.state.journal import Record
 
-Standing = Literal["container", "image", "registry"]
+Source = Literal["container", "image", "registry"]
 
 
 @dataclass(frozen=True)
-class Target:
-    """A release that was live before. `standing` is the quickest way back to it on every host:
-    its stopped container, its image, or the registry."""
+class RollbackTarget:
+    """A release that was or is live.
+
+    `source` is the fastest source that every host has: the stopped container, the image, or else
+    the registry.
+    """
 
     record: Record
-    standing: Standing
+    source: Source
     live: bool
 
 
-def targets(facts: Facts) -> tuple[Target, ...]:
-    """What was live, newest first, each digest once; the one that is live now is marked."""
+def find_rollback_targets(facts: Facts) -> tuple[RollbackTarget, ...]:
+    """Return the releases that were live, newest first, each digest once. Pure."""
     history = [record for record in reversed(facts.history) if record.live]
-    seen: dict[str, Target] = {}
+    seen: dict[str, RollbackTarget] = {}
     for record in history:
         if record.digest not in seen:
             live = record is history[0]
-            seen[record.digest] = Target(record, _standing(facts, record.digest), live)
+            seen[record.digest] = RollbackTarget(record, _source(facts, record.digest), live)
     return tuple(seen.values())
 
 
-def listing(name: str, events: Events) -> tuple[Target, ...]:
-    """The targets of an environment, as its hosts know them."""
+def list_rollback_targets(name: str, events: Events) -> tuple[RollbackTarget, ...]:
+    """Observe the hosts of an environment and return its rollback targets."""
     with open_session(load_environment(name), events) as session:
         session.require_all()
-        return targets(session.facts())
+        return find_rollback_targets(session.facts())
 
 
-def rollback(
+def roll_back(
     name: str,
     version: str,
     events: Events,
@@ -67,42 +70,41 @@ def rollback(
     with_downgrade: bool = False,
     allow_data_loss: bool = False,
 ) -> Result:
-    """Go back to a release that was live before; nothing is migrated.
+    """Make an earlier release live again, by its version or digest. Applies no migration.
 
-    `with_downgrade` undoes the migrations that the release cannot run on. `confirm` is asked with
-    the question, which tells what that loses, and raises where the answer is no; None means yes,
-    but to a loss only with `allow_data_loss`. Raises UsageError for a version that was never live
-    here, and GateRefused where it cannot run on the schema.
+    `with_downgrade` reverts the migrations that the release does not support. `confirm` gets the
+    question, with the data that the downgrade deletes, and raises if the operator declines. Without
+    `confirm` the rollback needs `allow_data_loss` to delete data. Raises `UsageError` if the
+    version was never live here, and `GateRefused` if it does not support the schema or data loss
+    is not allowed.
     """
     options = Options(downgrade=with_downgrade)
     started = time.monotonic()
     environment = load_environment(name, hosts=hosts)
+    strategy = choose_strategy(environment)
     secrets = load_secrets(environment)
     events.redact = secrets.redact
     with open_session(environment, events) as session:
         session.require_all()
 
         def choose(facts: Facts) -> Candidate:
-            target = _choose(targets(facts), version, environment.name)
+            target = choose_target(find_rollback_targets(facts), version, environment.name)
             return _candidate(session, secrets, facts, target)
 
-        def refuse_losses(facts: Facts, made: Plan) -> None:
-            losses = () if allow_data_loss else find_losses(session, facts, made)
+        def refuse_data_loss(facts: Facts, made: Plan) -> None:
+            losses = () if allow_data_loss else find_data_loss(session, facts, made)
             if losses:
-                raise GateRefused(
-                    "going back loses:\n" + "\n".join(f"- {line}" for line in losses),
-                    hint="--allow-data-loss says yes to that; the backup that is made first has it",
-                )
+                raise data_loss_refused("rollback", losses, made)
 
         if confirm and not dry_run:
-            # Before the lock is taken: nobody else shall wait for an answer.
+            # Ask before taking the lock: other runs must not wait for the answer.
             facts = session.facts(secrets)
             release = choose(facts).release
-            made = blue_green.plan(environment, release, facts, kind="rollback", options=options)
+            made = strategy.plan(environment, release, facts, kind="rollback", options=options)
             if not made.empty:
-                losses = find_losses(session, facts, made)
+                losses = find_data_loss(session, facts, made)
                 confirm("\n".join([*losses, _question(environment, facts, version)]))
-        plan, applied = converge(
+        plan, applied = plan_and_apply(
             session,
             secrets,
             choose,
@@ -110,41 +112,50 @@ def rollback(
             kind="rollback",
             dry_run=dry_run,
             options=options,
-            gate=None if confirm else refuse_losses,
+            gate=None if confirm else refuse_data_loss,
         )
     return Result(plan, environment, applied, time.monotonic() - started)
 
 
-def _choose(found: Sequence[Target], version: str, name: str) -> Target:
-    # Two builds of a commit carry one version; a digest says which is meant.
+def choose_target(found: Sequence[RollbackTarget], version: str, name: str) -> RollbackTarget:
+    """Return the newest target with this version or digest. Pure.
+
+    A rebuilt commit has the same version under another digest. Raises `UsageError`, which lists
+    the known versions, if there is none.
+    """
     wanted = version if version.startswith("sha256:") else str(Version(version))
     for target in found:
         if wanted in (target.record.version, target.record.digest):
             return target
-    known = ", ".join(target.record.version for target in found) or "none yet"
+    known = ", ".join(target.record.version for target in found) or "none"
     raise UsageError(
         f"{version} was never live in {name}",
-        hint=f"releases that were: {known}\n`invoke deploy --version={version}` brings a new one",
+        hint=f"releases that were live: {known}\n"
+        f"to deploy it for the first time: invoke deploy --env={name} --version={version}",
     )
 
 
-def _candidate(session: Session, secrets: Secrets, facts: Facts, target: Target) -> Candidate:
+def _candidate(
+    session: HostSession, secrets: Secrets, facts: Facts, target: RollbackTarget
+) -> Candidate:
     repository, digest = session.environment.image.repository, target.record.digest
-    return find_on_hosts(facts, repository, digest) or find(session, secrets, digest)
+    return find_candidate_on_hosts(facts, repository, digest) or find_candidate(
+        session, secrets, digest
+    )
 
 
 def _question(environment: Environment, facts: Facts, version: str) -> str:
-    found = targets(facts)
-    record = _choose(found, version, environment.name).record
-    now = next((each.record.version for each in found if each.live), "nothing")
+    found = find_rollback_targets(facts)
+    record = choose_target(found, version, environment.name).record
+    live = next((each.record.version for each in found if each.live), "no release")
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.finished))
     return (
-        f"Roll {environment.name} ({environment.domain}) back from {now} to {record.version} "
-        f"(commit {record.revision[:12]}, live since {when})?"
+        f"Roll {environment.name} ({environment.domain}) back from {live} to {record.version} "
+        f"(commit {record.revision[:12]}, made live {when})?"
     )
 
 
-def _standing(facts: Facts, digest: str) -> Standing:
+def _source(facts: Facts, digest: str) -> Source:
     web = [host for host in facts.hosts.values() if "web" in host.roles]
     if web and all(
         any(found.digest == digest and found.role == "web" for found in host.containers)

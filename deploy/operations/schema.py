@@ -1,4 +1,4 @@
-"""The schema of an environment's database, moved without a release."""
+"""`invoke db.current`, `db.upgrade` and `db.downgrade`: the schema, apart from a deploy."""
 
 from __future__ import annotations
 
@@ -6,25 +6,43 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from deploy.database.revisions import History
 from deploy.environment.model import load_environment
-from deploy.errors import GateRefused, UsageError
-from deploy.execute.plan import Plan, stage
-from deploy.operations.deploy import Result, converge
-from deploy.operations.losses import find_losses
-from deploy.operations.session import open_session
-from deploy.operations.source import find_on_hosts
+from deploy.errors import UsageError
+from deploy.execute.plan import Plan, make_stage
+from deploy.operations.candidates import find_candidate_on_hosts
+from deploy.operations.data_loss import data_loss_refused, find_data_loss
+from deploy.operations.host_session import open_session
+from deploy.operations.planned_run import Result, plan_and_apply
 from deploy.secrets import load_secrets
 from deploy.steps.backup import BackUp
 from deploy.steps.schema import Downgrade, Migrate
 
 if TYPE_CHECKING:
+    from deploy.environment.model import Environment
     from deploy.events import Events
     from deploy.execute.plan import Step
-    from deploy.operations.source import Candidate
+    from deploy.operations.candidates import Candidate
     from deploy.state.facts import Facts
 
 
-def move(
+def read_schema(name: str, events: Events) -> tuple[str, str]:
+    """Return the revision of the database, and the pending migrations of the live release.
+
+    The revision is empty if it is unknown. The migrations are one text, `none` if there are none.
+    """
+    environment = load_environment(name)
+    with open_session(environment, events) as session:
+        session.require_all()
+        facts = session.facts()
+        live = _live_candidate(facts, environment)
+        history = live.release.history if live else History()
+        revision = facts.schema or ""
+        ahead = history.after(revision) if revision in history else ()
+        return revision, ", ".join(f"{one.id} ({one.kind})" for one in ahead) or "none"
+
+
+def migrate_schema(
     name: str,
     to: str,
     events: Events,
@@ -33,12 +51,12 @@ def move(
     allow_data_loss: bool = False,
     dry_run: bool = False,
 ) -> Result:
-    """Bring the database to a revision that the live release knows; to its head where `to` is
-    empty. A backup comes first, as the environment's policy says.
+    """Upgrade or downgrade the database to a revision of the live release (default: its head).
 
-    Back it goes only once `confirm` has been asked with what that loses; None means yes, but to a
-    loss only with `allow_data_loss`. Raises `UsageError` for a revision that the release does not
-    know.
+    Takes a backup first, unless the environment's backup policy is `never`. Before a downgrade that
+    deletes data, `confirm` gets the question with the data, and raises if the operator declines.
+    Without `confirm`, such a downgrade needs `allow_data_loss`, or `GateRefused` is raised. Raises
+    `UsageError` if no release is live or the live release does not know the revision.
     """
     started = time.monotonic()
     environment = load_environment(name)
@@ -48,54 +66,68 @@ def move(
         session.require_all()
 
         def choose(facts: Facts) -> Candidate:
-            live = [record for record in facts.history if record.live]
-            repository = environment.image.repository
-            found = find_on_hosts(facts, repository, live[-1].digest) if live else None
+            found = _live_candidate(facts, environment)
             if found is None:
                 raise UsageError(
-                    f"nothing of {name} is live, so there is no image to migrate with",
+                    f"no release is live in {name}, so there is no image with migrations",
                     hint=f"invoke deploy --env={name}",
                 )
             return found
 
         def make(facts: Facts, candidate: Candidate) -> Plan:
             release = candidate.release
-            steps = _steps(environment.hosts_with("web")[0].name, facts, candidate, to)
+            steps = migration_steps(environment.hosts_with("web")[0].name, facts, candidate, to)
             backup = BackUp(environment.database_host.name, "migration")
             saved = [backup] if steps and environment.backups.policy != "never" else []
-            stages = (stage("backup", [list(saved)]), stage("migrate", [list(steps)]))
+            stages = (make_stage("backup", [list(saved)]), make_stage("migrate", [list(steps)]))
             return Plan(
                 "deploy",
                 name,
                 str(release.version),
                 release.image.digest,
-                tuple(made for made in stages if made),
+                tuple(each for each in stages if each),
             )
 
         facts = session.facts(secrets)
-        losses = find_losses(session, facts, make(facts, choose(facts)))
+        made = make(facts, choose(facts))
+        losses = find_data_loss(session, facts, made)
         if losses and not dry_run:
             if confirm is None and not allow_data_loss:
-                raise GateRefused(
-                    "going back loses:\n" + "\n".join(f"- {line}" for line in losses),
-                    hint="--allow-data-loss says yes to that; the backup that is made first has it",
-                )
+                raise data_loss_refused("downgrade", losses, made)
             if confirm is not None:
-                words = f"Take the database of {name} back to {to}? That loses what stands above."
-                confirm("\n".join([*losses, words]))
-        what = f"migrate to {to or 'the head'}"
-        plan, applied = converge(session, secrets, choose, what, dry_run=dry_run, planner=make)
+                question = f"Downgrade the database of {name} to {to}, and delete the data above?"
+                confirm("\n".join([*losses, question]))
+        plan, applied = plan_and_apply(
+            session,
+            secrets,
+            choose,
+            f"migrate to {to or 'the head'}",
+            dry_run=dry_run,
+            planner=make,
+        )
     return Result(plan, environment, applied, time.monotonic() - started)
 
 
-def _steps(host: str, facts: Facts, candidate: Candidate, to: str) -> list[Step]:
+def _live_candidate(facts: Facts, environment: Environment) -> Candidate | None:
+    live = [record for record in facts.history if record.live]
+    if not live:
+        return None
+    return find_candidate_on_hosts(facts, environment.image.repository, live[-1].digest)
+
+
+def migration_steps(host: str, facts: Facts, candidate: Candidate, to: str) -> list[Step]:
+    """Return the steps from the live revision to `to` (default: the head of the release). Pure.
+
+    A downgrade is one step. Raises `UsageError` if the release does not know both revisions.
+    """
     history = candidate.release.history
     live, wanted = facts.schema, to or history.head
     if live not in history or wanted not in history:
         known = ", ".join(revision.id for revision in history.revisions) or "none"
         raise UsageError(
-            f"the database is at {live or 'an unknown revision'}, and {wanted or 'nothing'} is "
-            f"wanted; the live release knows: {known}"
+            f"cannot migrate the database from {live or 'an unknown revision'} to "
+            f"{wanted or 'an unknown head'}: the live release must know both",
+            hint=f"revisions of the live release: {known}",
         )
     ids = [revision.id for revision in history.revisions]
     if ids.index(wanted) < ids.index(str(live)):

@@ -1,4 +1,4 @@
-"""`invoke status`: what runs, what gets traffic, and where that is not what was recorded."""
+"""`invoke status`: the containers, their traffic, and the drift from the journal."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.environment.model import load_environment
-from deploy.operations.session import open_session
-from deploy.planning.blue_green import live_slot, lived
+from deploy.operations.host_session import open_session
 from deploy.state.facts import SLOTS, ContainerFacts, Facts, HostFacts, Slot
 
 if TYPE_CHECKING:
@@ -17,10 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One container. `traffic` is what the proxy does with it: live, standby (it runs, for a
-    rollback), drain, idle, or `-` for roles without a proxy; `weight` its share while it is live;
-    `since` in the engine's words."""
+class StatusRow:
+    """The status of one container.
+
+    `traffic` is `live`, `standby` (it runs, for a rollback), `drain`, `idle`, or `-` for a role
+    without a proxy. `weight` is the share of the traffic, 0 if it is not live. `since` is a text
+    of the Docker Engine.
+    """
 
     host: str
     role: str
@@ -34,18 +36,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Status:
-    """An environment at one moment. `drift` tells in words what is not as it should be."""
+    """The status of an environment at one moment.
+
+    `drift` has a text for each difference from the journal, `unreachable` one for each unreachable
+    host. `recorded` is the record of the live release.
+    """
 
     environment: str
     url: str
-    rows: tuple[Row, ...]
+    rows: tuple[StatusRow, ...]
     drift: tuple[str, ...]
     unreachable: tuple[str, ...]
     recorded: Record | None
 
 
-def status(name: str, events: Events, hosts: Sequence[str] = ()) -> Status:
-    """Ask every host; one that does not answer is named, the others are told all the same."""
+def read_status(name: str, events: Events, hosts: Sequence[str] = ()) -> Status:
+    """Observe every host of an environment; an unreachable one does not raise."""
     environment = load_environment(name, hosts=hosts)
     with open_session(environment, events) as session:
         facts = session.facts()
@@ -54,14 +60,14 @@ def status(name: str, events: Events, hosts: Sequence[str] = ()) -> Status:
         environment=name,
         url=environment.url,
         rows=tuple(row for host in facts.hosts.values() for row in _rows(host)),
-        drift=tuple(drift(facts)),
+        drift=tuple(find_drift(facts)),
         unreachable=tuple(facts.unreachable.values()),
         recorded=recorded,
     )
 
 
-def drift(facts: Facts) -> Iterator[str]:
-    """Differences between what is recorded, what the proxies do and what runs. Pure."""
+def find_drift(facts: Facts) -> Iterator[str]:
+    """Yield a text for each difference of the journal, the proxies and the containers. Pure."""
     recorded = next((record for record in reversed(facts.history) if record.live), None)
     for host in facts.hosts.values():
         yield from (f"{host.name}: {text}" for text in _host_drift(host, recorded))
@@ -70,11 +76,11 @@ def drift(facts: Facts) -> Iterator[str]:
 def _host_drift(host: HostFacts, recorded: Record | None) -> Iterator[str]:
     if "web" in host.roles:
         yield from _web_drift(host, recorded)
-    for standing in host.containers:
-        if standing.role == "one-off":
-            yield f"{standing.name} was left behind"
-        elif standing.role == "worker" and standing.running:
-            yield from _release_drift(standing, recorded)
+    for found in host.containers:
+        if found.role == "one-off":
+            yield f"the one-off container {found.name} was not removed"
+        elif found.role == "worker" and found.running:
+            yield from _release_drift(found, recorded)
     if "worker" in host.roles and not any(
         found.running for found in host.containers if found.role == "worker"
     ):
@@ -86,24 +92,23 @@ def _web_drift(host: HostFacts, recorded: Record | None) -> Iterator[str]:
         yield "the proxy does not run"
         return
     if host.proxy.maintenance:
-        yield "maintenance is on: every request is answered 503"
-    live = live_slot(host)
-    ready = [slot for slot, server in host.proxy.servers.items() if server.state == "ready"]
-    if len(ready) > 1:
+        yield "maintenance is on: the proxy answers every request with 503"
+    live = host.live_slot
+    if len(host.proxy.ready_slots) > 1:
         yield "the proxy sends traffic to both slots"
     if live is None:
         yield "no slot is live"
         return
     if host.proxy.recorded != live:
-        yield f"{live} is live, but a restart of the proxy would come back with the other slot"
-    standing = host.container("web", live)
+        yield f"{live} is live, but the proxy would start with the other slot after a restart"
+    found = host.container("web", live)
     server = host.proxy.servers.get(live)
-    if standing is None or not standing.running:
+    if found is None or not found.running:
         yield f"{live} is live, but its container does not run"
         return
     if server is not None and not server.up:
-        yield f"the proxy finds {live} down ({server.check or 'no check yet'})"
-    yield from _release_drift(standing, recorded)
+        yield f"{live} is live, but down for the proxy ({server.check or 'no check yet'})"
+    yield from _release_drift(found, recorded)
     for slot in SLOTS:
         idle = host.container("web", slot)
         if slot != live and idle is not None and idle.running:
@@ -112,32 +117,35 @@ def _web_drift(host: HostFacts, recorded: Record | None) -> Iterator[str]:
 
 def _standby_drift(host: HostFacts, slot: Slot, found: ContainerFacts) -> Iterator[str]:
     server = host.proxy.servers.get(slot)
-    if not lived(host, found):
-        yield f"{slot} runs ({found.version}) and never was live"
+    if not host.was_live(found):
+        yield f"{slot} runs {found.version}, which was never live"
     elif server is not None and server.state == "drain" and not server.up:
         check = server.check or "no check yet"
-        yield f"{slot} stands by ({found.version}), but the proxy finds it down ({check})"
+        yield f"{slot} is the standby ({found.version}), but down for the proxy ({check})"
 
 
-def _release_drift(standing: ContainerFacts, recorded: Record | None) -> Iterator[str]:
+def _release_drift(found: ContainerFacts, recorded: Record | None) -> Iterator[str]:
     if recorded is None:
-        yield f"{standing.name} runs {standing.version}, but no release is recorded"
-    elif standing.digest != recorded.digest:
-        yield f"{standing.name} runs {standing.version}, recorded is {recorded.version}"
+        yield f"{found.name} runs {found.version}, but the journal has no live release"
+    elif found.digest != recorded.digest:
+        yield (
+            f"{found.name} runs {found.version}, but the journal has {recorded.version}"
+            " as the live release"
+        )
 
 
-def _rows(host: HostFacts) -> Iterator[Row]:
+def _rows(host: HostFacts) -> Iterator[StatusRow]:
     for found in host.containers:
         if found.slot is None:
             continue
         server = host.proxy.servers.get(found.slot) if found.role == "web" else None
-        stands_by = found.running and lived(host, found)
+        standby = found.running and host.was_live(found)
         traffic = {
             "ready": "live",
-            "drain": "standby" if stands_by else "drain",
-            "maint": "standby" if stands_by else "idle",
+            "drain": "standby" if standby else "drain",
+            "maint": "standby" if standby else "idle",
         }
-        yield Row(
+        yield StatusRow(
             host=host.name,
             role=found.role,
             slot=found.slot,

@@ -1,1 +1,1 @@
-"""Output for terminals, pipelines and machines."""
+"""Output of the deployer: consoles, results, and files and outputs for CI."""

@@ -1,4 +1,4 @@
-"""What was built, told to whatever deploys it."""
+"""The metadata of a build, for the CI job that deploys it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.output.github import tell
+from deploy.output.github import set_outputs
 
 if TYPE_CHECKING:
     from deploy.state.release import Release
 
 
-def write(path: Path, release: Release, environment: str, *, built: bool) -> None:
-    """Write a release as JSON, and set `repository`, `digest`, `version` and `built` of a job's
-    step; `built` is whether this run built it, or promoted what an earlier one had built.
+def write_metadata(path: Path, release: Release, environment: str, *, built: bool) -> None:
+    """Write a release to a JSON file, with the GitHub Actions run and attempt if there is one.
 
-    With what only Actions knows beside it: the run and the attempt that built it.
+    Also sets the step outputs `repository`, `digest`, `version` and `built`. `built` is false if
+    an existing image was promoted.
     """
-    told = {
+    metadata = {
         "environment": environment,
-        "version": release.version,
+        "version": str(release.version),
         "repository": release.image.repository,
         "digest": release.image.digest,
         "revision": release.revision,
@@ -32,10 +32,10 @@ def write(path: Path, release: Release, environment: str, *, built: bool) -> Non
         "attempt": os.environ.get("GITHUB_RUN_ATTEMPT", ""),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=2) + "\n")
-    tell(
+    path.write_text(json.dumps(metadata, indent=2) + "\n")
+    set_outputs(
         repository=release.image.repository,
         digest=release.image.digest,
-        version=release.version,
+        version=str(release.version),
         built="true" if built else "false",
     )

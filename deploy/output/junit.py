@@ -1,4 +1,4 @@
-"""Findings as JUnit XML, which every pipeline can show."""
+"""Findings as JUnit XML, which CI systems can show."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from xml.etree import ElementTree  # nosec B405 - written, never parsed
 from deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from deploy.observe.smoke_checks import Finding
+    from deploy.observe.smoke_checks import CheckResult
 
 
-def write(path: Path, suite: str, findings: Sequence[Finding]) -> None:
-    """Write one test case a finding, folders included; raises UsageError where that fails."""
+def write_junit(path: Path, suite: str, findings: Sequence[CheckResult]) -> None:
+    """Write one test case per finding to a file, and create its folders.
+
+    Raises `UsageError` if the file cannot be written.
+    """
     failures = sum(not finding.passed for finding in findings)
     root = ElementTree.Element(
         "testsuite",
@@ -40,4 +43,4 @@ def write(path: Path, suite: str, findings: Sequence[Finding]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""What a request answers, in words: its events as they come, then its result."""
+"""Show the events and the result of an operation."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from deploy.events import Events
-from deploy.output.console import choose_listener, confirm
+from deploy.output.console import choose_console
+from deploy.output.prompt import confirm
 
 if TYPE_CHECKING:
-    from deploy.observe.smoke_checks import Finding
-    from deploy.operations.deploy import Result
-    from deploy.operations.rollback import Target
+    from deploy.observe.smoke_checks import CheckResult
+    from deploy.operations.planned_run import Result
+    from deploy.operations.rollback import RollbackTarget
     from deploy.operations.status import Status
     from deploy.state.journal import Record
     from deploy.state.release import Release
 
 
 class Report:
-    """The outlet of one request; `events` is what the request is given to speak into."""
+    """The output of one operation, which emits into `events`. A context manager."""
 
     def __init__(self, *, json: bool = False) -> None:
-        self._console = choose_listener(json)
+        self._console = choose_console(json)
         self.events = Events(self._console)
-        # What the request knows of secrets by the time something is printed.
+        # The operation sets `events.redact` later, when it has loaded the secrets.
         self._console.redact = lambda text: self.events.redact(text)
 
     def __enter__(self) -> Self:
@@ -49,21 +50,24 @@ class Report:
         automatic: bool = False,
         option: str = "--auto-confirm",
     ) -> None:
-        """Ask, and raise UsageError unless `expected` is typed; `option` is what says yes."""
+        """Ask a question; raise `UsageError` unless the operator types `expected`.
+
+        `automatic` skips the question; `option` sets it on the command line.
+        """
         self._console.close()
         confirm(question, expected, automatic=automatic, option=option)
 
     def show_result(self, result: Result, *, dry_run: bool) -> None:
-        """The plan of a dry run, or how the run ended."""
+        """Show the plan of a dry run, or the outcome of a run."""
         plan, name = result.plan, result.plan.environment
         if plan.empty:
-            self._console.show_summary(f"{name} is on {plan.version} already: nothing to do")
+            self._console.show_summary(f"{name} is already on {plan.version}: nothing to do")
         elif dry_run:
             self._console.show_plan(plan)
             self._console.show_summary("nothing was changed", {"plan": plan.hash})
         else:
             self._console.show_summary(
-                f"{plan.version} serves {result.environment.url}",
+                f"{plan.version} is live at {result.environment.url}",
                 {
                     "took": f"{result.seconds:.1f} s",
                     "look": f"invoke status --env={name}",
@@ -72,7 +76,7 @@ class Report:
             )
 
     def show_schema(self, result: Result, *, dry_run: bool) -> None:
-        """The same of a plan that moves the schema and nothing else."""
+        """Show the plan of a dry run, or the new revision of the database."""
         from deploy.steps.schema import Downgrade, Migrate
 
         moves = [s for s in result.plan.steps() if isinstance(s, (Migrate, Downgrade))]
@@ -87,18 +91,17 @@ class Report:
         )
 
     def show_done(self, text: str, details: Mapping[str, str]) -> None:
-        """How a request ended, and what is to be known of it."""
+        """Show the result of an operation in one line, with details."""
         self._console.show_summary(text, details)
 
     def show_rows(self, title: str, rows: Sequence[Mapping[str, str]]) -> None:
-        """A table."""
         self._console.show_table(title, rows)
 
     def show_start(self, result: Result) -> None:
-        """Where the service answers on this machine, and what to try next."""
+        """Show the URL of the service on this machine, and commands to try next."""
         name, url = result.environment.name, result.environment.url
         self._console.show_summary(
-            f"{result.plan.version} serves {url}",
+            f"{result.plan.version} is live at {url}",
             {
                 "took": f"{result.seconds:.1f} s",
                 "ask it": f"curl {url}/api/v1/health",
@@ -107,34 +110,33 @@ class Report:
             },
         )
 
-    def show_image(self, release: Release) -> None:
-        """What was built, and the name that only this image has."""
+    def show_image(self, release: Release, *, built: bool) -> None:
+        """Show the image that was built or promoted, by its digest."""
         details = {"image": release.image.reference, "schema": release.schema_head or "none"}
-        self._console.show_summary(f"built {release.version}", details)
+        self._console.show_summary(f"{'built' if built else 'promoted'} {release.version}", details)
 
-    def show_targets(self, name: str, targets: Sequence[Target]) -> None:
-        """What can be gone back to."""
+    def show_targets(self, name: str, targets: Sequence[RollbackTarget]) -> None:
+        """Show the rollback targets, the live release included."""
         rows = [
             {
                 "version": target.record.version,
                 "commit": target.record.revision[:12],
                 "live since": when(target.record.finished),
                 "by": target.record.requested_by,
-                "kept": "serves now" if target.live else target.standing,
+                "kept": "live" if target.live else target.source,
             }
             for target in targets
         ]
-        self._console.show_table(f"releases of {name} to go back to", rows)
+        self._console.show_table(f"rollback targets of {name}", rows)
 
     def show_status(self, status: Status) -> None:
-        """Hosts and slots, and what is not as recorded."""
+        """Show the containers; warn about unreachable hosts and drift."""
         rows = [asdict(row) for row in status.rows]
         self._console.show_table(f"{status.environment} at {status.url}", rows)
         for line in (*status.unreachable, *status.drift):
             self.events.emit("warning", line)
 
-    def show_findings(self, name: str, findings: Sequence[Finding]) -> None:
-        """What smoke tests found."""
+    def show_findings(self, name: str, findings: Sequence[CheckResult]) -> None:
         rows = [
             {
                 "place": found.place,
@@ -145,10 +147,9 @@ class Report:
             }
             for found in findings
         ]
-        self._console.show_table(f"smoke of {name}", rows)
+        self._console.show_table(f"smoke test of {name}", rows)
 
     def show_releases(self, name: str, records: Sequence[Record]) -> None:
-        """The history."""
         rows = [
             {
                 "when": when(record.started),
@@ -161,9 +162,9 @@ class Report:
             }
             for record in records
         ]
-        self._console.show_table(f"history of {name}", rows)
+        self._console.show_table(f"releases of {name}", rows)
 
 
 def when(seconds: float) -> str:
-    """A time as people read it, in UTC."""
+    """Format seconds since the epoch as a time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

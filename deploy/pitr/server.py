@@ -22,7 +22,7 @@ from deploy.pitr.facts import (
 
 if TYPE_CHECKING:
     from deploy.environment.sections import PitrConfig
-    from deploy.hosts.host import CommandResult, Host
+    from deploy.hosts.host import CommandResult, Host, HostTimeouts
 
 USER = "postgres"
 """Whom Debian lets own clusters."""
@@ -59,7 +59,7 @@ class Server:
         *,
         user: str = "root",
         stdin: bytes | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
         """Run a command as root, or as another user."""
@@ -68,7 +68,7 @@ class Server:
         words = (*self._sudo, *other, "env", "-C", "/", "LC_ALL=C", *argv)
         return self._host.run(words, stdin=stdin, timeout=timeout, check=check)
 
-    def script(self, text: str, *words: str, timeout: float = 60.0) -> str:
+    def script(self, text: str, *words: str, timeout: float | None = None) -> str:
         """What a shell script, run as root with these words, printed."""
         return self.run(("sh", "-euc", text, "amani", *words), timeout=timeout).text
 
@@ -139,13 +139,13 @@ class Server:
 
 @contextlib.contextmanager
 def open_server(
-    stanza: str, config: PitrConfig, timeout: float, connecting: float
+    stanza: str, config: PitrConfig, timeout: float, timeouts: HostTimeouts
 ) -> Iterator[Server]:
     """The database's machine, open; `timeout` seconds for what pgBackRest does there.
 
     Raises `UsageError` where whoever logs in may not become root.
     """
-    host = connect(config.server, connecting)
+    host = connect(config.server, timeouts)
     try:
         sudo = host.run(("id", "-u")).text.strip() != "0"
         server = Server(host, sudo=sudo, stanza=stanza, timeout=timeout)

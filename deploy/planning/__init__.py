@@ -1,1 +1,1 @@
-"""Strategies: pure functions from facts to a plan."""
+"""Planning: pure functions from facts to a plan, and the strategies behind them."""

@@ -1,4 +1,4 @@
-"""What must hold before anything is touched. Pure: facts in, every problem out at once."""
+"""The preflight: the conditions for a deploy. Pure: from facts to every problem at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
 
 def check(environment: Environment, facts: Facts, platforms: Sequence[str], size: int) -> None:
-    """Raise one error that tells every problem of every host.
+    """Raise one error with every problem of every host, or do nothing.
 
-    `platforms` are those the image is for, such as `linux/amd64` (none: unknown); `size` is what
-    it takes on disk in bytes. Raises HostUnreachable where a host did not answer, else
-    GateRefused.
+    `platforms` are the image's, such as `linux/amd64` (empty: unknown); `size` is its size on disk
+    in bytes. Raises `HostUnreachable` if a host did not answer, otherwise `GateRefused`.
     """
     problems = [
         problem
@@ -32,26 +31,26 @@ def check(environment: Environment, facts: Facts, platforms: Sequence[str], size
         f"- {line}" for line in lines
     )
     kind: type[DeployError] = HostUnreachable if facts.unreachable else GateRefused
-    raise kind(text, hint="\n".join(hints) or "`invoke host.check` asks again")
+    raise kind(text, hint="\n".join(hints) or "repeat the check with `invoke host.check`")
 
 
 def _host_problems(
     environment: Environment, facts: HostFacts, platforms: Sequence[str], size: int
 ) -> Iterator[tuple[str, str, str]]:
-    """Pairs of what is wrong and what to do, with the host's name."""
+    """The problems of a host: its name, the problem and the remedy."""
     name = facts.name
     free, needed = facts.disk_free, environment.disk_reserve + size
     if free < needed:
         yield (
             name,
-            f"disk nearly full: {free / 1e9:.1f} GB free where the engine stores its data, "
+            f"disk nearly full: {free / 1e9:.1f} GB free on the disk of the engine's data, "
             f"{needed / 1e9:.1f} GB needed (image and disk_reserve)",
-            "free disk space (`docker system df` on the host shows what takes it)",
+            "free disk space (`docker system df` on the host shows the usage)",
         )
     if abs(facts.clock_skew) > environment.clock_skew_limit:
         yield (
             name,
-            f"its clock is {facts.clock_skew:+.1f} s off this machine's "
+            f"its clock differs by {facts.clock_skew:+.1f} s from this machine's "
             f"(clock_skew_limit is {environment.clock_skew_limit:g} s)",
             "synchronise the host's clock (`timedatectl set-ntp true`)",
         )
@@ -66,8 +65,8 @@ def _host_problems(
     if facts.database:
         yield (
             name,
-            f"the database does not answer from here: {facts.database}",
-            "look at the database and the way to it; DATABASE_URL says where it should be",
+            f"the database is unreachable from this host: {facts.database}",
+            "check the database, the network to it, and the address in DATABASE_URL",
         )
     if "web" in facts.roles and not facts.proxy.running:
         ports = (environment.proxy.http_port, environment.proxy.https_port)
@@ -75,7 +74,7 @@ def _host_problems(
             if port in facts.busy_ports:
                 yield (
                     name,
-                    f"port {port} is taken by something else",
-                    f"stop what listens there (`ss -ltnp sport = :{port}` on the host), or choose "
-                    "another port in the environment file",
+                    f"port {port} is in use by another process",
+                    f"stop the listener (`ss -ltnp sport = :{port}` on the host shows it), or "
+                    "choose another port in the environment file",
                 )

@@ -1,4 +1,4 @@
-"""Which images, containers and secrets a host need not keep. Pure."""
+"""The images, containers and secrets that no retention rule keeps. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from deploy.environment.model import Environment
 
 
-def prunable(
+def find_prunable(
     environment: Environment, facts: HostFacts, wanted: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Images past the retention, and containers that nobody waits for any more.
+    """The ids of the images that exceed the retention, and of the containers that are left over.
 
-    The latter are left-over one-offs, and what stands in a slot without ever having been recorded
-    as live: a release that failed, or whose deploy was killed. Tidying comes after the swap, so
-    nothing here serves any more.
+    A container is left over if it is a one-off that has ended, or if its release, in a slot, was
+    never recorded as live: a deploy failed or was killed. The prune follows the swap, so none of
+    them serves.
 
-    Kept are: the wanted digest, the last `retention.releases` distinct digests that were live
-    here, and whatever a container still stands on, ours or another environment's. Images that are
-    no release of this environment's repository are none of our business.
+    Kept are the wanted digest, the last `retention.releases` distinct digests that were live on
+    the host, and every image that a container uses, of this environment or another. Images that
+    are no release of this environment's repository are ignored.
     """
     keep = {wanted}
     for record in reversed(facts.records):
@@ -52,9 +52,12 @@ def prunable(
     return images, tuple(sorted(found.id for found in leftovers))
 
 
-def unneeded_secrets(facts: HostFacts, replaced: Collection[ContainerFacts]) -> tuple[str, ...]:
-    """Generations of secrets that nothing needs once the containers in `replaced` are gone: those
-    of earlier values, and what a kill left half-delivered.
+def find_unneeded_secrets(
+    facts: HostFacts, replaced: Collection[ContainerFacts]
+) -> tuple[str, ...]:
+    """The generations of secrets that no container needs once those in `replaced` are removed.
+
+    These are earlier values, and generations that a killed run half-delivered.
     """
     stay = (found for found in facts.containers if found not in replaced)
     needed = {found.labels.get(containers.SECRETS) for found in stay} | {facts.secrets}
@@ -62,7 +65,7 @@ def unneeded_secrets(facts: HostFacts, replaced: Collection[ContainerFacts]) -> 
 
 
 def _at_work(found: ContainerFacts) -> bool:
-    """Whether somebody's `invoke exec` is under way in it."""
+    """Whether an operator's `invoke exec` runs in it."""
     return found.running and found.labels.get(containers.ONE_OFF) == "exec"
 
 

@@ -1,4 +1,4 @@
-"""What a plan does to the schema. Pure: (environment, release, facts) → what comes when."""
+"""The schema changes of a plan, before and after its swaps. Pure."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator allowed."""
+    """The otherwise refused changes that the operator allowed."""
 
     unsafe: bool = False
-    """Migrations that can stop the service."""
+    """Migrations that can interrupt the service."""
     downgrade: bool = False
-    """A rollback that undoes revisions."""
+    """A rollback that downgrades the schema."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As the journal has them."""
         allowed = {"unsafe-migration": self.unsafe, "downgrade": self.downgrade}
         return tuple(name for name, given in allowed.items() if given)
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Steps on the database: `before` the first swap and `after` the last, and why."""
+class SchemaChanges:
+    """Steps on the database, `before` the first swap and `after` the last, with their reasons."""
 
     backup: tuple[Step, ...] = ()
     before: tuple[Step, ...] = ()
@@ -46,7 +45,7 @@ class Changes:
     reasons: tuple[str, ...] = ()
 
 
-def changes(
+def plan_changes(
     environment: Environment,
     release: Release,
     facts: Facts,
@@ -54,21 +53,21 @@ def changes(
     options: Options,
     *,
     idle: bool,
-) -> Changes:
-    """What the release needs of the schema; `idle` says that it serves everywhere already.
+) -> SchemaChanges:
+    """The changes that the release needs; `idle` is whether it already serves on all hosts.
 
-    Raises `GateRefused` where it cannot run on what there is, or may not change it.
+    Raises `GateRefused` if it can neither run on the live schema nor is allowed to change it.
     """
     live = facts.standing_schema
     host = next((name for name, found in facts.hosts.items() if "web" in found.roles), None)
     if host is None or not release.schema_head or live == release.schema_head:
-        return Changes()
+        return SchemaChanges()
     if live is None:
-        # Nothing serves, so nothing can be hurt, and all may come at once.
+        # No release serves, so no migration can interrupt one: apply all at once.
         if idle or kind == "rollback":
-            return Changes()
+            return SchemaChanges()
         reason = "the database is at an unknown revision"
-        return Changes(before=(Migrate(host, release.schema_head),), reasons=(reason,))
+        return SchemaChanges(before=(Migrate(host, release.schema_head),), reasons=(reason,))
     if live not in release.history:
         return _newer(environment, release, facts, live, host, kind, options)
     pending = release.history.after(live)
@@ -77,17 +76,19 @@ def changes(
     found = order(pending, str(release.version), allow_unsafe=options.unsafe)
     after, reasons = found.after, [f"the database is at {live}"]
     if after and not environment.whole:
-        reasons.append(f"{after[0].id} waits: it takes away, and not all hosts are in this deploy")
+        reasons.append(
+            f"{after[0].id} is postponed: it is a contract, and not all hosts are selected"
+        )
         after = ()
     before = tuple(Migrate(host, revision.id, revision.kind) for revision in found.before)
     rest = tuple(Migrate(host, revision.id, revision.kind) for revision in after)
     saved = _backup(environment, facts, kind) if before or rest else ()
-    return Changes(saved, before, rest, tuple(reasons))
+    return SchemaChanges(saved, before, rest, tuple(reasons))
 
 
-def _behind(release: Release, live: str, pending: tuple[Revision, ...]) -> Changes:
+def _behind(release: Release, live: str, pending: tuple[Revision, ...]) -> SchemaChanges:
     if all(revision.kind == "contract" for revision in pending):
-        return Changes()
+        return SchemaChanges()
     raise GateRefused(
         f"{release.version} needs the schema {release.schema_head}, and the database is at {live}: "
         "a rollback never migrates",
@@ -103,44 +104,44 @@ def _newer(
     host: str,
     kind: Literal["deploy", "rollback"],
     options: Options,
-) -> Changes:
-    """The database has gone on from where the release's code ends, or to somewhere else."""
-    if not release.history.revisions:  # an image from before revisions were in labels
+) -> SchemaChanges:
+    """The changes if the live revision is later than the release's head, or unknown to it."""
+    if not release.history.revisions:  # an old image without the label of revisions
         if kind == "rollback" or facts.newer_schema(release.schema_head):
-            return Changes()
+            return SchemaChanges()
         reasons = (f"the database is at {live}",)
         whole = Migrate(host, release.schema_head)
-        return Changes(_backup(environment, facts, kind), (whole,), (), reasons)
+        return SchemaChanges(_backup(environment, facts, kind), (whole,), (), reasons)
     images = [image for found in facts.hosts.values() for image in found.images]
     known = [read_label(image.labels) for image in images]
     verdict = judge(live, release.schema_head, str(release.version), known)
     if not verdict.undo:
-        return Changes(reasons=(verdict.reason,))
+        return SchemaChanges(reasons=(verdict.reason,))
     if not options.downgrade:
-        raise GateRefused(verdict.reason, hint=_ways_out(environment, release, facts))
+        raise GateRefused(verdict.reason, hint=_list_options(environment, release, facts))
     extra = [revision.id for revision in verdict.undo if revision.leaves_old_code_running]
     if extra and not _in_maintenance(facts):
         raise GateRefused(
-            f"undoing {', '.join(extra)} takes away what the live release uses, before the other "
-            "one serves",
+            f"downgrading {', '.join(extra)} removes parts of the schema that the live release "
+            "uses until the other one serves",
             hint=f"`invoke maintenance.on --env={environment.name}` first, then this again",
         )
     step = _downgrade(environment, facts, known, release, live, host, verdict.undo)
-    return Changes(_backup(environment, facts, kind), (step,), (), (verdict.reason,))
+    return SchemaChanges(_backup(environment, facts, kind), (step,), (), (verdict.reason,))
 
 
 def _in_maintenance(facts: Facts) -> bool:
     return all(found.proxy.maintenance for found in facts.hosts.values() if "web" in found.roles)
 
 
-def _ways_out(environment: Environment, release: Release, facts: Facts) -> str:
+def _list_options(environment: Environment, release: Release, facts: Facts) -> str:
     live = next((record.version for record in reversed(facts.history) if record.live), "")
     name = environment.name
     return (
-        f"two ways out:\n- roll forward: mend {live or 'the release'} and "
+        f"two options:\n- roll forward: fix {live or 'the release'} and "
         f"`invoke deploy --env={name}`\n- `invoke rollback --env={name} "
-        f"--version={release.version} --with-downgrade`: undoes the migrations, with a backup "
-        "first; what was written into what they added is lost, and you are asked"
+        f"--version={release.version} --with-downgrade`: downgrades after a backup and a "
+        "confirmation; the data in the added tables and columns is lost"
     )
 
 
@@ -163,22 +164,37 @@ def _downgrade(
             found = ImageRef(repository, digest or image.id, registered=bool(digest))
             return Downgrade(host, to, live, repository, found.digest, found.registered)
     raise GateRefused(
-        f"{host} has no image that knows the revision {live}, and only such a one can undo it",
-        hint="deploy the version that brought it, then roll back",
+        f"{host} has no image that knows the revision {live}, which a downgrade needs",
+        hint="deploy the version that added the revision, then roll back",
     )
+
+
+def plan_precaution(
+    environment: Environment,
+    facts: Facts,
+    kind: Literal["deploy", "rollback"],
+    *,
+    idle: bool,
+) -> tuple[Step, ...]:
+    """The backup before a release that leaves the schema alone: with `backups.policy: always`.
+
+    The first deploy has none: there is no database yet.
+    """
+    wanted = environment.backups.policy == "always" and not idle
+    return _backup(environment, facts, kind) if wanted and facts.standing_schema else ()
 
 
 def _backup(
     environment: Environment, facts: Facts, kind: Literal["deploy", "rollback"]
 ) -> tuple[Step, ...]:
-    """Before the schema changes, unless the environment says never."""
+    """A backup before the schema changes, unless `backups.policy` is `never`."""
     if environment.backups.policy == "never":
         return ()
     host = environment.database_host.name
     if host not in facts.hosts:
         raise GateRefused(
             f"the database is backed up on {host}, which is not among the selected hosts, and "
-            "without a backup nothing is migrated",
+            "the environment's `backups.policy` requires a backup",
             hint=f"select it too (--hosts={host},...), or leave --hosts out",
         )
     return (BackUp(host, kind),)

@@ -1,47 +1,45 @@
 """The proxy of a host: HAProxy in one container, its configuration and its runtime API."""
 
 from deploy.proxy.container import (
-    Change,
+    ProxyChange,
     close,
     ensure,
-    facts,
+    read_facts,
     is_ready,
-    record_live,
+    is_running,
+    record_weights,
     remove,
     revert,
     set_maintenance,
     shift,
 )
 from deploy.proxy.runtime import (
+    PATIENCE,
     ProxyError,
     read_servers,
-    retire,
     set_state,
-    set_weight,
     wait_drained,
     wait_until_up,
-    watch,
 )
 from deploy.proxy.settings import container_name
 
 __all__ = [
-    "Change",
+    "PATIENCE",
+    "ProxyChange",
     "ProxyError",
     "close",
     "container_name",
     "ensure",
-    "facts",
+    "read_facts",
     "is_ready",
+    "is_running",
     "read_servers",
-    "record_live",
+    "record_weights",
     "remove",
-    "retire",
     "revert",
     "set_maintenance",
     "set_state",
-    "set_weight",
     "shift",
     "wait_drained",
     "wait_until_up",
-    "watch",
 ]

@@ -1,24 +1,27 @@
-"""The proxy's configuration as text. Pure: settings and the live slot in, `haproxy.cfg` out."""
+"""The proxy's configuration as text. Pure: from settings and weights to `haproxy.cfg`."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
 from pathlib import PurePosixPath
 
-from deploy.proxy.settings import BACKEND, CERTIFICATES, FOLDER, MAINTENANCE, ProxySettings
-from deploy.state.facts import SLOTS, Slot
+from deploy.proxy.settings import (
+    BACKEND,
+    CERTIFICATES,
+    FOLDER,
+    MAINTENANCE,
+    PUBLIC,
+    ProxySettings,
+)
+from deploy.state.facts import FULL_WEIGHT, SLOTS, Slot, Weights
 
 RETRY = 0.1
-"""Seconds between two checks of a slot that is not up: a booted slot is seen within this time."""
-
-WEIGHT = 100
-"""The weight of a server that takes its full share; 256 is the most that HAProxy knows."""
+"""Seconds between two checks of a slot that is down: a booted slot is found within this time."""
 
 HTTP, HTTPS, METRICS = 8080, 8443, 8404
-"""Ports inside the container: none that would ask for a capability. The last is never published."""
+"""Ports inside the container, none of which needs a capability. `METRICS` is never published."""
 
 _PROBLEM = "application/problem+json"
 
@@ -34,47 +37,56 @@ _RETRY_AFTER = {503: 5}
 _MAINTENANCE_RETRY_AFTER = 60
 
 
-def digest(settings: ProxySettings) -> str:
-    """A hash of everything but which slot is live: a swap leaves it as it is."""
-    text = json.dumps(dataclasses.asdict(settings), sort_keys=True) + _body(settings, None)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def hash_configuration(settings: ProxySettings) -> str:
+    """A hash of the configuration without the weights: a shift leaves it unchanged."""
+    return hashlib.sha256(_body(settings, {}).encode()).hexdigest()[:16]
 
 
-def render(settings: ProxySettings, live: Slot | None) -> str:
-    """The whole `haproxy.cfg`; with no live slot every request is answered 503.
+def render(settings: ProxySettings, weights: Weights) -> str:
+    """The whole `haproxy.cfg`. A slot without a weight gets no traffic; without any weight the
+    proxy answers 503 to every request.
 
-    The running proxy repeats `digest` in `show info`, so that what it loaded can be compared
-    with what it should have.
+    The running proxy repeats the hash in `show info`, so that its loaded configuration can be
+    compared with the wanted one.
     """
     head = f"""\
 # Written by the deployer; changes by hand are overwritten.
 global
-    description "{digest(settings)}"
+    description "{hash_configuration(settings)}"
 """
-    return head + _body(settings, live)
+    return head + _body(settings, weights)
 
 
-def read_live(text: str) -> Slot | None:
-    """The slot that a rendered configuration would come up with."""
-    live = [slot for slot in SLOTS if re.search(rf"^ +server {slot} \S+$", text, re.MULTILINE)]
-    return live[0] if live else None
-
-
-def with_live(text: str, live: Slot | None) -> str:
-    """A rendered configuration with another slot live, and nothing else changed."""
+def read_weights(text: str) -> Weights:
+    """The weights that a rendered configuration starts with: the slots that get traffic."""
+    found: dict[Slot, int] = {}
     for slot in SLOTS:
-        end = "" if slot == live else " disabled"
-        text = re.sub(rf"^( +server {slot} \S+).*$", rf"\1{end}", text, flags=re.MULTILINE)
+        line = re.search(rf"^ +server {slot} \S+(?: weight (\d+))?$", text, re.MULTILINE)
+        if line and (weight := int(line[1] or FULL_WEIGHT)):
+            found[slot] = weight
+    return found
+
+
+def with_weights(text: str, weights: Weights) -> str:
+    """A rendered configuration with other weights and no other change."""
+    for slot in SLOTS:
+        share = _share(slot, weights)
+        text = re.sub(rf"^( +server {slot} \S+).*$", rf"\1{share}", text, flags=re.MULTILINE)
     return text
 
 
-def _body(settings: ProxySettings, live: Slot | None) -> str:
+def _share(slot: Slot, weights: Weights) -> str:
+    weight = weights.get(slot, 0)
+    return f" weight {weight}" + ("" if weight else " disabled")
+
+
+def _body(settings: ProxySettings, weights: Weights) -> str:
     parts = (
         _global(settings),
         _defaults(settings),
         *_frontends(settings),
         _metrics(),
-        _backend(settings, live),
+        _backend(settings, weights),
     )
     return "\n".join(parts)
 
@@ -82,7 +94,7 @@ def _body(settings: ProxySettings, live: Slot | None) -> str:
 def _global(settings: ProxySettings) -> str:
     return f"""\
     log stdout format raw local0 info
-    # Where the engine allows fewer open files, fewer connections are better than no proxy.
+    # If the engine allows fewer open files, serve fewer connections instead of not starting.
     no strict-limits
     maxconn {settings.max_connections}
     hard-stop-after {_time(settings.timeouts.server + settings.timeouts.http_keep_alive)}
@@ -142,7 +154,7 @@ def _public(settings: ProxySettings, bind: str, scheme: str) -> str:
     return f"""\
 frontend public
     {bind}
-    # A reload must not close a kept-alive connection just as its client sends on it.
+    # A reload must not close a kept-alive connection while its client sends a request.
     option idle-close-on-response
     log-format "%{{+json}}o {_LOG}"
     acl one_request_id req.hdr_cnt(X-Request-ID) eq 1
@@ -153,11 +165,11 @@ frontend public
     http-after-response set-header X-Request-ID %[var(txn.request_id)] if has_request_id
     acl maintenance str(on) -m str -f {FOLDER}/{MAINTENANCE}
     http-request return status 503 {maintenance} if maintenance
-    # What a client says of the way here is not believed, in whichever spelling.
+    # Forwarding headers from clients are not trusted, in any spelling.
     http-request del-header ^(x[-_](forwarded|real)|forwarded$) -m reg
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto {scheme}
-    acl known path,url_dec -m beg {" ".join(settings.public)}
+    acl known path,url_dec -m beg {" ".join(PUBLIC)}
     http-request return status 404 {hidden} unless known
     default_backend {BACKEND}
 """
@@ -192,30 +204,28 @@ _LOG = " ".join(
 )
 
 
-def _backend(settings: ProxySettings, live: Slot | None) -> str:
+def _backend(settings: ProxySettings, weights: Weights) -> str:
     health = settings.health
     servers = "\n".join(
-        f"    server {slot} {settings.slot_address(slot)}:{health.port}"
-        + ("" if slot == live else " disabled")
+        f"    server {slot} {settings.slot_addresses[slot]}:{health.port}{_share(slot, weights)}"
         for slot in SLOTS
     )
     return f"""\
 backend {BACKEND}
     balance roundrobin
-    # Only what never reached a slot is sent again, at once and to the other one if that is in
-    # service: safe for requests that must not happen twice.
+    # Only a request that never reached a slot is sent again, at once and to the other slot if
+    # that one serves. This is safe for requests that must not happen twice.
     retries 3
     retry-on conn-failure
     option redispatch 1
     http-reuse safe
     option httpchk
-    http-check send meth GET uri {health.path} ver HTTP/1.1 hdr Host {health.host}
+    http-check send meth GET uri {health.path} ver HTTP/1.1 hdr Host {settings.check_host}
     http-check expect status 200
-    # A slot that is booting is asked often. One in service is not asked more often when it begins
-    # to fail, and is given time: it stands alone, so to call it down because it is busy would
-    # answer nobody.
+    # A booting slot is checked often. A serving slot that begins to fail is checked at the same
+    # interval and is given time: no other slot serves, so taking a busy one out helps no request.
     default-server inter {_time(health.interval)} downinter {_time(RETRY)}
-    default-server check rise 1 fall 5 weight {WEIGHT} pool-purge-delay 5s
+    default-server check rise 1 fall 5 pool-purge-delay 5s
 {servers}
 """
 

@@ -1,14 +1,14 @@
-"""The proxy's container on a host, and how it is brought to what its settings say.
+"""The proxy's container on a host, and how a change of its settings is applied.
 
-What costs what:
-- another live slot, weights, maintenance: the runtime API; nothing is reloaded (`runtime.py`);
-- timeouts, health check, public paths, the certificate: a reload. Seamless: the listening
-  sockets are handed over, old workers end with their last connection;
+The cost of a change:
+- live slot, weights, maintenance: the runtime API, without a reload (`runtime.py`);
+- timeouts, health check, public paths, the certificate: a reload. Seamless: the new worker takes
+  over the listening sockets, and an old worker ends with its last connection;
 - image, published ports, network, folders: a new container. *Not* seamless: connections are
-  refused from the old one's end to the new one's start, usually below a second, and requests
-  under way are cut.
-Whichever it is, HAProxy has accepted the new configuration (`haproxy -c`, in the image that will
-load it) before anything that serves is touched.
+  refused between the end of the old container and the start of the new one, usually below a
+  second, and running requests are cut.
+In each case HAProxy accepts the new configuration (`haproxy -c`, in the image that will load it)
+before anything that serves is changed.
 """
 
 from __future__ import annotations
@@ -27,42 +27,50 @@ from deploy.errors import DeployError, EngineError, UsageError
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.hosts.host import Host
 from deploy.proxy import runtime
-from deploy.proxy.configuration import HTTP, HTTPS, digest, read_live, render, with_live
+from deploy.proxy.configuration import (
+    HTTP,
+    HTTPS,
+    hash_configuration,
+    read_weights,
+    render,
+    with_weights,
+)
 from deploy.proxy.settings import (
     CERTIFICATES,
     CONFIGURATION,
     FOLDER,
     MAINTENANCE,
     ProxySettings,
-    settings_of,
+    container_name,
+    read_settings,
 )
 from deploy.state.containers import CONFIG, ROLE
-from deploy.state.facts import ProxyFacts, Slot
+from deploy.state.facts import ProxyFacts, Slot, full_share
 
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
+    from deploy.state.facts import Weights
 
 SPECIFICATION = "amani.specification"
 
 _CANDIDATE = "candidate.cfg"
 _CHECK_TIMEOUT = 20.0
 _START_TIMEOUT = 30.0
-_STOP_TIMEOUT = 5
 
 
 @dataclass(frozen=True)
-class Change:
-    """What `ensure` did, and what it takes to undo it."""
+class ProxyChange:
+    """The change that `ensure` made, with the values that `revert` needs."""
 
     kind: Literal["none", "created", "started", "reloaded", "recreated"]
     configuration: bytes | None = None
-    """The file as it was."""
+    """The previous configuration file."""
     specification: str | None = None
-    """The container as it was, as its label has it."""
+    """The previous container's specification, from its label."""
 
 
-def specification(settings: ProxySettings) -> ContainerSpec:
-    """The proxy's container. Its label `amani.config` is a hash of all but the configuration."""
+def make_specification(settings: ProxySettings) -> ContainerSpec:
+    """The proxy's container. Its label `amani.config` is a hash without the configuration."""
     ports = {HTTP: (settings.bind, settings.http_port)}
     mounts = [Mount(settings.folder, FOLDER)]
     if settings.tls:
@@ -76,14 +84,14 @@ def specification(settings: ProxySettings) -> ContainerSpec:
         mounts=tuple(mounts),
         tmpfs={"/run": "rw,nosuid,nodev,noexec,size=1m,mode=0700"},
         network=settings.network,
-        address=settings.proxy_address,
+        address=settings.address,
         ports=ports,
-        # The master stays root, so that only an exec reaches its sockets, and gives up everything
-        # but: reading files that belong to the deploy user, and turning workers into `haproxy`.
+        # The master runs as root, so that only an exec reaches its sockets. Its capabilities are
+        # those to read the deploy user's files and to change the workers' user to `haproxy`.
         user="0:0",
         capabilities=("DAC_OVERRIDE", "SETGID", "SETUID"),
         pids=512,
-        stop_timeout=_STOP_TIMEOUT,
+        stop_timeout=settings.stop_timeout,
         healthcheck=False,
     )
     text = json.dumps(dataclasses.asdict(spec), sort_keys=True)
@@ -96,29 +104,29 @@ def specification(settings: ProxySettings) -> ContainerSpec:
     return dataclasses.replace(spec, labels=labels)
 
 
-def wanted(settings: ProxySettings) -> str:
-    """What `ProxyFacts.config` is where the container and its loaded configuration are right."""
-    return f"{specification(settings).labels[CONFIG]}.{digest(settings)}"
+def make_config(settings: ProxySettings) -> str:
+    """The value of `ProxyFacts.config` if container and loaded configuration are as wanted."""
+    return f"{make_specification(settings).labels[CONFIG]}.{hash_configuration(settings)}"
 
 
-def facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
-    """The proxy of a host as it is, and whether it runs with the wanted configuration.
+def read_facts(host: Host, environment: Environment) -> tuple[ProxyFacts, bool]:
+    """The facts of a host's proxy, and whether it runs with the wanted configuration.
 
-    Of one that does not run, or not answer, only what its file says is known.
+    If it does not run or does not answer, only its file is known.
     """
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     found = host.engine.inspect(settings.name)
     seen = _read(host, settings) if found is not None and found["State"]["Running"] else None
     if found is None or seen is None:
         text = (host.read_file(settings.path(CONFIGURATION)) or b"").decode(errors="replace")
-        recorded = read_live(text)
-        return ProxyFacts(running=False, present=found is not None, recorded=recorded), False
+        weights = read_weights(text)
+        return ProxyFacts(False, present=found is not None, recorded_weights=weights), False
     config = f"{_labels(found).get(CONFIG, '')}.{seen.config}"
-    return dataclasses.replace(seen, config=config), config == wanted(settings)
+    return dataclasses.replace(seen, config=config), config == make_config(settings)
 
 
 def _read(host: Host, settings: ProxySettings) -> ProxyFacts | None:
-    """What HAProxy does; None where it does not answer, as while the engine restarts it."""
+    """The facts that HAProxy reports; None if it does not answer, as during its restart."""
     try:
         return runtime.read(host.engine, settings.name)
     except (runtime.ProxyError, EngineError):
@@ -130,24 +138,24 @@ def ensure(
     environment: Environment,
     live: Slot | None,
     *,
-    note: Callable[[Change], None] = lambda change: None,
-) -> Change:
-    """Bring the proxy to its settings; `live` is the slot that it comes up with where it starts.
+    note: Callable[[ProxyChange], None] = lambda change: None,
+) -> ProxyChange:
+    """Apply the proxy's settings; `live` is the slot that gets the traffic once it has started.
 
-    Idempotent. Raises `UsageError` with HAProxy's words where it does not accept the configuration,
-    `EngineError` where the engine refuses, such as for a port in use; what it had changed until
-    then is taken back. `note` is told of the change before it is begun, and of none once it has
-    been taken back: where that failed as well, the caller knows what there is to undo.
+    Idempotent. Raises `UsageError` with HAProxy's output if it rejects the configuration, and
+    `EngineError` if the engine refuses, as for a port in use; the change is then reverted. `note`
+    is called with the change before it begins, and with the change `none` after a revert that
+    succeeded, so that the caller always knows what is left to revert.
     """
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     engine = host.engine
     found = engine.inspect(settings.name)
     running = found is not None and bool(found["State"]["Running"])
-    same = _labels(found).get(CONFIG) == specification(settings).labels[CONFIG]
+    same = _labels(found).get(CONFIG) == make_specification(settings).labels[CONFIG]
     before = host.read_file(settings.path(CONFIGURATION))
-    text = render(settings, live).encode()
-    if running and same and before == text and facts(host, environment)[1]:
-        return Change("none")
+    text = render(settings, full_share(live)).encode()
+    if running and same and before == text and read_facts(host, environment)[1]:
+        return ProxyChange("none")
     engine.ensure_network(settings.network, settings.subnet, settings.labels)
     if host.read_file(settings.path(MAINTENANCE)) is None:
         host.write_file(settings.path(MAINTENANCE), b"")
@@ -158,37 +166,37 @@ def ensure(
         host.write_file(settings.path(CONFIGURATION), text)
         _apply(host, settings, change)
     except DeployError:
-        with contextlib.suppress(DeployError):  # what went wrong first tells more
+        with contextlib.suppress(DeployError):  # the first error is the cause
             revert(host, environment, change)
-            note(Change("none"))
+            note(ProxyChange("none"))
         raise
     return change
 
 
 def _change(
     present: bool, running: bool, same: bool, before: bytes | None, labels: Mapping[str, str]
-) -> Change:
+) -> ProxyChange:
     if not present:
-        return Change("created", before)
+        return ProxyChange("created", before)
     if not same:
-        return Change("recreated", before, labels.get(SPECIFICATION))
-    return Change("reloaded" if running else "started", before)
+        return ProxyChange("recreated", before, labels.get(SPECIFICATION))
+    return ProxyChange("reloaded" if running else "started", before)
 
 
-def _apply(host: Host, settings: ProxySettings, change: Change) -> None:
+def _apply(host: Host, settings: ProxySettings, change: ProxyChange) -> None:
     if change.kind == "reloaded":
         runtime.reload(host.engine, settings.name)
         return
     if change.kind == "recreated":
         host.engine.remove(settings.name)
     if change.kind in ("created", "recreated"):
-        host.engine.create(specification(settings))
+        host.engine.create(make_specification(settings))
     _start(host, settings.name)
 
 
-def revert(host: Host, environment: Environment, change: Change) -> None:
-    """Undo what `ensure` did. A proxy that it started goes on: nothing is won by an outage."""
-    settings, engine = settings_of(environment), host.engine
+def revert(host: Host, environment: Environment, change: ProxyChange) -> None:
+    """Revert a change of `ensure`. A proxy that it started keeps running."""
+    settings, engine = read_settings(environment), host.engine
     if change.kind == "created":
         engine.remove(settings.name)
         if change.configuration is None:
@@ -204,47 +212,49 @@ def revert(host: Host, environment: Environment, change: Change) -> None:
 
 
 def remove(host: Host, environment: Environment) -> None:
-    """Remove container and files; connections are cut."""
-    settings = settings_of(environment)
+    """Remove the proxy's container and files; open connections are cut."""
+    settings = read_settings(environment)
     host.engine.remove(settings.name)
     host.run(["rm", "-rf", settings.folder])
 
 
-def shift(host: Host, environment: Environment, to: Slot, old: Slot | None = None) -> None:
-    """Send all new requests to a slot: in the running proxy first, then in its file.
+def is_running(host: Host, environment: Environment) -> bool:
+    """Whether the engine runs the proxy's container; HAProxy itself is not asked."""
+    found = host.engine.inspect(container_name(environment))
+    return found is not None and bool(found["State"]["Running"])
 
-    `old` is where they went before; whatever it says, the other slot gets none afterwards.
-    """
-    runtime.shift(host.engine, settings_of(environment).name, to)
-    record_live(host, environment, to)
+
+def shift(host: Host, environment: Environment, to: Slot) -> None:
+    """Send all new requests to a slot, first in the running proxy and then in its file."""
+    runtime.shift(host.engine, read_settings(environment).name, to)
+    record_weights(host, environment, full_share(to))
 
 
 def close(host: Host, environment: Environment) -> None:
-    """Let no slot serve: 503 for everyone, as before the first deploy."""
-    record_live(host, environment, None)
-    runtime.close(host.engine, settings_of(environment).name)
+    """Take both slots out of service: every request gets 503, as before the first deploy."""
+    record_weights(host, environment, {})
+    runtime.close(host.engine, read_settings(environment).name)
 
 
 def is_ready(host: Host, environment: Environment, slot: Slot) -> bool:
-    """Whether a slot could take the traffic at once: up in the proxy's eyes, and answering now."""
-    settings = settings_of(environment)
-    address = settings.slot_address(slot)
-    return runtime.is_ready(host.engine, settings.name, slot, address, settings.health)
+    """Whether a slot can take the traffic now: the proxy finds it up, and it answers the health
+    check once more."""
+    return runtime.is_ready(host.engine, read_settings(environment), slot)
 
 
-def record_live(host: Host, environment: Environment, live: Slot | None) -> None:
-    """Write the slot that a restart of the proxy comes back with; what it does now stays.
+def record_weights(host: Host, environment: Environment, weights: Weights) -> None:
+    """Write the weights with which the proxy restarts. The running proxy does not change.
 
-    Only the slot changes: the rest of the file stays what the proxy has loaded.
+    The rest of the file stays equal to the configuration that the proxy has loaded.
     """
-    settings = settings_of(environment)
+    settings = read_settings(environment)
     before = (host.read_file(settings.path(CONFIGURATION)) or b"").decode()
-    host.write_file(settings.path(CONFIGURATION), with_live(before, live).encode())
+    host.write_file(settings.path(CONFIGURATION), with_weights(before, weights).encode())
 
 
 def set_maintenance(host: Host, environment: Environment, on: bool) -> None:
-    """Answer 503 to everyone, or no longer: at once, and after a restart of the proxy too."""
-    settings = settings_of(environment)
+    """Start or end maintenance: at once, and in the file for a restart of the proxy."""
+    settings = read_settings(environment)
     host.write_file(settings.path(MAINTENANCE), b"on\n" if on else b"")
     runtime.switch_maintenance(host.engine, settings.name, on)
 
@@ -263,14 +273,14 @@ def _check(host: Host, settings: ProxySettings, text: bytes, *, in_place: bool) 
     if status != 0:
         raise UsageError(
             f"{host.name}: HAProxy does not accept the proxy's configuration:\n{words.strip()}",
-            hint="nothing was changed; the environment's `proxy` and `health` are what it is"
-            " made from",
+            hint="the proxy was not changed; its configuration is rendered from `proxy` and "
+            "`health` in the environment file",
             host=host.name,
         )
 
 
 def _run_once(host: Host, settings: ProxySettings, argv: tuple[str, ...]) -> tuple[int, str]:
-    spec = specification(settings)
+    spec = make_specification(settings)
     once = dataclasses.replace(
         spec,
         name=f"{settings.name}-check",
@@ -292,7 +302,7 @@ def _run_once(host: Host, settings: ProxySettings, argv: tuple[str, ...]) -> tup
 
 
 def _start(host: Host, name: str) -> None:
-    """Start the container and wait until HAProxy answers."""
+    """Start the container and wait until HAProxy answers. Raises `EngineError` if it does not."""
     host.engine.start(name)
     deadline = time.monotonic() + _START_TIMEOUT
     while True:
@@ -303,7 +313,7 @@ def _start(host: Host, name: str) -> None:
             if time.monotonic() > deadline:
                 words = host.engine.logs(name, tail=20)
                 raise EngineError(
-                    f"{host.name}: {name} does not come up: {error.message}\n{words}",
+                    f"{host.name}: {name} did not start: {error.message}\n{words}",
                     host=host.name,
                 ) from error
             time.sleep(0.05)

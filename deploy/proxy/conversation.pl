@@ -1,17 +1,19 @@
-# A conversation with HAProxy's runtime API, run inside the proxy's container by `runtime.py`.
-# perl-base is all that the image offers; it has no JSON and no Time::HiRes.
+# Conversations with HAProxy's runtime API, run inside the proxy's container by `runtime.py`, which
+# gives the reasons for Perl. perl-base has no JSON and no Time::HiRes. The argument is the path of
+# the master's socket, if it is another one.
 #
-# Standard input holds conversations until it ends: one instruction a line, tab-separated, and an
-# empty line after the last. The answer to each instruction ends with a record separator (0x1e). At
-# the first that fails, or after the last, follow the state of the servers, a record separator, a
-# status and an end of transmission (0x04). The status is 0 where all was done, 1 where one was
-# refused (the last answer says why), 3 where a wait was too long.
+# Standard input holds conversations until it ends: one instruction per line, separated by tabs, and
+# an empty line after the last. The answer to each instruction ends with a record separator (0x1e).
+# After the first failure or the last instruction follow the state of the servers, a record
+# separator, a status and an end of transmission (0x04). The status is 0 if all was done, 1 if an
+# instruction was refused (the last answer is the reason), and 3 if a wait was too long.
 use strict;
 use warnings;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use POSIX ();
 
+my $MASTER = $ARGV[0] // '/run/master.sock';
 my $TICKS = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 my $PAUSE = 0.02;
 my $SILENCE = 5;
@@ -21,11 +23,11 @@ my $STATE       = 'show servers state app;show stat app 4 -1';
 
 sub now { return (POSIX::times())[0] / $TICKS }
 
-# Through the master, to the worker that has the newest configuration: for a moment after a reload
-# the one before it still listens.
+# Ask the worker with the newest configuration, through the master: right after a reload the previous
+# worker still listens.
 sub ask {
     my ($commands) = @_;
-    # While it starts, HAProxy may accept a connection and never answer on it.
+    # While it starts, HAProxy may accept a connection and never answer.
     local $SIG{ALRM} = sub { die "HAProxy does not answer\n" };
     alarm $SILENCE;
     my $answer = master(join ';', map {"\@1 $_"} split /;/, $commands);
@@ -35,10 +37,10 @@ sub ask {
 
 sub master {
     my ($commands) = @_;
-    my $socket = IO::Socket::UNIX->new(Peer => '/run/master.sock')
+    my $socket = IO::Socket::UNIX->new(Peer => $MASTER)
         or die "HAProxy does not answer: $!\n";
     print $socket "$commands\n";
-    $socket->shutdown(1);    # it hangs up only when we do
+    $socket->shutdown(1);    # HAProxy closes only after we do
     local $/;
     my $answer = <$socket>;
     $answer = '' unless defined $answer;
@@ -70,7 +72,7 @@ sub serves { my ($server) = @_; return $server->{up} && $server->{ready} }
 
 sub other { return $_[0] eq 'blue' ? 'green' : 'blue' }
 
-# Polls until a condition held `$times` times in a row.
+# Poll until a condition holds `$times` times in a row.
 sub await {
     my ($slot, $milliseconds, $times, $condition) = @_;
     my $deadline = now() + $milliseconds / 1000;
@@ -100,7 +102,7 @@ my %instructions = (
         return defined $content ? $content : '';
     },
     reload => sub { return master('reload') },
-    # Refuses to go on where this slot is the only one that serves.
+    # Fails if this slot is the last serving slot.
     spare => sub {
         my $servers = servers();
         die "$_[0] is the only slot that serves\n"
@@ -111,14 +113,14 @@ my %instructions = (
         die "$_[0] does not serve\n" unless serves(servers()->{ $_[0] });
         return '';
     },
-    # No new requests for a slot that has any; one in maintenance stays there.
+    # Sends no new requests to a ready slot. A slot in maintenance stays in maintenance.
     retire => sub {
         return servers()->{ $_[0] }{ready} ? command("set server app/$_[0] state drain") : '';
     },
     up => sub {
         return await(@_, 1, sub { $_[0]{up} }) ? '' : undef;
     },
-    # What HAProxy's check asks, asked now: the answer that it knows may be a second old.
+    # HAProxy's health check, run now: HAProxy's own result may be a second old.
     answers => sub {
         my ($address, $port, $path, $host, $seconds) = @_;
         my $socket = IO::Socket::INET->new(PeerAddr => "$address:$port", Timeout => $seconds);
@@ -130,7 +132,7 @@ my %instructions = (
         alarm 0;
         return $status =~ m{^HTTP/1\.\d 200\b} ? '' : undef;
     },
-    # Twice in a row: a request that has just been given to the slot may not be counted yet.
+    # Twice in a row: a request that the slot has just got may not be counted yet.
     idle => sub {
         return await(@_, 2, sub { $_[0]{sessions} == 0 }) ? '' : undef;
     },

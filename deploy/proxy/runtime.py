@@ -1,10 +1,17 @@
-"""HAProxy's runtime API: what the proxy does now, and how to change it without a reload.
+"""HAProxy's runtime API: read the proxy's state and change it without a reload.
 
-Every function is one conversation with a script in the proxy's container, which an exec starts once
-for all that one engine object is asked for. The waiting happens there, so that a swap costs few
-round trips to the host. All raise `ProxyError` with HAProxy's own words,
-besides what the engine raises. Save `close`, none leaves both slots out of service where one was
-in it.
+Each function is one conversation with `conversation.pl`, a script that runs in the proxy's
+container. One exec runs it for all conversations of an engine object. The script does the waiting,
+so that a swap needs few round trips to the host, and it completes a conversation even if the
+deployer is killed meanwhile. All functions raise `ProxyError` with HAProxy's message, and the
+engine's errors. Except `close`, no call removes the last serving slot.
+
+The script is Perl, which no type checker reads, because nothing else in the HAProxy image can use
+a UNIX socket: the image is Debian with `perl-base`, an essential package, and has no Python, socat
+or nc. Python would need an image derived from the published one, built and pushed again for each of
+its updates, and about 20 MB more on each host. The script uses no module outside perl-base.
+`tests/unit/deploy/proxy/test_conversation.py` compiles it with fatal warnings and runs it against a
+fake HAProxy.
 """
 
 from __future__ import annotations
@@ -18,25 +25,34 @@ from typing import Literal, cast
 
 from deploy.errors import DeployError
 from deploy.hosts.engine import Engine
-from deploy.proxy.configuration import read_live
-from deploy.proxy.settings import BACKEND, CONFIGURATION, FOLDER, MAINTENANCE, Health
-from deploy.state.facts import SLOTS, ProxyFacts, ServerFacts, Slot, other
+from deploy.proxy.configuration import read_weights
+from deploy.proxy.settings import (
+    BACKEND,
+    CONFIGURATION,
+    FOLDER,
+    MAINTENANCE,
+    ProxySettings,
+)
+from deploy.state.facts import FULL_WEIGHT, SLOTS, ProxyFacts, ServerFacts, Slot, other
 
 State = Literal["ready", "drain", "maint"]
+
+PATIENCE = 2.0
+"""Seconds that a step waits in one conversation before it looks for an interrupt."""
 
 _SCRIPT = Path(__file__).with_name("conversation.pl").read_text()
 _SEPARATOR = "\x1e"
 _END = b"\x04"
 _REFUSED, _LATE = "1", "3"
 _MARGIN = 15.0
-"""Seconds that a conversation may take beyond the waiting that it was asked for."""
+"""Seconds that a conversation may take in addition to its waiting."""
 _MAINTENANCE_BITS = 0x01 | 0x02 | 0x20 | 0x40
 _DRAIN_BITS = 0x08 | 0x10
 _RUNNING = 2
 
 
 class ProxyError(DeployError):
-    """The proxy refused, or a slot is not what it must be for the next step."""
+    """HAProxy refused a command, or a slot is not in the state that the next command needs."""
 
     def __init__(
         self, message: str, *, servers: Mapping[Slot, ServerFacts], hint: str = ""
@@ -53,9 +69,10 @@ class _Outcome:
 
 
 def read(engine: Engine, proxy: str) -> ProxyFacts:
-    """What a running proxy does, which slot its file names and which configuration it loaded.
+    """The facts of a running proxy.
 
-    `config` is the loaded configuration's digest alone; `container.facts` adds the container's.
+    `config` is the digest of the loaded configuration alone; `container.read_facts` adds the
+    container's.
     """
     outcome = _converse(
         engine,
@@ -70,62 +87,57 @@ def read(engine: Engine, proxy: str) -> ProxyFacts:
         running=True,
         present=True,
         config=description[0].split('"')[0].split(":")[1].strip() if description else "",
-        recorded=read_live(text),
+        recorded_weights=read_weights(text),
         servers=outcome.servers,
         maintenance=any(line.endswith(" on") for line in acl.splitlines()),
     )
 
 
 def read_servers(engine: Engine, proxy: str) -> Mapping[Slot, ServerFacts]:
-    """Both slots as the proxy sees them now."""
+    """The facts of both slots. Raises `ProxyError` while HAProxy is still starting."""
     servers = _converse(engine, proxy).servers
-    if not servers:  # a conversation in which nothing is asked bears a proxy that is still starting
+    if not servers:  # an empty conversation does not fail while HAProxy is still starting
         raise ProxyError(f"{proxy}: HAProxy does not answer yet", servers=servers)
     return servers
-
-
-def watch(engine: Engine, proxy: str, slot: Slot) -> None:
-    """Begin to check a slot that gets no traffic, and count it as down until a check succeeds.
-
-    Call it once the slot's container runs: the kernel takes a second to look again for an address
-    that nobody held. The slot's weight is back at the full share.
-    """
-    _converse(engine, proxy, *_watch(slot))
 
 
 def wait_until_up(
     engine: Engine, proxy: str, slot: Slot, timeout: float, *, fresh: bool = False
 ) -> ServerFacts:
-    """Wait until the proxy itself has found a slot ready, for at most `timeout` seconds.
+    """Wait at most `timeout` seconds until the proxy's health check finds a slot up.
 
-    Returns what it says of the slot then, up or not; with `fresh` it calls `watch` first, in the
-    same conversation.
+    Returns the slot's facts, up or not. With `fresh` the slot counts as down until a new check
+    succeeds: its container must run already, since the kernel waits for a second after a failed
+    lookup before it looks for the address again. The slot gets no traffic then, and its weight is
+    set to the full share.
     """
     begin = _watch(slot) if fresh else []
     outcome = _converse(engine, proxy, *begin, _wait("up", slot, timeout), patience=timeout)
     return outcome.servers[slot]
 
 
-def is_ready(engine: Engine, proxy: str, slot: Slot, address: str, health: Health) -> bool:
-    """Whether the proxy finds a slot up, and its address answers the same question right now too:
-    what the proxy knows is as old as its last check."""
-    question = (address, health.port, health.path, health.host, math.ceil(health.timeout))
-    asked = "\t".join(map(str, ("answers", *question)))
-    return not _converse(engine, proxy, _wait("up", slot, 0), asked).late
+def is_ready(engine: Engine, settings: ProxySettings, slot: Slot) -> bool:
+    """Whether the proxy finds a slot up, and the slot answers the same health check now.
+
+    The proxy's own result is as old as its last check.
+    """
+    health, address = settings.health, settings.slot_addresses[slot]
+    check = (address, health.port, health.path, settings.check_host, math.ceil(health.timeout))
+    asked = "\t".join(map(str, ("answers", *check)))
+    return not _converse(engine, settings.name, _wait("up", slot, 0), asked).late
 
 
 def shift(engine: Engine, proxy: str, to: Slot) -> Mapping[Slot, ServerFacts]:
-    """Send all new requests to one slot, and none to the other.
+    """Send all new requests to one slot and none to the other. Returns the facts of both.
 
-    The slot must be up already. Requests that the other one works on go on there. Returns what
-    the proxy then says of both.
+    The other slot completes its running requests. Raises `ProxyError` if the slot is not up.
     """
     server = f"{BACKEND}/{to}"
     return _converse(
         engine,
         proxy,
         _wait("up", to, 0),
-        f"do\tset weight {server} 100%",
+        f"do\tset weight {server} {FULL_WEIGHT}",
         f"do\tset server {server} state ready",
         f"serving\t{to}",
         f"retire\t{other(to)}",
@@ -134,65 +146,35 @@ def shift(engine: Engine, proxy: str, to: Slot) -> Mapping[Slot, ServerFacts]:
 
 
 def wait_drained(engine: Engine, proxy: str, slot: Slot, timeout: float) -> int:
-    """Wait until a slot works on no request; returns how many are left after `timeout` seconds."""
+    """Wait until a slot serves no request; return how many are left after `timeout` seconds."""
     outcome = _converse(engine, proxy, _wait("idle", slot, timeout), patience=timeout)
     return outcome.servers[slot].sessions if outcome.late else 0
 
 
-def retire(engine: Engine, proxy: str, slot: Slot, timeout: float) -> int:
-    """`wait_drained`, then `maint`, in one conversation: afterwards the container may be stopped.
-
-    Returns the requests that were left after `timeout` seconds; where there are any, the slot is
-    taken out all the same, and it is up to its container to end them.
-    """
-    out = f"do\tset server {BACKEND}/{slot} state maint"
-    outcome = _converse(
-        engine,
-        proxy,
-        f"spare\t{slot}",
-        f"retire\t{slot}",
-        _wait("idle", slot, timeout),
-        out,
-        patience=timeout,
-    )
-    if not outcome.late:
-        return 0
-    _converse(engine, proxy, f"spare\t{slot}", out)
-    return outcome.servers[slot].sessions
-
-
 def set_state(engine: Engine, proxy: str, slot: Slot, state: State) -> None:
-    """Put a slot into a state. Refused where that would take out the only one that serves."""
+    """Set a slot's state. Raises `ProxyError` if that would remove the last serving slot."""
     guard = [] if state == "ready" else [f"spare\t{slot}"]
     _converse(engine, proxy, *guard, f"do\tset server {BACKEND}/{slot} state {state}")
 
 
-def set_weight(engine: Engine, proxy: str, weights: Mapping[Slot, int]) -> None:
-    """Set the shares of the slots, 0 to 256 each; at least one that serves must keep some."""
-    if not any(weights.values()):
-        raise ValueError("at least one slot needs a weight")
-    # The larger share first: in no moment do both have none.
-    ordered = sorted(weights.items(), key=lambda item: -item[1])
-    commands = [f"do\tset weight {BACKEND}/{slot} {weight}" for slot, weight in ordered]
-    _converse(engine, proxy, f"serving\t{ordered[0][0]}", *commands)
-
-
 def close(engine: Engine, proxy: str) -> None:
-    """Take both slots out of service: every request is answered with 503."""
+    """Take both slots out of service: every request gets 503."""
     commands = [f"do\tset server {BACKEND}/{slot} state maint" for slot in SLOTS]
     _converse(engine, proxy, *commands)
 
 
 def switch_maintenance(engine: Engine, proxy: str, on: bool) -> None:
-    """Answer every request with 503, or no longer. The file that persists it is the caller's."""
+    """Start or end maintenance in the running proxy. The caller persists it in the file."""
     acl = f"{FOLDER}/{MAINTENANCE}"
     add = [f"do\tadd acl {acl} on"] if on else []
     _converse(engine, proxy, f"do\tclear acl {acl}", *add)
 
 
 def reload(engine: Engine, proxy: str) -> None:
-    """Load the configuration anew, seamlessly: open connections stay with the old workers until
-    they end. Raises ProxyError with HAProxy's words where it refused; then nothing has changed."""
+    """Reload the configuration seamlessly: old workers serve their open connections to the end.
+
+    Raises `ProxyError` with HAProxy's message if it rejects the configuration and keeps the old.
+    """
     outcome = _converse(engine, proxy, "reload")
     if not outcome.answers[0].startswith("Success=1"):
         raise ProxyError(
@@ -206,7 +188,7 @@ def _watch(slot: Slot) -> list[str]:
         f"spare\t{slot}",
         f"do\tset server {server} state drain",
         f"do\tset server {server} health down",
-        f"do\tset weight {server} 100%",
+        f"do\tset weight {server} {FULL_WEIGHT}",
     ]
 
 
@@ -262,7 +244,7 @@ def _state(admin: int) -> State:
 
 
 def _check(row: Mapping[str, str]) -> str:
-    # A star marks a check that is under way; the status is that of the one before.
+    # A star marks a running check; the status is that of the previous one.
     status = row["check_status"].removeprefix("* ")
     if not status or status == "L7OK":
         return status

@@ -1,4 +1,4 @@
-"""Secrets: where they come from, how they reach a host, and how they stay out of sight."""
+"""Secrets: their sources, their delivery to hosts, and their redaction in output."""
 
 from deploy.secrets.delivery import (
     current_generation,

@@ -1,4 +1,4 @@
-"""The age-encrypted file of an environment's secrets: fit to be committed."""
+"""The age-encrypted file of an environment's secrets, safe to commit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SSH_KEYS = ("id_ed25519", "id_rsa")
 
 
 def decrypt(path: Path, environ: Mapping[str, str]) -> str:
-    """The text of an age file.
+    """The decrypted text of an age file.
 
-    The identity is what `AMANI_AGE_IDENTITY` holds (the path of an age or SSH private key, or an
-    AGE-SECRET-KEY itself), else the operator's own SSH key. Raises UsageError where there is
-    none, or none that fits.
+    The identity is the one in `AMANI_AGE_IDENTITY` (the path of an age or SSH private key, or an
+    AGE-SECRET-KEY itself), or the operator's own SSH key. Raises `UsageError` if there is no
+    identity, or none that fits.
     """
     import pyrage
 
@@ -39,9 +39,9 @@ def decrypt(path: Path, environ: Mapping[str, str]) -> str:
 
 
 def encrypt(text: str, recipients: Path) -> bytes:
-    """An age file (armoured) for all public keys in `recipients`, one a line.
+    """Encrypt a text as an armoured age file for all public keys in `recipients`, one per line.
 
-    Raises UsageError where there is none or one cannot be read.
+    Raises `UsageError` if there is no key, or one that cannot be read.
     """
     import pyrage
 
@@ -55,7 +55,7 @@ def encrypt(text: str, recipients: Path) -> bytes:
 
 
 def identity_text(environ: Mapping[str, str] = os.environ) -> str:
-    """The private key that `AMANI_AGE_IDENTITY` holds or names the file of; empty without one."""
+    """The private key in `AMANI_AGE_IDENTITY` or in the file that it names; empty if unset."""
     given = environ.get(IDENTITY, "")
     if not given or given.startswith("AGE-SECRET-KEY-"):
         return given
@@ -95,7 +95,7 @@ def _identities(environ: Mapping[str, str]) -> list[Any]:
     folder = Path(environ.get("HOME", os.path.expanduser("~"))) / ".ssh"
     found = []
     for path in (folder / name for name in _SSH_KEYS):
-        # A key with a passphrase cannot be used here; another one may fit.
+        # A key with a passphrase cannot be used here, but another key may fit.
         try:
             found.append(_identity(path.read_text(), str(path)))
         except (OSError, UsageError):

@@ -1,10 +1,10 @@
-"""Secrets on a host: one Docker volume a generation, mounted read-only at `/run/secrets`.
+"""Secrets on a host: one Docker volume for each generation, mounted read-only at `/run/secrets`.
 
-A generation never changes: a release keeps the one it was started with, and so does its rollback.
-The values travel through the Engine API into a volume, by way of a container that is made and
-never started; so they are in no argv and in no `docker inspect`, and the deploy user needs no
-root. Beside them lies `<folder>/secrets.json` (0600), which knows the generations by a salted
-scrypt digest only.
+A generation never changes: a release keeps the generation that it was started with, and so does a
+rollback. The values travel through the Engine API into a volume, by way of a container that is
+created and never started. So they are in no argument list and no `docker inspect` output, and the
+deploy user needs no root rights. `<folder>/secrets.json` (0600) identifies the generations by a
+salted scrypt digest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MOUNT_POINT = "/run/secrets"
 SERVICE_UID = 10001
-"""Whom the service runs as, in every image that keeps the contract."""
+"""The user of the service in every image that keeps the contract."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class _Register:
 
     @classmethod
     def read(cls, host: Host, environment: Environment) -> _Register:
-        # A file that cannot be understood is as good as none: a new generation is delivered.
+        # An unreadable file counts as missing: a new generation is delivered.
         try:
             content: Any = json.loads(host.read_file(_path(environment)) or b"{}")
             return cls({k: _Generation(**v) for k, v in content["generations"].items()})
@@ -66,19 +66,19 @@ class _Register:
 
 
 def volume_name(environment: Environment, generation: str) -> str:
-    """The Docker volume that holds a generation."""
+    """The Docker volume of a generation."""
     return f"amani-{environment.name}-secrets-{generation}"
 
 
 def current_generation(host: Host, environment: Environment, wanted: Secrets) -> str | None:
-    """The newest generation on the host that holds exactly the wanted values, or None."""
+    """The newest generation on the host with exactly the wanted values, or None."""
     return generations(host, environment, wanted)[0]
 
 
 def generations(
     host: Host, environment: Environment, wanted: Secrets
 ) -> tuple[str | None, frozenset[str]]:
-    """`current_generation`, and every generation that the host has, the half-delivered too."""
+    """`current_generation`, and every generation on the host, including incomplete ones."""
     register = _Register.read(host, environment)
     current = next(
         (
@@ -99,10 +99,10 @@ def deliver(
     image: str,
     uid: int = SERVICE_UID,
 ) -> str:
-    """Put the wanted values on the host, where they are not there yet; return their generation.
+    """Deliver the wanted values to the host if it lacks them. Returns their generation.
 
-    `image` is any image that the host holds: a container of it is made, and never started. Files
-    are owned by `uid`, mode 0400. Killed at any point, it leaves at most a volume that the
+    `image` is any image on the host: a container of it is created and never started. Files belong
+    to `uid` and have mode 0400. If the process is killed, at most a volume remains that the
     register names and `prune` removes.
     """
     present = current_generation(host, environment, wanted)
@@ -121,7 +121,7 @@ def deliver(
 
 
 def prune(host: Host, environment: Environment, keep: Set[str]) -> None:
-    """Remove the generations that are not in `keep`; one that a container still needs stays."""
+    """Remove the generations that are not in `keep` and that no container needs."""
     register = _Register.read(host, environment)
     for name in [name for name in register.generations if name not in keep]:
         try:

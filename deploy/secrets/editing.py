@@ -1,4 +1,4 @@
-"""Changing an environment's age-encrypted file as a whole: in an editor, or from a plain one."""
+"""Changes to a whole age-encrypted file: in an editor, or from a plain file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MEMORY = Path("/dev/shm")  # nosec B108 - what is written there never reaches a
 
 
 def edit(environment: str, *, root: Path = ROOT, environ: Mapping[str, str] | None = None) -> bool:
-    """Open the decrypted file in `$EDITOR` and encrypt what is left; returns whether it changed.
+    """Open the decrypted file in `$EDITOR` and encrypt the result. Returns whether it changed.
 
-    The plain text lies in a file of mode 0600, in memory where the system has a place for that,
-    and is gone at the end, whatever ends it. Raises UsageError where the editor fails or the text
-    is malformed; the encrypted file is then as it was.
+    The plain text is in a file of mode 0600, in memory if the system supports that, and is removed
+    in every case. Raises `UsageError` if the editor fails or the text is malformed; the encrypted
+    file then stays unchanged.
     """
     environ = os.environ if environ is None else environ
     path = age_file(environment, root)
@@ -42,10 +42,10 @@ def edit(environment: str, *, root: Path = ROOT, environ: Mapping[str, str] | No
 
 
 def encrypt(environment: str, *, root: Path = ROOT) -> tuple[Path, int]:
-    """Take all values of `.env.<environment>` into the encrypted file, which keeps its others.
+    """Add all values of `.env.<environment>` to the encrypted file, which keeps its other values.
 
-    Returns its path and how many values it holds now; the plain file is left for its owner to
-    remove. Raises UsageError where there is none, or anything is wrong with it.
+    Returns its path and its number of values. The plain file stays; its owner removes it. Raises
+    `UsageError` if it is missing or invalid.
     """
     plain, path = root / f".env.{environment}", age_file(environment, root)
     if not plain.exists():

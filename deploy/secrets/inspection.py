@@ -1,4 +1,4 @@
-"""Are an environment's secrets there, and are they more than stand-ins? Never what they are."""
+"""Checks that an environment's secrets exist and are not placeholders. Values are never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORDS = re.compile(
     r"|(?P<sign>.)(?P=sign){7,}|^(none|null|undefined|secret|password|test)$",
     re.IGNORECASE,
 )
-"""What people and templates write where a value belongs. The last repeats: `xxxxxx`, `000000`."""
+"""Common placeholders. The last pattern matches repeated characters: `xxxxxx`, `000000`."""
 
 _PASSWORDS = frozenset(
     {"password", "pass", "passwd", "secret", "postgres", "admin", "amani", "redis"}
@@ -38,9 +38,9 @@ _PASSWORDS = frozenset(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What there is of one secret: `state` is `good`, `missing`, `empty` or `placeholder`; `origin`
-    where it comes from; `needed` says for what: `yes`, `optional`, `registry`, `smoke`,
-    `backups` or `pitr`."""
+    """The result for one secret. `state` is `good`, `missing`, `empty` or `placeholder`; `origin`
+    is the source of the value; `needed` is `yes`, `optional`, `registry`, `smoke`, `backups` or
+    `pitr`."""
 
     name: str
     needed: str
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def wrong(self) -> bool:
-        """Whether a deploy or the service would stumble over it."""
+        """Whether a deploy or the service would fail because of it."""
         return self.state != "good" and not (
             self.needed == "optional" and self.state in ("missing", "empty")
         )
@@ -58,10 +58,10 @@ class Verdict:
 def examine(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> list[Verdict]:
-    """A verdict on every secret that an environment names, in its order.
+    """Examine every secret that an environment names, in its order.
 
-    Raises UsageError where a file of secrets is malformed, readable by others, committed or
-    cannot be decrypted.
+    Raises `UsageError` if a file of secrets is malformed, readable by others, committed or cannot
+    be decrypted.
     """
     found = list(layers(environment, root, os.environ if environ is None else environ))
     needs = [
@@ -85,8 +85,8 @@ def _verdict(name: str, needed: str, found: list[tuple[str, Mapping[str, str]]])
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a value looks like what stands in for one: a word that says so, one sign again and
-    again, or an address with a password that is none. Pure."""
+    """Whether a value looks like a placeholder: a typical word, a repeated character, or an address
+    with a placeholder as its password. Pure."""
     if _WORDS.search(value.strip()):
         return True
     try:

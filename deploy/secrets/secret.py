@@ -1,4 +1,4 @@
-"""A secret value that shows itself only on request, and the set of them that a run knows."""
+"""A secret value that is shown only on request, and the set of secrets of a run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit
 
 REDACTED = "***"
 _SHORTEST = 4
-"""Shorter values are not looked for in texts: they would black out half of every line."""
+"""Shorter values are not redacted: they occur by chance in half of all lines."""
 
 
 class Secret:
-    """A value that prints as `***` wherever it is put: text, logs, tracebacks, JSON by `str`.
+    """A value that prints as `***` in text, logs, tracebacks and JSON (by `str`).
 
-    `reveal()` gives the value. It cannot be pickled.
+    `reveal()` returns the value. It cannot be pickled.
     """
 
     __slots__ = ("__value",)
@@ -30,7 +30,6 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """The value itself."""
         return self.__value
 
     def __repr__(self) -> str:
@@ -61,7 +60,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Secrets:
-    """The secrets of one environment: what containers get, and what registries are opened with.
+    """The secrets of one environment: values for containers, and logins for registries.
 
     `logins` maps a repository to its user name and password.
     """
@@ -73,16 +72,17 @@ class Secrets:
         return bool(self.values)
 
     def registry(self, repository: str) -> tuple[str, str] | None:
-        """User name and password for a repository; None where it is open to all."""
+        """User name and password for a repository. None if it needs no login."""
         login = self.logins.get(repository)
         return (login[0].reveal(), login[1].reveal()) if login else None
 
     def digest(self, salt: bytes) -> str:
-        """A hash of names and values of what containers get: dear to compute, so dear to guess."""
+        """A hash of the names and values for containers. Slow to compute, so that it is hard to
+        guess."""
         return _digest(self, salt)
 
     def redact(self, text: str) -> str:
-        """The text with every secret value in it, in any of the usual encodings, as `***`."""
+        """The text with every secret value, in any common encoding, replaced by `***`."""
         pattern = self._pattern
         return pattern.sub(REDACTED, text) if pattern else text
 
@@ -106,7 +106,8 @@ def _digest(secrets: Secrets, salt: bytes) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """A value as it may turn up: whole, by its lines, quoted, encoded; a URL's password alone."""
+    """The forms in which a value can occur: whole, by line, quoted, encoded; a URL's password
+    alone."""
     plain = {value, value.strip(), *value.split("\n")}
     try:
         plain |= {urlsplit(value).password or ""}
@@ -124,5 +125,5 @@ def _forms(value: str) -> set[str]:
 
 
 def redact(text: str, secrets: Secrets) -> str:
-    """The last line of defence of outputs: see `Secrets.redact`."""
+    """Redact a text before it is printed, as `Secrets.redact` does."""
     return secrets.redact(text)

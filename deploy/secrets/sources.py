@@ -1,4 +1,4 @@
-"""Where an operator's secrets come from: environment variables, `.env.<name>`, an age file."""
+"""The sources of an operator's secrets: environment variables, `.env.<name>`, an age file."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def load_secrets(
 ) -> Secrets:
     """The values of all secrets that an environment names.
 
-    Sought in this order, the first wins: the variable `AMANI_SECRET_<NAME>`; `.env.<environment>`
-    in the checkout's root, then beside the environment file; `config/secrets/<environment>.age`.
-    The bare variable `<NAME>` is not read: what a developer's shell happens to hold must not
-    travel to production. An empty value counts as none. Without `registries`, credentials of
-    registries may be missing; without `containers`, what only a running service needs.
+    The first source that has a value is used: the variable `AMANI_SECRET_<NAME>`;
+    `.env.<environment>` in the root of the checkout, then beside the environment file;
+    `config/secrets/<environment>.age`. The variable `<NAME>` is not read, so that a value in a
+    developer's shell cannot reach production. An empty value counts as missing. Without
+    `registries`, registry logins may be missing; without `containers`, secrets that only a running
+    service needs.
 
-    Raises UsageError naming everything required that has no value, or where a file is malformed,
+    Raises `UsageError` that names all required secrets without a value, or if a file is malformed,
     readable by others or committed.
     """
     environ = os.environ if environ is None else environ
@@ -64,9 +65,9 @@ def load_secrets(
 def load_account(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> tuple[Secret, Secret] | None:
-    """Name and password of the account that smoke tests sign in with; None where none is named.
+    """Name and password of the account for smoke tests. None if the environment names no account.
 
-    Raises UsageError where the environment names one that has no value.
+    Raises `UsageError` if it names one that has no value.
     """
     if environment.smoke.account is None:
         return None
@@ -81,10 +82,10 @@ def load_account(
 def load_copy_keys(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> Mapping[str, tuple[Secret, Secret]]:
-    """By name of a place for copies of backups, the secrets that open it: user (may be empty) and
-    key. They never go into the service's containers.
+    """The user name (may be empty) and key of each place for copies of backups, by the place's
+    name. They are never delivered to the service's containers.
 
-    Raises UsageError naming all that have no value.
+    Raises `UsageError` that names all secrets without a value.
     """
     if not environment.backups.copies:
         return {}
@@ -101,10 +102,10 @@ def load_copy_keys(
 def load_repository_keys(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> Mapping[str, Secret]:
-    """By name, the secrets that open and encrypt the repository of point-in-time recovery. They
-    never go into the service's containers.
+    """The secrets of the repository for point-in-time recovery, by name. They are never delivered
+    to the service's containers.
 
-    Raises UsageError naming all that have no value.
+    Raises `UsageError` that names all secrets without a value.
     """
     environ = os.environ if environ is None else environ
     names = repository_names(environment)
@@ -117,7 +118,7 @@ def load_repository_keys(
 def origins(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> list[tuple[str, str, str | None]]:
-    """Every secret that an environment names: its name, what needs it, and where it comes from."""
+    """The name, the purpose and the source (None: no value) of every secret of an environment."""
     found = _find(environment, root, os.environ if environ is None else environ)
     needs = [
         *((name, "yes") for name in environment.secrets),
@@ -131,7 +132,7 @@ def origins(
 
 
 def check_name(environment: Environment, name: str) -> None:
-    """Raise UsageError for a secret that the environment does not name."""
+    """Raise `UsageError` for a secret that the environment does not name."""
     operators = (*login_names(environment), *account_names(environment))
     backups = (*copy_names(environment), *repository_names(environment))
     known = [*environment.container_secrets, *operators, *backups]
@@ -143,19 +144,19 @@ def check_name(environment: Environment, name: str) -> None:
 
 
 def login_names(environment: Environment) -> list[str]:
-    """Names of the secrets that registries are opened with."""
+    """Names of the secrets for registry logins."""
     logins = environment.image.credentials.values()
     return [name for login in logins for name in (login.username, login.password)]
 
 
 def copy_names(environment: Environment) -> list[str]:
-    """Names of the secrets that open the places for copies of backups."""
+    """Names of the secrets for the places with copies of backups."""
     pairs = ((copy.username, copy.key) for copy in environment.backups.copies)
     return [name for pair in pairs for name in pair if name]
 
 
 def repository_names(environment: Environment) -> list[str]:
-    """Names of the secrets that open and encrypt the repository of point-in-time recovery."""
+    """Names of the secrets of the repository for point-in-time recovery."""
     if environment.backups.pitr is None:
         return []
     repository = environment.backups.pitr.repository
@@ -163,7 +164,7 @@ def repository_names(environment: Environment) -> list[str]:
 
 
 def account_names(environment: Environment) -> list[str]:
-    """Names of the secrets that smoke tests sign in with."""
+    """Names of the secrets for the account of smoke tests."""
     account = environment.smoke.account
     return [account.username, account.password] if account else []
 
@@ -182,7 +183,7 @@ def _find(
 def layers(
     environment: Environment, root: Path, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Every place that holds secrets: what it is called, and what it says; the first wins."""
+    """The name and the values of every source of secrets, in order of precedence."""
     yield "environment", {
         name.removeprefix(PREFIX): value
         for name, value in environ.items()
@@ -198,14 +199,14 @@ def layers(
 
 
 def age_file(environment: str, root: Path = ROOT) -> Path:
-    """The environment's age-encrypted file, there or not."""
+    """The path of the environment's age-encrypted file, which need not exist."""
     return root / FOLDER / f"{environment}.age"
 
 
 def store(environment: str, name: str, value: str, *, root: Path = ROOT) -> Path:
-    """Set one secret (an empty value removes it) in the environment's age-encrypted file.
+    """Set one secret in the environment's age-encrypted file. An empty value removes it.
 
-    It is encrypted for every public key in `config/secrets/recipients`. Returns the file's path.
+    The file is encrypted for every public key in `config/secrets/recipients`. Returns its path.
     """
     path = age_file(environment, root)
     values = parse(age.decrypt(path, os.environ), path) if path.exists() else {}
@@ -220,9 +221,9 @@ def store(environment: str, name: str, value: str, *, root: Path = ROOT) -> Path
 
 
 def parse(text: str, path: Path) -> dict[str, str]:
-    """`NAME=value` lines: bare, 'as it stands', or "with backslash escapes"; `#` starts a comment.
+    """Parse `NAME=value` lines: bare, 'literal' or "with backslash escapes". `#` starts a comment.
 
-    Raises UsageError with file and line, never with the content.
+    Raises `UsageError` with file and line, never with the content.
     """
     values: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
@@ -257,14 +258,14 @@ def _unquoted(text: str) -> str | None:
 
 
 def quoted(value: str) -> str:
-    """A value as `parse` reads it back, whatever is in it."""
+    """Quote a value so that `parse` returns it unchanged."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         value = value.replace(plain, escaped)
     return f'"{value}"'
 
 
 def read_plain(path: Path) -> dict[str, str]:
-    """The values of a plain file; raises UsageError where others can read it or git holds it."""
+    """The values of a plain file. Raises `UsageError` if others can read it or git tracks it."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UsageError(
             f"{path} can be read by other users of this machine", hint=f"chmod 600 {path}"

@@ -1,4 +1,4 @@
-"""Which containers an environment is made of: names, labels and specifications. Pure."""
+"""The containers of an environment: names, labels and specifications. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from deploy.hosts.engine import ContainerSpec, Mount
-from deploy.secrets.delivery import MOUNT_POINT
-from deploy.secrets.delivery import volume_name as secrets_volume
+from deploy.secrets import delivery
 from deploy.state.facts import Role, Slot
 
 if TYPE_CHECKING:
@@ -28,27 +27,27 @@ SCHEMA_HEAD = "amani.schema.head"
 
 
 def slot_name(environment: Environment, role: Role, slot: Slot) -> str:
-    """The name of the container in a role's slot."""
+    """The container's name in a role's slot."""
     return f"amani-{environment.name}-{role}-{slot}"
 
 
 def network_name(environment: Environment) -> str:
-    """The bridge network that proxy and slots share."""
+    """The name of the bridge network that proxy and slots share."""
     return f"amani-{environment.name}"
 
 
 def volume_name(environment: Environment, name: str) -> str:
-    """The engine's name for one of the environment's volumes."""
+    """The name of one of the environment's volumes in the engine."""
     return f"amani-{environment.name}-{name}"
 
 
-def slot_container(
+def make_slot_container(
     environment: Environment, role: Role, slot: Slot, release: Release, generation: str
 ) -> ContainerSpec:
     """The long-running container of a release in a role's slot.
 
-    Its label `amani.config` is a hash of all that matters to what runs: two containers with
-    equal hashes are interchangeable, whatever the release was called when each was made.
+    Its label `amani.config` is a hash of everything that matters to the process: two containers
+    with equal hashes are interchangeable, whichever version each was made for.
     """
     config = environment.role(role)
     bare = _base(environment, role, release.image, generation)
@@ -67,12 +66,12 @@ def slot_container(
         **spec.labels,
         SLOT: slot,
         VERSION: str(release.version),
-        CONFIG: config_digest(spec),
+        CONFIG: hash_config(spec),
     }
     return dataclasses.replace(spec, labels=labels)
 
 
-def one_off_container(
+def make_one_off_container(
     environment: Environment,
     image: ImageRef,
     generation: str,
@@ -88,6 +87,7 @@ def one_off_container(
         name=f"amani-{environment.name}-{purpose}-{run_id}",
         command=command,
         restart="no",
+        stop_timeout=environment.timeouts.stop,
         healthcheck=False,
         labels={**bare.labels, ROLE: "one-off", ONE_OFF: purpose},
     )
@@ -100,7 +100,7 @@ def _base(environment: Environment, role: Role, image: ImageRef, generation: str
         for name, target in sorted(environment.volumes.items())
     ]
     if generation:
-        mounts.append(Mount(secrets_volume(environment, generation), MOUNT_POINT))
+        mounts.append(Mount(delivery.volume_name(environment, generation), delivery.MOUNT_POINT))
     return ContainerSpec(
         name="",
         image=image.reference,
@@ -120,8 +120,8 @@ def _base(environment: Environment, role: Role, image: ImageRef, generation: str
     )
 
 
-def config_digest(spec: ContainerSpec) -> str:
-    """Hash of a specification without its place: name, address and labels do not count."""
+def hash_config(spec: ContainerSpec) -> str:
+    """A hash of a specification without its name, address and labels."""
     placeless = dataclasses.replace(spec, name="", address="", labels={})
     values = json.dumps(dataclasses.asdict(placeless), sort_keys=True, default=str)
     return hashlib.sha256(values.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What is: the observed state of an environment, as values. Gathering them decides nothing."""
+"""Facts: the observed state of an environment, as values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ Role = Literal["web", "worker"]
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, Slot] = ("blue", "green")
 
+Weights = Mapping[Slot, int]
+"""The slots' shares of the traffic in percent; a slot that is not in it gets none."""
+
+FULL_WEIGHT = 100
+
 
 def other(slot: Slot) -> Slot:
-    """The place beside this one."""
     return "green" if slot == "blue" else "blue"
+
+
+def full_share(slot: Slot | None) -> Weights:
+    """The weights that send all traffic to one slot, or to none."""
+    return {slot: FULL_WEIGHT} if slot else {}
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,9 @@ class ContainerFacts:
     version: str
     digest: str
     config: str
-    """Hash of everything the container was made from: equal hashes mean equal containers."""
+    """A hash of everything that the container was made from: equal hashes, equal containers."""
     state: str
-    """As the engine says: created, running, paused, restarting, removing, exited, dead."""
+    """The engine's state: created, running, paused, restarting, removing, exited, dead."""
     health: str = ""
     started: str = ""
     exit_code: int = 0
@@ -39,37 +48,50 @@ class ContainerFacts:
 
     @property
     def running(self) -> bool:
-        """Whether its process runs now."""
         return self.state == "running"
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """One of the proxy's two servers, as its statistics show it."""
+    """One of the proxy's two servers, from the proxy's statistics."""
 
     state: Literal["ready", "drain", "maint"]
-    """What the operator asked for."""
+    """The administrative state: only a `ready` server gets new requests."""
     up: bool
-    """What the proxy's own health check says."""
+    """The result of the proxy's health check."""
     weight: int
     sessions: int
+    """The requests that it serves or queues now."""
     check: str = ""
     """The last check's status, such as `L7OK` or `L4CON`."""
 
 
 @dataclass(frozen=True)
 class ProxyFacts:
-    """The proxy of a host."""
+    """The proxy of a host: its container, its loaded configuration and its file."""
 
     running: bool
     config: str = ""
-    """Hash of the configuration it was rendered from (container label)."""
-    recorded: Slot | None = None
-    """The slot that the configuration file names as live: what a restart would come back with."""
+    """Hashes of its container (a label) and of the configuration that it loaded."""
+    recorded_weights: Weights = field(default_factory=dict)
+    """The weights in the configuration file, with which the proxy restarts."""
     servers: Mapping[Slot, ServerFacts] = field(default_factory=dict)
     maintenance: bool = False
     present: bool = False
     """Whether the container exists, running or not."""
+
+    @property
+    def recorded(self) -> Slot | None:
+        """The slot with the largest recorded weight: the live one after a restart of the proxy."""
+        return max(
+            self.recorded_weights, key=lambda slot: self.recorded_weights[slot], default=None
+        )
+
+    @property
+    def ready_slots(self) -> tuple[Slot, ...]:
+        """The slots that the running proxy sends requests to, whether they are up or not."""
+        servers = self.servers if self.running else {}
+        return tuple(slot for slot in SLOTS if slot in servers and servers[slot].state == "ready")
 
 
 @dataclass(frozen=True)
@@ -86,39 +108,59 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """One host, at one moment."""
+    """The state of one host when the survey asked it."""
 
     name: str
     roles: tuple[str, ...]
     engine: str = ""
+    """The engine's version."""
     architecture: str = ""
-    """As images name it: amd64, arm64."""
+    """The architecture in the terms of images: amd64, arm64."""
     disk_free: int = 0
-    """Bytes free where the engine stores its data."""
+    """Free bytes on the disk that holds the engine's data."""
     clock_skew: float = 0.0
     """Seconds that the host's clock is ahead of this machine's."""
     busy_ports: frozenset[int] = frozenset()
-    """TCP ports that something listens on."""
+    """TCP ports with a listener."""
     containers: tuple[ContainerFacts, ...] = ()
     proxy: ProxyFacts = ProxyFacts(running=False)
     images: tuple[ImageFacts, ...] = ()
     used_elsewhere: frozenset[str] = frozenset()
-    """Ids of the images that others' containers on this engine stand on."""
+    """Ids of the images that containers of other environments on this engine use."""
     records: tuple[Record, ...] = ()
     """The journal, oldest first."""
     secrets: str | None = None
-    """The generation that holds exactly the wanted secrets; empty where the host has none such,
-    None where the environment needs none.
-    """
+    """The generation that holds exactly the wanted secrets; empty if the host has no such
+    generation, None if the environment needs no secrets."""
     generations: frozenset[str] = frozenset()
-    """All generations of secrets on the host, those that a kill left half-delivered too."""
+    """All generations of secrets on the host, including those that a killed run half-delivered."""
     database: str = ""
-    """Why the host cannot connect to the database; empty where it can, or nobody asked."""
+    """The reason why the host cannot connect to the database; empty if it can or is not asked."""
     proxy_settled: bool = False
     """Whether the proxy runs with the wanted configuration."""
 
+    @property
+    def live_slot(self) -> Slot | None:
+        """The slot that gets the host's traffic; None if no slot serves.
+
+        The running proxy decides. If it sends traffic to both slots or to none (a run was killed
+        during a shift), or does not run, its file decides.
+        """
+        ready = self.proxy.ready_slots
+        if len(ready) == 1:
+            return ready[0]
+        recorded = self.proxy.recorded
+        if recorded is None or recorded in ready:
+            return recorded
+        standing = self.container("web", recorded)
+        return recorded if standing is not None and standing.running else None
+
+    def was_live(self, found: ContainerFacts) -> bool:
+        """Whether the journal has a run that made the container's release live on this host."""
+        return any(record.live and record.digest == found.digest for record in self.records)
+
     def container(self, role: str, slot: Slot) -> ContainerFacts | None:
-        """The container that stands in a role's slot."""
+        """The container in a role's slot, whatever its state."""
         return next((c for c in self.containers if c.role == role and c.slot == slot), None)
 
     def tagged(self, reference: str) -> bool:
@@ -135,21 +177,21 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All hosts of an environment, and why some could not be asked."""
+    """The facts of an environment's hosts, and by name why the others are unreachable."""
 
     hosts: Mapping[str, HostFacts]
     unreachable: dict[str, str] = field(default_factory=dict)
     schema: str | None = None
-    """The live revision of the database; None when nothing could tell."""
+    """The live revision of the database; None if it is unknown."""
 
     @property
     def standing_schema(self) -> str | None:
-        """The live revision; where nothing tells it, that of the release which was live last."""
+        """The live revision or, if it is unknown, the schema head of the last live release."""
         live = [record.schema for record in self.history if record.live]
         return self.schema or (live[-1] if live and live[-1] else None)
 
     def newer_schema(self, head: str) -> bool:
-        """Whether the history shows that the database has gone on from `head`."""
+        """Whether the journal shows that the database is at a later revision than `head`."""
         heads = [record.schema for record in self.history if record.live]
         if self.schema not in heads or head not in heads:
             return False

@@ -1,4 +1,4 @@
-"""The journal: one JSON line a run, append-only, kept on every host of the environment."""
+"""The journal: one JSON line for each run, append-only, on every host of the environment."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _APPEND = (
 
 @dataclass(frozen=True)
 class Record:
-    """One run. Times are seconds since the epoch, UTC; `outcome` is one of `succeeded`,
-    `incomplete` (live and verified, but a host could not be tidied), `reverted`, `failed`
-    (going back failed too), `interrupted`, `abandoned` (the deployer was killed, or another took
-    its lock over; written by whoever takes the lock away, on the lock's host only).
+    """One run. Times are seconds since the epoch, UTC.
+
+    `outcome` is one of `succeeded`, `incomplete` (live and verified, but a later step failed),
+    `reverted`, `failed` (the revert failed too), `interrupted`, `abandoned` (the deployer was
+    killed, or another run took over its lock; written when the lock is removed, on its host only).
     """
 
     id: str
@@ -38,27 +39,27 @@ class Record:
     previous: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     """Hash of the plan."""
-    strategy: str = "blue_green"
+    strategy: str = "blue-green"
     steps: tuple[Mapping[str, Any], ...] = ()
     approved_by: tuple[str, ...] = ()
     remediates: str = ""
-    """The run that this one repairs: the failed or rolled-back deploy."""
+    """The id of the run that this one repairs: the failed or rolled-back deploy."""
     error: str = ""
     allowed: tuple[str, ...] = ()
-    """What is refused unless the operator allows it: `unsafe-migration`, `downgrade`."""
+    """The refused changes that the operator allowed: `unsafe-migration`, `downgrade`."""
 
     @property
     def live(self) -> bool:
-        """Whether this run left its version serving."""
+        """Whether this run made its release live."""
         return self.outcome in ("succeeded", "incomplete")
 
     def line(self) -> bytes:
-        """The record as one line of JSON."""
+        """The record as one line of JSON, without a line break."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
 
 def parse(text: str) -> tuple[Record, ...]:
-    """The records in a journal's text, oldest first; a line that a kill tore is passed over."""
+    """The records in a journal's text, oldest first; an incomplete line is skipped."""
     records = []
     for line in text.splitlines():
         try:
@@ -73,21 +74,21 @@ def parse(text: str) -> tuple[Record, ...]:
 
 
 def merge(journals: Iterable[tuple[Record, ...]]) -> tuple[Record, ...]:
-    """All hosts' records as one history, oldest first, each run once."""
+    """The records of all hosts, oldest first, each run once."""
     by_id = {record.id: record for journal in journals for record in journal}
     return tuple(sorted(by_id.values(), key=lambda record: record.started))
 
 
 def path(directory: str) -> str:
-    """Where the journal lies under an environment's directory."""
+    """The journal's path in an environment's directory."""
     return f"{directory}/journal.jsonl"
 
 
 def mark(id: str) -> str:
-    """What the line of this run, and no other's, has in it."""
+    """A text that only the line of the run with this id contains."""
     return f'"id":{json.dumps(id)}'
 
 
 def append(host: Host, directory: str, record: Record) -> None:
-    """Add a record on one host; blank lines around it keep a torn neighbour apart."""
+    """Append a record on one host; the blank lines separate it from an incomplete line."""
     host.run(("sh", "-c", _APPEND, "journal", path(directory)), stdin=record.line())

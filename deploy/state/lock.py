@@ -1,7 +1,7 @@
-"""One writer an environment: a folder on the first host, made by mkdir, which is atomic.
+"""The lock: one writer for each environment, as a folder on its first host.
 
-The holder renews a heartbeat. A lock is stale when its heartbeat is older than `STALE_AFTER`
-seconds by the host's own clock, or when its holder ran on this very machine and is gone.
+The holder renews a heartbeat. A lock is stale if its heartbeat is older than `STALE_AFTER` seconds
+by the host's clock, or if its holder ran on this machine and its process has ended.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 STALE_AFTER = 30.0
 HEARTBEAT = 5.0
 
-# Each script gets the lock's folder as $1. Whoever changes it holds the file lock of the folder
-# around it for that moment: else a slow takeover could remove what a quicker one has just taken.
-# What comes by standard input is read before that: a deployer that is suspended in the middle of
-# it would keep everybody out. Its size ($3) is compared because a connection that breaks ends it
-# like any other: nobody would stand behind the lock then.
+# Each script gets the lock's folder as $1. A script that changes it holds the file lock of the
+# parent folder meanwhile: otherwise a slow takeover could remove the lock that a faster one has
+# just taken. Standard input is read before that, since a deployer that is suspended while it writes
+# would keep the file lock. Its size ($3) is compared because a broken connection ends the input
+# too, and the lock would have no holder then.
 _ALONE = 'exec 9<"${1%/*}" && flock -w 10 9 || exit 16; '
-# The folder is filled beside and renamed into place, so that it is never seen empty; a rename onto
-# a folder that holds something fails.
+# The folder is filled under another name and then renamed, so that it is never empty. A rename onto
+# a folder with content fails.
 _TAKE = (
     'umask 077; new="$1.$2"; trap \'rm -rf "$new"\' EXIT; mkdir -p "$new" && '
     'cat >"$new/holder" && [ "$(stat -c %s "$new/holder")" = "$3" ] || exit 1; '
@@ -48,8 +48,8 @@ _READ = (
 )
 _BEAT = 'grep -qF "$2" "$1/holder" 2>/dev/null || exit 17; touch "$1"'
 _DROP = _ALONE + 'if grep -qF "$2" "$1/holder" 2>/dev/null; then rm -rf "$1"; fi'
-# Without a mark ($2) a holder that cannot be read was seen: a whole one is another. What the holder
-# entrusted goes into the journal ($3), unless its own last word ($4) is there already.
+# Without a mark ($2) the holder was unreadable: a readable one is another holder. The record that
+# the holder entrusted goes into the journal ($3), unless the journal has its run ($4) already.
 _BREAK = (
     _ALONE + 'if [ -n "$2" ]; then grep -qF "$2" "$1/holder" 2>/dev/null; '
     """else ! grep -q '}$' "$1/holder" 2>/dev/null; fi || exit 0; """
@@ -67,7 +67,7 @@ _BUSY, _NOT_OURS = 16, 17
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock: `since` is seconds since the epoch, `what` the command in words."""
+    """The holder of the lock: `since` is seconds since the epoch, `what` describes the command."""
 
     id: str
     who: str
@@ -76,15 +76,15 @@ class Holder:
     machine: str
     process: int
     boot: str
-    """Identity of the running kernel and process namespace: where `process` means something."""
+    """The kernel's boot id and the process namespace, in which `process` is valid."""
 
     @classmethod
     def here(cls, id: str, what: str, *, since: float | None = None) -> Holder:
-        """This process."""
+        """This process as the holder, since now unless `since` is given."""
         machine = socket.gethostname()
         return cls(
             id=id,
-            who=operator(),
+            who=describe_operator(),
             what=what,
             since=time.time() if since is None else since,
             machine=machine,
@@ -95,31 +95,31 @@ class Holder:
 
 @dataclass(frozen=True)
 class LockState:
-    """A lock as found: its holder (None: taken this instant, or torn) and the heartbeat's age."""
+    """A taken lock: its holder (None: unreadable) and the age of its heartbeat in seconds."""
 
     holder: Holder | None
     age: float
 
     @property
     def stale(self) -> bool:
-        """Whether nobody stands behind it any more."""
+        """Whether its holder has ended, or its heartbeat is too old."""
         if self.holder and self.holder.boot == _boot_id() and not _alive(self.holder.process):
             return True
         return self.age > STALE_AFTER
 
     def describe(self) -> str:
-        """Who, what, since when, and the last sign of life."""
+        """The holder, its command, its start and its heartbeat, in words for the operator."""
         if self.holder is None:
-            return f"someone unknown, last heard of {self.age:.0f} s ago"
+            return f"an unknown holder, last heartbeat {self.age:.0f} s ago"
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.holder.since))
         return (
             f"{self.holder.who} on {self.holder.machine} ({self.holder.what}) since {since}, "
-            f"last heard of {self.age:.0f} s ago"
+            f"last heartbeat {self.age:.0f} s ago"
         )
 
 
-def operator() -> str:
-    """Who asks: the Actions actor in CI, else the login name and machine."""
+def describe_operator() -> str:
+    """The operator: the Actions actor in CI, otherwise the login name and machine."""
     actor = os.environ.get("GITHUB_ACTOR")
     if actor:
         return f"{actor} (GitHub Actions)"
@@ -130,18 +130,18 @@ def operator() -> str:
 
 
 def path(directory: str) -> str:
-    """Where the lock lies under an environment's directory."""
+    """The lock's path in an environment's directory."""
     return f"{directory}/lock"
 
 
 def read(host: Host, directory: str) -> LockState | None:
-    """The lock's state on a host; None where it is free."""
+    """The lock's state on a host; None if it is free."""
     text = host.run(("sh", "-c", _READ, "lock", path(directory))).text
     return parse(text)
 
 
 def parse(text: str) -> LockState | None:
-    """Read what the reading script printed: the holder as JSON, then now and the heartbeat."""
+    """Parse the output of `_READ`: the holder as JSON, then the time and the heartbeat."""
     lines = text.strip().splitlines()
     if not lines:
         return None
@@ -156,43 +156,43 @@ def parse(text: str) -> LockState | None:
 
 @dataclass
 class Lease:
-    """A held lock; `predecessor` is the dead holder whose stale lock was taken over.
+    """A held lock; `predecessor` is the holder whose stale lock was taken over.
 
-    `lost` is set once somebody else took the lock away, as may happen to a run that was suspended
-    for longer than `STALE_AFTER`.
+    `lost` is set once another run took over the lock, as happens to a run that was suspended for
+    longer than `STALE_AFTER`.
     """
 
     holder: Holder
     predecessor: Holder | None = None
     lost: threading.Event = field(default_factory=threading.Event)
     renew: Callable[[], None] = lambda: None
-    """Gives a sign of life now, besides the regular ones, and sets `lost` where that is so."""
+    """Renews the heartbeat now, and sets `lost` if another run holds the lock."""
     confirm: Callable[[], None] = lambda: None
-    """As `renew`, where the last sign of life was overdue: for before a step, lest a run that slept
-    touches what is its successor's."""
+    """Calls `renew` if the heartbeat is overdue. Called before a step, so that a run that was
+    suspended does not change the work of its successor."""
     entrust: Callable[[Record], None] = lambda record: None
-    """Leaves with the lock what the journal of its host shall say should nobody end this run."""
+    """Stores a record with the lock: the run's journal entry if the run does not end by itself."""
 
     def require(self) -> None:
-        """Raise `Locked` where somebody else took the lock away."""
+        """Raise `Locked` if another run took over the lock."""
         if self.lost.is_set():
-            raise Locked("the lock was taken away; nothing more is done")
+            raise Locked("another run took over the lock; this run stopped")
 
 
 @contextlib.contextmanager
 def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
-    """Hold the environment's lock for the block, renewing its heartbeat.
+    """Hold the environment's lock in the block, and renew its heartbeat.
 
-    Raises `Locked` where someone alive holds it; a stale lock is taken over.
+    Takes over a stale lock. Raises `Locked` if the lock is held and not stale.
     """
     lease = Lease(holder, _take(host, directory, holder))
     done = threading.Event()
-    asked = time.time()  # the monotonic clock stands still while a machine sleeps
+    asked = time.time()  # the monotonic clock stops while a machine sleeps
 
     def renew() -> None:
         nonlocal asked
         asked = time.time()
-        # A host that does not answer may do so again; its lock is ours until then.
+        # The lock of an unreachable host stays ours until the host answers again.
         with contextlib.suppress(HostUnreachable):
             argv = ("sh", "-c", _BEAT, "lock", path(directory), _mark(holder))
             if host.run(argv, timeout=HEARTBEAT, check=False).status == _NOT_OURS:
@@ -219,7 +219,7 @@ def hold(host: Host, directory: str, holder: Holder) -> Iterator[Lease]:
         yield lease
     finally:
         done.set()
-        # A host that is gone keeps its lock; it goes stale by itself.
+        # The lock of an unreachable host stays and becomes stale.
         with contextlib.suppress(DeployError):
             host.run(("sh", "-c", _DROP, "lock", path(directory), _mark(holder)), timeout=10)
 
@@ -243,33 +243,35 @@ def _take(host: Host, directory: str, holder: Holder) -> Holder | None:
         if not state.stale:
             raise Locked(
                 f"{host.name}: locked by {state.describe()}",
-                hint="wait for it, or look with `invoke lock.status`; a crashed holder's lock goes "
-                f"stale after {STALE_AFTER:.0f} s and is then taken over",
+                hint="wait, or see `invoke lock.status`; a crashed holder's lock becomes stale "
+                f"after {STALE_AFTER:.0f} s and is then taken over",
             )
         predecessor = state.holder
-        break_(host, directory, state)
-    raise Locked(f"{host.name}: the lock changes hands too quickly; try again")
+        break_lock(host, directory, state)
+    raise Locked(f"{host.name}: the lock changed three times in a row; try again")
 
 
-def break_(host: Host, directory: str, state: LockState) -> None:
-    """Remove the lock that was seen as `state`, and no other; what its holder entrusted to it is
-    in the host's journal then."""
+def break_lock(host: Host, directory: str, state: LockState) -> None:
+    """Remove the lock if its holder is still that of `state`.
+
+    The record that the holder entrusted to the lock is in the host's journal then.
+    """
     seen = _mark(state.holder) if state.holder else ""
-    last_word = journal.mark(state.holder.id) if state.holder else ""
-    told = (journal.path(directory), last_word)
+    run_mark = journal.mark(state.holder.id) if state.holder else ""
+    arguments = (journal.path(directory), run_mark)
     try:
-        host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, *told))
+        host.run(("sh", "-c", _BREAK, "lock", path(directory), seen, *arguments))
     except CommandFailed as error:
         raise _busy(host) if error.status == _BUSY else error from None
 
 
 def _busy(host: Host) -> Locked:
-    words = f"{host.name}: somebody has been changing the lock for ten seconds"
-    return Locked(words, hint="try again; `invoke lock.status` shows who holds it")
+    text = f"{host.name}: another command has been changing the lock for ten seconds"
+    return Locked(text, hint="try again; `invoke lock.status` shows who holds it")
 
 
 def _mark(holder: Holder) -> str:
-    """What the file of this holder, and no other's, has in it."""
+    """A text that only the file of this holder contains."""
     return f'"id": {json.dumps(holder.id)}'
 
 
@@ -291,4 +293,14 @@ def _boot_id() -> str:
         return f"{socket.gethostname()}/{time.time() - time.monotonic():.0f}"
 
 
-__all__ = ["Holder", "Lease", "LockState", "break_", "hold", "operator", "parse", "path", "read"]
+__all__ = [
+    "Holder",
+    "Lease",
+    "LockState",
+    "break_lock",
+    "hold",
+    "describe_operator",
+    "parse",
+    "path",
+    "read",
+]

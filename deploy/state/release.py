@@ -1,4 +1,4 @@
-"""What is shipped: versions, builds, images by digest, releases."""
+"""Versions, builds, images by digest, and releases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploy.database.revisions import History, read_label
 from deploy.errors import UsageError
 
 FIRST_VERSION = "0.1.0"
-"""What a repository without any version tag is on its way to."""
+"""The next version of a repository without a version tag."""
 
 SCHEMA_HEAD = "amani.schema.head"
 _OCI = "org.opencontainers.image."
@@ -37,8 +37,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 class Version:
     """A semantic version (SemVer 2.0), or a plain label such as `dev-1a2b3c4`.
 
-    Semantic versions are ordered as SemVer says; labels come before all of them, by text. A
-    leading `v` of a semantic version is dropped. `str()` gives the version back.
+    Semantic versions have the order of SemVer; labels come before all of them, by text. A leading
+    `v` of a semantic version is dropped. `str()` returns the text. Raises `UsageError` if the text
+    is neither.
     """
 
     text: str
@@ -60,18 +61,17 @@ class Version:
 
     @property
     def semantic(self) -> bool:
-        """Whether it is a semantic version."""
         return _SEMVER.fullmatch(self.text) is not None
 
     @property
     def stable(self) -> bool:
-        """Whether it is a semantic version without a pre-release part."""
+        """Whether it is semantic and without a pre-release part."""
         found = _SEMVER.fullmatch(self.text)
         return found is not None and found[4] is None
 
     @property
     def tag(self) -> str:
-        """The version as an image tag, where `+` is not allowed."""
+        """The version as an image tag, which cannot contain `+`."""
         return self.text.replace("+", "-")
 
     @functools.cached_property
@@ -79,7 +79,7 @@ class Version:
         found = _SEMVER.fullmatch(self.text)
         if found is None:
             return (0, self.text)
-        # SemVer 11: a pre-release comes before its release; numbers before words.
+        # SemVer 11: a pre-release comes before its release, and a number before text.
         parts = (found[4] or "").split(".")
         before = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
         numbers = tuple(int(found[n]) for n in (1, 2, 3))
@@ -88,7 +88,7 @@ class Version:
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """Where an image comes from. `sha` is the full commit, `time` is ISO 8601 in UTC."""
+    """The origin of an image. `sha` is the full commit, `time` is ISO 8601 in UTC."""
 
     version: Version
     sha: str
@@ -97,11 +97,11 @@ class BuildInfo:
     branch: str
     dirty: bool
     tagged: bool
-    """Whether the commit itself carries the version as a tag."""
+    """Whether the commit itself has the version as a tag."""
 
     @property
     def short_sha(self) -> str:
-        """The first 12 digits of the commit, as image tags carry it."""
+        """The first 12 digits of the commit, for image tags."""
         return self.sha[:12]
 
     @property
@@ -118,8 +118,8 @@ class BuildInfo:
     def render_tags(self, templates: Sequence[str]) -> tuple[str, ...]:
         """Image tags from templates with `{sha}`, `{version}`, `{branch}`, `{number}`.
 
-        Left out are tags whose part is unknown, and `{version}` ones where the commit carries no
-        semantic version or the tree is dirty: such a tag would promise what the image is not.
+        A tag with an unknown part is omitted. So is a tag with `{version}` if the commit has no
+        semantic version as a tag or the tree is dirty, since the image is not that version then.
         """
         exact = self.tagged and self.version.semantic and not self.dirty
         parts = {
@@ -137,13 +137,13 @@ class BuildInfo:
 
     @classmethod
     def of(cls, checkout: Path, environ: Mapping[str, str] | None = None) -> BuildInfo:
-        """Read a checkout's state from git, and number and branch from GitHub Actions there.
+        """Read a checkout's state from git, and number and branch from GitHub Actions in CI.
 
-        A commit tagged with a semantic version has that version; any other is `dev.<n>` on the
-        way to the next patch, n commits after the last tag. The time is the commit's own or, of
-        a dirty tree, that of the newest change (`SOURCE_DATE_EPOCH` overrides): the same tree
-        gives the same image. A folder that is no repository has version 0.1.0-dev.0 and no
-        commit. Raises UsageError where git is missing or fails.
+        A commit tagged with a semantic version has that version. Any other has the next patch
+        version with `dev.<n>`, n commits after the last tag. The time is the commit's own or, for
+        a dirty tree, that of the newest change (`SOURCE_DATE_EPOCH` overrides both), so that the
+        same tree gives the same image. A folder that is no repository has version 0.1.0-dev.0 and
+        no commit. Raises `UsageError` if git is missing or fails.
         """
         environ = os.environ if environ is None else environ
         if not (checkout / ".git").exists():
@@ -173,8 +173,10 @@ class BuildInfo:
 
 
 def find_same_content(checkout: Path) -> tuple[str, ...]:
-    """The commits, of all branches, that hold the very files of the one that is checked out; that
-    one first. A branch that is merged by squash or rebase has another commit and the same files."""
+    """The commits of all branches with the same files as the checked-out commit, that one first.
+
+    A branch that is merged by squash or rebase has another commit with the same files.
+    """
     head, tree = ask_git(checkout, "log", "-1", "--format=%H %T").split()
     lines = ask_git(checkout, "log", "--all", "--format=%H %T").splitlines()
     same = [commit for commit, held in map(str.split, lines) if held == tree]
@@ -197,7 +199,7 @@ def _version(git: functools.partial[str], sha: str) -> tuple[Version, bool]:
 
 
 def ask_git(checkout: Path, *arguments: str) -> str:
-    """What git prints of a checkout. Raises UsageError where it is missing or fails."""
+    """The output of git in a checkout. Raises `UsageError` if git is missing or fails."""
     try:
         done = subprocess.run(  # nosec B603
             ("git", "-C", str(checkout), *arguments), capture_output=True, text=True, check=False
@@ -205,8 +207,8 @@ def ask_git(checkout: Path, *arguments: str) -> str:
     except FileNotFoundError:
         raise UsageError("git is not installed", hint="apt-get install git") from None
     if done.returncode:
-        words = done.stderr.strip() or f"ended with status {done.returncode}"
-        raise UsageError(f"{checkout}: git {arguments[0]}: {words}")
+        reason = done.stderr.strip() or f"ended with status {done.returncode}"
+        raise UsageError(f"{checkout}: git {arguments[0]}: {reason}")
     return done.stdout.strip("\n")
 
 
@@ -216,10 +218,10 @@ def _iso(epoch: int) -> str:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image by what it holds, never by a tag that may move.
+    """An image by its content and never by a tag, which may move.
 
-    `digest` is the registry's manifest digest; of an image that was never pushed
-    (`registered=False`) it is the engine's image id.
+    `digest` is the registry's manifest digest or, for an image that was never pushed
+    (`registered=False`), the engine's image id.
     """
 
     repository: str
@@ -232,7 +234,7 @@ class ImageRef:
 
     @property
     def reference(self) -> str:
-        """What the engine is asked for: `repository@digest`, or the image id."""
+        """The image's name for the engine: `repository@digest`, or the image id."""
         return f"{self.repository}@{self.digest}" if self.registered else self.digest
 
     def __str__(self) -> str:
@@ -241,9 +243,9 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Release:
-    """A version, the image that holds it, and the schema that its code needs."""
+    """A version, its image, and the schema that its code expects."""
 
-    version: str
+    version: Version
     image: ImageRef
     schema_head: str
     revision: str
@@ -253,15 +255,15 @@ class Release:
 
     @property
     def history(self) -> History:
-        """The schema's revisions, as far as its code knows them."""
+        """The revisions that its code knows."""
         return read_label(self.labels)
 
     @classmethod
     def from_labels(cls, image: ImageRef, labels: Mapping[str, str]) -> Release:
-        """The release that an image's labels tell of.
+        """The release that an image's labels describe.
 
-        Raises UsageError where they do not tell a version: then it is no image of this service.
-        A missing schema head means that the service has no database.
+        A missing schema head means that the service has no database. Raises `UsageError` if there
+        is no version: then it is no image of this service.
         """
         version = labels.get(_OCI + "version", "")
         if not version:
@@ -270,7 +272,7 @@ class Release:
                 hint="build it with `invoke image.build`, or give another --version",
             )
         return cls(
-            version=str(Version(version)),
+            version=Version(version),
             image=image,
             schema_head=labels.get(SCHEMA_HEAD, ""),
             revision=labels.get(_OCI + "revision", ""),

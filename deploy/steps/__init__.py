@@ -1,1 +1,1 @@
-"""The steps that plans are made of; each knows how to apply and how to take back one change."""
+"""The steps of a plan. Each applies one change to one host, and reverts it."""

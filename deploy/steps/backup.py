@@ -1,4 +1,4 @@
-"""A backup before the database is changed."""
+"""The step that backs up the database before it is changed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from deploy.execute.run import Run
 
 @dataclass(frozen=True)
 class BackUp(Step):
-    """Back the database up and read the archive to its end: without that nothing is migrated.
+    """Back up the database and verify the archive by reading it to its end.
 
-    There is no revert: a backup more does no harm.
+    There is no revert: an additional backup is harmless.
     """
 
     kind: ClassVar[str] = "backup"
     reason: str
     """`deploy`, `rollback` or `migration`."""
     release: str = ""
-    """The version that serves until now."""
+    """The live version; that of the run's previous release if it is empty."""
 
     def describe(self) -> str:
-        return "back the database up, and read the archive to its end"
+        return "back up the database and read the archive to its end"
 
     def apply(self, run: Run) -> None:
-        # Here, so that planning a backup loads nothing of what makes one.
+        # Imported here, so that planning a backup does not load the code that makes one.
         from deploy.backups import catalogue, work
         from deploy.backups.tool import open_tool
 
@@ -42,4 +42,4 @@ class BackUp(Step):
                 reason=self.reason,
                 release=self.release or (run.previous.version if run.previous else ""),
             )
-        run.events.emit("note", f"backup {made.manifest.id} is whole", host=self.host)
+        run.events.emit("note", f"backup {made.manifest.id} is complete", host=self.host)

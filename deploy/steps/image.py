@@ -1,4 +1,4 @@
-"""Bringing a release's image and secrets to a host, and tidying what is too old."""
+"""Steps on a host's images and secrets: pull, deliver, and prune the old ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.state import containers
 
 @dataclass(frozen=True)
 class Pull(Step):
-    """Pull an image: the release's by digest, the proxy's by its tag."""
+    """Pull an image, the release's by its digest or the proxy's by its tag."""
 
     kind: ClassVar[str] = "pull"
     repository: str
@@ -36,12 +36,13 @@ class Pull(Step):
             self.digest,
             credentials=run.secrets.registry(self.repository),
             progress=progress,
+            timeout=run.environment.timeouts.pull,
         )
 
 
 @dataclass(frozen=True)
 class DeliverSecrets(Step):
-    """Put a new generation of secrets on the host; the ones in use stay as they are."""
+    """Deliver a new generation of secrets to the host; earlier generations do not change."""
 
     kind: ClassVar[str] = "deliver-secrets"
 
@@ -59,13 +60,13 @@ class DeliverSecrets(Step):
 
 @dataclass(frozen=True)
 class Prune(Step):
-    """Remove images past the retention, left-over one-off containers and unused secrets."""
+    """Remove images that exceed the retention, left-over containers and unused secrets."""
 
     kind: ClassVar[str] = "prune"
     images: tuple[str, ...]
     containers: tuple[str, ...]
     secrets: tuple[str, ...] = ()
-    """Generations that nothing needs; any other that nothing needs by then goes too."""
+    """Generations that are unused when planned; `apply` removes all that are unused then."""
 
     def describe(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""The schema: revisions applied and undone, each in a one-off container."""
+"""Steps on the schema: upgrade and downgrade, each in a one-off container."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from deploy.state.release import ImageRef
 
 @dataclass(frozen=True)
 class Migrate(Step):
-    """Bring the schema one revision on, in a one-off container of the release's image.
+    """Upgrade the schema by one revision, in a one-off container of the release's image.
 
-    There is no revert: the release before runs on what comes before the swap, and what comes after
-    it belongs to a release that is live and verified.
+    There is no revert: the previous release runs on the schema of an expand or a backfill, and a
+    contract is applied only once the release is live and verified.
     """
 
     kind: ClassVar[str] = "migrate"
+    needs_smoke: ClassVar[bool] = True
     head: str
     change: Kind = "expand"
-    """The revision's class."""
+    """The class of the revision."""
 
     def describe(self) -> str:
         return f"migrate the database to {self.head} ({self.change})"
@@ -35,8 +36,8 @@ class Migrate(Step):
     def apply(self, run: Run) -> None:
         if self.change == "contract" and run.progress.leftovers:
             raise DeployError(
-                f"{self.host}: {self.head} was not applied: not everything is on "
-                f"{run.release.version} alone yet, and it takes away what others may use",
+                f"{self.host}: {self.head} was not applied: an earlier step failed, so releases "
+                f"other than {run.release.version} may still need what the contract removes",
                 host=self.host,
             )
         _move(run, self.host, run.release.image, run.environment.migrations.command, self.head)
@@ -44,11 +45,14 @@ class Migrate(Step):
 
 @dataclass(frozen=True)
 class Downgrade(Step):
-    """Undo revisions, in a one-off container of the image that knows them; what they added, and
-    all rows in it, is lost. The revert applies them again: the rows come back from the backup
-    only."""
+    """Downgrade the schema in a one-off container of an image that knows the revisions.
+
+    The tables and columns that they added are lost with their data. The revert applies the
+    revisions again, without that data: only the backup has it.
+    """
 
     kind: ClassVar[str] = "downgrade"
+    needs_smoke: ClassVar[bool] = True
     to: str
     back: str
     """The live revision."""
@@ -57,11 +61,11 @@ class Downgrade(Step):
     registered: bool
 
     def describe(self) -> str:
-        return f"take the database back from {self.back} to {self.to}"
+        return f"downgrade the database from {self.back} to {self.to}"
 
     @property
     def image(self) -> ImageRef:
-        """The newer image: the older one cannot even name what is undone."""
+        """The newer image: the older one does not know the revisions."""
         return ImageRef(self.repository, self.digest, self.registered)
 
     def apply(self, run: Run) -> None:
@@ -74,16 +78,16 @@ class Downgrade(Step):
 
 def _move(run: Run, host: str, image: ImageRef, command: tuple[str, ...], to: str) -> None:
     config = run.environment.migrations
-    # One of this very run, if the host was silent when it was to be removed.
+    # A migration of this run may still run, if the host was unreachable before its removal.
     orphaned_migrations.await_end(run.hosts[host], run.environment, run.events, lambda: _rest(run))
     run_one_off(run, host, image, orphaned_migrations.PURPOSE, (*command, to))
     revision = run_one_off(run, host, image, "revision", config.current_command)
-    # An exit status of 0 proves nothing: only the revision read back does.
+    # Only the revision that is read back proves the migration, not the exit status.
     if to not in revision.split():
         raise DeployError(
             f"{host}: the migration ended without an error, but the database is at "
             f"{revision.strip() or 'no revision'} and not at {to}",
-            hint="run `flask db current` with the release's image and look at its migrations",
+            hint="run `flask db current` with the release's image and check its migrations",
             host=host,
         )
 
@@ -91,9 +95,12 @@ def _move(run: Run, host: str, image: ImageRef, command: tuple[str, ...], to: st
 def run_one_off(
     run: Run, host: str, image: ImageRef, purpose: str, command: tuple[str, ...]
 ) -> str:
-    """What a command prints in a one-off container; raises `DeployError` with it where it fails."""
+    """Run a command in a one-off container and return its output.
+
+    Raises `DeployError` with the last lines of the output if it fails.
+    """
     engine = run.hosts[host].engine
-    spec = containers.one_off_container(
+    spec = containers.make_one_off_container(
         run.environment,
         image,
         run.generations.get(host, ""),
@@ -113,8 +120,7 @@ def run_one_off(
         tail = "\n".join(output.strip().splitlines()[-15:])
         raise DeployError(
             f"{host}: `{' '.join(command)}` failed with status {status}:\n{tail}",
-            hint="the release before serves on; mend the migration or the database and "
-            "deploy again",
+            hint="fix the migration or the database, then deploy again",
             host=host,
         )
     return output
@@ -137,6 +143,6 @@ def _wait(run: Run, host: str, container: str) -> int:
             raise DeployError(
                 f"{host}: `migrate` took longer than "
                 f"{run.environment.timeouts.migrate:g} s and was stopped",
-                hint="raise timeouts.migrate, or look for what blocks it in the database",
+                hint="raise timeouts.migrate, or end what blocks the migration in the database",
                 host=host,
             )

@@ -1,6 +1,6 @@
-"""The deployer's surface: Invoke tasks, each a few typed lines.
+"""The command line of the deployer: Invoke tasks, which call `deploy.operations`.
 
-Heavy imports stand inside the functions, so that `invoke --list` and completion stay quick.
+Slow imports are inside the functions, so that `invoke --list` and completion are fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deploy.tasks import (
 
 
 def collect_tasks() -> Collection:
-    """Return a new collection of the deployer's tasks."""
+    """Return a new collection with all tasks of the deployer."""
     databases = Collection.from_module(database)
     databases.add_collection(Collection.from_module(pitr))
     return Collection(

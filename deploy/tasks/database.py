@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, JSON, default_environment
+from deploy.tasks.options import ENV, JSON, default_environment
 from deploy.tasks.surface import task
 
 if TYPE_CHECKING:
@@ -229,12 +229,12 @@ def lint(context: Context, since: str = "") -> None:
 @task(help={**ENV, **JSON})
 def current(context: Context, env: str = "", json: bool = False) -> None:
     """Print the revision that the database is at, and what the live release brings beyond it."""
-    from deploy.operations.inspection import schema
+    from deploy.operations.schema import read_schema
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        live, pending = schema(name, report.events)
+        live, pending = read_schema(name, report.events)
         report.show_done(f"{name} is at {live or 'an unknown revision'}", {"pending": pending})
 
 
@@ -250,11 +250,11 @@ def upgrade(
     context: Context, env: str = "", to: str = "", dry_run: bool = False, json: bool = False
 ) -> None:
     """Apply the live release's migrations up to a revision, after a backup."""
-    from deploy.operations.schema import move
+    from deploy.operations.schema import migrate_schema
     from deploy.output.report import Report
 
     with Report(json=json) as report:
-        result = move(
+        result = migrate_schema(
             env or default_environment(), to, report.events, confirm=None, dry_run=dry_run
         )
         report.show_schema(result, dry_run=dry_run)
@@ -281,14 +281,14 @@ def downgrade(
 ) -> None:
     """Undo migrations down to a revision, after a backup and a question."""
     from deploy.errors import UsageError
-    from deploy.operations.schema import move
+    from deploy.operations.schema import migrate_schema
     from deploy.output.report import Report
 
     if not to:
         raise UsageError("to which revision?", hint="--to=REV; `invoke db.current` tells the live")
     name = env or default_environment()
     with Report(json=json) as report:
-        result = move(
+        result = migrate_schema(
             name,
             to,
             report.events,

@@ -1,27 +1,27 @@
-"""Environments: which there are, what one says, and the reference of all keys."""
+"""The tasks `env.*`: list environments, show one, and update the reference of all keys."""
 
 from __future__ import annotations
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, default_environment
+from deploy.tasks.options import ENV, JSON, default_environment
 from deploy.tasks.surface import task
 
 
-@task(name="list", help={"json": "JSON lines on standard output"})
+@task(name="list", help=JSON)
 def list_environments(context: Context, json: bool = False) -> None:
-    """List the environments and the files that they come from."""
+    """List the environments and their files."""
     from deploy.environment.model import available
-    from deploy.output.console import choose_listener
+    from deploy.output.console import choose_console
 
-    with choose_listener(json) as console:
+    with choose_console(json) as console:
         files = sorted(available().items())
         console.show_table("environments", [{"name": n, "file": str(path)} for n, path in files])
 
 
 @task(help=ENV)
 def show(context: Context, env: str = "") -> None:
-    """Print an environment as it was read, all defaults filled in; refuse a wrong file."""
+    """Validate an environment's file and print it as YAML, with all defaults."""
     import yaml
 
     from deploy.environment.model import load_environment
@@ -34,7 +34,7 @@ def show(context: Context, env: str = "") -> None:
 
 @task()
 def reference(context: Context) -> None:
-    """Rewrite the reference of all keys in docs/environments.md from the model."""
+    """Update the reference of all keys in docs/environments.md from the model."""
     from deploy.environment.reference import PAGE, update
 
     PAGE.write_text(update(), encoding="utf-8")

@@ -1,38 +1,41 @@
-"""Hosts: making bare ones ready, and asking whether they are."""
+"""The tasks `host.*`: prepare and check hosts."""
 
 from __future__ import annotations
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, HOSTS, _split, default_environment
+from deploy.tasks.options import ENV, HOSTS, default_environment, split_list
 from deploy.tasks.surface import task
 
 
 @task(
     help={
         **ENV,
-        "login": "who logs in for this: root, or a user with sudo without a password",
-        "key": "file of the public key that the deploy user gets",
+        "login": "user to log in as: root (default), or a user that has sudo without a password",
+        "key": "file of the deploy user's public key (default: the one of `identity_file`)",
         **HOSTS,
     }
 )
 def bootstrap(
     context: Context, env: str = "", login: str = "root", key: str = "", hosts: str = ""
 ) -> None:
-    """Make bare Debian or Ubuntu hosts ready: engine, deploy user, folders. Safe to repeat."""
-    from deploy.operations.bootstrap import bootstrap as prepare
+    """Prepare Debian or Ubuntu hosts for deploys: Docker Engine, deploy user, folders.
+
+    Idempotent. Ends with the same checks as `host.check`.
+    """
+    from deploy.operations.bootstrap import bootstrap_hosts
     from deploy.output.report import Report
 
     with Report() as report:
         name = env or default_environment()
-        prepare(name, report.events, login=login, key=key, hosts=_split(hosts))
+        bootstrap_hosts(name, report.events, login=login, key=key, hosts=split_list(hosts))
 
 
 @task(help={**ENV, **HOSTS})
 def check(context: Context, env: str = "", hosts: str = "") -> None:
-    """Ask every host what a deploy asks first, and tell all that is missing at once."""
-    from deploy.operations.bootstrap import check as ask
+    """Run the preflight checks of a deploy on each host, and report all problems at once."""
+    from deploy.operations.bootstrap import check_hosts
     from deploy.output.report import Report
 
     with Report() as report:
-        ask(env or default_environment(), report.events, hosts=_split(hosts))
+        check_hosts(env or default_environment(), report.events, hosts=split_list(hosts))

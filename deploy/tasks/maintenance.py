@@ -1,22 +1,22 @@
-"""Maintenance: 503 with Retry-After to everyone, from the proxies."""
+"""The tasks `maintenance.*`."""
 
 from __future__ import annotations
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, HOSTS, _split, default_environment
+from deploy.tasks.options import ENV, HOSTS, default_environment, split_list
 from deploy.tasks.surface import task
 
 
 @task(help={**ENV, **HOSTS})
 def on(context: Context, env: str = "", hosts: str = "") -> None:
-    """Answer every request with 503 and Retry-After; the service runs on behind."""
+    """Answer every request with 503 and Retry-After, from the proxy; the service keeps running."""
     _switch(env, hosts, on=True)
 
 
 @task(help={**ENV, **HOSTS})
 def off(context: Context, env: str = "", hosts: str = "") -> None:
-    """Serve again."""
+    """End maintenance and serve requests again."""
     _switch(env, hosts, on=False)
 
 
@@ -26,4 +26,4 @@ def _switch(env: str, hosts: str, *, on: bool) -> None:
 
     with Report() as report:
         name = env or default_environment()
-        set_maintenance(name, report.events, on=on, hosts=_split(hosts))
+        set_maintenance(name, report.events, on=on, hosts=split_list(hosts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from deploy.tasks.database import CONFIRM
-from deploy.tasks.release import ENV, JSON, default_environment
+from deploy.tasks.options import ENV, JSON, default_environment
 from deploy.tasks.surface import task
 
 DRY_RUN = {"dry_run": "say what would be done and change nothing"}

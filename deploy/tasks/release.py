@@ -1,29 +1,28 @@
-"""Releases: bringing them, taking them back, looking at what runs."""
+"""The tasks for releases: deploy, rollback, status, releases, logs, exec and remove."""
 
 from __future__ import annotations
 
-import os
-
 from invoke.context import Context
 
+from deploy.tasks.options import (
+    AUTO_CONFIRM,
+    DRY_RUN,
+    ENV,
+    HOSTS,
+    JSON,
+    REQUIRED_ENV,
+    default_environment,
+    split_list,
+    words_after_separator,
+)
 from deploy.tasks.surface import task
-
-ENV = {"env": "the environment: local, staging, production, fleet or one of your own"}
-HOSTS = {"hosts": "only these hosts (names or patterns, commas between)"}
-JSON = {"json": "JSON lines on standard output"}
-DRY_RUN = {"dry_run": "show the plan and change nothing"}
-
-
-def default_environment() -> str:
-    """The environment that is meant where none is named: `AMANI_ENV`, or production."""
-    return os.environ.get("AMANI_ENV") or "production"
 
 
 @task(
     help={
-        **ENV,
-        "version": "a version, tag or digest from the registry (default: build this checkout)",
-        "allow_unsafe_migration": "apply migrations that can stop the service",
+        **REQUIRED_ENV,
+        "version": "version, tag or digest in the registry (default: build this checkout)",
+        "allow_unsafe_migration": "permit migrations that can interrupt the service",
         **DRY_RUN,
         **HOSTS,
         **JSON,
@@ -38,21 +37,23 @@ def deploy(
     json: bool = False,
     allow_unsafe_migration: bool = False,
 ) -> None:
-    """Bring a release to an environment, without losing a request."""
+    """Deploy a release to an environment, without downtime."""
     from deploy.errors import UsageError
-    from deploy.operations.deploy import deploy as bring
+    from deploy.operations.deploy import deploy_release
     from deploy.output.report import Report
     from deploy.planning.schema_changes import Options
 
     if not env:
-        raise UsageError("which environment?", hint="name it with --env=local, --env=staging, ...")
+        raise UsageError(
+            "no environment given", hint="name it with --env=local, --env=staging, ..."
+        )
     with Report(json=json) as report:
-        result = bring(
+        result = deploy_release(
             env,
             report.events,
             version=version or None,
             dry_run=dry_run,
-            hosts=_split(hosts),
+            hosts=split_list(hosts),
             options=Options(unsafe=allow_unsafe_migration),
         )
         report.show_result(result, dry_run=dry_run)
@@ -60,11 +61,11 @@ def deploy(
 
 @task(
     help={
-        "version": "the release to go back to, or its digest (default: list them)",
-        "env": "the environment (default: AMANI_ENV, or production)",
-        "auto_confirm": "do not ask",
-        "with_downgrade": "undo the migrations that the release cannot run on, after a backup",
-        "allow_data_loss": "with --auto-confirm: yes to what that loses",
+        "version": "version or digest of an earlier release (default: list them)",
+        **ENV,
+        **AUTO_CONFIRM,
+        "with_downgrade": "revert the migrations that the release does not support",
+        "allow_data_loss": "with --auto-confirm: permit a downgrade that deletes data",
         **DRY_RUN,
         **HOSTS,
         **JSON,
@@ -81,21 +82,21 @@ def rollback(
     with_downgrade: bool = False,
     allow_data_loss: bool = False,
 ) -> None:
-    """Go back to a release that was live before; without a version, list what there is."""
-    from deploy.operations import rollback as rollbacks
+    """Roll back to an earlier release, or list the earlier releases if no version is given."""
+    from deploy.operations.rollback import list_rollback_targets, roll_back
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
         if not version:
-            report.show_targets(name, rollbacks.listing(name, report.events))
+            report.show_targets(name, list_rollback_targets(name, report.events))
             return
-        result = rollbacks.rollback(
+        result = roll_back(
             name,
             version,
             report.events,
             confirm=None if auto_confirm else lambda question: report.confirm(question, name),
-            hosts=_split(hosts),
+            hosts=split_list(hosts),
             dry_run=dry_run,
             with_downgrade=with_downgrade,
             allow_data_loss=allow_data_loss,
@@ -105,36 +106,36 @@ def rollback(
 
 @task(help={**ENV, **HOSTS, **JSON})
 def status(context: Context, env: str = "", hosts: str = "", json: bool = False) -> None:
-    """Show what runs on every host, what gets traffic, and what is not as recorded."""
+    """Show the containers on each host, their traffic, and the drift from the journal."""
     from deploy.errors import HostUnreachable
-    from deploy.operations.status import status as look
+    from deploy.operations.status import read_status
     from deploy.output.report import Report
 
     with Report(json=json) as report:
-        found = look(env or default_environment(), report.events, _split(hosts))
+        found = read_status(env or default_environment(), report.events, split_list(hosts))
         report.show_status(found)
         if found.unreachable:
             raise HostUnreachable("\n".join(found.unreachable))
 
 
-@task(help={**ENV, "limit": "how many (newest first)", **JSON})
+@task(help={**ENV, "limit": "number of entries, newest first (default: 20)", **JSON})
 def releases(context: Context, env: str = "", limit: int = 20, json: bool = False) -> None:
-    """Show the history: which release, when, by whom, how long it took, how it ended."""
-    from deploy.operations.history import history
+    """Show the journal: each deploy and rollback, its version, operator, duration and outcome."""
+    from deploy.operations.history import read_history
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        report.show_releases(name, history(name, report.events)[:limit])
+        report.show_releases(name, read_history(name, report.events)[:limit])
 
 
 @task(
     help={
         **ENV,
-        "follow": "go on until Ctrl-C",
-        "host": "only this host",
+        "follow": "print new lines until Ctrl-C",
+        "host": "name of a host (default: all)",
         "role": "web or worker (default: all)",
-        "tail": "how many lines of the past",
+        "tail": "number of earlier lines from each container (default: 50)",
     }
 )
 def logs(
@@ -145,13 +146,19 @@ def logs(
     role: str = "",
     tail: int = 50,
 ) -> None:
-    """Show what the live containers print."""
-    from deploy.operations.inspection import logs as read
+    """Print the logs of the live containers."""
+    from deploy.operations.logs import read_logs
     from deploy.output.report import Report
 
     with Report() as report:
-        name = env or default_environment()
-        lines = read(name, report.events, follow=follow, hosts=_split(host), role=role, tail=tail)
+        lines = read_logs(
+            env or default_environment(),
+            report.events,
+            follow=follow,
+            hosts=split_list(host),
+            role=role,
+            tail=tail,
+        )
         for place, line in lines:
             print(f"{place} | {line}", flush=follow)
 
@@ -160,21 +167,29 @@ def logs(
     name="exec",
     positional=["command"],
     iterable=["command"],
-    help={**ENV, "host": "run there (default: the first)", "command": "words of the command"},
+    help={
+        **ENV,
+        "host": "name of the host (default: the first one)",
+        "command": "the command, or write it after --",
+    },
 )
 def run_command(context: Context, command: list[str], env: str = "", host: str = "") -> None:
-    """Run a one-off command in the live image: `invoke exec --env=staging -- flask db current`."""
+    """Run a command in a one-off container: `invoke exec --env=staging -- flask db current`.
+
+    The container has the live image, its settings and its secrets. Ends with the exit status of
+    the command.
+    """
     import sys
 
     from invoke.exceptions import Exit
 
     from deploy.errors import UsageError
-    from deploy.operations.inspection import run_one_off
+    from deploy.operations.one_off import run_one_off
     from deploy.output.report import Report
 
-    words = command or remainder()
+    words = command or words_after_separator()
     if not words:
-        raise UsageError("which command?", hint="invoke exec --env=staging -- flask db current")
+        raise UsageError("no command given", hint="invoke exec --env=staging -- flask db current")
     with Report() as report:
         status, output = run_one_off(env or default_environment(), words, report.events, host=host)
     sys.stdout.write(output)
@@ -182,29 +197,24 @@ def run_command(context: Context, command: list[str], env: str = "", host: str =
         raise Exit(code=status)
 
 
-@task(help={**ENV, "volumes": "the data too", "auto_confirm": "do not ask"})
+@task(
+    help={
+        **REQUIRED_ENV,
+        "volumes": "remove the named volumes, too; they may hold the database",
+        **AUTO_CONFIRM,
+    }
+)
 def remove(
     context: Context, env: str = "", volumes: bool = False, auto_confirm: bool = False
 ) -> None:
-    """Take an environment off its hosts: containers, network, secrets; the data only if asked."""
+    """Remove an environment from its hosts: containers, networks, secrets and files."""
     from deploy.errors import UsageError
-    from deploy.operations.maintenance import remove as take_off
+    from deploy.operations.removal import remove_environment
     from deploy.output.report import Report
 
     if not env:
-        raise UsageError("which environment?", hint="name it with --env=...")
-    what = "everything, its data included" if volumes else "everything but its data"
+        raise UsageError("no environment given", hint="name it with --env=...")
+    extent = "everything, with its volumes" if volumes else "everything except its volumes"
     with Report() as report:
-        report.confirm(f"Remove {env} from its hosts: {what}?", env, automatic=auto_confirm)
-        take_off(env, report.events, volumes=volumes)
-
-
-def remainder() -> list[str]:
-    """The words after `--` on the command line; Invoke 2 hands them to nobody."""
-    import sys
-
-    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+        report.confirm(f"Remove {env} from its hosts: {extent}?", env, automatic=auto_confirm)
+        remove_environment(env, report.events, volumes=volumes)

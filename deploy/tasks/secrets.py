@@ -1,20 +1,23 @@
-"""Secrets: storing them encrypted, and telling where each value comes from."""
+"""The tasks `secrets.*`: store encrypted values, and check that none is missing."""
 
 from __future__ import annotations
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, JSON, default_environment
+from deploy.tasks.options import ENV, JSON, REQUIRED_ENV, default_environment
 from deploy.tasks.surface import task
 
 
 @task(
     name="set",
     positional=["name"],
-    help={"name": "the secret's name", **ENV},
+    help={"name": "name of the secret", **REQUIRED_ENV},
 )
 def set_secret(context: Context, name: str, env: str = "") -> None:
-    """Store one value in config/secrets/ENV.age; asked for, or read from standard input."""
+    """Store one value in config/secrets/ENV.age, from a prompt or from standard input.
+
+    An empty value removes the secret.
+    """
     import getpass
     import sys
 
@@ -24,7 +27,7 @@ def set_secret(context: Context, name: str, env: str = "") -> None:
     environment = load_environment(env, placeholders=True)
     check_name(environment, name)
     if sys.stdin.isatty():
-        value = getpass.getpass(f"{name} for {env} (empty: remove it): ")
+        value = getpass.getpass(f"{name} for {env} (empty to remove it): ")
     else:
         value = sys.stdin.read().removesuffix("\n")
     path = store(env, name, value)
@@ -33,36 +36,36 @@ def set_secret(context: Context, name: str, env: str = "") -> None:
 
 @task(name="list", help={**ENV, **JSON})
 def list_secrets(context: Context, env: str = "", json: bool = False) -> None:
-    """Tell which secrets an environment needs and where each value comes from, never what it is."""
+    """List the secrets that an environment needs and the source of each; never print a value."""
     from deploy.environment.model import load_environment
-    from deploy.output.console import choose_listener
+    from deploy.output.console import choose_console
     from deploy.secrets.sources import origins
 
-    with choose_listener(json) as console:
+    with choose_console(json) as console:
         environment = load_environment(env or default_environment(), placeholders=True)
         found = origins(environment)
         rows = [{"name": name, "needed": needed, "from": origin} for name, needed, origin in found]
-        console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
+        console.show_table(f"secrets of {environment.name}", rows, empty="no secrets needed")
 
 
 @task(name="check", help={**ENV, **JSON})
 def check_secrets(context: Context, env: str = "", json: bool = False) -> None:
-    """Tell which secrets are missing, empty or look like placeholders; never what they are.
+    """Check that no needed secret is missing, empty or a placeholder; never print a value.
 
-    Exit codes: 0 every needed one has a value of its own, 2 one has not.
+    Exit codes: 0 every needed secret has a value, 2 a secret has none.
     """
     from dataclasses import asdict
 
     from deploy.environment.model import load_environment
     from deploy.errors import UsageError
-    from deploy.output.console import choose_listener
+    from deploy.output.console import choose_console
     from deploy.secrets.inspection import examine
 
-    with choose_listener(json) as console:
+    with choose_console(json) as console:
         environment = load_environment(env or default_environment(), placeholders=True)
         verdicts = examine(environment)
         rows = [asdict(verdict) for verdict in verdicts]
-        console.show_table(f"secrets of {environment.name}", rows, empty="it needs none")
+        console.show_table(f"secrets of {environment.name}", rows, empty="no secrets needed")
         if wrong := [found for found in verdicts if found.wrong]:
             raise UsageError(
                 f"{environment.name}: " + ", ".join(f"{each.name}: {each.state}" for each in wrong),
@@ -72,22 +75,22 @@ def check_secrets(context: Context, env: str = "", json: bool = False) -> None:
 
 @task(name="edit", help=ENV)
 def edit_secrets(context: Context, env: str = "") -> None:
-    """Open config/secrets/ENV.age decrypted in $EDITOR, and encrypt what is left."""
+    """Decrypt config/secrets/ENV.age, open it in $EDITOR, and encrypt the result."""
     from deploy.environment.model import load_environment
     from deploy.secrets.editing import edit
     from deploy.secrets.sources import age_file
 
     name = load_environment(env or default_environment(), placeholders=True).name
     changed = edit(name)
-    print(f"{age_file(name)} {'was encrypted anew' if changed else 'is as it was'}")
+    print(f"{age_file(name)} {'was updated' if changed else 'was not changed'}")
 
 
 @task(name="encrypt", help=ENV)
 def encrypt_secrets(context: Context, env: str = "") -> None:
-    """Take every value of .env.ENV into config/secrets/ENV.age; the plain file stays yours."""
+    """Add every value of .env.ENV to config/secrets/ENV.age; the plain file is not removed."""
     from deploy.environment.model import load_environment
     from deploy.secrets.editing import encrypt
 
     name = load_environment(env or default_environment(), placeholders=True).name
     path, count = encrypt(name)
-    print(f"{path} holds {count} values; remove .env.{name} when you need it no more")
+    print(f"{path} now has {count} values; remove .env.{name} if you do not need it")

@@ -1,19 +1,19 @@
-"""Smoke tests: is what runs what should run, and does it do its work?"""
+"""The tasks `smoke` and `metrics`."""
 
 from __future__ import annotations
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, JSON, default_environment
+from deploy.tasks.options import ENV, JSON, default_environment
 from deploy.tasks.surface import task
 
 
 @task(
     help={
         **ENV,
-        "url": "ask this base URL only (default: every web host, on its public route)",
-        "version": "the version expected (default: the one that the journal says is live)",
-        "junit": "write the findings as JUnit XML into this file too",
+        "url": "check this base URL only (default: the public route of each web host)",
+        "version": "the expected version (default: the live release of the journal)",
+        "junit": "write the results to this file, too, as JUnit XML",
         **JSON,
     }
 )
@@ -25,23 +25,23 @@ def smoke(
     junit: str = "",
     json: bool = False,
 ) -> None:
-    """Check what serves: version, health, schema, API document, errors, headers, TLS, times.
+    """Check the live service: version, health, schema, API document, errors, headers, TLS, times.
 
-    Exit codes: 0 all is well, 2 wrong usage, 3 a check failed, 7 no host tells what is live.
+    Exit codes: 0 all checks passed, 2 wrong usage, 3 a check failed, 7 no host is reachable.
     """
     from pathlib import Path
 
     from deploy.errors import GateRefused
-    from deploy.operations.smoke import smoke as inspect
-    from deploy.output.junit import write
+    from deploy.operations.smoke import run_smoke_checks
+    from deploy.output.junit import write_junit
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        findings = inspect(name, report.events, url=url, version=version)
+        findings = run_smoke_checks(name, report.events, url=url, version=version)
         report.show_findings(name, findings)
         if junit:
-            write(Path(junit), f"smoke.{name}", findings)
+            write_junit(Path(junit), f"smoke.{name}", findings)
         failed = [each for each in findings if not each.passed]
         if failed:
             raise GateRefused(
@@ -51,16 +51,19 @@ def smoke(
             )
 
 
-@task(help={**ENV, "file": "write it there, whole or not at all (default: print it)"})
+@task(help={**ENV, "file": "file to replace with the metrics, atomically (default: print them)"})
 def metrics(context: Context, env: str = "", file: str = "") -> None:
-    """Tell Prometheus of deploys, certificates and archive, for node_exporter's collector."""
+    """Export deploy, certificate and archive metrics for Prometheus.
+
+    The file is for the textfile collector of node_exporter.
+    """
     from pathlib import Path
 
-    from deploy.operations.smoke import metrics as tell
+    from deploy.operations.metrics import collect_metrics
     from deploy.output.report import Report
 
     with Report() as report:
-        text = tell(env or default_environment(), report.events)
+        text = collect_metrics(env or default_environment(), report.events)
     if not file:
         print(text, end="")
         return

@@ -1,4 +1,4 @@
-"""How a typed function becomes a task: arguments converted, failures printed, exit codes kept."""
+"""Turn typed functions into Invoke tasks: convert options, print errors, set exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from invoke.tasks import Task
 from deploy.errors import DeployError, UsageError
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+"""Exit code after Ctrl-C, the same as in shells: 128 + SIGINT."""
 
 
 def task(
@@ -27,11 +27,11 @@ def task(
     iterable: Sequence[str] = (),
     incrementable: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Task[Any]]:
-    """Make a task of a function whose first parameter is Invoke's context.
+    """Turn a function into a task; its first parameter is Invoke's context.
 
-    Parameters annotated `int` or `float` (optional or not) are converted, with a clean error
-    where the value is none. A `DeployError` ends the run with its message, its hint and its exit
-    code; anything else is a defect and keeps its traceback.
+    Converts options annotated `int` or `float`, optional or not; a value that is not a number is
+    wrong usage. A `DeployError` ends the task with its message, hint and exit code. Another
+    exception is a defect and keeps its traceback.
     """
 
     def decorate(function: Callable[..., Any]) -> Task[Any]:
@@ -42,7 +42,7 @@ def task(
             positional=tuple(positional),
             iterable=list(iterable),
             incrementable=list(incrementable),
-            # A one-letter flag made up by Invoke turns a typo into an option.
+            # With short flags that Invoke generates, a typo can become an option.
             auto_shortflags=False,
         )
 
@@ -68,7 +68,8 @@ def _guard(function: Callable[..., Any]) -> Callable[..., None]:
             print("interrupted", file=sys.stderr)
             raise Exit(code=INTERRUPTED) from None
 
-    # Invoke types an option by its default: an int there ends a wrong value in a traceback.
+    # Invoke takes the type of an option from its default. With an int as the default, a wrong
+    # value ends in a traceback.
     guarded.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[
             parameter.replace(default=None) if parameter.name in converters else parameter

@@ -14,7 +14,7 @@ from schemathesis import GenerationMode
 from sqlalchemy import Engine
 
 from amani_app import create_app
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.support.people import UNLIMITED, Person, World, cheapen_hashing

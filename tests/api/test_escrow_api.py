@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Engine
 
 from amani_app import create_app
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.api.routes import OPERATIONS
-from amani_app.application.common.acting import Surroundings
+from amani_app.application.common.acting import Context
 from amani_app.application.requests.escrows import EscrowUseCases
 from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
 from amani_app.domain.escrow import FeePolicy
@@ -178,10 +178,10 @@ class TestEscrow:
         self, world: World, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         freelancer.act(milestone_path(funded, "submit"), 3)
-        now = world.parts.around.now
+        now = world.parts.context.now
         early = ExpireSilence(world.parts.store, world.parts.escrows, now)
         assert early() == 0
-        later = Surroundings(lambda: now() + timedelta(days=8), world.parts.around.new_id)
+        later = Context(lambda: now() + timedelta(days=8), world.parts.context.new_id)
         escrows = EscrowUseCases(later, FeePolicy(500))
         job = ExpireSilence(world.parts.store, escrows, later.now)
         assert (job(), job()) == (1, 0)
@@ -293,7 +293,7 @@ class TestIdempotency:
     ) -> None:
         headers = {"Idempotency-Key": "the-same-key"}
         client_.call("POST", "/escrows", json=world.proposal(freelancer, 1), headers=headers)
-        now = world.parts.around.now
+        now = world.parts.context.now
         assert ForgetAnswers(world.parts.store, now)() == 0
         later = ForgetAnswers(world.parts.store, lambda: now() + timedelta(days=3))
         assert (later(), later()) == (1, 0)
@@ -331,6 +331,7 @@ class TestEveryRoute:
             "escrow": funded["id"],
             "milestone": funded["milestones"][0]["id"],
             "wallet": wallet,
+            "provider": "nobody",
             **world.payments_of(client_),
             "dispute": f"{funded['id']}.{funded['milestones'][0]['id']}",
         }

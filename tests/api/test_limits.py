@@ -16,7 +16,7 @@ from amani_app.adapters.memory.limits import MemoryLimiter
 from amani_app.adapters.redis import RedisLimiter
 from amani_app.api.limits import Limits
 from amani_app.api.operations import Operation
-from amani_app.api.problems import Refused
+from amani_app.api.problems import RequestRefused
 from amani_app.api.routes import OPERATIONS
 from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota
 from amani_app.settings import Settings
@@ -171,13 +171,13 @@ class TestRedisAway:
             for kind in ("read", "write", "sign-in"):
                 limits.count(kind, "ada")
                 limits.count(kind, "ada")
-                with pytest.raises(Refused) as refused:
+                with pytest.raises(RequestRefused) as refused:
                     limits.count(kind, "ada")
                 assert refused.value.problem.status == 429
 
     def test_payout_without_redis_returns_503(self, app: Flask, away: RedisLimiter) -> None:
         limits = Limits(away, MemoryLimiter(), {"pay-out": 2})
-        with app.test_request_context(), pytest.raises(Refused) as refused:
+        with app.test_request_context(), pytest.raises(RequestRefused) as refused:
             limits.count("pay-out", "ada")
         assert refused.value.problem.status == 503
         assert refused.value.problem.headers["Retry-After"] == "2"

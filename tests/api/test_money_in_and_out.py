@@ -17,21 +17,21 @@ from werkzeug.test import TestResponse
 from amani_app import create_app
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.fincra.notices import sign
-from amani_app.adapters.memory.payments import NO_BVN, NOBODY
-from amani_app.application.common.acting import Actor, Surroundings
-from amani_app.application.worker.outbox import DeliverEvents
+from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.provider.payouts import QUIET
 from amani_app.application.provider.reconciliation import Reconcile
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.requests.withdrawals import REQUESTED, WithdrawalUseCases
+from amani_app.application.worker.outbox import DeliverEvents
 from amani_app.container import Container, Provider, build_provider
 from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.settings import Settings
 from tests.support.people import UNLIMITED
-from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
+from tests.support.sandboxes import WEBHOOK_SECRET, Running, Sandbox
 from tests.support.service_fixtures import SECRET_KEY
 from tests.support.waiting import eventually
 
@@ -52,26 +52,26 @@ class Bank:
             database_url=url,
             secret_key=SECRET_KEY,
             **UNLIMITED,
-            fincra_url=self.sandbox.url,
-            fincra_secret_key=API_KEY,
-            fincra_public_key="public",
-            fincra_business_id="business",
-            fincra_webhook_secret=WEBHOOK_SECRET,
         )
         self.app = create_app(settings)
         self.later = timedelta()
         made: Container = self.app.extensions["amani"]
-        assert made.provider is not None
-        now = made.around.now
-        around = Surroundings(lambda: now() + self.later, made.around.new_id)
-        deposits, withdrawals = DepositUseCases(around), WithdrawalUseCases(around)
-        numbers = VirtualAccountUseCases(around)
+        now = made.context.now
+        context = Context(lambda: now() + self.later, made.context.new_id)
+        deposits, withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
+        numbers = VirtualAccountUseCases(context)
         provider = build_provider(
-            around, made.store, made.provider.payments, deposits, numbers, withdrawals
+            "fincra",
+            context,
+            made.store,
+            self.sandbox.payments(),
+            deposits,
+            numbers,
+            withdrawals,
         )
         self.parts = replace(
             made,
-            around=around,
+            context=context,
             provider=provider,
             deposits=deposits,
             virtual_accounts=numbers,
@@ -83,7 +83,7 @@ class Bank:
         self.hook = f"{self.service.url}{API}/webhooks/fincra"
         self.sandbox.webhooks.url = self.hook
         self.sandbox.switches.webhooks = "hold"
-        self.deliver = DeliverEvents(around, made.store, {REQUESTED: provider.payouts.send})
+        self.deliver = DeliverEvents(context, made.store, {REQUESTED: provider.payouts.send})
         self.keys = itertools.count(1)
 
     def stop(self) -> None:
@@ -92,9 +92,9 @@ class Bank:
         self.parts.engine.dispose()
 
     def person(self, name: str) -> Person:
-        now = self.parts.around.now()
+        now = self.parts.context.now()
         user = User(f"u-{name}", f"{name}@example.org", name, Role.MEMBER, "hash", now)
-        self.parts.store.run(lambda work: work.users.add(user))
+        self.parts.store.run(lambda unit: unit.users.add(user))
         return Person(self, user)
 
     def rounds(self, count: int = 1, **later: float) -> None:
@@ -113,7 +113,7 @@ class Bank:
 
     def total(self, kind: AccountKind, currency: str = "NGN") -> int:
         account = Account(kind, currency)
-        return self.parts.store.read(lambda work: work.ledger.total(account)).minor
+        return self.parts.store.read(lambda unit: unit.ledger.total(account)).minor
 
     def outcomes(self) -> list[str | None]:
         with self.parts.engine.connect() as connection:
@@ -126,7 +126,7 @@ class Bank:
         return requests.post(self.hook, data=raw, headers=headers, timeout=10).status_code
 
     def consistent(self) -> bool:
-        return self.parts.store.read(lambda work: work.ledger.differences()) == []
+        return self.parts.store.read(lambda unit: unit.ledger.differences()) == []
 
 
 class Person:
@@ -601,7 +601,7 @@ class TestWithdrawals:
 
     def test_rejected_withdrawal_returns_the_money(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
-        bank.empty()
+        bank.sandbox.books.balances["NGN"] = 0
         id = ada.withdraw(6_000).json["id"]
         bank.rounds()
         assert ada.state(f"/withdrawals/{id}") == "failed"
@@ -641,7 +641,7 @@ class TestWithdrawals:
         bank.sandbox.switches.answers = "away"
         bank.rounds()
         bank.sandbox.switches.answers = "good"
-        bank.empty()
+        bank.sandbox.books.balances["NGN"] = 0
         bank.rounds(minutes=1)
         assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("sending", (10_000, 4_000))
         bank.rounds(seconds=QUIET.total_seconds())
@@ -652,9 +652,9 @@ class TestWithdrawals:
     ) -> None:
         ada.funded(10_000)
         id = ada.withdraw(4_000).json["id"]
-        until = bank.parts.around.now() + timedelta(seconds=60)
+        until = bank.parts.context.now() + timedelta(seconds=60)
         take = bank.parts.withdrawals.take
-        bank.parts.store.run(lambda work: take(work, Actor("dying"), id, until))
+        bank.parts.store.run(lambda unit: take(unit, Actor("dying"), id, until))
         bank.rounds()
         assert ada.state(f"/withdrawals/{id}") == "sending"
         bank.rounds(minutes=2)
@@ -744,8 +744,8 @@ def test_payments_without_provider_return_503(sqlite_engine: Engine) -> None:
     url = sqlite_engine.url.render_as_string(hide_password=False)
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
     parts: Container = app.extensions["amani"]
-    user = User("u", "u@example.org", "U", Role.MEMBER, "hash", parts.around.now())
-    parts.store.run(lambda work: work.users.add(user))
+    user = User("u", "u@example.org", "U", Role.MEMBER, "hash", parts.context.now())
+    parts.store.run(lambda unit: unit.users.add(user))
     headers = {
         "Authorization": f"Bearer {parts.people.session(user)[0]}",
         "Idempotency-Key": "some-key-or-other",

@@ -24,10 +24,10 @@ from deploy.execute.plan import Plan
 from deploy.images import build as images
 from deploy.machine.checkout import ROOT, program
 from deploy.observe import probe
-from deploy.operations.session import open_session
-from deploy.operations.source import find
-from deploy.operations.status import drift
-from deploy.planning import blue_green
+from deploy.operations.candidates import find_candidate
+from deploy.operations.host_session import open_session
+from deploy.operations.status import find_drift
+from deploy.planning.strategies import choose_strategy
 from deploy.secrets import load_secrets
 from deploy.state.facts import Facts
 from deploy.state.release import BuildInfo
@@ -100,7 +100,7 @@ def planned(said: Said) -> bool:
 
 def waits(said: Said) -> bool:
     """Picks the word that the migration of an earlier run is waited for."""
-    return "waiting for the migration that a run before began" in said.get("text", "")
+    return "waiting for the migration of an earlier run" in said.get("text", "")
 
 
 class Command:
@@ -220,8 +220,8 @@ class Operator:
         with open_session(self.environment, SILENT) as session:
             session.require_all()
             facts = session.facts(secrets)
-            release = find(session, secrets, version).release
-            return facts, blue_green.plan(self.environment, release, facts)
+            release = find_candidate(session, secrets, version).release
+            return facts, choose_strategy(self.environment).plan(self.environment, release, facts)
 
     @property
     def revision(self) -> str:
@@ -316,10 +316,10 @@ class Operator:
             for host in facts.hosts.values()
             for found in host.containers
             if found.slot and found.running and found.version != version
-            # A web container of an earlier release may stand by; which, `drift` says.
+            # A web container of an earlier release may stand by; which, `find_drift` reports.
             if found.role != "web" or host.proxy.servers[found.slot].state == "ready"
         ]
         record = [r for r in facts.history if r.live][-1]
         unrecorded = [] if record.version == version else [f"recorded is {record.version}"]
         answers = [f"{host} answers as {found}" for host, found in wrong.items()]
-        return [*steps, *drift(facts), *answers, *strays, *unrecorded, *self.leftovers()]
+        return [*steps, *find_drift(facts), *answers, *strays, *unrecorded, *self.leftovers()]

@@ -6,8 +6,8 @@ import json
 
 import psycopg
 
-from deploy.operations.inspection import run_one_off
 from deploy.operations.maintenance import set_maintenance
+from deploy.operations.one_off import run_one_off
 
 from .operator import SILENT, Operator
 

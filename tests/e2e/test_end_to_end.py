@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.operations.status import drift
+from deploy.operations.status import find_drift
 
 from .operator import Operator
 
@@ -22,12 +22,12 @@ def test_releases_go_forth_and_back_on_three_hosts(operator: Operator) -> None:
     before, files = operator.containers(), operator.files()
     again = operator.deploy("2.0.0")
     assert again.plan["stages"] == []
-    assert again.events[-1]["text"].endswith("is on 2.0.0 already: nothing to do")
+    assert again.events[-1]["text"].endswith("is already on 2.0.0: nothing to do")
     assert (operator.containers(), operator.files()) == (before, files)
 
     assert [
         (row["version"], row["kept"]) for row in operator.run("rollback").events[-1]["rows"]
-    ] == [("2.0.0", "serves now"), ("1.0.0", "container")]
+    ] == [("2.0.0", "live"), ("1.0.0", "container")]
 
     back = operator.run("rollback", "--version=1.0.0", "--auto-confirm")
     assert back.status == 0, back.errors
@@ -45,7 +45,7 @@ def test_releases_go_forth_and_back_on_three_hosts(operator: Operator) -> None:
         ("deploy", "2.0.0", "succeeded", "1.0.0"),
         ("deploy", "1.0.0", "succeeded", ""),
     ]
-    assert list(drift(operator.facts())) == []
+    assert list(find_drift(operator.facts())) == []
 
 
 def test_web_hosts_and_a_worker_host_get_what_is_theirs(operator: Operator) -> None:
@@ -68,4 +68,4 @@ def test_web_hosts_and_a_worker_host_get_what_is_theirs(operator: Operator) -> N
     assert {key for key in operator.containers() if key.startswith("host3/")} == {
         f"host3/{name}-worker-{slot}" for slot in ("blue", "green")
     }
-    assert list(drift(operator.facts())) == []
+    assert list(find_drift(operator.facts())) == []

@@ -41,10 +41,10 @@ def changed_key(trial: Trial) -> dict[str, Any]:
 
 CASES: dict[str, Case] = {
     "container exits at once": Case(
-        5, ("host", "cannot open the ledger", "the release before serves"), fault="exit"
+        5, ("host", "cannot open the ledger", "traffic is on the previous release"), fault="exit"
     ),
     "never becomes healthy": Case(
-        5, ("blue|green", "6 s", "the release before serves"), fault="unready"
+        5, ("blue|green", "6 s", "traffic is on the previous release"), fault="unready"
     ),
     "worker exits at once": Case(5, ("cannot open the queue",), fault="worker"),
     "migration fails": Case(
@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {
         version="1.1.0-arm64",
     ),
     "port taken": Case(
-        3, ("port 80 is taken by something else", "nothing was changed"),
+        3, ("port 80 is in use by another process", "nothing was changed"),
         name="neighbour", changes={"network": {"subnet": "172.29.99.0/24"}},
     ),
     "disk nearly full": Case(

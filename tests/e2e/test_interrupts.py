@@ -30,7 +30,7 @@ def test_an_interrupt_takes_everything_back(live: Operator, number: signal.Signa
             command.suspend(at("step-started", step)).signal(number)
             outcome = command.resume()
             assert outcome.status == 5, (step, outcome.errors)
-            assert "interrupted: everything applied was taken back" in outcome.errors
+            assert "interrupted: every applied step was reverted" in outcome.errors
             assert "Traceback" not in outcome.errors
             assert live.containers() == before, step
             assert live.leftovers() == [], step
@@ -56,7 +56,11 @@ def test_of_two_deploys_at_once_the_second_is_told_who_is_at_it_and_since_when(
     second = live.run("deploy", "--version=2.0.0")
     assert first.resume().status == 0
     assert second.status == 4, second.errors
-    for part in (f"host1: locked by {lock.operator()}", "(deploy 2.0.0) since 20", "last heard of"):
+    for part in (
+        f"host1: locked by {lock.describe_operator()}",
+        "(deploy 2.0.0) since 20",
+        "last heartbeat",
+    ):
         assert part in second.errors
     assert live.unsettled("2.0.0") == []
 
@@ -65,7 +69,7 @@ def test_the_lock_of_a_killed_deployer_is_taken_over_at_once(live: Operator) -> 
     live.kill("2.0.0", at("step-started", "boot"))
     outcome = live.deploy("2.0.0")
     warnings = [said["text"] for said in outcome.events if said["kind"] == "warning"]
-    assert f"took over the lock of a dead run: {lock.operator()}" in warnings
+    assert f"took over the stale lock of {lock.describe_operator()}" in warnings
     told = [(record.version, record.outcome) for record in live.facts().history]
     assert told == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
     assert live.unsettled("2.0.0") == []
@@ -80,7 +84,7 @@ def test_a_deployer_that_slept_for_too_long_leaves_the_field_to_its_successor(
     live.deploy("2.0.0")
     outcome = sleeper.resume()
     assert outcome.status == 4, outcome.errors
-    assert "another run has taken the lock over" in outcome.errors
+    assert "the lock of this run was taken over" in outcome.errors
     told = [record.outcome for record in live.facts().history]
     assert told == ["succeeded", "abandoned", "succeeded"]
     assert live.unsettled("2.0.0") == []

@@ -90,8 +90,8 @@ def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_
     assert writer.lost() == []
 
 
-REVERTED = "a host could not be reached; the others are on the release before"
-LIVE = "4.0.0 is live and verified, but not everything could be tidied up"
+REVERTED = "a host is unreachable; the other hosts were reverted"
+LIVE = "4.0.0 is live and verified, but later steps failed"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from deploy.machine.checkout import ROOT
-from deploy.operations.inspection import run_one_off
-from deploy.operations.smoke import metrics
+from deploy.operations.metrics import collect_metrics
+from deploy.operations.one_off import run_one_off
 from tests.support.waiting import eventually
 from workshop.fleet.host import PracticeHost
 
@@ -164,7 +164,9 @@ def test_a_mistake_is_undone_to_the_moment_before_it(operator: Operator) -> None
             told = operator.run("db.pitr.status")
             assert told.status == 3 and "archiving fails since" in told.errors
             assert "the repository: missing stanza path" in told.errors
-            assert re.search(r"amani_pitr_failing\{.*\} 1\n", metrics(operator.name, SILENT))
+            assert re.search(
+                r"amani_pitr_failing\{.*\} 1\n", collect_metrics(operator.name, SILENT)
+            )
             lost = operator.run("db.pitr.restore", f"--to={say(moment)}")
             assert lost.status == 3 and "nothing can be restored" in lost.errors
             assert list(clusters(operator)) == ["main"]

@@ -16,7 +16,7 @@ from amani_app.adapters.database.engine import tune_sqlite
 from amani_app.adapters.database.migration import (
     MigrationFailed,
     MigrationRunning,
-    Patience,
+    RetryPolicy,
     exclusive,
     find_left_over,
     migration_engine,
@@ -203,7 +203,7 @@ def test_server_ends_statements_of_a_disconnected_migrator(postgres_url: str) ->
     engine.dispose()
 
 
-HASTY = Patience(tries=2, first=0.01)
+HASTY = RetryPolicy(tries=2, first=0.01)
 
 
 def add_column(connection: Connection) -> None:

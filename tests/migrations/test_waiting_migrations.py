@@ -19,7 +19,7 @@ import pytest
 import requests
 from sqlalchemy import Engine, inspect, text
 
-from amani_app.adapters.database.migration import PATIENT
+from amani_app.adapters.database.migration import DEFAULT_RETRY
 from tests.support.postgres import PostgresServer
 from tests.support.revisions import ADD, DROP, head, write_revision
 from tests.support.service_fixtures import ROOT, Shell
@@ -198,7 +198,7 @@ def test_service_answers_while_a_migration_waits_for_a_lock(
             report.rollback()
             ended = time.monotonic()
         assert command.wait(60) == 0, log.read_text()
-        assert 2 <= tries() < PATIENT.tries
+        assert 2 <= tries() < DEFAULT_RETRY.tries
         for reader in (*users, others):
             reader.over.set()
             reader.join(60)

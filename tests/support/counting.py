@@ -8,8 +8,8 @@ import typing as t
 import pytest
 from sqlalchemy import Engine, event
 
-from amani_app.adapters.database.prepared import Text
-from amani_app.adapters.database.wire import Wire
+from amani_app.adapters.database.prepared import PreparedSql
+from amani_app.adapters.database.wire import LibpqPipeline
 
 
 class Sent(list[str]):
@@ -29,9 +29,11 @@ def counted(engine: Engine) -> t.Iterator[Sent]:
             found.append(statement)
         found.round_trips += 1
 
-    send = Wire._send
+    send = LibpqPipeline._send
 
-    def sent(wire: Wire, start: bytes, texts: t.Sequence[Text], *rest: t.Any) -> t.Any:
+    def sent(
+        wire: LibpqPipeline, start: bytes, texts: t.Sequence[PreparedSql], *rest: t.Any
+    ) -> t.Any:
         found.extend(text.sql.decode() for text in texts)
         found.round_trips += 1
         return send(wire, start, texts, *rest)
@@ -39,7 +41,7 @@ def counted(engine: Engine) -> t.Iterator[Sent]:
     event.listen(engine, "before_cursor_execute", listen)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Wire, "_send", sent)
+            patch.setattr(LibpqPipeline, "_send", sent)
             yield found
     finally:
         event.remove(engine, "before_cursor_execute", listen)

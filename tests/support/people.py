@@ -72,7 +72,8 @@ class World:
         """Use *payments* as the payment provider."""
         parts = self.parts
         provider = build_provider(
-            parts.around,
+            "fincra",
+            parts.context,
             parts.store,
             payments,
             parts.deposits,
@@ -92,8 +93,8 @@ class World:
         self._deposits += 1
         money = Money(minor, "NGN")
         self.parts.store.run(
-            lambda work: self.parts.deposits.collected(
-                work, Actor("test"), person.id, f"d{self._deposits}", money, money
+            lambda unit: self.parts.deposits.collected(
+                unit, Actor("test"), person.id, f"d{self._deposits}", money, money
             )
         )
 
@@ -102,7 +103,7 @@ class World:
         self.deposit(person, 100)
         actor, to = Actor(person.id), Destination("044", "0123456789", "A shop")
 
-        def work(unit: UnitOfWork) -> dict[str, str]:
+        def change(unit: UnitOfWork) -> dict[str, str]:
             deposit = self.parts.deposits.request(unit, actor, Money(100, "NGN"))
             account = self.parts.virtual_accounts.request(unit, actor, "NGN")
             withdrawal = self.parts.withdrawals.request(unit, actor, Money(100, "NGN"), to)
@@ -112,7 +113,7 @@ class World:
                 "withdrawal": withdrawal.id,
             }
 
-        return self.parts.store.run(work)
+        return self.parts.store.run(change)
 
     def available(self, person: Person) -> int:
         items = person.get("/wallets").json["items"]

@@ -1,23 +1,44 @@
-"""A world of hosts as values: what each step does to the facts, as the real one does it."""
+"""Hosts as values: a simulation of the effect that each step has on the facts.
+
+`tests/unit/deploy/steps` holds it to all step classes, `tests/integration/deploy/steps` to their
+real effects.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from deploy.database.revisions import LABEL, History, Kind, Revision
+from deploy.database.revisions import LABEL, History, Kind, Revision, read_label
 from deploy.environment.model import Environment, load_environment
 from deploy.execute.plan import Plan, Step
+from deploy.proxy import container_name
 from deploy.state import containers
-from deploy.state.facts import ContainerFacts, Facts, HostFacts, ImageFacts, ProxyFacts, ServerFacts
+from deploy.state.facts import (
+    FULL_WEIGHT,
+    SLOTS,
+    ContainerFacts,
+    Facts,
+    HostFacts,
+    ImageFacts,
+    ProxyFacts,
+    ServerFacts,
+    Weights,
+    full_share,
+    other,
+)
 from deploy.state.journal import Record
 from deploy.state.release import ImageRef, Release, Version
-from deploy.steps import environment as env_steps
-from deploy.steps import image as image_steps
-from deploy.steps import slot as slot_steps
 from deploy.steps.backup import BackUp
+from deploy.steps.container import Boot, Retire, Verify, VerifyWorker
+from deploy.steps.image import DeliverSecrets, Prune, Pull
+from deploy.steps.journal import RecordRun
+from deploy.steps.proxy import Drain, EnsureProxy, RecordLive, Shift
 from deploy.steps.schema import Downgrade, Migrate
+from deploy.steps.smoke import Smoke
 
 REPOSITORY = "registry.internal:5000/amani-backend"
 
@@ -83,6 +104,7 @@ class World:
     def __init__(self, environment: Environment, facts: Facts) -> None:
         self.environment = environment
         self.facts = facts
+        self.schema = facts.schema
         self.clock = 0.0
 
     def run(self, plan: Plan, wanted: Release, steps: int | None = None) -> None:
@@ -91,71 +113,65 @@ class World:
             self.apply(step, wanted)
 
     def apply(self, step: Step, wanted: Release) -> None:
-        """The effect of one step."""
-        host = self.facts.hosts[step.host]
-        match step:
-            case env_steps.EnsureProxy():
-                servers = {
-                    slot: ServerFacts("ready" if slot == step.live else "maint", True, 100, 0)
-                    for slot in ("blue", "green")
-                }
-                proxy = ProxyFacts(True, recorded=step.live, servers=servers, present=True)
-                front_door = ContainerFacts(
-                    id=f"proxy-{step.host}",
-                    name="amani-planned-proxy",
-                    role="proxy",
-                    slot=None,
-                    version="",
-                    digest="",
-                    config="",
-                    state="running",
-                )
-                others = tuple(c for c in host.containers if c.role != "proxy")
-                host = replace(
-                    host, proxy=proxy, proxy_settled=True, containers=(*others, front_door)
-                )
-            case image_steps.Pull():
-                pulled = image(wanted) if step.digest.startswith("sha256:") else front(step)
-                host = replace(host, images=(*host.images, pulled))
-            case image_steps.DeliverSecrets():
-                made = f"g{len(host.generations) + 1}"
-                host = replace(host, secrets=made, generations=host.generations | {made})
-            case Migrate():
-                self.facts = replace(self.facts, schema=step.head)
-            case Downgrade():
-                self.facts = replace(self.facts, schema=step.to)
-            case BackUp():
-                pass
-            case slot_steps.Boot():
-                host = self._boot(host, step, wanted)
-            case slot_steps.Verify():
-                host = with_server(host, step.slot, state="drain", up=True)
-            case slot_steps.Shift():
-                host = with_server(host, step.to, state="ready", up=True)
-                if step.old:
-                    host = with_server(host, step.old, state="drain")
-                host = replace(host, proxy=replace(host.proxy, recorded=step.to))
-            case env_steps.RecordLive():
-                host = replace(host, proxy=replace(host.proxy, recorded=step.slot))
-            case slot_steps.Retire():
-                host = self._retire(host, step)
-            case env_steps.Record():
-                host = replace(host, records=(*host.records, self._record(wanted)))
-            case image_steps.Prune():
-                host = replace(
-                    host,
-                    images=tuple(i for i in host.images if i.id not in step.images),
-                    containers=tuple(c for c in host.containers if c.id not in step.containers),
-                    generations=host.generations - set(step.secrets),
-                )
-            case slot_steps.Drain() | slot_steps.VerifyWorker() | env_steps.Smoke():
-                pass
-            case _:
-                raise AssertionError(f"the world does not know {step}")
-        self.facts = replace(self.facts, hosts={**self.facts.hosts, step.host: host})
+        """Change the facts as the real step changes its host."""
+        self.schema = self.facts.schema or self.schema
+        host = EFFECTS[type(step)](self, self.facts.hosts[step.host], step, wanted)
+        facts = replace(self.facts, hosts={**self.facts.hosts, step.host: host})
+        self.facts = replace(facts, schema=self.schema if self._answers(facts) else None)
 
-    def _boot(self, host: HostFacts, step: slot_steps.Boot, wanted: Release) -> HostFacts:
-        spec = containers.slot_container(
+    def _answers(self, facts: Facts) -> bool:
+        """Whether a live release reports the schema, or a running one that knows its revision."""
+        for host in facts.hosts.values():
+            known = {
+                each.id for found in host.images for each in read_label(found.labels).revisions
+            }
+            web = [found for found in host.containers if found.role == "web" and found.running]
+            if any(found.slot == host.live_slot or self.schema in known for found in web):
+                return True
+        return False
+
+    def ensure_proxy(self, host: HostFacts, step: EnsureProxy, wanted: Release) -> HostFacts:
+        weights = full_share(step.live)
+        servers = {
+            slot: (
+                ServerFacts("ready", True, weights[slot], 0)
+                if slot in weights
+                else ServerFacts("maint", False, 0, 0)
+            )
+            for slot in SLOTS
+        }
+        container = ContainerFacts(
+            id=f"proxy-{step.host}",
+            name=container_name(self.environment),
+            role="proxy",
+            slot=None,
+            version="",
+            digest="",
+            config="",
+            state="running",
+        )
+        others = tuple(c for c in host.containers if c.role != "proxy")
+        proxy = ProxyFacts(True, recorded_weights=weights, servers=servers, present=True)
+        return replace(host, proxy=proxy, proxy_settled=True, containers=(*others, container))
+
+    def pull(self, host: HostFacts, step: Pull, wanted: Release) -> HostFacts:
+        pulled = image(wanted) if step.digest.startswith("sha256:") else proxy_image(step)
+        return replace(host, images=(*host.images, pulled))
+
+    def deliver_secrets(self, host: HostFacts, step: DeliverSecrets, wanted: Release) -> HostFacts:
+        made = f"g{len(host.generations) + 1}"
+        return replace(host, secrets=made, generations=host.generations | {made})
+
+    def migrate(self, host: HostFacts, step: Migrate, wanted: Release) -> HostFacts:
+        self.schema = step.head
+        return host
+
+    def downgrade(self, host: HostFacts, step: Downgrade, wanted: Release) -> HostFacts:
+        self.schema = step.to
+        return host
+
+    def boot(self, host: HostFacts, step: Boot, wanted: Release) -> HostFacts:
+        spec = containers.make_slot_container(
             self.environment, step.role, step.slot, wanted, host.secrets or ""
         )
         standing = host.container(step.role, step.slot)
@@ -177,24 +193,33 @@ class World:
         others = tuple(c for c in host.containers if c.name != spec.name)
         return replace(host, containers=(*others, booted))
 
-    def _retire(self, host: HostFacts, step: slot_steps.Retire) -> HostFacts:
+    def verify(self, host: HostFacts, step: Verify, wanted: Release) -> HostFacts:
+        return with_server(host, step.slot, state="drain", up=True, weight=FULL_WEIGHT)
+
+    def shift(self, host: HostFacts, step: Shift, wanted: Release) -> HostFacts:
+        host = with_server(host, step.to, state="ready", up=True, weight=FULL_WEIGHT)
+        if host.proxy.servers[other(step.to)].state == "ready":
+            host = with_server(host, other(step.to), state="drain")
+        return record_weights(host, full_share(step.to))
+
+    def record_live(self, host: HostFacts, step: RecordLive, wanted: Release) -> HostFacts:
+        return record_weights(host, full_share(step.slot))
+
+    def retire(self, host: HostFacts, step: Retire, wanted: Release) -> HostFacts:
         if step.role == "web":
             host = with_server(host, step.slot, state="maint", up=False)
+        retired = host.container(step.role, step.slot)
         return replace(
             host,
             containers=tuple(
-                (
-                    replace(c, state="exited")
-                    if c.role == step.role and c.slot == step.slot and c.running
-                    else c
-                )
+                replace(c, state="exited") if c is retired and c.running else c
                 for c in host.containers
             ),
         )
 
-    def _record(self, wanted: Release) -> Record:
+    def record(self, host: HostFacts, step: RecordRun, wanted: Release) -> HostFacts:
         self.clock += 1
-        return Record(
+        made = Record(
             id=f"run-{self.clock:g}",
             kind="deploy",
             environment=self.environment.name,
@@ -208,6 +233,40 @@ class World:
             finished=self.clock,
             schema=wanted.schema_head,
         )
+        return replace(host, records=(*host.records, made))
+
+    def prune(self, host: HostFacts, step: Prune, wanted: Release) -> HostFacts:
+        return replace(
+            host,
+            images=tuple(i for i in host.images if i.id not in step.images),
+            containers=tuple(c for c in host.containers if c.id not in step.containers),
+            generations=host.generations - set(step.secrets),
+        )
+
+    def leave(self, host: HostFacts, step: Step, wanted: Release) -> HostFacts:
+        """The effect of a step that only waits, checks or makes a backup."""
+        return host
+
+
+EFFECTS: dict[type[Step], Callable[[World, HostFacts, Any, Release], HostFacts]] = {
+    BackUp: World.leave,
+    Boot: World.boot,
+    DeliverSecrets: World.deliver_secrets,
+    Downgrade: World.downgrade,
+    Drain: World.leave,
+    EnsureProxy: World.ensure_proxy,
+    Migrate: World.migrate,
+    Prune: World.prune,
+    Pull: World.pull,
+    RecordLive: World.record_live,
+    RecordRun: World.record,
+    Retire: World.retire,
+    Shift: World.shift,
+    Smoke: World.leave,
+    Verify: World.verify,
+    VerifyWorker: World.leave,
+}
+"""How each class of step changes its host's facts."""
 
 
 def image(wanted: Release) -> ImageFacts:
@@ -222,10 +281,15 @@ def image(wanted: Release) -> ImageFacts:
     )
 
 
-def front(step: image_steps.Pull) -> ImageFacts:
-    """The proxy's image."""
+def proxy_image(step: Pull) -> ImageFacts:
+    """The proxy's image, as a host lists it after its pull."""
     tag = f"{step.repository}:{step.digest}"
-    return ImageFacts(id="sha256:front", digests=(), tags=(tag,), labels={}, size=1, created=0.0)
+    return ImageFacts(id="sha256:proxy", digests=(), tags=(tag,), labels={}, size=1, created=0.0)
+
+
+def record_weights(host: HostFacts, weights: Weights) -> HostFacts:
+    """The host with other weights in its proxy's file."""
+    return replace(host, proxy=replace(host.proxy, recorded_weights=weights))
 
 
 def with_server(host: HostFacts, slot: str, **changes: object) -> HostFacts:

@@ -8,9 +8,9 @@ import typing as t
 import requests
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from amani_app.adapters.fincra.client import Credentials, FincraClient
+from amani_app.adapters.fincra.client import FincraClient, FincraCredentials
 from amani_app.adapters.fincra.payments import FincraPayments
-from amani_app.sandbox import create_sandbox
+from amani_app.adapters.fincra.sandbox import create_sandbox
 
 API_KEY = "the api key of the tests"
 WEBHOOK_SECRET = "the webhook secret of the tests"
@@ -40,8 +40,8 @@ class Sandbox(Running):
         self.books, self.switches, self.webhooks = self.app.extensions["sandbox"]
         self.books.base = self.url
 
-    def credentials(self, api_key: str = API_KEY) -> Credentials:
-        return Credentials(self.url, api_key, "public", "business", WEBHOOK_SECRET)
+    def credentials(self, api_key: str = API_KEY) -> FincraCredentials:
+        return FincraCredentials(self.url, api_key, "public", "business", WEBHOOK_SECRET)
 
     def payments(self, **rest: t.Any) -> FincraPayments:
         credentials = self.credentials()

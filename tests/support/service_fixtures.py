@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine
 
 from amani_app import create_app
 from amani_app.adapters.database.engine import tune_postgres, tune_sqlite
+from amani_app.adapters.providers import PROVIDERS
 from amani_app.settings import Settings
 from tests.support.postgres import PostgresServer
 
@@ -26,7 +27,11 @@ SECRET_KEY = "a key of the tests, and of nothing else"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*Settings.model_fields, "build_version", "build_sha", "build_time"]:
+    fields = (
+        *Settings.model_fields,
+        *(f for kind in PROVIDERS.values() for f in kind.model_fields),
+    )
+    for name in [*fields, "build_version", "build_sha", "build_time"]:
         monkeypatch.delenv(name.upper(), raising=False)
 
 

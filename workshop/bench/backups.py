@@ -17,9 +17,9 @@ from deploy.environment.model import Environment
 from deploy.errors import DeployError
 from deploy.events import Events
 from deploy.operations import backups
-from deploy.operations.inspection import run_one_off
+from deploy.operations.host_session import open_session
 from deploy.operations.maintenance import set_maintenance
-from deploy.operations.session import open_session
+from deploy.operations.one_off import run_one_off
 from workshop.bench import stage
 
 VERSION = "0.0.1-bench"

@@ -17,8 +17,8 @@ from deploy.errors import DeployError
 from deploy.events import Events
 from deploy.hosts.engine import ContainerSpec
 from deploy.hosts.host import Host
-from deploy.operations.session import open_session
-from deploy.operations.source import find
+from deploy.operations.candidates import find_candidate
+from deploy.operations.host_session import open_session
 from deploy.secrets import load_secrets
 from deploy.state import containers
 from workshop.bench import stage
@@ -96,11 +96,11 @@ def _floors(environment: Environment, version: str) -> tuple[float, float]:
     """On all hosts at once, the slowest: made and started, and stopped and started again."""
     secrets = load_secrets(environment)
     with open_session(environment, Events()) as session:
-        release = find(session, secrets, version).release
+        release = find_candidate(session, secrets, version).release
         facts = session.facts(secrets)
         specs = {
             name: dataclasses.replace(
-                containers.slot_container(
+                containers.make_slot_container(
                     environment, "web", "blue", release, facts.hosts[name].secrets or ""
                 ),
                 name=f"amani-{environment.name}-floor",

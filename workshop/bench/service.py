@@ -184,7 +184,7 @@ def installed(
     Ctrl-C and SIGTERM end both; what a run that got SIGKILL has left is ended first.
     """
     leftovers.sweep()
-    with interrupts.answered(interrupts.stop):
+    with interrupts.handle(interrupts.raise_interrupt):
         postgres = PostgresServer(server)
         service = Service(postgres, leftovers.folder("amani-bench-"), settings)
         try:
@@ -192,7 +192,7 @@ def installed(
             service.must("db", "upgrade")
             yield postgres, service
         finally:
-            with interrupts.answered(_finish_first):
+            with interrupts.handle(_finish_first):
                 service.end()
                 shutil.rmtree(service.home, ignore_errors=True)
                 postgres.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,11 @@ def checks(root: Path = ROOT) -> list[Check]:
             (program("lint-imports"), "--no-logo", "--no-cache", "--config", "setup.cfg"),
         ),
     ]
+    if (root / "docs" / "architecture.md").is_file():
+        found += [
+            Check(name, (sys.executable, "-m", f"workshop.quality.{name}"))
+            for name in ("prose", "architecture")
+        ]
     if (root / "migrations" / "versions").is_dir():
         found.append(Check("migrations", (program("invoke"), "db.lint")))
     if scripts := shell_scripts(root):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from deploy.tasks.release import ENV, default_environment
+from deploy.tasks.options import ENV, default_environment
 from deploy.tasks.surface import task
 
 LEAST = 85.0
@@ -121,22 +121,22 @@ def gate(context: Context) -> None:
     """Pass only where every job in NEEDS (the context `needs`, as JSON) succeeded."""
     import os
 
-    from deploy.output.github import gate as judge_jobs
+    from workshop.pipeline.job_results import require_success
 
-    judge_jobs(os.environ.get("NEEDS", ""))
+    require_success(os.environ.get("NEEDS", ""))
 
 
 @task(help=ENV)
 def live(context: Context, env: str = "") -> None:
     """Tell the release that is live, as outputs `version` and `digest` of a job's step."""
-    from deploy.operations.history import history
-    from deploy.output.github import tell
+    from deploy.operations.history import read_history
+    from deploy.output.github import set_outputs
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report() as report:
-        last = next((r for r in history(name, report.events) if r.live), None)
-    tell(version=last.version if last else "", digest=last.digest if last else "")
+        last = next((r for r in read_history(name, report.events) if r.live), None)
+    set_outputs(version=last.version if last else "", digest=last.digest if last else "")
 
 
 @task(
@@ -148,9 +148,9 @@ def live(context: Context, env: str = "") -> None:
 )
 def notify(context: Context, env: str = "", outcome: str = "", version: str = "") -> None:
     """Tell how a deploy ended: in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
-    from deploy.output.github import notify as send
+    from deploy.output.github import send_notification
 
-    send(env or default_environment(), outcome, version)
+    send_notification(env or default_environment(), outcome, version)
 
 
 @task()

@@ -11,7 +11,7 @@ from sqlalchemy import Integer, bindparam, insert, or_, select, update
 from amani_app.adapters.database.prepared import Prepared
 from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import escrows, milestones
-from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, State, Work
+from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, EscrowState, MilestoneState
 from amani_app.domain.money import Money
 from amani_app.ports.store import StaleVersion
 
@@ -24,7 +24,7 @@ _ID = escrows.c.id == bindparam("wanted")
 _ONE = Prepared(_JOINED.where(_ID))
 _ONE_LOCKED = Prepared(_JOINED.where(_ID).with_for_update(of=escrows))
 _SAVE = Prepared(update(escrows).where(_ID, escrows.c.version == bindparam("was")))
-_SAVE_WORK = Prepared(update(milestones).where(milestones.c.id == bindparam("wanted")))
+_SAVE_MILESTONE = Prepared(update(milestones).where(milestones.c.id == bindparam("wanted")))
 
 
 @cache
@@ -66,7 +66,7 @@ class DatabaseEscrows:
                 fee_basis_points=escrow.fee.basis_points,
                 silence_days=escrow.silence.days,
                 created_at=at,
-                **_state(escrow),
+                **_escrow_values(escrow),
             )
         )
         rows = [
@@ -77,7 +77,7 @@ class DatabaseEscrows:
                 "title": milestone.title,
                 "amount": milestone.amount.minor,
                 "due": milestone.due,
-                **_work(milestone, escrow),
+                **_milestone_values(milestone, escrow),
             }
             for position, milestone in enumerate(escrow.milestones)
         ]
@@ -97,7 +97,7 @@ class DatabaseEscrows:
     def save(self, escrow: Escrow) -> None:
         """The agreement's row, and those of the milestones that changed."""
         before = self._read.get(escrow.id)
-        row = {"wanted": escrow.id, "was": escrow.version - 1, **_state(escrow)}
+        row = {"wanted": escrow.id, "was": escrow.version - 1, **_escrow_values(escrow)}
         if escrow.id in self._locked and before and before.version == escrow.version - 1:
             self._later(_SAVE, row)
         elif not self._run(_SAVE.statement, row).rowcount:
@@ -105,7 +105,10 @@ class DatabaseEscrows:
         known = {m.id: m for m in before.milestones} if before else {}
         for milestone in escrow.milestones:
             if known.get(milestone.id) != milestone:
-                self._later(_SAVE_WORK, {"wanted": milestone.id, **_work(milestone, escrow)})
+                self._later(
+                    _SAVE_MILESTONE,
+                    {"wanted": milestone.id, **_milestone_values(milestone, escrow)},
+                )
         self._read[escrow.id] = escrow
 
     def of(
@@ -113,7 +116,7 @@ class DatabaseEscrows:
         user: str,
         before: str | None,
         limit: int,
-        state: State | None = None,
+        state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
         """One statement for all agreements and their milestones."""
@@ -127,7 +130,9 @@ class DatabaseEscrows:
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
         """Along the index of (state, expires_at)."""
-        due = (milestones.c.state == Work.SUBMITTED.value) & (milestones.c.expires_at <= now)
+        due = (milestones.c.state == MilestoneState.SUBMITTED.value) & (
+            milestones.c.expires_at <= now
+        )
         query = select(milestones.c.escrow_id, milestones.c.id).where(due)
         rows = self._run(query.order_by(milestones.c.expires_at).limit(limit))
         return [(row.escrow_id, row.id) for row in rows]
@@ -155,18 +160,18 @@ def _escrow(rows: list[t.Any]) -> Escrow:
                 row.m_title,
                 Money(row.m_amount, first.currency),
                 row.m_due,
-                Work(row.m_state),
+                MilestoneState(row.m_state),
                 row.m_submitted_at,
             )
             for row in rows
         ),
-        state=State(first.state),
+        state=EscrowState(first.state),
         cancel_asked_by=Party(first.cancel_asked_by) if first.cancel_asked_by else None,
         version=first.version,
     )
 
 
-def _state(escrow: Escrow) -> dict[str, t.Any]:
+def _escrow_values(escrow: Escrow) -> dict[str, t.Any]:
     asked = escrow.cancel_asked_by
     return {
         "state": escrow.state.value,
@@ -175,7 +180,7 @@ def _state(escrow: Escrow) -> dict[str, t.Any]:
     }
 
 
-def _work(milestone: Milestone, escrow: Escrow) -> dict[str, t.Any]:
+def _milestone_values(milestone: Milestone, escrow: Escrow) -> dict[str, t.Any]:
     at = milestone.submitted_at
     return {
         "state": milestone.state.value,

@@ -59,7 +59,7 @@ _QUERIES: tuple[_Query, ...] = (
 )
 
 
-class BookGauges(Collector):
+class LedgerGauges(Collector):
     """The gauges of a SQLAlchemy engine. Without a database they are gone, and one says so."""
 
     def __init__(self, engine: Engine) -> None:

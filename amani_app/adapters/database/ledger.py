@@ -14,9 +14,16 @@ from amani_app.adapters.database.queues import insert_for
 from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import accounts, entries, transfers
 from amani_app.domain.errors import AlreadySettled
-from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, Balance, Pending, Transaction
+from amani_app.domain.ledger import (
+    ATTRIBUTED,
+    Account,
+    AccountKind,
+    Balance,
+    PendingTransfer,
+    Transaction,
+)
 from amani_app.domain.money import Money
-from amani_app.ports.store import Line, Unattributed
+from amani_app.ports.store import LedgerLine, SuspenseItem
 
 _ACCOUNT = bindparam("account", type_=accounts.c.id.type)
 _MOVE = Prepared(
@@ -147,7 +154,7 @@ class DatabaseLedger:
         self._write(kind, transaction.id, transaction.reason, transaction.reference,
                     pending_id=transaction.settles)  # fmt: skip
 
-    def reserve(self, pending: Pending) -> None:
+    def reserve(self, pending: PendingTransfer) -> None:
         """The amount goes from available to reserved; no entry is written."""
         self._open(pending.account)
         amount = pending.amount.minor
@@ -161,7 +168,7 @@ class DatabaseLedger:
         self._change(found.account, posted=0, reserved=-found.amount.minor)
         self._write("void", id, found.reason, found.reference, pending_id=pending)
 
-    def pending(self, id: str) -> Pending:
+    def pending(self, id: str) -> PendingTransfer:
         """Read with its account."""
         joined = transfers.join(accounts, accounts.c.id == transfers.c.account_id)
         wanted = (transfers.c.id == id) & (transfers.c.kind == "pending")
@@ -172,7 +179,9 @@ class DatabaseLedger:
         if row is None:
             raise KeyError(id)
         account = Account(AccountKind(row.account_kind), row.currency, row.owner)
-        return Pending(id, row.reason, row.reference, account, Money(row.amount, row.currency))
+        return PendingTransfer(
+            id, row.reason, row.reference, account, Money(row.amount, row.currency)
+        )
 
     def balance(self, account: Account) -> Balance:
         """The stored one."""
@@ -188,14 +197,14 @@ class DatabaseLedger:
         found = self._run(select(func.sum(entries.c.amount)).where(wanted)).scalar()
         return Money(int(found or 0), account.currency)
 
-    def lines(self, account: Account, before: int | None, limit: int) -> list[Line]:
+    def lines(self, account: Account, before: int | None, limit: int) -> list[LedgerLine]:
         """One statement along the index of the account."""
         row = {"account": account.id, "most": limit}
         if before is not None:
             row["before"] = before
         (found,) = self._ask((_page(before is not None), row))
         return [
-            Line(
+            LedgerLine(
                 row.id,
                 row.transfer_id,
                 row.reason,
@@ -224,10 +233,10 @@ class DatabaseLedger:
         wanted = (c.reference.in_(references)) & (c.reason == reason)
         return set(self._run(select(c.reference).where(wanted)).scalars())
 
-    def unattributed(self) -> list[Unattributed]:
+    def unattributed(self) -> list[SuspenseItem]:
         """Along the index of the accounts."""
         return [
-            Unattributed(row.id, row.reason, row.reference, Money(row.amount, row.currency), row.at)
+            SuspenseItem(row.id, row.reason, row.reference, Money(row.amount, row.currency), row.at)
             for row in self._run(UNATTRIBUTED)
         ]
 

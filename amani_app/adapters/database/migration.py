@@ -91,7 +91,7 @@ class MigrationFailed(CommandError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often a migration that met a lock tries, and how many seconds it rests in between."""
 
     tries: int = 10
@@ -105,7 +105,7 @@ class Patience:
         )  # nosec B311
 
 
-PATIENT = Patience()
+DEFAULT_RETRY = RetryPolicy()
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def _folder_locked(file: str) -> t.Iterator[None]:
 
 
 def persist(
-    engine: Engine, move: t.Callable[[Connection], None], patience: Patience = PATIENT
+    engine: Engine, move: t.Callable[[Connection], None], patience: RetryPolicy = DEFAULT_RETRY
 ) -> None:
     """Call *move* with a connection until no lock stops it, at most *patience* allows.
 

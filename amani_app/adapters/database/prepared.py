@@ -14,7 +14,7 @@ Processor = t.Callable[[t.Any], t.Any]
 
 
 @dataclass(frozen=True)
-class Text:
+class PreparedSql:
     """SQL with ``$1`` for its values, and what SQLAlchemy's types do to what goes in and out."""
 
     sql: bytes
@@ -48,9 +48,9 @@ class Prepared:
     def __init__(self, statement: Select[t.Any] | Insert | Update | Delete) -> None:
         self.statement: Executable = statement
         self._made = statement
-        self._texts: dict[tuple[str, ...], Text] = {}
+        self._texts: dict[tuple[str, ...], PreparedSql] = {}
 
-    def text(self, dialect: Dialect, row: Row) -> Text:
+    def text(self, dialect: Dialect, row: Row) -> PreparedSql:
         """The SQL for a row like *row*; *dialect* numbers its values (``numeric_dollar``)."""
         names = tuple(row)
         found = self._texts.get(names)
@@ -58,12 +58,12 @@ class Prepared:
             found = self._texts[names] = self._spell(dialect, names)
         return found
 
-    def _spell(self, dialect: Dialect, names: tuple[str, ...]) -> Text:
+    def _spell(self, dialect: Dialect, names: tuple[str, ...]) -> PreparedSql:
         compiled: t.Any = self._made.compile(dialect=dialect, column_keys=list(names))
         columns = list(self._made.selected_columns) if isinstance(self._made, Select) else []
         binds = ((name, _in(bind.type, dialect)) for name, bind in compiled.binds.items())
         sql = str(compiled).encode()
-        return Text(
+        return PreparedSql(
             sql=sql,
             name=b"amani_" + hashlib.sha256(sql).hexdigest()[:24].encode(),
             order=tuple(compiled.positiontup),
@@ -73,7 +73,7 @@ class Prepared:
         )
 
 
-Asked = tuple[Prepared, Row]
+PreparedCall = tuple[Prepared, Row]
 """A statement, and the values that it is to have."""
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Row, Table, delete, or_, select, update
 
 from amani_app.adapters.database.statements import Statements
 from amani_app.adapters.database.tables import inbox, outbox
-from amani_app.ports.payments import Notice, NoticeKind
-from amani_app.ports.store import Event
+from amani_app.ports.payments import ProviderNotice, NoticeKind
+from amani_app.ports.store import OutboxEvent
 
 
 def claim_row(
@@ -38,7 +38,7 @@ class DatabaseInbox:
         self._statements = statements
         self._run = statements.now
 
-    def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
+    def add(self, notice: ProviderNotice, raw: bytes, at: datetime) -> bool:
         """The primary key decides; a notice has no id, so it is made of what it says."""
         id = notice.fingerprint(raw)
         known = self._run(select(inbox.c.outcome).where(inbox.c.id == id)).first()
@@ -61,12 +61,12 @@ class DatabaseInbox:
         done = self._run(upsert(inbox).values(row).on_conflict_do_nothing())
         return bool(done.rowcount)
 
-    def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
+    def claim(self, now: datetime, until: datetime) -> tuple[str, ProviderNotice, int] | None:
         """Along the index of the due times."""
         row = claim_row(self._statements, inbox, until, inbox.c.due_at <= now)
         if row is None:
             return None
-        notice = Notice(NoticeKind(row.kind), row.event, row.reference, row.status)
+        notice = ProviderNotice(NoticeKind(row.kind), row.event, row.reference, row.status)
         return row.id, notice, row.attempts
 
     def finish(self, id: str, outcome: str) -> None:
@@ -85,7 +85,7 @@ class DatabaseOutbox:
         self._statements = statements
         self._run = statements.now
 
-    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
+    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
         """Events are due from the start: one is written without a due time."""
         c = outbox.c
         due = or_(c.due_at.is_(None), c.due_at <= now)
@@ -93,7 +93,7 @@ class DatabaseOutbox:
         row = claim_row(self._statements, outbox, until, wanted, c.topic.in_(topics), due)
         if row is None:
             return None
-        return Event(row.id, row.topic, row.subject, json.loads(row.payload), row.created_at)
+        return OutboxEvent(row.id, row.topic, row.subject, json.loads(row.payload), row.created_at)
 
     def delivered(self, id: str, at: datetime) -> None:
         """Never due again."""

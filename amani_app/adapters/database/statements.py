@@ -8,12 +8,12 @@ from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import IntegrityError
 
 from amani_app.adapters.database.engine import opening
-from amani_app.adapters.database.prepared import Asked, Prepared, Row
+from amani_app.adapters.database.prepared import PreparedCall, Prepared, Row
 from amani_app.domain.errors import AlreadySettled, DomainError, InsufficientFunds
 from amani_app.ports.store import AlreadyBooked
 
 if t.TYPE_CHECKING:
-    from amani_app.adapters.database.wire import Wire
+    from amani_app.adapters.database.wire import LibpqPipeline
 
 REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
     "ck_accounts_available": (InsufficientFunds, "the account holds less"),
@@ -39,15 +39,15 @@ class Statements:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.dialect = connection.dialect.name
-        self._put_off: list[Asked] = []
-        self._foreseen: list[Asked] = []
+        self._put_off: list[PreparedCall] = []
+        self._foreseen: list[PreparedCall] = []
         self._told: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
-        self._wire: Wire | None = None
+        self._wire: LibpqPipeline | None = None
         if self.dialect == "postgresql":
             # The driver of a database that is not in use is not loaded.
             from amani_app.adapters.database import wire
 
-            self._wire = wire.Wire(connection, opening(connection))
+            self._wire = wire.LibpqPipeline(connection, opening(connection))
 
     def now(self, statement: Executable, row: Row | t.Sequence[Row] = ()) -> CursorResult[t.Any]:
         """Send everything put off, then *statement*, and wait for its result."""
@@ -55,12 +55,12 @@ class Statements:
         # An empty tuple, unlike None, would be a list of no rows.
         return self.connection.execute(statement, row or None)
 
-    def foresee(self, *asked: Asked) -> None:
+    def foresee(self, *asked: PreparedCall) -> None:
         """Ask *asked* ahead of what is asked next, where that saves a round trip."""
         if self._wire:
             self._foreseen += asked
 
-    def ask(self, *asked: Asked) -> list[t.Sequence[t.Any]]:
+    def ask(self, *asked: PreparedCall) -> list[t.Sequence[t.Any]]:
         """Send everything put off, then *asked*, and wait for the rows of each of them.
 
         What was foreseen and has been told meanwhile is not asked again.

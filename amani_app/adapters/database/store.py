@@ -33,7 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from amani_app.adapters.database.escrows import DatabaseEscrows
 from amani_app.adapters.database.ledger import DatabaseLedger
 from amani_app.adapters.database.payments import DatabaseDeposits, DatabaseWithdrawals
-from amani_app.adapters.database.prepared import Asked, Prepared
+from amani_app.adapters.database.prepared import PreparedCall, Prepared
 from amani_app.adapters.database.queues import DatabaseInbox, DatabaseOutbox
 from amani_app.adapters.database.statements import Statements, refusal
 from amani_app.adapters.database.tables import audit_log, idempotency_keys, outbox, users
@@ -41,10 +41,10 @@ from amani_app.adapters.database.virtual_accounts import DatabaseVirtualAccounts
 from amani_app.domain.users import Role, User
 from amani_app.ports.schema import DatabaseUnavailable
 from amani_app.ports.store import (
-    Answer,
+    StoredResponse,
     AuditLine,
     EmailTaken,
-    Event,
+    OutboxEvent,
     KeyInUse,
     KeyReused,
     T,
@@ -115,7 +115,7 @@ class DatabaseIdempotency:
         """Ahead of whatever is asked next."""
         self._statements.foresee(*self._asked(caller, key))
 
-    def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
+    def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
         """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
         *locks, answered = self._statements.ask(*self._asked(caller, key))
         if not all(row.locked for rows in locks for row in rows):
@@ -125,16 +125,18 @@ class DatabaseIdempotency:
         row = answered[0]
         if row.fingerprint != fingerprint:
             raise KeyReused("this Idempotency-Key came before with another request")
-        return Answer(row.status, row.body)
+        return StoredResponse(row.status, row.body)
 
-    def _asked(self, caller: str, key: str) -> list[Asked]:
-        answered: Asked = (_ANSWERED, {"of": caller, "named": key})
+    def _asked(self, caller: str, key: str) -> list[PreparedCall]:
+        answered: PreparedCall = (_ANSWERED, {"of": caller, "named": key})
         if self._statements.dialect != "postgresql":
             return [answered]
         # The lock first: what the first request has committed since is seen then.
         return [(_LOCK_KEY, {"name": f"{caller}/{key}"}), answered]
 
-    def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
+    def keep(
+        self, caller: str, key: str, fingerprint: str, answer: StoredResponse, at: datetime
+    ) -> None:
         """In the transaction of what it answers."""
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "created_at": at}
         self._statements.later(_KEEP, {**row, **vars(answer)})
@@ -205,7 +207,7 @@ class DatabaseUnitOfWork:
         """The answered requests."""
         return DatabaseIdempotency(self.statements)
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: OutboxEvent) -> None:
         """A row that the worker finds."""
         row = {"id": event.id, "topic": event.topic, "subject": event.subject}
         more = {"payload": json.dumps(event.payload), "created_at": event.at}
@@ -232,30 +234,30 @@ class DatabaseStore:
         self._onlooker = engine.execution_options(access="look")
         self._now = now
 
-    def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
+    def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
         """In one transaction; a conflict is tried again, a few times, at random moments."""
         for _ in range(TRIES - 1):
             try:
-                return self._once(self._engine, work)
+                return self._once(self._engine, action)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in CONFLICTS:
                     raise
                 sleep(random.uniform(0, LONGEST_WAIT))  # nosec B311
-        return self._once(self._engine, work)
+        return self._once(self._engine, action)
 
-    def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
+    def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
         """In a transaction that takes no lock on SQLite, and is read-only on PostgreSQL."""
-        return self._once(self._reader, work)
+        return self._once(self._reader, action)
 
-    def look(self, work: t.Callable[[UnitOfWork], T]) -> T:
+    def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
         """Without a transaction: its begin and its end would be two round trips."""
-        return self._once(self._onlooker, work)
+        return self._once(self._onlooker, action)
 
-    def _once(self, engine: Engine, work: t.Callable[[UnitOfWork], T]) -> T:
+    def _once(self, engine: Engine, action: t.Callable[[UnitOfWork], T]) -> T:
         try:
             with _connect(engine) as connection:
                 unit = DatabaseUnitOfWork(connection, self._now)
-                done = work(unit)
+                done = action(unit)
                 unit.statements.commit()
                 return done
         except IntegrityError as error:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from amani_app.adapters.database.columns import UtcDateTime
 from amani_app.adapters.database.engine import db
-from amani_app.domain.escrow import Party, State, Work
+from amani_app.domain.escrow import Party, EscrowState, MilestoneState
 from amani_app.domain.ledger import AccountKind
 from amani_app.domain.payments import AccountState, DepositState, WithdrawalState
 from amani_app.domain.users import Role
@@ -149,7 +149,7 @@ escrows = Table(
     Column("cancel_asked_by", String(16)),
     Column("version", Integer(), nullable=False),
     Column("created_at", UtcDateTime(), nullable=False),
-    one_of("state", State),
+    one_of("state", EscrowState),
     one_of("cancel_asked_by", (Party.CLIENT, Party.FREELANCER)),
     CheckConstraint("client_id <> freelancer_id", name="two_people"),
     CheckConstraint("fee_basis_points BETWEEN 0 AND 10000", name="fee_basis_points"),
@@ -170,7 +170,7 @@ milestones = Table(
     Column("submitted_at", UtcDateTime()),
     Column("expires_at", UtcDateTime()),
     UniqueConstraint("escrow_id", "position"),
-    one_of("state", Work),
+    one_of("state", MilestoneState),
     CheckConstraint("amount > 0", name="amount"),
     Index("ix_milestones_state_expires_at", "state", "expires_at"),
 )

@@ -19,14 +19,14 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
 from amani_app.adapters.database.engine import POOLED
-from amani_app.adapters.database.prepared import Asked, Text
+from amani_app.adapters.database.prepared import PreparedCall, PreparedSql
 from amani_app.ports.schema import DatabaseUnavailable
 
 DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 GOOD = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
-class Wire:
+class LibpqPipeline:
     """The psycopg connection under *connection*.
 
     *opening* begins its transactions, together with the first statement; without one each
@@ -45,7 +45,7 @@ class Wire:
         self._loading = connection.info.get("amani.loading") or Transformer(self._driver)
         connection.info["amani.loading"] = self._loading
 
-    def exchange(self, asked: Sequence[Asked]) -> list[list[t.Any]]:
+    def exchange(self, asked: Sequence[PreparedCall]) -> list[list[t.Any]]:
         """The rows of each of *asked*; none of what reads nothing."""
         if not asked:
             return []
@@ -53,7 +53,7 @@ class Wire:
         results = self._converse(texts, asked)
         return [self._rows(*pair) for pair in zip(texts, results, strict=True)]
 
-    def commit(self, asked: Sequence[Asked]) -> None:
+    def commit(self, asked: Sequence[PreparedCall]) -> None:
         """Send *asked* and make everything last."""
         if self._opening is None or (self._idle and not asked):
             self.exchange(asked)
@@ -69,7 +69,7 @@ class Wire:
         return self._server.transaction_status == pq.TransactionStatus.IDLE
 
     def _converse(
-        self, texts: Sequence[Text], asked: Sequence[Asked], end: bytes = b""
+        self, texts: Sequence[PreparedSql], asked: Sequence[PreparedCall], end: bytes = b""
     ) -> list[pq.abc.PGresult]:
         """The results of *texts*, and of *end* where there is one."""
         values = [text.values(row) for text, (_, row) in zip(texts, asked, strict=True)]
@@ -89,7 +89,11 @@ class Wire:
             ) from error
 
     def _send(
-        self, start: bytes, texts: Sequence[Text], values: Sequence[list[bytes | None]], end: bytes
+        self,
+        start: bytes,
+        texts: Sequence[PreparedSql],
+        values: Sequence[list[bytes | None]],
+        end: bytes,
     ) -> list[pq.abc.PGresult]:
         """The first bad result stands before those that it kept from happening."""
         server = self._server
@@ -144,7 +148,7 @@ class Wire:
             else:
                 found.append(result)
 
-    def _rows(self, text: Text, result: pq.abc.PGresult) -> list[t.Any]:
+    def _rows(self, text: PreparedSql, result: pq.abc.PGresult) -> list[t.Any]:
         if text.make is None:
             return []
         self._loading.set_pgresult(result)

@@ -28,7 +28,7 @@ UNSURE = frozenset({"SERVICE_UNAVAILABLE", "INTERNAL_SERVER_ERROR", NOT_FOUND})
 
 
 @dataclass(frozen=True)
-class Credentials:
+class FincraCredentials:
     """Where Fincra is and who we are there; the secrets are in no representation."""
 
     url: str
@@ -38,10 +38,10 @@ class Credentials:
     webhook_secret: str
 
     def __repr__(self) -> str:
-        return f"Credentials({self.url})"
+        return f"FincraCredentials({self.url})"
 
 
-class Refusal(PaymentRefused):
+class FincraRefusal(PaymentRefused):
     """A definite no, with Fincra's own type of error."""
 
     def __init__(self, kind: str, text: str) -> None:
@@ -57,7 +57,7 @@ class FincraClient:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: FincraCredentials,
         timeouts: tuple[float, float] = (3.0, 10.0),
         breaker: CircuitBreaker | None = None,
     ) -> None:
@@ -70,16 +70,19 @@ class FincraClient:
         """The answer's ``data``; raises ``KeyError`` where Fincra knows no such thing."""
         try:
             return self._data("GET", path, params=query)
-        except Refusal as refusal:
+        except FincraRefusal as refusal:
             if refusal.kind == NOT_FOUND:
                 raise KeyError(path) from None
             raise AnswerUnknown(f"a question was refused: {refusal.kind}") from None
 
     def post(self, path: str, body: t.Mapping[str, t.Any]) -> t.Any:
-        """The answer's ``data``; raises ``Refusal``, ``AnswerUnknown``, ``ProviderUnavailable``."""
+        """The answer's ``data``.
+
+        Raises ``FincraRefusal``, ``AnswerUnknown`` and ``ProviderUnavailable``.
+        """
         try:
             return self._data("POST", path, json=body)
-        except Refusal as refusal:
+        except FincraRefusal as refusal:
             if refusal.kind in UNSURE:
                 raise AnswerUnknown(refusal.kind) from None
             raise
@@ -167,8 +170,8 @@ def _good(body: t.Mapping[str, t.Any]) -> bool:
     return (body.get("success") or body.get("status")) is True
 
 
-def _refusal(status: int, body: t.Mapping[str, t.Any]) -> Refusal:
+def _refusal(status: int, body: t.Mapping[str, t.Any]) -> FincraRefusal:
     """Three shapes of error: the gateway's, the application's, the framework's."""
     kind = str(body.get("errorType") or (NOT_FOUND if status == 404 else "REFUSED"))
     text = str(body.get("message") or body.get("error") or kind)
-    return Refusal(kind[:64], text[:200])
+    return FincraRefusal(kind[:64], text[:200])

@@ -12,7 +12,7 @@ import json
 import re
 import typing as t
 
-from amani_app.ports.payments import ForgedNotice, Notice, NoticeKind
+from amani_app.ports.payments import ForgedNotice, ProviderNotice, NoticeKind
 
 KINDS: t.Mapping[str, NoticeKind] = {
     "charge": NoticeKind.COLLECTION,
@@ -39,7 +39,7 @@ def sign(secret: str, raw: bytes) -> str:
     return hmac.new(secret.encode(), raw, hashlib.sha512).hexdigest()
 
 
-def read(secret: str, raw: bytes, signature: str) -> Notice:
+def read(secret: str, raw: bytes, signature: str) -> ProviderNotice:
     """See ``Payments.read_notice``."""
     if not hmac.compare_digest(sign(secret, raw).encode(), signature.encode("utf-8", "replace")):
         raise ForgedNotice
@@ -53,7 +53,7 @@ def read(secret: str, raw: bytes, signature: str) -> Notice:
     raise ValueError("a notice has an event and its data")
 
 
-def _notice(event: str, data: t.Mapping[str, t.Any]) -> Notice:
+def _notice(event: str, data: t.Mapping[str, t.Any]) -> ProviderNotice:
     kind = KINDS.get(event.partition(".")[0], NoticeKind.OTHER)
     if event.startswith("collection.") and data.get("virtualAccount"):
         kind = NoticeKind.INFLOW
@@ -64,4 +64,4 @@ def _notice(event: str, data: t.Mapping[str, t.Any]) -> Notice:
     if kind is not NoticeKind.OTHER and not reference:
         raise ValueError(f"a notice of {event} names what it is about")
     status = str(data.get("status", ""))
-    return Notice(kind, event, reference, status if WORD.fullmatch(status) else "")
+    return ProviderNotice(kind, event, reference, status if WORD.fullmatch(status) else "")

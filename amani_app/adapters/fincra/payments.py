@@ -7,28 +7,33 @@ import typing as t
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 
 from amani_app.adapters.fincra import notices
-from amani_app.adapters.fincra.client import DUPLICATE, Credentials, FincraClient, Refusal
+from amani_app.adapters.fincra.client import (
+    DUPLICATE,
+    FincraClient,
+    FincraCredentials,
+    FincraRefusal,
+)
 from amani_app.domain.errors import MoneyError
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     AnswerUnknown,
     Collection,
-    Holder,
+    AccountHolder,
     Inflow,
     IssuedAccount,
-    Notice,
-    Outcome,
+    ProviderNotice,
+    PaymentOutcome,
     PaymentRefused,
     Payout,
     UnknownPayee,
 )
 
-OUTCOMES: t.Mapping[str, Outcome] = {
-    "success": Outcome.SUCCESSFUL,
-    "successful": Outcome.SUCCESSFUL,
-    "failed": Outcome.FAILED,
-    "expired": Outcome.FAILED,
+OUTCOMES: t.Mapping[str, PaymentOutcome] = {
+    "success": PaymentOutcome.SUCCESSFUL,
+    "successful": PaymentOutcome.SUCCESSFUL,
+    "failed": PaymentOutcome.FAILED,
+    "expired": PaymentOutcome.FAILED,
 }
 """The word for success differs between the checkout and everything else; any other is waiting."""
 STATES: t.Mapping[str, AccountState] = {
@@ -46,7 +51,7 @@ LONG_NUMBER = re.compile(r"\d{5,}")
 class FincraPayments:
     """See ``ports.payments.Payments``."""
 
-    def __init__(self, credentials: Credentials, client: FincraClient | None = None) -> None:
+    def __init__(self, credentials: FincraCredentials, client: FincraClient | None = None) -> None:
         self._credentials = credentials
         self._client = client or FincraClient(credentials)
 
@@ -79,14 +84,16 @@ class FincraPayments:
             ):
                 received = _money(data.get("amountReceived") or 0, currency)
                 link = data.get("link")
-                outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
                 # Borne by the payer, it was paid on top and never was in what we received.
                 ours = data.get("feeBearer") == "business"
                 fee = _fee(data, currency) if ours else None
                 return Collection(reference, outcome, received, link if link else "", fee)
         raise AnswerUnknown("a collection in an unknown shape")
 
-    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+    def request_account(
+        self, reference: str, currency: str, holder: AccountHolder
+    ) -> IssuedAccount:
         """Individual accounts in naira are approved at once, others by people."""
         body = {
             "currency": currency,
@@ -101,7 +108,7 @@ class FincraPayments:
         }
         try:
             return _issued(self._client.post("/profile/virtual-accounts/requests", body), reference)
-        except Refusal as refusal:
+        except FincraRefusal as refusal:
             # The words may quote the number that they refuse.
             raise PaymentRefused(LONG_NUMBER.sub("...", str(refusal))) from None
 
@@ -153,7 +160,7 @@ class FincraPayments:
         }
         try:
             data = self._client.post("/core/accounts/resolve", body)
-        except Refusal as refusal:
+        except FincraRefusal as refusal:
             words = f"the bank {bank_code} has no account with this number"
             raise UnknownPayee(words) from refusal
         match data:
@@ -181,7 +188,7 @@ class FincraPayments:
         }
         try:
             data = self._client.post("/disbursements/payouts", body)
-        except Refusal as refusal:
+        except FincraRefusal as refusal:
             if refusal.kind != DUPLICATE:
                 raise
             if (known := self.payout(reference)) is None:
@@ -189,7 +196,7 @@ class FincraPayments:
             return known
         match data:
             case {"status": str(word)}:
-                outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
                 fee = _fee(data, amount.currency)
                 return Payout(reference, outcome, amount, _reason(data), fee)
         raise AnswerUnknown("a pay-out without a status")
@@ -210,7 +217,7 @@ class FincraPayments:
             } if (
                 named == reference
             ):
-                outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
                 fee, sent = _fee(data, currency), _money(amount, currency)
                 return Payout(reference, outcome, sent, _reason(data), fee)
         raise AnswerUnknown("a pay-out in an unknown shape")
@@ -239,9 +246,9 @@ class FincraPayments:
                 return found
         raise AnswerUnknown("a list in an unknown shape")
 
-    def read_notice(self, raw: bytes, signature: str) -> Notice:
-        """In constant time, over the bytes as they came."""
-        return notices.read(self._credentials.webhook_secret, raw, signature)
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
+        """The header is ``signature``; compared in constant time, over the bytes as they came."""
+        return notices.read(self._credentials.webhook_secret, raw, headers.get("signature", ""))
 
 
 def _issued(data: t.Any, reference: str) -> IssuedAccount:
@@ -276,9 +283,9 @@ def _inflow(data: t.Any) -> Inflow:
             "destinationAmount": whole,
         } if SAFE.fullmatch(reference):
             amount = _money(whole, currency)
-            outcome = OUTCOMES.get(word.lower(), Outcome.WAITING)
+            outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
             settled = amount
-            if outcome is Outcome.SUCCESSFUL:
+            if outcome is PaymentOutcome.SUCCESSFUL:
                 settled = _money(data.get("destinationAmountSettled"), currency)
             if not Money.zero(currency) <= settled <= amount:
                 raise AnswerUnknown("more was settled than was sent")

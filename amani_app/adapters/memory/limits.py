@@ -8,7 +8,7 @@ import time
 import typing as t
 from collections import deque
 
-from amani_app.ports.limits import Quota, Standing
+from amani_app.ports.limits import Quota, QuotaUsage
 
 
 class MemoryLimiter:
@@ -23,7 +23,7 @@ class MemoryLimiter:
         self._times: dict[tuple[str, str], deque[float]] = {}
         self._swept = 0.0
 
-    def hit(self, quota: Quota, whose: str) -> Standing:
+    def hit(self, quota: Quota, whose: str) -> QuotaUsage:
         """Among the times of the last window."""
         now = self._clock()
         with self._lock:
@@ -35,7 +35,7 @@ class MemoryLimiter:
             if not exceeded:
                 times.append(now)
             left = times[0] + quota.seconds - now if times else quota.seconds
-            return Standing(quota, len(times), max(1, math.ceil(left)), exceeded)
+            return QuotaUsage(quota, len(times), max(1, math.ceil(left)), exceeded)
 
     def _sweep(self, now: float, seconds: int) -> None:
         """Forget, once a window, who has not come for one."""

@@ -13,15 +13,15 @@ from amani_app.domain.payments import (
     VirtualAccount,
     Withdrawal,
 )
-from amani_app.ports.payments import Notice
-from amani_app.ports.store import Event
+from amani_app.ports.payments import ProviderNotice
+from amani_app.ports.store import OutboxEvent
 
 Item = t.TypeVar("Item", Deposit, VirtualAccount, Withdrawal)
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Ticket:
+class QueueEntry:
     """When something is due, if ever, and how often it was claimed."""
 
     due: datetime | None
@@ -29,11 +29,11 @@ class Ticket:
 
 
 @dataclass
-class Shelf(t.Generic[Item]):
+class MemoryTable(t.Generic[Item]):
     """Items by id, each with its ticket."""
 
     items: dict[str, Item] = field(default_factory=dict)
-    tickets: dict[str, Ticket] = field(default_factory=dict)
+    tickets: dict[str, QueueEntry] = field(default_factory=dict)
 
     def copy(self) -> t.Self:
         """A snapshot."""
@@ -42,7 +42,7 @@ class Shelf(t.Generic[Item]):
     def add(self, item: Item, due: datetime | None = None) -> None:
         """By id."""
         self.items[item.id] = item
-        self.tickets[item.id] = Ticket(due)
+        self.tickets[item.id] = QueueEntry(due)
 
     def get(self, id: str, lock: bool = False) -> Item:
         """Locked by the one writer's lock."""
@@ -73,7 +73,7 @@ class Shelf(t.Generic[Item]):
         ]
 
 
-class AccountShelf(Shelf[VirtualAccount]):
+class MemoryVirtualAccounts(MemoryTable[VirtualAccount]):
     """See ``ports.store.VirtualAccounts``."""
 
     def named(self, provider_id: str) -> VirtualAccount | None:
@@ -99,24 +99,24 @@ class MemoryInbox:
 
     def __init__(
         self,
-        notices: dict[str, Notice],
-        tickets: dict[str, Ticket],
+        notices: dict[str, ProviderNotice],
+        tickets: dict[str, QueueEntry],
         outcomes: dict[str, str],
     ) -> None:
         self._notices = notices
         self._tickets = tickets
         self._outcomes = outcomes
 
-    def add(self, notice: Notice, raw: bytes, at: datetime) -> bool:
+    def add(self, notice: ProviderNotice, raw: bytes, at: datetime) -> bool:
         """By what it says."""
         id = notice.fingerprint(raw)
         known = id in self._notices
         if not known or self._outcomes.get(id) in notice.renewable:
-            self._notices[id], self._tickets[id] = notice, Ticket(at)
+            self._notices[id], self._tickets[id] = notice, QueueEntry(at)
             self._outcomes.pop(id, None)
         return not known
 
-    def claim(self, now: datetime, until: datetime) -> tuple[str, Notice, int] | None:
+    def claim(self, now: datetime, until: datetime) -> tuple[str, ProviderNotice, int] | None:
         """The one that has been due for longest."""
         id = claim_ticket(self._tickets, now, until)
         return (id, self._notices[id], self._tickets[id].attempts) if id else None
@@ -135,13 +135,13 @@ class MemoryOutbox:
     """See ``ports.store.Outbox``."""
 
     def __init__(
-        self, events: list[Event], leases: dict[str, datetime], delivered: dict[str, datetime]
+        self, events: list[OutboxEvent], leases: dict[str, datetime], delivered: dict[str, datetime]
     ) -> None:
         self._events = events
         self._leases = leases
         self._delivered = delivered
 
-    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> Event | None:
+    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
         """The first in the list."""
         for event in self._events:
             due = self._leases.get(event.id, ALWAYS)
@@ -173,11 +173,11 @@ class MemoryOutbox:
         return len(old)
 
 
-def claim_ticket(tickets: dict[str, Ticket], now: datetime, until: datetime) -> str | None:
+def claim_ticket(tickets: dict[str, QueueEntry], now: datetime, until: datetime) -> str | None:
     """The id of the ticket that has been due for longest, claimed *until* then."""
     due = [(ticket.due, id) for id, ticket in tickets.items() if ticket.due and ticket.due <= now]
     if not due:
         return None
     id = min(due)[1]
-    tickets[id] = Ticket(until, tickets[id].attempts + 1)
+    tickets[id] = QueueEntry(until, tickets[id].attempts + 1)
     return id

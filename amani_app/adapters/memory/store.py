@@ -9,38 +9,38 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from amani_app.adapters.memory.queues import (
-    AccountShelf,
+    MemoryVirtualAccounts,
     MemoryInbox,
     MemoryOutbox,
-    Shelf,
-    Ticket,
+    MemoryTable,
+    QueueEntry,
 )
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
-from amani_app.domain.escrow import Escrow, Party, State, Work
+from amani_app.domain.escrow import Escrow, Party, EscrowState, MilestoneState
 from amani_app.domain.ledger import (
     ATTRIBUTED,
     Account,
     AccountKind,
     Balance,
     Entry,
-    Pending,
+    PendingTransfer,
     Transaction,
 )
 from amani_app.domain.money import Money, total
 from amani_app.domain.payments import Deposit, Withdrawal
 from amani_app.domain.users import User
-from amani_app.ports.payments import Notice
+from amani_app.ports.payments import ProviderNotice
 from amani_app.ports.store import (
     AlreadyBooked,
-    Answer,
+    StoredResponse,
     AuditLine,
     EmailTaken,
-    Event,
+    OutboxEvent,
     KeyReused,
-    Line,
+    LedgerLine,
     StaleVersion,
     T,
-    Unattributed,
+    SuspenseItem,
     UnitOfWork,
 )
 
@@ -49,22 +49,24 @@ from amani_app.ports.store import (
 class Contents:
     """What is stored. Every value is immutable, so a copy of the containers is a snapshot."""
 
-    entries: list[tuple[Line, Account]] = field(default_factory=list)
+    entries: list[tuple[LedgerLine, Account]] = field(default_factory=list)
     booked: set[tuple[str, str, str]] = field(default_factory=set)
-    pendings: dict[str, Pending] = field(default_factory=dict)
+    pendings: dict[str, PendingTransfer] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     escrows: dict[str, Escrow] = field(default_factory=dict)
-    deposits: Shelf[Deposit] = field(default_factory=Shelf)
-    virtual_accounts: AccountShelf = field(default_factory=AccountShelf)
-    withdrawals: Shelf[Withdrawal] = field(default_factory=Shelf)
-    notices: dict[str, Notice] = field(default_factory=dict)
-    tickets: dict[str, Ticket] = field(default_factory=dict)
+    deposits: MemoryTable[Deposit] = field(default_factory=MemoryTable)
+    virtual_accounts: MemoryVirtualAccounts = field(default_factory=MemoryVirtualAccounts)
+    withdrawals: MemoryTable[Withdrawal] = field(default_factory=MemoryTable)
+    notices: dict[str, ProviderNotice] = field(default_factory=dict)
+    tickets: dict[str, QueueEntry] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
     leases: dict[str, datetime] = field(default_factory=dict)
     delivered: dict[str, datetime] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
-    answers: dict[tuple[str, str], tuple[str, Answer, datetime]] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    answers: dict[tuple[str, str], tuple[str, StoredResponse, datetime]] = field(
+        default_factory=dict
+    )
+    events: list[OutboxEvent] = field(default_factory=list)
     lines: list[AuditLine] = field(default_factory=list)
 
     def copy(self) -> Contents:
@@ -91,7 +93,7 @@ class MemoryLedger:
             if entry.account.kind.guarded:
                 self._check(entry.account)
 
-    def reserve(self, pending: Pending) -> None:
+    def reserve(self, pending: PendingTransfer) -> None:
         """Keep it, and look at the balance afterwards."""
         self._once("pending", pending.reason, pending.reference)
         self._state.pendings[pending.id] = pending
@@ -101,7 +103,7 @@ class MemoryLedger:
         """Mark it as settled; no entry is written."""
         self._settle(pending)
 
-    def pending(self, id: str) -> Pending:
+    def pending(self, id: str) -> PendingTransfer:
         """Whether settled or not."""
         return self._state.pendings[id]
 
@@ -119,7 +121,7 @@ class MemoryLedger:
         mine = (line.amount for line, owner in self._state.entries if owner == account)
         return total(mine, account.currency)
 
-    def lines(self, account: Account, before: int | None, limit: int) -> list[Line]:
+    def lines(self, account: Account, before: int | None, limit: int) -> list[LedgerLine]:
         """From the end."""
         found = [
             line
@@ -141,13 +143,13 @@ class MemoryLedger:
         """Those of them that were booked directly."""
         return {each for each in references if ("direct", reason, each) in self._state.booked}
 
-    def unattributed(self) -> list[Unattributed]:
+    def unattributed(self) -> list[SuspenseItem]:
         """All entries looked at."""
         entries = self._state.entries
         lines = [line for line, owner in entries if owner.kind is AccountKind.SUSPENSE]
         taken = {line.reference for line in lines if line.reason == ATTRIBUTED}
         return [
-            Unattributed(line.transfer, line.reason, line.reference, line.amount, line.at)
+            SuspenseItem(line.transfer, line.reason, line.reference, line.amount, line.at)
             for line in lines
             if line.reason != ATTRIBUTED and line.transfer not in taken
         ]
@@ -166,7 +168,7 @@ class MemoryLedger:
         return wrong
 
     def _append(self, transaction: Transaction, entry: Entry) -> None:
-        line = Line(
+        line = LedgerLine(
             len(self._state.entries) + 1,
             transaction.id,
             transaction.reason,
@@ -218,7 +220,7 @@ class MemoryEscrows:
         user: str,
         before: str | None,
         limit: int,
-        state: State | None = None,
+        state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
         """By id, which grows with time."""
@@ -234,9 +236,9 @@ class MemoryEscrows:
         return [
             (escrow.id, milestone.id)
             for escrow in self._escrows.values()
-            if escrow.state is State.FUNDED
+            if escrow.state is EscrowState.FUNDED
             for milestone in escrow.milestones
-            if milestone.state is Work.SUBMITTED
+            if milestone.state is MilestoneState.SUBMITTED
             and milestone.submitted_at is not None
             and milestone.submitted_at + escrow.silence <= now
         ][:limit]
@@ -276,7 +278,7 @@ class MemoryIdempotency:
     def foresee(self, caller: str, key: str) -> None:
         """Nothing is asked of anybody."""
 
-    def claim(self, caller: str, key: str, fingerprint: str) -> Answer | None:
+    def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
         """Nobody else runs meanwhile, so no key is ever in use."""
         if (found := self._state.answers.get((caller, key))) is None:
             return None
@@ -284,7 +286,9 @@ class MemoryIdempotency:
             raise KeyReused("this Idempotency-Key came before with another request")
         return found[1]
 
-    def keep(self, caller: str, key: str, fingerprint: str, answer: Answer, at: datetime) -> None:
+    def keep(
+        self, caller: str, key: str, fingerprint: str, answer: StoredResponse, at: datetime
+    ) -> None:
         """By caller and key."""
         self._state.answers[(caller, key)] = (fingerprint, answer, at)
 
@@ -316,7 +320,7 @@ class MemoryUnitOfWork:
         self.users = MemoryUsers(state)
         self.idempotency = MemoryIdempotency(state)
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: OutboxEvent) -> None:
         """To the end."""
         self._state.events.append(event)
 
@@ -338,18 +342,18 @@ class MemoryStore:
         self._now = now
         self._lock = threading.Lock()
 
-    def run(self, work: t.Callable[[UnitOfWork], T]) -> T:
-        """On a copy, which becomes the state when *work* returns."""
+    def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
+        """On a copy, which becomes the state when *action* returns."""
         with self._lock:
             copy = self.state.copy()
-            result = work(MemoryUnitOfWork(copy, self._now))
+            result = action(MemoryUnitOfWork(copy, self._now))
             self.state = copy
             return result
 
-    def read(self, work: t.Callable[[UnitOfWork], T]) -> T:
+    def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
         """On the state as it is: nothing changes it in place."""
-        return work(MemoryUnitOfWork(self.state, self._now))
+        return action(MemoryUnitOfWork(self.state, self._now))
 
-    def look(self, work: t.Callable[[UnitOfWork], T]) -> T:
+    def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
         """The same here."""
-        return self.read(work)
+        return self.read(action)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from amani_app.domain.errors import DomainError
 from amani_app.domain.users import Role
-from amani_app.ports.store import AuditLine, Event, UnitOfWork
+from amani_app.ports.store import AuditLine, OutboxEvent, UnitOfWork
 
 
 class NotFound(DomainError):
@@ -38,7 +38,7 @@ CLOCK = Actor("clock")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Context:
     """What every use case needs beside the store: the time, and new ids."""
 
     now: t.Callable[[], datetime]
@@ -46,7 +46,7 @@ class Surroundings:
 
     def record(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         topic: str,
         subject: str,
@@ -54,9 +54,9 @@ class Surroundings:
         after: str,
         **payload: t.Any,
     ) -> None:
-        """Write the audit line and the outbox event of one action into *work*."""
+        """Write the audit line and the outbox event of one action into *unit*."""
         now = self.now()
-        work.audit(
+        unit.audit(
             AuditLine(
                 id=self.new_id(),
                 at=now,
@@ -69,4 +69,4 @@ class Surroundings:
                 remote_addr=actor.remote_addr,
             )
         )
-        work.publish(Event(self.new_id(), topic, subject, payload, now))
+        unit.publish(OutboxEvent(self.new_id(), topic, subject, payload, now))

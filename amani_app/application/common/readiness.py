@@ -93,7 +93,7 @@ def read_schema(schema: SchemaSource) -> SchemaState:
 
 
 @dataclass(frozen=True)
-class Health:
+class ServiceHealth:
     """How the process and its database are."""
 
     schema: SchemaState | None
@@ -116,7 +116,7 @@ class CheckHealth:
         self._schema = schema
         self._monotonic = monotonic
 
-    def __call__(self) -> Health:
+    def __call__(self) -> ServiceHealth:
         """The state of this moment; never raises."""
         begun = self._monotonic()
         state: SchemaState | None
@@ -124,4 +124,4 @@ class CheckHealth:
             state = read_schema(self._schema)
         except DatabaseUnavailable:
             state = None
-        return Health(state, round((self._monotonic() - begun) * 1000, 2))
+        return ServiceHealth(state, round((self._monotonic() - begun) * 1000, 2))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-from amani_app.application.common.acting import CLOCK, Actor, Surroundings
+from amani_app.application.common.acting import CLOCK, Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.common.queues import LEASE, Going, always, drain, wait
 from amani_app.domain.payments import Deposit, DepositState
-from amani_app.ports.payments import Outcome, PaymentRefused, Payments, ProviderUnavailable
+from amani_app.ports.payments import PaymentOutcome, PaymentRefused, Payments, ProviderUnavailable
 from amani_app.ports.store import AlreadyBooked, Store, UnitOfWork
 
 
@@ -18,12 +18,12 @@ class Checkouts:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: Context,
         store: Store,
         payments: Payments,
         deposits: DepositUseCases,
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._payments = payments
         self._deposits = deposits
@@ -34,10 +34,10 @@ class Checkouts:
         A link is good for a payer who has it: a checkout whose link was lost with its answer can
         be paid by nobody, and its deposit fails. Raises ``ProviderUnavailable``.
         """
-        deposit = self._store.read(lambda work: work.deposits.get(id))
+        deposit = self._store.read(lambda unit: unit.deposits.get(id))
         if deposit.state is not DepositState.OPENING:
             return deposit
-        user = self._store.read(lambda work: work.users.get(deposit.owner))
+        user = self._store.read(lambda unit: unit.users.get(deposit.owner))
         known = self._payments.collection(id) if tried else None
         try:
             if known is None:
@@ -46,7 +46,7 @@ class Checkouts:
                 link = known.link
         except PaymentRefused:
             link = ""
-        return self._store.run(lambda work: self._deposits.opened(work, actor, id, link))
+        return self._store.run(lambda unit: self._deposits.opened(unit, actor, id, link))
 
     def check(self, reference: str, actor: Actor = CLOCK) -> bool:
         """Ask the provider and do as it says; whether that was its last word.
@@ -56,18 +56,18 @@ class Checkouts:
         if (found := self._payments.collection(reference)) is None:
             return False
         try:
-            self._store.run(lambda work: self._deposits.settle(work, actor, found))
+            self._store.run(lambda unit: self._deposits.settle(unit, actor, found))
         except AlreadyBooked:
             pass  # By another worker, or for another notice of the same payment.
-        return found.outcome is not Outcome.WAITING
+        return found.outcome is not PaymentOutcome.WAITING
 
     def __call__(self, going: Going = always) -> int:
         """Open and check what is due; a notice that got lost is made up for here."""
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[Deposit, int] | None:
-        now = self._around.now()
-        return self._store.run(lambda work: work.deposits.claim(now, now + LEASE))
+        now = self._context.now()
+        return self._store.run(lambda unit: unit.deposits.claim(now, now + LEASE))
 
     def _do(self, claimed: tuple[Deposit, int]) -> None:
         deposit, attempts = claimed
@@ -82,12 +82,12 @@ class Checkouts:
             self._put_off(deposit.id, attempts)
 
     def _put_off(self, id: str, attempts: int) -> None:
-        due = self._around.now() + wait(attempts + 5)
+        due = self._context.now() + wait(attempts + 5)
         unsettled = (DepositState.OPENING, DepositState.PENDING)
 
-        def work(work: UnitOfWork) -> None:
-            found = work.deposits.get(id, lock=True)
+        def change(unit: UnitOfWork) -> None:
+            found = unit.deposits.get(id, lock=True)
             if found.state in unsettled:
-                work.deposits.save(found, due)
+                unit.deposits.save(found, due)
 
-        self._store.run(work)
+        self._store.run(change)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from amani_app.application.common.acting import CLOCK, Actor, Surroundings
+from amani_app.application.common.acting import CLOCK, Actor, Context
 from amani_app.application.provider.payouts import QUIET
 from amani_app.application.common.queues import LEASE, Going, always, drain, wait
 from amani_app.application.requests.virtual_accounts import INFLOW, VirtualAccountUseCases
 from amani_app.domain.payments import AccountState, VirtualAccount
 from amani_app.ports.payments import (
     AnswerUnknown,
-    Holder,
+    AccountHolder,
     Inflow,
     IssuedAccount,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     Payments,
     ProviderUnavailable,
@@ -33,22 +33,22 @@ class Inflows:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: Context,
         store: Store,
         payments: Payments,
         accounts: VirtualAccountUseCases,
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._payments = payments
         self._accounts = accounts
 
-    def issue(self, id: str, holder: Holder, actor: Actor = CLOCK) -> VirtualAccount:
+    def issue(self, id: str, holder: AccountHolder, actor: Actor = CLOCK) -> VirtualAccount:
         """Ask the provider for a requested account, once, and keep what it says.
 
         Raises ``AnswerUnknown``: then the worker asks what became of it.
         """
-        account = self._store.read(lambda work: work.virtual_accounts.get(id))
+        account = self._store.read(lambda unit: unit.virtual_accounts.get(id))
         try:
             issued = self._payments.request_account(id, account.currency, holder)
         except PaymentRefused as refusal:
@@ -67,7 +67,7 @@ class Inflows:
         found = self._payments.account_named(provider_id)
         if found is None:
             return False
-        ours = self._store.read(lambda work: _find(work, found))
+        ours = self._store.read(lambda unit: _find(unit, found))
         if ours is not None:
             self._update(ours, found)
         return True
@@ -85,8 +85,8 @@ class Inflows:
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[VirtualAccount, int] | None:
-        now = self._around.now()
-        return self._store.run(lambda work: work.virtual_accounts.claim(now, now + LEASE))
+        now = self._context.now()
+        return self._store.run(lambda unit: unit.virtual_accounts.claim(now, now + LEASE))
 
     def _do(self, claimed: tuple[VirtualAccount, int]) -> None:
         account, attempts = claimed
@@ -107,7 +107,7 @@ class Inflows:
             self._update(account, found)
             return True
         # A request whose answer got lost may still appear there within this time.
-        if self._around.now() - account.created_at < QUIET:
+        if self._context.now() - account.created_at < QUIET:
             return False
         return not self._end(CLOCK, account.id, AccountState.FAILED, NOT_REACHED).state.open
 
@@ -123,31 +123,31 @@ class Inflows:
     def _catch_up(self, provider_id: str) -> None:
         found = {each.reference: each for each in self._payments.inflows(provider_id)}
         names = list(found)
-        known = self._store.read(lambda work: work.ledger.booked(INFLOW, names))
+        known = self._store.read(lambda unit: unit.ledger.booked(INFLOW, names))
         for reference in found.keys() - known:
             self._note(found[reference])
 
     def _note(self, found: Inflow) -> bool:
         try:
-            self._store.run(lambda work: self._accounts.settle(work, CLOCK, found))
+            self._store.run(lambda unit: self._accounts.settle(unit, CLOCK, found))
         except AlreadyBooked:
             pass  # By another worker, or for another notice of the same transfer.
-        return found.outcome is not Outcome.WAITING
+        return found.outcome is not PaymentOutcome.WAITING
 
     def _learn(self, actor: Actor, id: str, issued: IssuedAccount) -> VirtualAccount:
-        return self._store.run(lambda work: self._accounts.learn(work, actor, id, issued))
+        return self._store.run(lambda unit: self._accounts.learn(unit, actor, id, issued))
 
     def _end(self, actor: Actor, id: str, state: AccountState, why: str) -> VirtualAccount:
-        return self._store.run(lambda work: self._accounts.end(work, actor, id, state, why))
+        return self._store.run(lambda unit: self._accounts.end(unit, actor, id, state, why))
 
     def _put_off(self, id: str, attempts: int) -> None:
-        due = self._around.now() + wait(attempts + 5)
-        self._store.run(lambda work: self._accounts.put_off(work, id, due))
+        due = self._context.now() + wait(attempts + 5)
+        self._store.run(lambda unit: self._accounts.put_off(unit, id, due))
 
 
-def _find(work: UnitOfWork, issued: IssuedAccount) -> VirtualAccount | None:
+def _find(unit: UnitOfWork, issued: IssuedAccount) -> VirtualAccount | None:
     """Ours, by the reference that we gave it, or by the id that we once learned."""
     try:
-        return work.virtual_accounts.get(issued.reference)
+        return unit.virtual_accounts.get(issued.reference)
     except KeyError:
-        return work.virtual_accounts.named(issued.id)
+        return unit.virtual_accounts.named(issued.id)

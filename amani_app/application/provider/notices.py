@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typing as t
 
-from amani_app.application.common.acting import Surroundings
+from amani_app.application.common.acting import Context
 from amani_app.application.provider.checkouts import Checkouts
 from amani_app.application.provider.inflows import Inflows
 from amani_app.application.provider.payouts import Payouts
 from amani_app.application.common.queues import LEASE, Going, always, drain, wait
-from amani_app.ports.payments import Notice, NoticeKind, Payments, ProviderUnavailable
+from amani_app.ports.payments import ProviderNotice, NoticeKind, Payments, ProviderUnavailable
 from amani_app.ports.store import Store
 
 GIVE_UP_AFTER = 10
@@ -23,14 +23,14 @@ class Notices:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: Context,
         store: Store,
         payments: Payments,
         checkouts: Checkouts,
         payouts: Payouts,
         inflows: Inflows,
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._payments = payments
         self._ask: t.Mapping[NoticeKind, t.Callable[[str], bool]] = {
@@ -40,37 +40,37 @@ class Notices:
             NoticeKind.ACCOUNT: inflows.check_account,
         }
 
-    def receive(self, raw: bytes, signature: str) -> bool:
+    def receive(self, raw: bytes, headers: t.Mapping[str, str]) -> bool:
         """Keep what was notified; false for a copy of what is there.
 
         Raises ``ForgedNotice``, and ``ValueError`` for a signed body that is no notice.
         """
-        notice = self._payments.read_notice(raw, signature)
-        now = self._around.now()
-        return self._store.run(lambda work: work.inbox.add(notice, raw, now))
+        notice = self._payments.read_notice(raw, headers)
+        now = self._context.now()
+        return self._store.run(lambda unit: unit.inbox.add(notice, raw, now))
 
     def __call__(self, going: Going = always) -> int:
         """Work off what is due."""
         return drain(self._claim, self._do, going)
 
-    def _claim(self) -> tuple[str, Notice, int] | None:
-        now = self._around.now()
-        return self._store.run(lambda work: work.inbox.claim(now, now + LEASE))
+    def _claim(self) -> tuple[str, ProviderNotice, int] | None:
+        now = self._context.now()
+        return self._store.run(lambda unit: unit.inbox.claim(now, now + LEASE))
 
-    def _do(self, claimed: tuple[str, Notice, int]) -> None:
+    def _do(self, claimed: tuple[str, ProviderNotice, int]) -> None:
         id, notice, attempts = claimed
         ask = self._ask.get(notice.kind)
         if ask is None:
-            self._store.run(lambda work: work.inbox.finish(id, "ignored"))
+            self._store.run(lambda unit: unit.inbox.finish(id, "ignored"))
             return
         try:
             last, away = ask(notice.reference), False
         except ProviderUnavailable:
             last, away = False, True
         if last:
-            self._store.run(lambda work: work.inbox.finish(id, "done"))
+            self._store.run(lambda unit: unit.inbox.finish(id, "done"))
         elif attempts < GIVE_UP_AFTER or away:
-            due = self._around.now() + wait(attempts)
-            self._store.run(lambda work: work.inbox.put_off(id, due))
+            due = self._context.now() + wait(attempts)
+            self._store.run(lambda unit: unit.inbox.put_off(id, due))
         else:
-            self._store.run(lambda work: work.inbox.finish(id, "given-up"))
+            self._store.run(lambda unit: unit.inbox.finish(id, "given-up"))

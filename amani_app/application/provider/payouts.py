@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from amani_app.application.common.acting import CLOCK, Actor, Surroundings
+from amani_app.application.common.acting import CLOCK, Actor, Context
 from amani_app.application.common.queues import LEASE, POLL_AFTER, Going, always, drain, wait
 from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.domain.errors import AlreadySettled
 from amani_app.domain.payments import Withdrawal, WithdrawalState
 from amani_app.ports.payments import (
     AnswerUnknown,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     Payments,
     Payout,
@@ -36,20 +36,20 @@ class Payouts:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: Context,
         store: Store,
         payments: Payments,
         withdrawals: WithdrawalUseCases,
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._payments = payments
         self._withdrawals = withdrawals
 
     def send(self, id: str, actor: Actor = CLOCK) -> None:
         """Send a withdrawal that was never sent; one that was is left to the job."""
-        until = self._around.now() + LEASE
-        found = self._store.run(lambda work: self._withdrawals.take(work, actor, id, until))
+        until = self._context.now() + LEASE
+        found = self._store.run(lambda unit: self._withdrawals.take(unit, actor, id, until))
         if found is not None:
             self._post(replace(found, doubted_at=None), until, 1)  # The first time ever.
 
@@ -59,7 +59,7 @@ class Payouts:
         Raises ``ProviderUnavailable``.
         """
         try:
-            known = self._store.read(lambda work: work.withdrawals.get(reference))
+            known = self._store.read(lambda unit: unit.withdrawals.get(reference))
         except KeyError:
             known = None
         # After that: an answer that was on its way while another one was booked is no new word.
@@ -73,8 +73,8 @@ class Payouts:
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[Withdrawal, int, datetime] | None:
-        now = self._around.now()
-        found = self._store.run(lambda work: work.withdrawals.claim(now, now + LEASE))
+        now = self._context.now()
+        found = self._store.run(lambda unit: unit.withdrawals.claim(now, now + LEASE))
         return (*found, now + LEASE) if found else None
 
     def _do(self, claimed: tuple[Withdrawal, int, datetime]) -> None:
@@ -93,7 +93,7 @@ class Payouts:
             self._put_off(withdrawal.id, attempts)
 
     def _post(self, withdrawal: Withdrawal, until: datetime, attempts: int) -> None:
-        now = self._around.now()
+        now = self._context.now()
         if now >= until:
             return  # Paused for so long that another worker may be at it.
         try:
@@ -105,7 +105,7 @@ class Payouts:
         except ProviderUnavailable:
             self._put_off(withdrawal.id, attempts)
         else:
-            if found.outcome is Outcome.SUCCESSFUL and found.fee is None:
+            if found.outcome is PaymentOutcome.SUCCESSFUL and found.fee is None:
                 # What it cost is told when the provider is asked, and is booked with it.
                 self._put_off(withdrawal.id, attempts)
             else:
@@ -116,12 +116,12 @@ class Payouts:
         if withdrawal.doubted_at is not None and taken - withdrawal.doubted_at < QUIET:
             self._put_off(withdrawal.id, attempts)
         else:
-            self._settle(Payout(withdrawal.id, Outcome.FAILED, withdrawal.amount, why))
+            self._settle(Payout(withdrawal.id, PaymentOutcome.FAILED, withdrawal.amount, why))
 
     def _note(self, found: Payout, attempts: int = 0) -> bool:
-        last = found.outcome is not Outcome.WAITING
+        last = found.outcome is not PaymentOutcome.WAITING
         try:
-            ours = self._store.read(lambda work: work.withdrawals.get(found.reference))
+            ours = self._store.read(lambda unit: unit.withdrawals.get(found.reference))
         except KeyError:
             return last  # Not one of ours.
         if found.amount != ours.amount:
@@ -131,34 +131,34 @@ class Payouts:
         if last:
             self._settle(found)
             return True
-        due = self._around.now() + (wait(attempts + 5) if attempts else POLL_AFTER)
-        self._store.run(lambda work: self._withdrawals.accepted(work, CLOCK, ours.id, due))
+        due = self._context.now() + (wait(attempts + 5) if attempts else POLL_AFTER)
+        self._store.run(lambda unit: self._withdrawals.accepted(unit, CLOCK, ours.id, due))
         return False
 
     def _review(self, ours: Withdrawal, found: Payout | None) -> bool:
         """What was settled by the provider's last word is corrected by a later one."""
         if found is None:
             return not ours.state.paid  # What it refused it does not have.
-        paid = found.outcome is Outcome.SUCCESSFUL
-        if found.outcome is Outcome.WAITING or found.amount != ours.amount:
+        paid = found.outcome is PaymentOutcome.SUCCESSFUL
+        if found.outcome is PaymentOutcome.WAITING or found.amount != ours.amount:
             return False
         if paid is ours.state.paid:
             return True
         id, why, fee = ours.id, found.reason, found.fee
         try:
-            self._store.run(lambda work: self._withdrawals.correct(work, CLOCK, id, why, fee))
+            self._store.run(lambda unit: self._withdrawals.correct(unit, CLOCK, id, why, fee))
         except AlreadySettled:
             return False  # Its word turns like the wind; the reconciliation shows what is missing.
         return True
 
     def _settle(self, found: Payout) -> None:
         id, why, fee = found.reference, found.reason, found.fee
-        paid = found.outcome is Outcome.SUCCESSFUL
+        paid = found.outcome is PaymentOutcome.SUCCESSFUL
         try:
-            self._store.run(lambda work: self._withdrawals.settle(work, CLOCK, id, paid, why, fee))
+            self._store.run(lambda unit: self._withdrawals.settle(unit, CLOCK, id, paid, why, fee))
         except AlreadySettled:
             pass  # By another worker, or for another notice.
 
     def _put_off(self, id: str, attempts: int, doubted: datetime | None = None) -> None:
-        due = self._around.now() + wait(attempts)
-        self._store.run(lambda work: self._withdrawals.put_off(work, id, due, doubted))
+        due = self._context.now() + wait(attempts)
+        self._store.run(lambda unit: self._withdrawals.put_off(unit, id, due, doubted))

@@ -9,7 +9,7 @@ from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import EXPONENTS, Money
 from amani_app.application.requests.virtual_accounts import INFLOW
 from amani_app.domain.payments import Deposit, VirtualAccount, Withdrawal, WithdrawalState
-from amani_app.ports.payments import Outcome, Payments, ProviderUnavailable
+from amani_app.ports.payments import PaymentOutcome, Payments, ProviderUnavailable
 from amani_app.ports.store import Store, UnitOfWork
 
 LOOKS = 2
@@ -17,7 +17,7 @@ LOOKS = 2
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedBalance:
     """By currency, in minor units: what our wallet at the provider must hold, and may lack.
 
     It must hold what the books say, with what has come in and has not been booked yet, less what
@@ -39,7 +39,7 @@ class Reconcile:
         """What is wrong, one line each: nothing, ever."""
         found: list[str] = []
         for _ in range(LOOKS):
-            found = self._store.read(lambda work: work.ledger.differences())
+            found = self._store.read(lambda unit: unit.ledger.differences())
             found += self._provider_differences()
             if not found:
                 break
@@ -55,11 +55,11 @@ class Reconcile:
 
     def _compare(self, payments: Payments) -> list[str]:
         mirrors, deposits, accounts, withdrawals = self._store.read(_snapshot)
-        expected, wrong = Expected(), []
+        expected, wrong = ExpectedBalance(), []
         expected.held.update(mirrors)
         for deposit in deposits:
             collection = payments.collection(deposit.id)
-            if collection and collection.outcome is Outcome.SUCCESSFUL:
+            if collection and collection.outcome is PaymentOutcome.SUCCESSFUL:
                 got = collection.received - collection.kept
                 expected.held[got.currency] += got.minor
         for account in accounts:
@@ -76,12 +76,14 @@ class Reconcile:
         return wrong
 
     def _add_inflows(
-        self, payments: Payments, account: VirtualAccount, expected: Expected
+        self, payments: Payments, account: VirtualAccount, expected: ExpectedBalance
     ) -> list[str]:
         found = payments.inflows(account.provider_id)
         names = [each.reference for each in found]
-        known = self._store.read(lambda work: work.ledger.booked(INFLOW, names))
-        new = [x for x in found if x.outcome is Outcome.SUCCESSFUL and x.reference not in known]
+        known = self._store.read(lambda unit: unit.ledger.booked(INFLOW, names))
+        new = [
+            x for x in found if x.outcome is PaymentOutcome.SUCCESSFUL and x.reference not in known
+        ]
         for each in new:
             expected.held[each.amount.currency] += (each.amount - each.fee).minor
         # Into an account that is closed nobody looks any more.
@@ -93,22 +95,22 @@ class Reconcile:
 Snapshot = tuple[dict[str, int], list[Deposit], list[VirtualAccount], list[Withdrawal]]
 
 
-def _snapshot(work: UnitOfWork) -> Snapshot:
-    totals = (work.ledger.total(Account(AccountKind.PROVIDER, c)) for c in EXPONENTS)
+def _snapshot(unit: UnitOfWork) -> Snapshot:
+    totals = (unit.ledger.total(Account(AccountKind.PROVIDER, c)) for c in EXPONENTS)
     mirrors = {total.currency: -total.minor for total in totals if total}
-    accounts = work.virtual_accounts.issued()
-    return mirrors, work.deposits.waiting(), accounts, work.withdrawals.waiting()
+    accounts = unit.virtual_accounts.issued()
+    return mirrors, unit.deposits.waiting(), accounts, unit.withdrawals.waiting()
 
 
-def _look_at(payments: Payments, withdrawal: Withdrawal, expected: Expected) -> list[str]:
+def _look_at(payments: Payments, withdrawal: Withdrawal, expected: ExpectedBalance) -> list[str]:
     found, currency = payments.payout(withdrawal.id), withdrawal.amount.currency
     if found is None:
         lost = withdrawal.state is WithdrawalState.PROCESSING
         return [f"withdrawal {withdrawal.id}: the provider took it on and has none"] * lost
     if found.amount != withdrawal.amount:
         return [f"withdrawal {withdrawal.id}: {withdrawal.amount}, at the provider {found.amount}"]
-    if found.outcome is Outcome.SUCCESSFUL:
+    if found.outcome is PaymentOutcome.SUCCESSFUL:
         expected.held[currency] -= found.charged.minor
-    elif found.outcome is Outcome.WAITING:
+    elif found.outcome is PaymentOutcome.WAITING:
         expected.lacking[currency] += found.charged.minor
     return []

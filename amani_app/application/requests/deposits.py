@@ -4,57 +4,57 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from amani_app.application.common.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.acting import Actor, NotFound, Context
 from amani_app.application.common.queues import POLL_AFTER
 from amani_app.domain.errors import MoneyError
 from amani_app.domain.ledger import Account, AccountKind, receive
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Deposit, DepositState
-from amani_app.ports.payments import Collection, Outcome
+from amani_app.ports.payments import Collection, PaymentOutcome
 from amani_app.ports.store import UnitOfWork
 
 
 class DepositUseCases:
     """To be called inside a unit of work; nothing here speaks to the provider."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    def request(self, work: UnitOfWork, actor: Actor, asked: Money) -> Deposit:
+    def request(self, unit: UnitOfWork, actor: Actor, asked: Money) -> Deposit:
         """The actor wants to bring *asked* in. Raises ``MoneyError`` for less than something."""
         if asked.minor <= 0:
             raise MoneyError(f"{asked} cannot be deposited")
-        now = self._around.now()
-        deposit = Deposit(self._around.new_id(), actor.user, asked, now)
-        work.deposits.add(deposit, now + POLL_AFTER)
-        self._around.record(
-            work, actor, "deposit.requested", deposit.id, "", deposit.state.value, asked=str(asked)
+        now = self._context.now()
+        deposit = Deposit(self._context.new_id(), actor.user, asked, now)
+        unit.deposits.add(deposit, now + POLL_AFTER)
+        self._context.record(
+            unit, actor, "deposit.requested", deposit.id, "", deposit.state.value, asked=str(asked)
         )
         return deposit
 
-    def read(self, work: UnitOfWork, actor: Actor, id: str) -> Deposit:
+    def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Deposit:
         """One of the actor's own. Raises ``NotFound``."""
         try:
-            found = work.deposits.get(id)
+            found = unit.deposits.get(id)
         except KeyError:
             raise NotFound(f"no deposit {id}") from None
         if found.owner != actor.user:
             raise NotFound(f"no deposit {id}")
         return found
 
-    def opened(self, work: UnitOfWork, actor: Actor, id: str, link: str) -> Deposit:
+    def opened(self, unit: UnitOfWork, actor: Actor, id: str, link: str) -> Deposit:
         """The provider gave *link*, or none and never will; what has gone on stays as it is."""
-        deposit = work.deposits.get(id, lock=True)
+        deposit = unit.deposits.get(id, lock=True)
         if deposit.state is not DepositState.OPENING:
             return deposit
         state = DepositState.PENDING if link else DepositState.FAILED
         after = replace(deposit, state=state, link=link)
-        work.deposits.save(after, self._around.now() + POLL_AFTER if link else None)
+        unit.deposits.save(after, self._context.now() + POLL_AFTER if link else None)
         topic = "deposit.opened" if link else "deposit.failed"
-        self._around.record(work, actor, topic, id, deposit.state.value, state.value)
+        self._context.record(unit, actor, topic, id, deposit.state.value, state.value)
         return after
 
-    def settle(self, work: UnitOfWork, actor: Actor, found: Collection) -> None:
+    def settle(self, unit: UnitOfWork, actor: Actor, found: Collection) -> None:
         """Do as the provider's word on a checkout demands; the second time it demands nothing.
 
         What came in for no deposit of ours, or in another currency than was asked for, goes to
@@ -62,25 +62,25 @@ class DepositUseCases:
         ``AlreadyBooked`` when it stands there.
         """
         try:
-            deposit = work.deposits.get(found.reference, lock=True)
+            deposit = unit.deposits.get(found.reference, lock=True)
         except KeyError:
             if _arrived(found):
-                self._unattributed(work, actor, found)
+                self._unattributed(unit, actor, found)
             return
         if deposit.state.booked:
-            self._paid_again(work, actor, deposit, found)
+            self._paid_again(unit, actor, deposit, found)
             return
         if _arrived(found):
-            work.deposits.save(self._book(work, actor, deposit, found), None)
-        elif found.outcome is Outcome.FAILED and deposit.state is not DepositState.FAILED:
-            work.deposits.save(replace(deposit, state=DepositState.FAILED), None)
-            self._around.record(
-                work, actor, "deposit.failed", deposit.id, deposit.state.value, "failed"
+            unit.deposits.save(self._book(unit, actor, deposit, found), None)
+        elif found.outcome is PaymentOutcome.FAILED and deposit.state is not DepositState.FAILED:
+            unit.deposits.save(replace(deposit, state=DepositState.FAILED), None)
+            self._context.record(
+                unit, actor, "deposit.failed", deposit.id, deposit.state.value, "failed"
             )
 
     def collected(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         owner: str,
         reference: str,
@@ -96,9 +96,9 @@ class DepositUseCases:
         credits nothing.
         """
         credited = asked if got >= asked else Money.zero(asked.currency)
-        work.ledger.book(
+        unit.ledger.book(
             receive(
-                self._around.new_id(),
+                self._context.new_id(),
                 "deposit",
                 reference,
                 fee or Money.zero(asked.currency),
@@ -106,23 +106,23 @@ class DepositUseCases:
                 (Account(AccountKind.SUSPENSE, asked.currency), got - credited),
             )
         )
-        self._around.record(
-            work, actor, "deposit.collected", reference, str(asked), str(got), owner=owner
+        self._context.record(
+            unit, actor, "deposit.collected", reference, str(asked), str(got), owner=owner
         )
         return credited
 
-    def _book(self, work: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection) -> Deposit:
+    def _book(self, unit: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection) -> Deposit:
         got, asked = found.received, deposit.asked
         if got.currency != asked.currency:
-            self._unattributed(work, actor, found)
+            self._unattributed(unit, actor, found)
             return replace(deposit, state=DepositState.SUSPENDED)
         owner, id = deposit.owner, deposit.id
-        credited = self.collected(work, actor, owner, id, asked, got, found.kept)
+        credited = self.collected(unit, actor, owner, id, asked, got, found.kept)
         state = DepositState.CREDITED if credited else DepositState.SUSPENDED
         return replace(deposit, state=state, received=got)
 
     def _paid_again(
-        self, work: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection
+        self, unit: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection
     ) -> None:
         """What came in after the deposit was booked is nobody's yet: it goes to suspense."""
         before, sum_ = deposit.received, found.received
@@ -132,19 +132,19 @@ class DepositUseCases:
         free = Money.zero(sum_.currency)
         # With the sum so far a third payment has a reference of its own, and a repeat has not.
         reference = f"{deposit.id}:{sum_.minor}"
-        book = work.ledger.book
-        book(receive(self._around.new_id(), "paid-again", reference, free, suspense))
-        work.deposits.save(replace(deposit, received=sum_), None)
-        self._around.record(work, actor, "deposit.paid-again", deposit.id, str(before), str(sum_))
+        book = unit.ledger.book
+        book(receive(self._context.new_id(), "paid-again", reference, free, suspense))
+        unit.deposits.save(replace(deposit, received=sum_), None)
+        self._context.record(unit, actor, "deposit.paid-again", deposit.id, str(before), str(sum_))
 
-    def _unattributed(self, work: UnitOfWork, actor: Actor, found: Collection) -> None:
+    def _unattributed(self, unit: UnitOfWork, actor: Actor, found: Collection) -> None:
         suspense = (Account(AccountKind.SUSPENSE, found.received.currency), found.received)
-        id = self._around.new_id()
-        work.ledger.book(receive(id, "unattributed", found.reference, found.kept, suspense))
-        self._around.record(
-            work, actor, "deposit.unattributed", found.reference, "", str(found.received)
+        id = self._context.new_id()
+        unit.ledger.book(receive(id, "unattributed", found.reference, found.kept, suspense))
+        self._context.record(
+            unit, actor, "deposit.unattributed", found.reference, "", str(found.received)
         )
 
 
 def _arrived(found: Collection) -> bool:
-    return found.outcome is Outcome.SUCCESSFUL and found.received.minor > 0
+    return found.outcome is PaymentOutcome.SUCCESSFUL and found.received.minor > 0

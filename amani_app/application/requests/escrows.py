@@ -6,7 +6,7 @@ import typing as t
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from amani_app.application.common.acting import CLOCK, Actor, Forbidden, NotFound, Surroundings
+from amani_app.application.common.acting import CLOCK, Actor, Forbidden, NotFound, Context
 from amani_app.domain.errors import InvalidEscrow
 from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Settlement
 from amani_app.domain.ledger import Account, AccountKind, Entry, Transaction, move
@@ -19,7 +19,7 @@ EXPIRE_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
-class Plan:
+class EscrowProposal:
     """What a client proposes."""
 
     title: str
@@ -36,17 +36,17 @@ class EscrowUseCases:
     actor has seen: another one raises ``StaleVersion`` before anything happens.
     """
 
-    def __init__(self, around: Surroundings, fee: FeePolicy) -> None:
-        self._around = around
+    def __init__(self, context: Context, fee: FeePolicy) -> None:
+        self._context = context
         self._fee = fee
 
-    def create(self, work: UnitOfWork, actor: Actor, plan: Plan) -> Escrow:
+    def create(self, unit: UnitOfWork, actor: Actor, plan: EscrowProposal) -> Escrow:
         """The client proposes; raises ``InvalidEscrow`` for what cannot be agreed on."""
-        freelancer = work.users.by_email(plan.freelancer_email.lower())
+        freelancer = unit.users.by_email(plan.freelancer_email.lower())
         if freelancer is None:
             raise InvalidEscrow(f"nobody has signed up as {plan.freelancer_email}")
         escrow = Escrow(
-            id=self._around.new_id(),
+            id=self._context.new_id(),
             title=plan.title,
             client=actor.user,
             freelancer=freelancer.id,
@@ -54,54 +54,54 @@ class EscrowUseCases:
             fee=self._fee,
             silence=timedelta(days=plan.silence_days),
             milestones=tuple(
-                Milestone(self._around.new_id(), title, amount, due)
+                Milestone(self._context.new_id(), title, amount, due)
                 for title, amount, due in plan.milestones
             ),
         )
-        work.escrows.add(escrow, self._around.now())
-        self._around.record(
-            work, actor, "escrow.created", escrow.id, "", escrow.state.value, to=freelancer.id
+        unit.escrows.add(escrow, self._context.now())
+        self._context.record(
+            unit, actor, "escrow.created", escrow.id, "", escrow.state.value, to=freelancer.id
         )
         return escrow
 
-    def read(self, work: UnitOfWork, actor: Actor, id: str) -> Escrow:
+    def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Escrow:
         """One that the actor is party to, or any for an arbiter."""
-        return self._found(work, actor, id, lock=False)[0]
+        return self._found(unit, actor, id, lock=False)[0]
 
-    def accept(self, work: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
+    def accept(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
         """The freelancer agrees."""
-        return self._agree(work, actor, id, version, "accepted", Escrow.accept)
+        return self._change_escrow(unit, actor, id, version, "accepted", Escrow.accept)
 
-    def fund(self, work: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
+    def fund(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
         """The whole price goes from the client's wallet into a hold for each milestone.
 
         Raises ``InsufficientFunds``.
         """
-        after = self._agree(work, actor, id, version, "funded", Escrow.fund)
+        after = self._change_escrow(unit, actor, id, version, "funded", Escrow.fund)
         holds = ((_hold(m.id, m.amount), m.amount) for m in after.milestones)
         wallet = Account(AccountKind.WALLET, after.currency, after.client)
-        work.ledger.book(move(self._around.new_id(), "fund", id, wallet, *holds))
+        unit.ledger.book(move(self._context.new_id(), "fund", id, wallet, *holds))
         return after
 
-    def cancel(self, work: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
+    def cancel(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
         """Alone before the funding; afterwards the second of the two ends it."""
-        escrow, party = self._found(work, actor, id, version=version)
+        escrow, party = self._found(unit, actor, id, version=version)
         after, refunds = escrow.cancel(party)
-        self._changed(work, actor, escrow, after, "escrow.cancelled")
+        self._changed(unit, actor, escrow, after, "escrow.cancelled")
         if refunds:
             entries = [Entry(_hold(r.milestone, r.to_client), -r.to_client) for r in refunds]
             back = sum((r.to_client for r in refunds), Money.zero(after.currency))
             entries.append(Entry(Account(AccountKind.WALLET, after.currency, after.client), back))
-            work.ledger.book(Transaction(self._around.new_id(), "cancel", id, tuple(entries)))
+            unit.ledger.book(Transaction(self._context.new_id(), "cancel", id, tuple(entries)))
         return after
 
     def submit(
-        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+        self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
         """The freelancer delivers; from now on the client's silence counts."""
-        at = self._around.now()
-        return self._work(
-            work,
+        at = self._context.now()
+        return self._change_milestone(
+            unit,
             actor,
             id,
             milestone,
@@ -111,32 +111,32 @@ class EscrowUseCases:
         )
 
     def reject(
-        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+        self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
         """The client asks for changes."""
-        return self._work(
-            work, actor, id, milestone, version, "rejected", lambda e, p: e.reject(milestone, p)
+        return self._change_milestone(
+            unit, actor, id, milestone, version, "rejected", lambda e, p: e.reject(milestone, p)
         )
 
     def dispute(
-        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+        self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
         """One of the two calls the arbiter."""
-        return self._work(
-            work, actor, id, milestone, version, "disputed", lambda e, p: e.dispute(milestone, p)
+        return self._change_milestone(
+            unit, actor, id, milestone, version, "disputed", lambda e, p: e.dispute(milestone, p)
         )
 
     def approve(
-        self, work: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
+        self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
         """The client is content: the hold goes to the freelancer, less the fee."""
-        return self._work(
-            work, actor, id, milestone, version, "released", lambda e, p: e.approve(milestone, p)
+        return self._change_milestone(
+            unit, actor, id, milestone, version, "released", lambda e, p: e.approve(milestone, p)
         )
 
     def resolve(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         id: str,
         milestone: str,
@@ -147,11 +147,11 @@ class EscrowUseCases:
 
         Raises ``Forbidden`` for anybody else, and for an arbiter who is a party.
         """
-        escrow = self._found(work, actor, id, lock=False)[0]
+        escrow = self._found(unit, actor, id, lock=False)[0]
         if actor.role is not Role.ARBITER or escrow.party(actor.user):
             raise Forbidden("a dispute is resolved by an arbiter who is no party to it")
-        return self._work(
-            work,
+        return self._change_milestone(
+            unit,
             actor,
             id,
             milestone,
@@ -160,30 +160,30 @@ class EscrowUseCases:
             lambda e, p: e.resolve(milestone, p, to_client),
         )
 
-    def expire(self, work: UnitOfWork, id: str, milestone: str) -> Escrow:
+    def expire(self, unit: UnitOfWork, id: str, milestone: str) -> Escrow:
         """The client stayed silent: as if approved. Raises ``IllegalTransition`` too early."""
-        now = self._around.now()
-        return self._work(
-            work, CLOCK, id, milestone, None, "expired", lambda e, _: e.expire(milestone, now)
+        now = self._context.now()
+        return self._change_milestone(
+            unit, CLOCK, id, milestone, None, "expired", lambda e, _: e.expire(milestone, now)
         )
 
-    def _agree(
+    def _change_escrow(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         id: str,
         version: int | None,
         topic: str,
         step: t.Callable[[Escrow, Party], Escrow],
     ) -> Escrow:
-        escrow, party = self._found(work, actor, id, version=version)
+        escrow, party = self._found(unit, actor, id, version=version)
         after = step(escrow, party)
-        self._changed(work, actor, escrow, after, f"escrow.{topic}")
+        self._changed(unit, actor, escrow, after, f"escrow.{topic}")
         return after
 
-    def _work(
+    def _change_milestone(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         id: str,
         milestone: str,
@@ -191,23 +191,23 @@ class EscrowUseCases:
         topic: str,
         step: t.Callable[[Escrow, Party], Escrow | tuple[Escrow, Settlement]],
     ) -> Escrow:
-        escrow, party = self._found(work, actor, id, version=version)
+        escrow, party = self._found(unit, actor, id, version=version)
         try:
             done = step(escrow, party)
         except KeyError:
             raise NotFound(f"no milestone {milestone} in the escrow {id}") from None
         after, paid = done if isinstance(done, tuple) else (done, None)
-        self._changed(work, actor, escrow, after, f"milestone.{topic}", milestone)
+        self._changed(unit, actor, escrow, after, f"milestone.{topic}", milestone)
         if paid:
-            self._book(work, after, paid, topic)
+            self._book(unit, after, paid, topic)
         return after
 
-    def _book(self, work: UnitOfWork, escrow: Escrow, paid: Settlement, topic: str) -> None:
+    def _book(self, unit: UnitOfWork, escrow: Escrow, paid: Settlement, topic: str) -> None:
         held = paid.to_client + paid.to_freelancer + paid.fee
         to = escrow.currency
-        work.ledger.book(
+        unit.ledger.book(
             move(
-                self._around.new_id(),
+                self._context.new_id(),
                 topic,
                 paid.milestone,
                 _hold(paid.milestone, held),
@@ -219,14 +219,14 @@ class EscrowUseCases:
 
     def _found(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         id: str,
         lock: bool = True,
         version: int | None = None,
     ) -> tuple[Escrow, Party]:
         try:
-            escrow = work.escrows.get(id, lock=lock)
+            escrow = unit.escrows.get(id, lock=lock)
         except KeyError:
             raise NotFound(f"no escrow {id}") from None
         party = escrow.party(actor.user)
@@ -242,16 +242,16 @@ class EscrowUseCases:
 
     def _changed(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         before: Escrow,
         after: Escrow,
         topic: str,
         milestone: str = "",
     ) -> None:
-        work.escrows.save(after)
-        self._around.record(
-            work,
+        unit.escrows.save(after)
+        self._context.record(
+            unit,
             actor,
             topic,
             after.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.domain.errors import DomainError
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Accounts, Claims, Identity, InvalidToken
@@ -41,9 +41,9 @@ class PeopleUseCases:
     """
 
     def __init__(
-        self, around: Surroundings, store: Store, identity: Identity, accounts: Accounts | None
+        self, context: Context, store: Store, identity: Identity, accounts: Accounts | None
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._identity = identity
         self._kept_here = accounts
@@ -54,26 +54,26 @@ class PeopleUseCases:
     ) -> User:
         """A new person. Raises ``EmailTaken``."""
         user = User(
-            id=self._around.new_id(),
+            id=self._context.new_id(),
             email=email.lower(),
             name=name,
             role=role,
             password_hash=self._accounts.hash(password),
-            created_at=self._around.now(),
+            created_at=self._context.now(),
         )
 
-        def work(unit: UnitOfWork) -> None:
+        def change(unit: UnitOfWork) -> None:
             unit.users.add(user)
-            self._around.record(
+            self._context.record(
                 unit, replace(actor, user=user.id), "user.signed-up", user.id, "", role.value
             )
 
-        self._store.run(work)
+        self._store.run(change)
         return user
 
     def sign_in(self, email: str, password: str) -> User:
         """The person. Raises ``BadCredentials``; takes as long for an unknown address."""
-        user = self._store.read(lambda work: work.users.by_email(email.lower()))
+        user = self._store.read(lambda unit: unit.users.by_email(email.lower()))
         if user is None:
             self._nobody = self._nobody or self._accounts.hash("the password of nobody")
         hashed = user.password_hash if user else self._nobody
@@ -83,19 +83,19 @@ class PeopleUseCases:
 
     def change_password(self, actor: Actor, current: str, new: str) -> User:
         """The person, whose older tokens are void from now on. Raises ``BadCredentials``."""
-        user = self._store.read(lambda work: work.users.get(actor.user))
+        user = self._store.read(lambda unit: unit.users.get(actor.user))
         if not self._accounts.matches(current, user.password_hash):
             raise BadCredentials("the current password is another one")
         hashed = self._accounts.hash(new)
 
-        def work(unit: UnitOfWork) -> User:
+        def change(unit: UnitOfWork) -> User:
             found = unit.users.get(actor.user)
             changed = replace(found, password_hash=hashed, token_version=found.token_version + 1)
             unit.users.save(changed)
-            self._around.record(unit, actor, "user.password-changed", actor.user, "", "")
+            self._context.record(unit, actor, "user.password-changed", actor.user, "", "")
             return changed
 
-        return self._store.run(work)
+        return self._store.run(change)
 
     def session(self, user: User) -> tuple[str, int]:
         """A token for *user*, and the seconds it is good for."""
@@ -121,7 +121,7 @@ class PeopleUseCases:
             self._welcome(claims)
         return claims
 
-    def admit(self, work: UnitOfWork, claims: Claims) -> Role:
+    def admit(self, unit: UnitOfWork, claims: Claims) -> Role:
         """In which role they act. Raises ``InvalidToken`` where theirs was made void since.
 
         In the unit of work of what they ask for, so that it costs no transaction of its own, and
@@ -130,7 +130,7 @@ class PeopleUseCases:
         if claims.token_version is None:
             return claims.role
         try:
-            user = work.users.get(claims.user)
+            user = unit.users.get(claims.user)
         except KeyError:
             raise InvalidToken from None
         if user.token_version != claims.token_version:
@@ -140,7 +140,7 @@ class PeopleUseCases:
     def _welcome(self, claims: Claims) -> None:
         """Know somebody as the service that keeps their account describes them now."""
         try:
-            known = self._store.look(lambda work: work.users.get(claims.user))
+            known = self._store.look(lambda unit: unit.users.get(claims.user))
         except KeyError:
             known = None
         now = (claims.email, claims.name, claims.role)
@@ -152,12 +152,12 @@ class PeopleUseCases:
             name=claims.name,
             role=claims.role,
             password_hash=NO_PASSWORD,
-            created_at=known.created_at if known else self._around.now(),
+            created_at=known.created_at if known else self._context.now(),
         )
 
-        def work(unit: UnitOfWork) -> None:
+        def change(unit: UnitOfWork) -> None:
             (unit.users.save if known else unit.users.add)(user)
-            self._around.record(
+            self._context.record(
                 unit,
                 Actor(user.id, user.role),
                 "user.changed" if known else "user.signed-up",
@@ -167,9 +167,9 @@ class PeopleUseCases:
             )
 
         try:
-            self._store.run(work)
+            self._store.run(change)
         except EmailTaken:
             # Two first requests at once, or an address that is somebody else's here.
-            found = self._store.read(lambda work: work.users.by_email(claims.email))
+            found = self._store.read(lambda unit: unit.users.by_email(claims.email))
             if found is None or found.id != claims.user:
                 raise InvalidToken from None

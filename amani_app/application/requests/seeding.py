@@ -7,9 +7,9 @@ import typing as t
 from datetime import timedelta
 from functools import partial
 
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
-from amani_app.application.requests.escrows import EscrowUseCases, Plan
+from amani_app.application.requests.escrows import EscrowUseCases, EscrowProposal
 from amani_app.application.requests.people import PeopleUseCases
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
@@ -46,14 +46,14 @@ class Seeder:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: Context,
         store: Store,
         people: PeopleUseCases,
         escrows: EscrowUseCases,
         deposits: DepositUseCases,
         chance: random.Random,
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._people = people
         self._escrows = escrows
@@ -64,7 +64,7 @@ class Seeder:
         """*number* people, each with *password*; the first is an arbiter."""
         for index in range(number):
             first, last = (self._chance.choice(names.split()) for names in (_FIRST, _LAST))
-            email = f"{first}.{last}.{self._around.new_id()[-6:]}@amani.example".lower()
+            email = f"{first}.{last}.{self._context.new_id()[-6:]}@amani.example".lower()
             role = Role.MEMBER if index else Role.ARBITER
             yield self._people.sign_up(OPERATOR, email, f"{first} {last}", password, role)
 
@@ -74,13 +74,15 @@ class Seeder:
         for _ in range(number):
             client, freelancer = self._chance.sample(members, 2)
             life = self._chance.choice(_LIVES)
-            cast = _Cast(Actor(client.id), Actor(freelancer.id), Actor(arbiter.id, Role.ARBITER))
+            cast = _Participants(
+                Actor(client.id), Actor(freelancer.id), Actor(arbiter.id, Role.ARBITER)
+            )
             yield self._store.run(partial(self._live, cast, self._plan(freelancer), life))
 
-    def _plan(self, freelancer: User) -> Plan:
+    def _plan(self, freelancer: User) -> EscrowProposal:
         title, milestones = self._chance.choice(_WORK)
-        today = self._around.now().date()
-        return Plan(
+        today = self._context.now().date()
+        return EscrowProposal(
             title,
             freelancer.email,
             CURRENCY,
@@ -94,33 +96,35 @@ class Seeder:
     def _amount(self) -> Money:
         return Money(self._chance.randrange(20, 500) * 100_000, CURRENCY)
 
-    def _live(self, cast: _Cast, plan: Plan, life: t.Sequence[str], work: UnitOfWork) -> str:
-        escrow = self._escrows.create(work, cast.client, plan)
+    def _live(
+        self, cast: _Participants, plan: EscrowProposal, life: t.Sequence[str], unit: UnitOfWork
+    ) -> str:
+        escrow = self._escrows.create(unit, cast.client, plan)
         milestone = escrow.milestones[0].id
         for step in life:
             match step:
                 case "accept":
-                    self._escrows.accept(work, cast.freelancer, escrow.id)
+                    self._escrows.accept(unit, cast.freelancer, escrow.id)
                 case "fund":
                     price = sum((amount for _, amount, _ in plan.milestones), Money.zero(CURRENCY))
                     self._deposits.collected(
-                        work, OPERATOR, cast.client.user, f"seed-{escrow.id}", price, price
+                        unit, OPERATOR, cast.client.user, f"seed-{escrow.id}", price, price
                     )
-                    self._escrows.fund(work, cast.client, escrow.id)
+                    self._escrows.fund(unit, cast.client, escrow.id)
                 case "cancel":
-                    self._escrows.cancel(work, cast.client, escrow.id)
+                    self._escrows.cancel(unit, cast.client, escrow.id)
                 case "cancel-too":
-                    self._escrows.cancel(work, cast.freelancer, escrow.id)
+                    self._escrows.cancel(unit, cast.freelancer, escrow.id)
                 case "resolve":
                     share = self._chance.choice((0, 2_500, 5_000, 10_000))
-                    self._escrows.resolve(work, cast.arbiter, escrow.id, milestone, share)
+                    self._escrows.resolve(unit, cast.arbiter, escrow.id, milestone, share)
                 case _:
                     actor = cast.client if step in ("approve", "reject") else cast.freelancer
-                    getattr(self._escrows, step)(work, actor, escrow.id, milestone)
+                    getattr(self._escrows, step)(unit, actor, escrow.id, milestone)
         return escrow.id
 
 
-class _Cast(t.NamedTuple):
+class _Participants(t.NamedTuple):
     client: Actor
     freelancer: Actor
     arbiter: Actor

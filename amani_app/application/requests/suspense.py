@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from amani_app.application.common.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.acting import Actor, NotFound, Context
 from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, move
 from amani_app.domain.money import Money
-from amani_app.ports.store import Unattributed, UnitOfWork
+from amani_app.ports.store import SuspenseItem, UnitOfWork
 
 
 class SuspenseUseCases:
@@ -15,34 +15,34 @@ class SuspenseUseCases:
     audit log. Raises ``NotFound`` for what does not wait there, and ``AlreadyBooked``.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    def waiting(self, work: UnitOfWork) -> list[Unattributed]:
+    def waiting(self, unit: UnitOfWork) -> list[SuspenseItem]:
         """What nobody has attributed yet, the oldest first."""
-        return work.ledger.unattributed()
+        return unit.ledger.unattributed()
 
-    def attribute(self, work: UnitOfWork, actor: Actor, transfer: str, owner: str) -> Money:
+    def attribute(self, unit: UnitOfWork, actor: Actor, transfer: str, owner: str) -> Money:
         """It is *owner*'s and goes to their wallet; what is missing is taken from there.
 
         Raises ``InsufficientFunds`` for a wallet that lacks it.
         """
-        return self._move(work, actor, transfer, AccountKind.WALLET, owner)
+        return self._move(unit, actor, transfer, AccountKind.WALLET, owner)
 
-    def send_back(self, work: UnitOfWork, actor: Actor, transfer: str) -> Money:
+    def send_back(self, unit: UnitOfWork, actor: Actor, transfer: str) -> Money:
         """It has gone back to the payer at the provider; what was missing has come back there."""
-        return self._move(work, actor, transfer, AccountKind.PROVIDER, "")
+        return self._move(unit, actor, transfer, AccountKind.PROVIDER, "")
 
     def _move(
-        self, work: UnitOfWork, actor: Actor, transfer: str, kind: AccountKind, owner: str
+        self, unit: UnitOfWork, actor: Actor, transfer: str, kind: AccountKind, owner: str
     ) -> Money:
-        found = next((each for each in self.waiting(work) if each.transfer == transfer), None)
+        found = next((each for each in self.waiting(unit) if each.transfer == transfer), None)
         if found is None:
             raise NotFound(f"no transfer {transfer} waits in suspense")
         amount, currency = found.amount, found.amount.currency
         source, target = Account(AccountKind.SUSPENSE, currency), Account(kind, currency, owner)
-        id = self._around.new_id()
-        work.ledger.book(move(id, ATTRIBUTED, transfer, source, (target, amount)))
+        id = self._context.new_id()
+        unit.ledger.book(move(id, ATTRIBUTED, transfer, source, (target, amount)))
         topic = f"suspense.{ATTRIBUTED}"
-        self._around.record(work, actor, topic, transfer, "", target.id, amount=str(amount))
+        self._context.record(unit, actor, topic, transfer, "", target.id, amount=str(amount))
         return amount

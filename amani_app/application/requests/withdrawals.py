@@ -6,12 +6,12 @@ import typing as t
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from amani_app.application.common.acting import Actor, NotFound, Surroundings
+from amani_app.application.common.acting import Actor, NotFound, Context
 from amani_app.domain.errors import AlreadySettled, MoneyError
-from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, receive
+from amani_app.domain.ledger import Account, AccountKind, Entry, PendingTransfer, receive
 from amani_app.domain.money import Money
 from amani_app.domain.payments import CORRECTIONS, Destination, Withdrawal, WithdrawalState
-from amani_app.ports.payments import Notice, NoticeKind
+from amani_app.ports.payments import ProviderNotice, NoticeKind
 from amani_app.ports.store import UnitOfWork
 
 REQUESTED = "withdrawal.requested"
@@ -23,68 +23,68 @@ REVIEWS = (1, 7)
 class WithdrawalUseCases:
     """To be called inside a unit of work; nothing here speaks to the provider."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    def request(self, work: UnitOfWork, actor: Actor, amount: Money, to: Destination) -> Withdrawal:
+    def request(self, unit: UnitOfWork, actor: Actor, amount: Money, to: Destination) -> Withdrawal:
         """Reserve *amount* of the actor's wallet and ask for the pay-out.
 
         Raises ``InsufficientFunds``, and ``MoneyError`` for less than something.
         """
         if amount.minor <= 0:
             raise MoneyError(f"{amount} cannot be withdrawn")
-        made = Withdrawal(self._around.new_id(), actor.user, amount, to, self._around.now())
+        made = Withdrawal(self._context.new_id(), actor.user, amount, to, self._context.now())
         wallet = Account(AccountKind.WALLET, amount.currency, actor.user)
-        work.ledger.reserve(Pending(made.id, "withdraw", made.id, wallet, amount))
-        work.withdrawals.add(made)
-        self._record(work, actor, made, None, amount=str(amount))
+        unit.ledger.reserve(PendingTransfer(made.id, "withdraw", made.id, wallet, amount))
+        unit.withdrawals.add(made)
+        self._record(unit, actor, made, None, amount=str(amount))
         return made
 
-    def read(self, work: UnitOfWork, actor: Actor, id: str) -> Withdrawal:
+    def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Withdrawal:
         """One of the actor's own. Raises ``NotFound``."""
         try:
-            found = work.withdrawals.get(id)
+            found = unit.withdrawals.get(id)
         except KeyError:
             raise NotFound(f"no withdrawal {id}") from None
         if found.owner != actor.user:
             raise NotFound(f"no withdrawal {id}")
         return found
 
-    def take(self, work: UnitOfWork, actor: Actor, id: str, until: datetime) -> Withdrawal | None:
+    def take(self, unit: UnitOfWork, actor: Actor, id: str, until: datetime) -> Withdrawal | None:
         """It is about to be sent; ``None`` when it was taken before.
 
         From now on the provider may have heard of it, and at *until* another worker looks.
         """
-        found = work.withdrawals.get(id, lock=True)
+        found = unit.withdrawals.get(id, lock=True)
         if found.state is not WithdrawalState.REQUESTED:
             return None
         # Whoever finds it so after a kill cannot know whether it was sent.
-        after = replace(found, state=WithdrawalState.SENDING, doubted_at=self._around.now())
-        work.withdrawals.save(after, until)
-        self._record(work, actor, after, found)
+        after = replace(found, state=WithdrawalState.SENDING, doubted_at=self._context.now())
+        unit.withdrawals.save(after, until)
+        self._record(unit, actor, after, found)
         return after
 
     def put_off(
-        self, work: UnitOfWork, id: str, due: datetime, doubted: datetime | None = None
+        self, unit: UnitOfWork, id: str, due: datetime, doubted: datetime | None = None
     ) -> None:
         """Nothing definite is known: look again when it is *due*."""
-        found = work.withdrawals.get(id, lock=True)
+        found = unit.withdrawals.get(id, lock=True)
         if not found.state.final:
-            work.withdrawals.save(replace(found, doubted_at=doubted or found.doubted_at), due)
+            unit.withdrawals.save(replace(found, doubted_at=doubted or found.doubted_at), due)
 
-    def accepted(self, work: UnitOfWork, actor: Actor, id: str, due: datetime) -> None:
+    def accepted(self, unit: UnitOfWork, actor: Actor, id: str, due: datetime) -> None:
         """The provider has taken it on: ask for its last word when it is *due*."""
-        found = work.withdrawals.get(id, lock=True)
+        found = unit.withdrawals.get(id, lock=True)
         if found.state.final:
             return
         after = replace(found, state=WithdrawalState.PROCESSING)
-        work.withdrawals.save(after, due)
+        unit.withdrawals.save(after, due)
         if found.state is not after.state:
-            self._record(work, actor, after, found)
+            self._record(unit, actor, after, found)
 
     def settle(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         id: str,
         paid: bool,
@@ -97,29 +97,29 @@ class WithdrawalUseCases:
         Whether its word still holds is asked again, as if it had sent a notice, after ``REVIEWS``.
         Raises ``AlreadySettled`` the second time, and ``KeyError`` for an unknown id.
         """
-        found = work.withdrawals.get(id, lock=True)
+        found = unit.withdrawals.get(id, lock=True)
         if found.state.final:
             raise AlreadySettled(f"the withdrawal {id} was {found.state.value} before")
         if paid:
-            pending = work.ledger.pending(id)
+            pending = unit.ledger.pending(id)
             currency = pending.amount.currency
             fee = fee or Money.zero(currency)
             to = [Entry(Account(AccountKind.PROVIDER, currency), pending.amount + fee)]
             if fee:
                 to.append(Entry(Account(AccountKind.FEES, currency), -fee))
-            work.ledger.book(pending.post(self._around.new_id(), to))
+            unit.ledger.book(pending.post(self._context.new_id(), to))
             after = replace(found, state=WithdrawalState.PAID)
         else:
-            work.ledger.void(self._around.new_id(), id)
+            unit.ledger.void(self._context.new_id(), id)
             after = replace(found, state=WithdrawalState.FAILED, failure=failure[:200])
-        work.withdrawals.save(after, None)
+        unit.withdrawals.save(after, None)
         for days in REVIEWS:
-            reminder = Notice(NoticeKind.PAYOUT, f"review.{days}d", id, "")
-            work.inbox.add(reminder, b"", self._around.now() + timedelta(days=days))
-        self._record(work, actor, after, found)
+            reminder = ProviderNotice(NoticeKind.PAYOUT, f"review.{days}d", id, "")
+            unit.inbox.add(reminder, b"", self._context.now() + timedelta(days=days))
+        self._record(unit, actor, after, found)
 
     def correct(
-        self, work: UnitOfWork, actor: Actor, id: str, failure: str = "", fee: Money | None = None
+        self, unit: UnitOfWork, actor: Actor, id: str, failure: str = "", fee: Money | None = None
     ) -> None:
         """The provider has taken its word back, so what was booked is put right.
 
@@ -128,7 +128,7 @@ class WithdrawalUseCases:
         touched for that, it is missing in suspense until people have seen to it. Raises
         ``AlreadySettled`` where that was done before, and ``KeyError`` for an unknown id.
         """
-        found = work.withdrawals.get(id, lock=True)
+        found = unit.withdrawals.get(id, lock=True)
         state = CORRECTIONS.get(found.state)
         if state is None:
             raise AlreadySettled(f"the withdrawal {id} is {found.state.value}")
@@ -137,14 +137,14 @@ class WithdrawalUseCases:
         if state.paid:
             target = (Account(AccountKind.SUSPENSE, currency), -found.amount)
         own = fee if state.paid else -fee
-        work.ledger.book(receive(self._around.new_id(), state.value, id, own, target))
+        unit.ledger.book(receive(self._context.new_id(), state.value, id, own, target))
         after = replace(found, state=state, failure=failure[:200])
-        work.withdrawals.save(after, None)
-        self._record(work, actor, after, found, amount=str(found.amount))
+        unit.withdrawals.save(after, None)
+        self._record(unit, actor, after, found, amount=str(found.amount))
 
     def _record(
         self,
-        work: UnitOfWork,
+        unit: UnitOfWork,
         actor: Actor,
         after: Withdrawal,
         before: Withdrawal | None,
@@ -152,4 +152,4 @@ class WithdrawalUseCases:
     ) -> None:
         topic = f"withdrawal.{after.state.value}"
         was = before.state.value if before else ""
-        self._around.record(work, actor, topic, after.id, was, after.state.value, **payload)
+        self._context.record(unit, actor, topic, after.id, was, after.state.value, **payload)

@@ -32,12 +32,12 @@ class ExpireSilence:
 
     def __call__(self, going: Going = always) -> int:
         """A transaction for each, so that one that fails holds up no other."""
-        due = self._store.read(lambda work: work.escrows.silent_since(self._now(), EXPIRE_AT_ONCE))
+        due = self._store.read(lambda unit: unit.escrows.silent_since(self._now(), EXPIRE_AT_ONCE))
         return sum(self._expire(escrow, milestone) for escrow, milestone in due if going())
 
     def _expire(self, escrow: str, milestone: str) -> int:
         try:
-            self._store.run(lambda work: self._escrows.expire(work, escrow, milestone))
+            self._store.run(lambda unit: self._escrows.expire(unit, escrow, milestone))
         except (IllegalTransition, NotFound):
             return 0  # The client, or another worker, was quicker.
         return 1
@@ -59,6 +59,6 @@ class ForgetAnswers:
             return 0
         self._last = now
         return self._store.run(
-            lambda work: work.idempotency.forget(now - KEEP_ANSWERS)
-            + work.outbox.forget(now - KEEP_EVENTS)
+            lambda unit: unit.idempotency.forget(now - KEEP_ANSWERS)
+            + unit.outbox.forget(now - KEEP_EVENTS)
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typing as t
 
-from amani_app.application.common.acting import Surroundings
+from amani_app.application.common.acting import Context
 from amani_app.application.common.queues import LEASE, Going, always, drain
-from amani_app.ports.store import Event, Store
+from amani_app.ports.store import OutboxEvent, Store
 
 SKIP_AT_ONCE = 1_000
 
@@ -22,30 +22,30 @@ class DeliverEvents:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: Context,
         store: Store,
         listeners: t.Mapping[str, t.Callable[[str], None]],
         kept: t.Sequence[str] = (),
     ) -> None:
-        self._around = around
+        self._context = context
         self._store = store
         self._listeners = listeners
         self._wanted = (*listeners, *kept)
 
     def __call__(self, going: Going = always) -> int:
         """Everything undelivered, oldest first."""
-        now = self._around.now()
+        now = self._context.now()
         while going() and SKIP_AT_ONCE == self._store.run(
-            lambda work: work.outbox.skip(self._wanted, now, SKIP_AT_ONCE)
+            lambda unit: unit.outbox.skip(self._wanted, now, SKIP_AT_ONCE)
         ):
             pass
         return drain(self._claim, self._do, going) if self._listeners else 0
 
-    def _claim(self) -> Event | None:
-        now, topics = self._around.now(), tuple(self._listeners)
-        return self._store.run(lambda work: work.outbox.claim(topics, now, now + LEASE))
+    def _claim(self) -> OutboxEvent | None:
+        now, topics = self._context.now(), tuple(self._listeners)
+        return self._store.run(lambda unit: unit.outbox.claim(topics, now, now + LEASE))
 
-    def _do(self, event: Event) -> None:
+    def _do(self, event: OutboxEvent) -> None:
         self._listeners[event.topic](event.subject)
-        now = self._around.now()
-        self._store.run(lambda work: work.outbox.delivered(event.id, now))
+        now = self._context.now()
+        self._store.run(lambda unit: unit.outbox.delivered(event.id, now))

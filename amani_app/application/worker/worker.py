@@ -15,7 +15,7 @@ BEAT_EVERY = timedelta(seconds=10)
 FORGET_AFTER = timedelta(hours=1)
 
 
-class Log(t.Protocol):
+class WorkerLog(t.Protocol):
     """Where the worker tells what it does."""
 
     def info(self, event: str, **fields: t.Any) -> t.Any:
@@ -25,7 +25,7 @@ class Log(t.Protocol):
         """Something that a person may want to look at."""
 
 
-class Job(t.Protocol):
+class WorkerJob(t.Protocol):
     """A piece of work that is safe to run in many workers at once."""
 
     name: str
@@ -42,8 +42,8 @@ class Worker:
     version: str
     register: WorkerRegister
     readiness: CheckReadiness
-    jobs: t.Sequence[Job]
-    log: Log
+    jobs: t.Sequence[WorkerJob]
+    log: WorkerLog
     now: t.Callable[[], datetime] = lambda: datetime.now(UTC)
     going: Going = always
     _beaten: datetime = datetime.min.replace(tzinfo=UTC)
@@ -77,7 +77,7 @@ class Worker:
         except DatabaseUnavailable:
             self.log.warning("worker.waiting", reason="the database is not reachable")
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: WorkerJob) -> None:
         try:
             if done := job(self.going):
                 self.log.info("worker.job", job=job.name, done=done)

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.container import new_id, utc_now
-from amani_app.domain.ledger import Account, AccountKind, Pending
+from amani_app.domain.ledger import Account, AccountKind, PendingTransfer
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Deposit, DepositState, Destination, Withdrawal
 from amani_app.domain.payments import WithdrawalState as State
@@ -38,21 +38,21 @@ def store(engine: Engine) -> DatabaseStore:
 def ada(store: DatabaseStore) -> str:
     """The id of a user."""
     ada = User("u-ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
-    store.run(lambda work: work.users.add(ada))
+    store.run(lambda unit: unit.users.add(ada))
     return ada.id
 
 
 @pytest.fixture
 def ten(store: DatabaseStore, ada: str) -> None:
     """Ten naira in the wallet of Ada."""
-    around, money = Surroundings(utc_now, new_id), Money(1_000, "NGN")
-    collected = DepositUseCases(around).collected
-    store.run(lambda work: collected(work, Actor("test"), ada, "b-1", money, money))
+    context, money = Context(utc_now, new_id), Money(1_000, "NGN")
+    collected = DepositUseCases(context).collected
+    store.run(lambda unit: collected(unit, Actor("test"), ada, "b-1", money, money))
 
 
 def posted(store: DatabaseStore, owner: str) -> int:
     account = Account(AccountKind.WALLET, "NGN", owner)
-    return store.read(lambda work: work.ledger.balance(account)).posted.minor
+    return store.read(lambda unit: unit.ledger.balance(account)).posted.minor
 
 
 def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) -> tuple[str, str]:
@@ -62,14 +62,14 @@ def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) 
     withdrawal = Withdrawal(new_id(), owner, Money(400, "NGN"), BANK, now, state)
     wallet = Account(AccountKind.WALLET, "NGN", owner)
 
-    def work(work: t.Any) -> None:
-        work.deposits.add(deposit, now)
+    def change(unit: t.Any) -> None:
+        unit.deposits.add(deposit, now)
         id = withdrawal.id
-        work.ledger.reserve(Pending(id, "withdraw", id, wallet, withdrawal.amount))
-        work.withdrawals.add(withdrawal)
-        work.withdrawals.save(withdrawal, now)
+        unit.ledger.reserve(PendingTransfer(id, "withdraw", id, wallet, withdrawal.amount))
+        unit.withdrawals.add(withdrawal)
+        unit.withdrawals.save(withdrawal, now)
 
-    store.run(work)
+    store.run(change)
     return deposit.id, withdrawal.id
 
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
-from amani_app.application.requests.escrows import EscrowUseCases, Plan
+from amani_app.application.requests.escrows import EscrowProposal, EscrowUseCases
 from amani_app.application.requests.suspense import SuspenseUseCases
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.requests.withdrawals import WithdrawalUseCases
@@ -21,7 +21,7 @@ from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination, Withdrawal
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
+from amani_app.ports.payments import Inflow, IssuedAccount, PaymentOutcome
 from amani_app.ports.store import Store, UnitOfWork
 
 IDS = itertools.count(1)
@@ -55,12 +55,12 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.store = store
         self.clock = clock
-        around = Surroundings(clock, new_id)
-        self.deposits = DepositUseCases(around)
-        self.numbers = VirtualAccountUseCases(around)
-        self.withdrawals = WithdrawalUseCases(around)
-        self.suspense = SuspenseUseCases(around)
-        self.escrows = EscrowUseCases(around, FeePolicy(500))
+        context = Context(clock, new_id)
+        self.deposits = DepositUseCases(context)
+        self.numbers = VirtualAccountUseCases(context)
+        self.withdrawals = WithdrawalUseCases(context)
+        self.suspense = SuspenseUseCases(context)
+        self.escrows = EscrowUseCases(context, FeePolicy(500))
         self.users = [self._person(Role.MEMBER) for _ in range(PEOPLE)]
         self.arbiter = Actor(self._person(Role.ARBITER).id, Role.ARBITER)
         self.names: list[str] = []
@@ -75,13 +75,13 @@ class Machine(RuleBasedStateMachine):
     def _person(self, role: Role) -> User:
         id = new_id()
         user = User(id, f"{id}@example.org", "N", role, "hash", self.clock())
-        self.store.run(lambda work: work.users.add(user))
+        self.store.run(lambda unit: unit.users.add(user))
         return user
 
-    def _try(self, work: t.Callable[[UnitOfWork], t.Any]) -> t.Any:
+    def _try(self, change: t.Callable[[UnitOfWork], t.Any]) -> t.Any:
         """The result of *work*, or ``None`` if a rule of the domain rejected it."""
         try:
-            return self.store.run(work)
+            return self.store.run(change)
         except DomainError:
             return None
 
@@ -90,7 +90,7 @@ class Machine(RuleBasedStateMachine):
 
     def _escrow(self, pick: int) -> tuple[str, str]:
         id = self.names[pick % len(self.names)]
-        escrow = self.store.run(lambda work: work.escrows.get(id))
+        escrow = self.store.run(lambda unit: unit.escrows.get(id))
         return id, escrow.milestones[pick % len(escrow.milestones)].id
 
     @rule(
@@ -104,8 +104,8 @@ class Machine(RuleBasedStateMachine):
         got = max(1, asked + over)
         owner = self.users[who].id
         credited = self._try(
-            lambda work: self.deposits.collected(
-                work, Actor("webhook"), owner, reference, ngn(asked), ngn(got)
+            lambda unit: self.deposits.collected(
+                unit, Actor("webhook"), owner, reference, ngn(asked), ngn(got)
             )
         )
         assert (credited is None) is (reference in self.references)
@@ -116,14 +116,14 @@ class Machine(RuleBasedStateMachine):
     @rule(who=people, state=st.sampled_from([AccountState.ACTIVE, *AccountState]))
     def virtual_account(self, who: int, state: AccountState) -> None:
         """A user requests an account, or the provider changes the status of one."""
-        made = self._try(lambda work: self.numbers.request(work, self._actor(who), "NGN"))
+        made = self._try(lambda unit: self.numbers.request(unit, self._actor(who), "NGN"))
         if made:
             self.issued.append(made.id)
         if self.issued:
             id, number = self.issued[-1], f"n-{self.issued[-1]}"
             told = IssuedAccount(id, f"p-{id}", state, account_number=number)
             learn = self.numbers.learn
-            self.store.run(lambda work: learn(work, Actor("webhook"), id, told))
+            self.store.run(lambda unit: learn(unit, Actor("webhook"), id, told))
 
     @rule(pick=pick, minor=st.integers(1, 20_000), fee=st.integers(0, 200), again=st.booleans())
     def transfer(self, pick: int, minor: int, fee: int, again: bool) -> None:
@@ -131,13 +131,13 @@ class Machine(RuleBasedStateMachine):
         reference = self.inflows[-1] if again and self.inflows else new_id()
         number = f"n-{self.issued[pick % len(self.issued)]}" if self.issued else "nobody's"
         amount, kept = ngn(minor), ngn(min(fee, minor))
-        found = Inflow(reference, Outcome.SUCCESSFUL, number, amount, kept)
+        found = Inflow(reference, PaymentOutcome.SUCCESSFUL, number, amount, kept)
 
-        def work(work: UnitOfWork) -> bool:
-            self.numbers.settle(work, Actor("webhook"), found)
+        def change(unit: UnitOfWork) -> bool:
+            self.numbers.settle(unit, Actor("webhook"), found)
             return True
 
-        new = self._try(work)
+        new = self._try(change)
         assert (new is None) is (reference in self.inflows)
         if new:
             self.inflows.append(reference)
@@ -146,7 +146,7 @@ class Machine(RuleBasedStateMachine):
     @rule(who=people, minor=small)
     def withdraw(self, who: int, minor: int) -> None:
         ask = self.withdrawals.request
-        made = self._try(lambda work: ask(work, self._actor(who), ngn(minor), BANK))
+        made = self._try(lambda unit: ask(unit, self._actor(who), ngn(minor), BANK))
         if made:
             self.asked.append(made.id)
 
@@ -156,11 +156,11 @@ class Machine(RuleBasedStateMachine):
             return
         id = self.asked[pick % len(self.asked)]
 
-        def work(work: UnitOfWork) -> int:
-            self.withdrawals.settle(work, Actor("webhook"), id, paid, fee=ngn(fee))
-            return work.ledger.pending(id).amount.minor
+        def change(unit: UnitOfWork) -> int:
+            self.withdrawals.settle(unit, Actor("webhook"), id, paid, fee=ngn(fee))
+            return unit.ledger.pending(id).amount.minor
 
-        amount = self._try(work)
+        amount = self._try(change)
         if paid and amount:
             self.left += amount + fee
 
@@ -171,11 +171,11 @@ class Machine(RuleBasedStateMachine):
             return
         id = self.asked[pick % len(self.asked)]
 
-        def work(work: UnitOfWork) -> Withdrawal:
-            self.withdrawals.correct(work, Actor("webhook"), id, fee=ngn(fee))
-            return work.withdrawals.get(id)
+        def change(unit: UnitOfWork) -> Withdrawal:
+            self.withdrawals.correct(unit, Actor("webhook"), id, fee=ngn(fee))
+            return unit.withdrawals.get(id)
 
-        if found := self._try(work):
+        if found := self._try(change):
             moved = found.amount.minor + fee
             self.left += moved if found.state.paid else -moved
 
@@ -188,15 +188,15 @@ class Machine(RuleBasedStateMachine):
         found, by = waiting[pick % len(waiting)], Actor("operator")
         if who is not None:
             owner, give = self.users[who].id, self.suspense.attribute
-            self._try(lambda work: give(work, by, found.transfer, owner))
+            self._try(lambda unit: give(unit, by, found.transfer, owner))
         else:
             send_back = self.suspense.send_back
-            assert self._try(lambda work: send_back(work, by, found.transfer)) == found.amount
+            assert self._try(lambda unit: send_back(unit, by, found.transfer)) == found.amount
             self.left += found.amount.minor
 
     @rule(who=people, other=people, amounts=st.lists(st.integers(1, 5_000), min_size=1, max_size=3))
     def create(self, who: int, other: int, amounts: list[int]) -> None:
-        plan = Plan(
+        plan = EscrowProposal(
             "Work",
             self.users[other].email,
             "NGN",
@@ -204,7 +204,7 @@ class Machine(RuleBasedStateMachine):
             tuple(("Part", ngn(amount), None) for amount in amounts),
         )
         made: Escrow | None = self._try(
-            lambda work: self.escrows.create(work, self._actor(who), plan)
+            lambda unit: self.escrows.create(unit, self._actor(who), plan)
         )
         assert (made is None) is (who == other)
         if made:
@@ -230,7 +230,7 @@ class Machine(RuleBasedStateMachine):
             return
         id, _ = self._escrow(pick)
         act = getattr(self.escrows, step)
-        self._try(lambda work: act(work, self._actor(who), id))
+        self._try(lambda unit: act(unit, self._actor(who), id))
 
     @rule(
         pick=pick,
@@ -242,7 +242,7 @@ class Machine(RuleBasedStateMachine):
             return
         id, milestone = self._escrow(pick)
         act = getattr(self.escrows, step)
-        self._try(lambda work: act(work, self._actor(who), id, milestone))
+        self._try(lambda unit: act(unit, self._actor(who), id, milestone))
 
     @rule(pick=pick, to_client=st.sampled_from([0, 1, 3_333, 5_000, 10_000]))
     def resolve(self, pick: int, to_client: int) -> None:
@@ -254,11 +254,11 @@ class Machine(RuleBasedStateMachine):
     @rule(days=st.integers(0, 8))
     def time_passes(self, days: int) -> None:
         self.clock.time += timedelta(days=days)
-        due = self.store.run(lambda work: work.escrows.silent_since(self.clock(), 100))
+        due = self.store.run(lambda unit: unit.escrows.silent_since(self.clock(), 100))
         act = self.escrows.expire
         for id, milestone in due:
             assert self._try(lambda w, i=id, m=milestone: act(w, i, m))  # type: ignore
-        assert self.store.run(lambda work: work.escrows.silent_since(self.clock(), 100)) == []
+        assert self.store.run(lambda unit: unit.escrows.silent_since(self.clock(), 100)) == []
 
     @invariant()
     def nothing_is_made_or_lost(self) -> None:
@@ -271,44 +271,44 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """No money is stranded: every hold can be released, and then all holds are empty."""
         for id in self.names:
-            escrow = self.store.run(lambda work, id=id: work.escrows.get(id))  # type: ignore
+            escrow = self.store.run(lambda unit, id=id: unit.escrows.get(id))  # type: ignore
             for milestone in escrow.milestones:
                 if milestone.state.holds:
                     self._end(escrow, milestone.id)
         assert self._people_s_money()[1] == 0
         send_back, by = self.suspense.send_back, Actor("operator")
         for each in self.store.read(self.suspense.waiting):
-            self.store.run(lambda work, id=each.transfer: send_back(work, by, id))  # type: ignore
+            self.store.run(lambda unit, id=each.transfer: send_back(unit, by, id))  # type: ignore
         assert self._house()[AccountKind.SUSPENSE] == 0
-        assert self.store.run(lambda work: work.ledger.differences()) == []
+        assert self.store.run(lambda unit: unit.ledger.differences()) == []
 
     def _end(self, escrow: Escrow, milestone: str) -> None:
         client = Actor(escrow.client)
-        self._try(lambda work: self.escrows.dispute(work, client, escrow.id, milestone))
+        self._try(lambda unit: self.escrows.dispute(unit, client, escrow.id, milestone))
         assert self._try(
-            lambda work: self.escrows.resolve(work, self.arbiter, escrow.id, milestone, 5_000)
+            lambda unit: self.escrows.resolve(unit, self.arbiter, escrow.id, milestone, 5_000)
         )
 
     def _people_s_money(self) -> tuple[int, int]:
-        def work(work: UnitOfWork) -> tuple[int, int]:
+        def change(unit: UnitOfWork) -> tuple[int, int]:
             wallets = holds = 0
             for user in self.users:
-                for account, balance in work.ledger.wallets(user.id):
+                for account, balance in unit.ledger.wallets(user.id):
                     assert 0 <= balance.reserved.minor <= balance.posted.minor
-                    assert balance.posted == work.ledger.total(account)
+                    assert balance.posted == unit.ledger.total(account)
                     wallets += balance.posted.minor
             for id in self.names:
-                for milestone in work.escrows.get(id).milestones:
+                for milestone in unit.escrows.get(id).milestones:
                     hold = Account(AccountKind.HOLD, "NGN", milestone.id)
-                    held = work.ledger.balance(hold).posted
+                    held = unit.ledger.balance(hold).posted
                     assert held == (milestone.amount if milestone.state.holds else ngn(0))
                     holds += held.minor
             return wallets, holds
 
-        return self.store.run(work)
+        return self.store.run(change)
 
     def _house(self) -> dict[AccountKind, int]:
         kinds = [kind for kind in AccountKind if not kind.guarded]
         return self.store.run(
-            lambda work: {k: work.ledger.total(Account(k, "NGN")).minor for k in kinds}
+            lambda unit: {k: unit.ledger.total(Account(k, "NGN")).minor for k in kinds}
         )

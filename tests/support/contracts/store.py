@@ -11,19 +11,19 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.domain.errors import AlreadySettled, InsufficientFunds
-from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Work
-from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, Pending, move
+from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, MilestoneState, Party
+from amani_app.domain.ledger import Account, AccountKind, Balance, Entry, PendingTransfer, move
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.ports.store import (
     AlreadyBooked,
-    Answer,
     AuditLine,
     EmailTaken,
-    Event,
     KeyReused,
+    OutboxEvent,
     StaleVersion,
     Store,
+    StoredResponse,
     UnitOfWork,
 )
 from tests.support.counting import counted
@@ -42,20 +42,20 @@ def ngn(minor: int) -> Money:
 
 def deposit(store: Store, account: Account, minor: int, name: str = "d1") -> None:
     booked = move(f"t-{name}", "deposit", name, PROVIDER, (account, ngn(minor)))
-    store.run(lambda work: work.ledger.book(booked))
+    store.run(lambda unit: unit.ledger.book(booked))
 
 
 def balance(store: Store, account: Account) -> tuple[int, int]:
-    found: Balance = store.run(lambda work: work.ledger.balance(account))
+    found: Balance = store.run(lambda unit: unit.ledger.balance(account))
     return found.posted.minor, found.reserved.minor
 
 
 def total(store: Store, account: Account) -> int:
-    return store.run(lambda work: work.ledger.total(account)).minor
+    return store.run(lambda unit: unit.ledger.total(account)).minor
 
 
 def differences(store: Store) -> list[str]:
-    return store.run(lambda work: work.ledger.differences())
+    return store.run(lambda unit: unit.ledger.differences())
 
 
 def person(name: str) -> User:
@@ -77,41 +77,41 @@ def agreement(id: str = "e1", *amounts: int) -> Escrow:
 
 
 def add(store: Store, *escrows: Escrow) -> None:
-    def work(work: UnitOfWork) -> None:
-        if work.users.by_email("ada@example.org") is None:
-            work.users.add(person("ada"))
-            work.users.add(person("ben"))
+    def change(unit: UnitOfWork) -> None:
+        if unit.users.by_email("ada@example.org") is None:
+            unit.users.add(person("ada"))
+            unit.users.add(person("ben"))
         for escrow in escrows:
-            work.escrows.add(escrow, NOW)
+            unit.escrows.add(escrow, NOW)
 
-    store.run(work)
+    store.run(change)
 
 
 class TestUnitOfWork:
     def test_error_rolls_back_the_unit(self, store: Store) -> None:
-        def work(work: UnitOfWork) -> None:
-            work.users.add(person("ada"))
-            work.ledger.book(move("t", "deposit", "d", PROVIDER, (ADA, ngn(5))))
+        def change(unit: UnitOfWork) -> None:
+            unit.users.add(person("ada"))
+            unit.ledger.book(move("t", "deposit", "d", PROVIDER, (ADA, ngn(5))))
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            store.run(work)
+            store.run(change)
         assert balance(store, ADA) == (0, 0)
-        assert store.run(lambda work: work.users.by_email("ada@example.org")) is None
+        assert store.run(lambda unit: unit.users.by_email("ada@example.org")) is None
 
     def test_result_is_returned(self, store: Store) -> None:
-        assert store.run(lambda work: 42) == 42
+        assert store.run(lambda unit: 42) == 42
 
     def test_read_sees_committed_rows(self, store: Store) -> None:
-        store.run(lambda work: work.users.add(person("ada")))
-        assert store.read(lambda work: work.users.get("ada")) == person("ada")
+        store.run(lambda unit: unit.users.add(person("ada")))
+        assert store.read(lambda unit: unit.users.get("ada")) == person("ada")
 
 
 class TestLedger:
     def test_booking_changes_both_accounts(self, store: Store) -> None:
         deposit(store, ADA, 1_000)
         paid = move("t2", "pay", "p1", ADA, (BEN, ngn(570)), (FEES, ngn(30)))
-        store.run(lambda work: work.ledger.book(paid))
+        store.run(lambda unit: unit.ledger.book(paid))
         assert balance(store, ADA) == (400, 0)
         assert balance(store, BEN) == (570, 0)
         assert (total(store, FEES), total(store, PROVIDER)) == (30, -1_000)
@@ -132,17 +132,19 @@ class TestLedger:
         deposit(store, ADA, 100)
         with pytest.raises(AlreadyBooked):
             again = move("other-id", "deposit", "d1", PROVIDER, (ADA, ngn(100)))
-            store.run(lambda work: work.ledger.book(again))
+            store.run(lambda unit: unit.ledger.book(again))
         assert balance(store, ADA) == (100, 0)
 
     def test_reserved_money_cannot_be_spent(self, store: Store) -> None:
         deposit(store, ADA, 100)
-        store.run(lambda w: w.ledger.reserve(Pending("p", "withdraw", "w1", ADA, ngn(60))))
+        store.run(lambda w: w.ledger.reserve(PendingTransfer("p", "withdraw", "w1", ADA, ngn(60))))
         assert balance(store, ADA) == (100, 60)
         with pytest.raises(InsufficientFunds):
             store.run(lambda w: w.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(41)))))
         with pytest.raises(InsufficientFunds):
-            store.run(lambda w: w.ledger.reserve(Pending("q", "withdraw", "w2", ADA, ngn(41))))
+            store.run(
+                lambda w: w.ledger.reserve(PendingTransfer("q", "withdraw", "w2", ADA, ngn(41)))
+            )
         store.run(lambda w: w.ledger.book(move("t3", "pay", "p2", ADA, (BEN, ngn(40)))))
         assert balance(store, ADA) == (60, 60)
         assert differences(store) == []
@@ -151,15 +153,15 @@ class TestLedger:
     @pytest.mark.parametrize("first", ["post", "void"])
     def test_reservation_is_settled_once(self, store: Store, first: str, second: str) -> None:
         deposit(store, ADA, 100)
-        pending = Pending("p", "withdraw", "w1", ADA, ngn(60))
-        store.run(lambda work: work.ledger.reserve(pending))
+        pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(60))
+        store.run(lambda unit: unit.ledger.reserve(pending))
 
         def settle(how: str, id: str) -> None:
             if how == "post":
                 booked = pending.post(id, [Entry(TRANSIT, ngn(60))])
-                store.run(lambda work: work.ledger.book(booked))
+                store.run(lambda unit: unit.ledger.book(booked))
             else:
-                store.run(lambda work: work.ledger.void(id, "p"))
+                store.run(lambda unit: unit.ledger.void(id, "p"))
 
         settle(first, "s1")
         after = (40, 0) if first == "post" else (100, 0)
@@ -172,8 +174,8 @@ class TestLedger:
 
     def test_second_settlement_is_rejected_despite_other_reservations(self, store: Store) -> None:
         deposit(store, ADA, 100)
-        store.run(lambda w: w.ledger.reserve(Pending("p", "withdraw", "w1", ADA, ngn(30))))
-        store.run(lambda w: w.ledger.reserve(Pending("q", "withdraw", "w2", ADA, ngn(30))))
+        store.run(lambda w: w.ledger.reserve(PendingTransfer("p", "withdraw", "w1", ADA, ngn(30))))
+        store.run(lambda w: w.ledger.reserve(PendingTransfer("q", "withdraw", "w2", ADA, ngn(30))))
         store.run(lambda w: w.ledger.void("s1", "p"))
         with pytest.raises(AlreadySettled):
             store.run(lambda w: w.ledger.void("s2", "p"))
@@ -181,21 +183,21 @@ class TestLedger:
 
     def test_unknown_reservation_raises_key_error(self, store: Store) -> None:
         with pytest.raises(KeyError):
-            store.run(lambda work: work.ledger.void("s", "nothing"))
+            store.run(lambda unit: unit.ledger.void("s", "nothing"))
 
     def test_pending_transfer_is_read_back(self, store: Store) -> None:
         deposit(store, ADA, 100)
-        pending = Pending("p", "withdraw", "w1", ADA, ngn(60))
-        store.run(lambda work: work.ledger.reserve(pending))
-        assert store.run(lambda work: work.ledger.pending("p")) == pending
+        pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(60))
+        store.run(lambda unit: unit.ledger.reserve(pending))
+        assert store.run(lambda unit: unit.ledger.pending("p")) == pending
 
     def test_statement_lines_are_read_newest_first_in_pages(self, store: Store) -> None:
         for i in range(1, 6):
             deposit(store, ADA, i, f"d{i}")
-        first = store.run(lambda work: work.ledger.lines(ADA, None, 2))
+        first = store.run(lambda unit: unit.ledger.lines(ADA, None, 2))
         assert [(x.amount.minor, x.balance_after.minor) for x in first] == [(5, 15), (4, 10)]
         assert (first[0].reason, first[0].reference, first[0].at) == ("deposit", "d5", NOW)
-        rest = store.run(lambda work: work.ledger.lines(ADA, first[-1].id, 10))
+        rest = store.run(lambda unit: unit.ledger.lines(ADA, first[-1].id, 10))
         assert [x.amount.minor for x in rest] == [3, 2, 1]
 
     def test_wallets_are_found_by_owner(self, store: Store) -> None:
@@ -203,112 +205,112 @@ class TestLedger:
         dollars = Account(AccountKind.WALLET, "USD", "ada")
         paid = move("u", "deposit", "u", Account(AccountKind.PROVIDER, "USD"),
                     (dollars, Money(7, "USD")))  # fmt: skip
-        store.run(lambda work: work.ledger.book(paid))
+        store.run(lambda unit: unit.ledger.book(paid))
         deposit(store, BEN, 9, "d2")
-        found = store.run(lambda work: work.ledger.wallets("ada"))
+        found = store.run(lambda unit: unit.ledger.wallets("ada"))
         assert [(a.currency, b.posted.minor) for a, b in found] == [("NGN", 5), ("USD", 7)]
 
 
 class TestEscrows:
     def test_added_escrow_is_read_back(self, store: Store) -> None:
         add(store, agreement())
-        assert store.run(lambda work: work.escrows.get("e1")) == agreement()
+        assert store.run(lambda unit: unit.escrows.get("e1")) == agreement()
         with pytest.raises(KeyError):
-            store.run(lambda work: work.escrows.get("nothing", lock=True))
+            store.run(lambda unit: unit.escrows.get("nothing", lock=True))
 
     def test_all_fields_of_a_change_are_stored(self, store: Store) -> None:
         add(store, agreement())
 
-        def work(work: UnitOfWork) -> Escrow:
-            found = work.escrows.get("e1", lock=True)
+        def change(unit: UnitOfWork) -> Escrow:
+            found = unit.escrows.get("e1", lock=True)
             after = found.accept(Party.FREELANCER)
-            work.escrows.save(after)
+            unit.escrows.save(after)
             after = after.fund(Party.CLIENT)
-            work.escrows.save(after)
+            unit.escrows.save(after)
             after = after.submit("e1-m2", Party.FREELANCER, NOW)
-            work.escrows.save(after)
+            unit.escrows.save(after)
             return after
 
-        after = store.run(work)
-        assert store.run(lambda work: work.escrows.get("e1")) == after
+        after = store.run(change)
+        assert store.run(lambda unit: unit.escrows.get("e1")) == after
 
     def test_stale_version_is_rejected(self, store: Store) -> None:
         add(store, agreement())
         first = agreement().accept(Party.FREELANCER)
-        store.run(lambda work: work.escrows.save(first))
+        store.run(lambda unit: unit.escrows.save(first))
         with pytest.raises(StaleVersion):
-            store.run(lambda work: work.escrows.save(first))
+            store.run(lambda unit: unit.escrows.save(first))
 
     def test_escrows_of_a_user_are_listed_newest_first_in_pages(self, store: Store) -> None:
         add(store, *(agreement(f"e{i}") for i in range(1, 6)))
-        first = store.run(lambda work: work.escrows.of("ben", None, 2))
+        first = store.run(lambda unit: unit.escrows.of("ben", None, 2))
         assert [e.id for e in first] == ["e5", "e4"]
         assert first[0] == agreement("e5")
-        rest = store.run(lambda work: work.escrows.of("ada", "e4", 9))
+        rest = store.run(lambda unit: unit.escrows.of("ada", "e4", 9))
         assert [e.id for e in rest] == ["e3", "e2", "e1"]
-        assert store.run(lambda work: work.escrows.of("eve", None, 9)) == []
+        assert store.run(lambda unit: unit.escrows.of("eve", None, 9)) == []
 
     def test_silence_is_found_after_the_agreed_days(self, store: Store) -> None:
         add(store, agreement())
 
-        def work(work: UnitOfWork) -> None:
+        def change(unit: UnitOfWork) -> None:
             for step in (
                 lambda e: e.accept(Party.FREELANCER),
                 lambda e: e.fund(Party.CLIENT),
                 lambda e: e.submit("e1-m1", Party.FREELANCER, NOW),
             ):
-                work.escrows.save(step(work.escrows.get("e1", lock=True)))
+                unit.escrows.save(step(unit.escrows.get("e1", lock=True)))
 
-        store.run(work)
+        store.run(change)
         day = timedelta(days=7)
         early = NOW + day - timedelta(seconds=1)
-        assert store.run(lambda work: work.escrows.silent_since(early, 9)) == []
-        due = store.run(lambda work: work.escrows.silent_since(NOW + day, 9))
+        assert store.run(lambda unit: unit.escrows.silent_since(early, 9)) == []
+        due = store.run(lambda unit: unit.escrows.silent_since(NOW + day, 9))
         assert due == [("e1", "e1-m1")]
 
 
 class TestUsers:
     def test_email_address_belongs_to_one_user(self, store: Store) -> None:
-        store.run(lambda work: work.users.add(person("ada")))
+        store.run(lambda unit: unit.users.add(person("ada")))
         twin = User("other", "ada@example.org", "Other", Role.MEMBER, "hash", NOW)
         with pytest.raises(EmailTaken):
-            store.run(lambda work: work.users.add(twin))
-        assert store.run(lambda work: work.users.by_email("ada@example.org")) == person("ada")
+            store.run(lambda unit: unit.users.add(twin))
+        assert store.run(lambda unit: unit.users.by_email("ada@example.org")) == person("ada")
 
     def test_changes_are_stored(self, store: Store) -> None:
-        store.run(lambda work: work.users.add(person("ada")))
+        store.run(lambda unit: unit.users.add(person("ada")))
         changed = User("ada", "ada@example.org", "Ada", Role.ARBITER, "new", NOW, 2)
-        store.run(lambda work: work.users.save(changed))
-        assert store.run(lambda work: work.users.get("ada")) == changed
+        store.run(lambda unit: unit.users.save(changed))
+        assert store.run(lambda unit: unit.users.get("ada")) == changed
         with pytest.raises(KeyError):
-            store.run(lambda work: work.users.get("nobody"))
+            store.run(lambda unit: unit.users.get("nobody"))
 
 
 class TestIdempotency:
     def test_stored_answer_is_returned_only_for_the_same_request(self, store: Store) -> None:
-        def first(work: UnitOfWork) -> None:
-            assert work.idempotency.claim("ada", "k", "print") is None
-            work.idempotency.keep("ada", "k", "print", Answer(201, "body"), NOW)
+        def first(unit: UnitOfWork) -> None:
+            assert unit.idempotency.claim("ada", "k", "print") is None
+            unit.idempotency.keep("ada", "k", "print", StoredResponse(201, "body"), NOW)
 
         store.run(first)
-        again = store.run(lambda work: work.idempotency.claim("ada", "k", "print"))
-        assert again == Answer(201, "body")
+        again = store.run(lambda unit: unit.idempotency.claim("ada", "k", "print"))
+        assert again == StoredResponse(201, "body")
         with pytest.raises(KeyReused):
-            store.run(lambda work: work.idempotency.claim("ada", "k", "another"))
-        assert store.run(lambda work: work.idempotency.claim("ben", "k", "another")) is None
+            store.run(lambda unit: unit.idempotency.claim("ada", "k", "another"))
+        assert store.run(lambda unit: unit.idempotency.claim("ben", "k", "another")) is None
 
     def test_failed_request_leaves_the_key_unused(self, store: Store) -> None:
-        def failing(work: UnitOfWork) -> None:
-            work.idempotency.claim("ada", "k", "print")
-            work.idempotency.keep("ada", "k", "print", Answer(201, "body"), NOW)
+        def failing(unit: UnitOfWork) -> None:
+            unit.idempotency.claim("ada", "k", "print")
+            unit.idempotency.keep("ada", "k", "print", StoredResponse(201, "body"), NOW)
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             store.run(failing)
-        assert store.run(lambda work: work.idempotency.claim("ada", "k", "print")) is None
+        assert store.run(lambda unit: unit.idempotency.claim("ada", "k", "print")) is None
 
     def test_old_answers_are_deleted(self, store: Store) -> None:
-        store.run(lambda w: w.idempotency.keep("ada", "k", "p", Answer(200, ""), NOW))
+        store.run(lambda w: w.idempotency.keep("ada", "k", "p", StoredResponse(200, ""), NOW))
         assert store.run(lambda w: w.idempotency.forget(NOW)) == 0
         assert store.run(lambda w: w.idempotency.forget(NOW + timedelta(seconds=1))) == 1
         assert store.run(lambda w: w.idempotency.claim("ada", "k", "p")) is None
@@ -320,13 +322,13 @@ def test_audit_log_is_read_newest_first(store: Store) -> None:
         for i in range(3)
     ]
     for line in lines:
-        store.run(lambda work, line=line: work.audit(line))  # type: ignore[misc]
-    assert store.run(lambda work: work.audited(None, 2)) == [lines[2], lines[1]]
-    assert store.run(lambda work: work.audited("a1", 2)) == [lines[0]]
+        store.run(lambda unit, line=line: unit.audit(line))  # type: ignore[misc]
+    assert store.run(lambda unit: unit.audited(None, 2)) == [lines[2], lines[1]]
+    assert store.run(lambda unit: unit.audited("a1", 2)) == [lines[0]]
 
 
 def test_event_is_published(store: Store) -> None:
-    store.run(lambda work: work.publish(Event("o1", "escrow.accepted", "e1", {"n": 1}, NOW)))
+    store.run(lambda unit: unit.publish(OutboxEvent("o1", "escrow.accepted", "e1", {"n": 1}, NOW)))
 
 
 class TestTheDatabaseItself:
@@ -396,7 +398,7 @@ class TestTheDatabaseItself:
 
     def test_audit_log_is_append_only(self, engine: Engine) -> None:
         line = AuditLine("a", NOW, "ada", "accept", "e1", "x", "y", "r", "127.0.0.1")
-        DatabaseStore(engine, lambda: NOW).run(lambda work: work.audit(line))
+        DatabaseStore(engine, lambda: NOW).run(lambda unit: unit.audit(line))
         for statement in ("UPDATE audit_log SET actor = 'eve'", "DELETE FROM audit_log"):
             with pytest.raises(DBAPIError, match="append-only"):
                 with engine.begin() as connection:
@@ -414,7 +416,7 @@ class TestTheDatabaseItself:
         with engine.begin() as connection:
             connection.execute(
                 text("UPDATE milestones SET state = :s WHERE id = 'e1-m1'"),
-                {"s": Work.FUNDED.value},
+                {"s": MilestoneState.FUNDED.value},
             )
         assert differences(store) == ["milestone e1-m1 is funded, its hold has 0"]
 
@@ -435,8 +437,8 @@ def test_read_does_not_wait_for_a_writer(engine: Engine) -> None:
     store = DatabaseStore(engine, lambda: NOW)
     deposit(store, ADA, 100)
 
-    def outer(work: UnitOfWork) -> Money:
-        work.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(30))))
+    def outer(unit: UnitOfWork) -> Money:
+        unit.ledger.book(move("t2", "pay", "p1", ADA, (BEN, ngn(30))))
         return store.read(lambda inside: inside.ledger.balance(ADA)).posted
 
     assert store.run(outer) == ngn(100)
@@ -475,7 +477,7 @@ def test_payments_in_both_directions_do_not_deadlock(engine: Engine) -> None:
         try:
             for i in range(15):
                 booked = move(f"{name}{i}", "pay", f"{name}{i}", source, (target, ngn(1)))
-                store.run(lambda work, booked=booked: work.ledger.book(booked))  # type: ignore
+                store.run(lambda unit, booked=booked: unit.ledger.book(booked))  # type: ignore
         except Exception as error:
             failures.append(error)
 
@@ -496,5 +498,5 @@ def test_booking_needs_few_statements(engine: Engine) -> None:
     deposit(store, ADA, 100)
     booked = move("t2", "pay", "p1", ADA, (BEN, ngn(95)), (FEES, ngn(5)))
     with counted(engine) as asked:
-        store.run(lambda work: work.ledger.book(booked))
+        store.run(lambda unit: unit.ledger.book(booked))
     assert len(asked) == (5 if engine.dialect.name == "postgresql" else 6)

@@ -7,13 +7,13 @@ import typing as t
 import pytest
 
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.container import new_id, utc_now
 from amani_app.domain.money import Money
 from amani_app.domain.payments import WithdrawalState as State
 from amani_app.domain.users import Role
-from amani_app.ports.payments import Inflow, Outcome
+from amani_app.ports.payments import Inflow, PaymentOutcome
 from tests.support.contracts.commands import *  # noqa: F401,F403
 from tests.support.contracts.commands import BANK, PASSWORD, posted, under_way
 from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
@@ -27,17 +27,17 @@ class TestUserCreate:
     ) -> None:
         words = ("user-create", "Ada@Example.org", "--name", "Ada", "--role", role)
         id = shell.ok("flask", "amani", *words)
-        found = store.read(lambda work: work.users.get(id))
+        found = store.read(lambda unit: unit.users.get(id))
         assert (found.email, found.role) == ("ada@example.org", Role(role))
         assert found.password_hash.startswith("$argon2id$")
-        (line,) = store.read(lambda work: work.audited(None, 10))
+        (line,) = store.read(lambda unit: unit.audited(None, 10))
         assert (line.action, line.subject) == ("user.signed-up", id)
 
     def test_admin_create_creates_the_first_administrator(
         self, shell: Shell, store: DatabaseStore
     ) -> None:
         id = shell.ok("flask", "amani", "admin", "create", "Root@Example.org")
-        found = store.read(lambda work: work.users.get(id))
+        found = store.read(lambda unit: unit.users.get(id))
         assert (found.email, found.role) == ("root@example.org", Role.ADMIN)
 
     def test_duplicate_email_is_rejected(self, shell: Shell, ada: str) -> None:
@@ -86,11 +86,13 @@ class TestSuspense:
     @pytest.fixture
     def waiting(self, shell: Shell, store: DatabaseStore, ada: str) -> list[str]:
         """Three unattributed bank transfers of 5, 6 and 7 naira."""
-        numbers = VirtualAccountUseCases(Surroundings(utc_now, new_id))
+        numbers = VirtualAccountUseCases(Context(utc_now, new_id))
         settle, by, nothing = numbers.settle, Actor("webhook"), Money(0, "NGN")
         for minor in (500, 600, 700):
-            found = Inflow(f"in-{minor}", Outcome.SUCCESSFUL, "99", Money(minor, "NGN"), nothing)
-            store.run(lambda work, found=found: settle(work, by, found))  # type: ignore
+            found = Inflow(
+                f"in-{minor}", PaymentOutcome.SUCCESSFUL, "99", Money(minor, "NGN"), nothing
+            )
+            store.run(lambda unit, found=found: settle(unit, by, found))  # type: ignore
         return shell.ok("flask", "amani", "suspense", "list").splitlines()
 
     def test_suspense_is_listed_attributed_and_returned(
@@ -107,7 +109,7 @@ class TestSuspense:
         assert posted(store, ada) == 500
         assert shell.ok(*words, "list") == waiting[2]
         assert shell.ok("flask", "amani", "reconcile") == ""
-        log = store.read(lambda work: work.audited(None, 2))
+        log = store.read(lambda unit: unit.audited(None, 2))
         said = [(line.actor, line.action, line.subject, line.after) for line in reversed(log)]
         assert said == [
             ("operator", "suspense.attributed", first, f"wallet:{ada}:NGN"),

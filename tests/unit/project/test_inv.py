@@ -63,7 +63,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = run(checkout, "greet", "--name=first")
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith(f"hello first {checkout}/.venv ")
-    assert "making .venv" in first.stderr
+    assert "creating .venv" in first.stderr
     return checkout
 
 
@@ -132,7 +132,7 @@ def test_concurrent_first_starts_create_one_environment(tmp_path: Path):
     ]
     ended = [process.communicate(timeout=100) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0]
-    assert sum("making .venv" in error for _, error in ended) == 1
+    assert sum("creating .venv" in error for _, error in ended) == 1
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import pytest
 
 from amani_app.adapters.database.store import DatabaseStore
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
-from amani_app.application.requests.escrows import EscrowUseCases, Plan
+from amani_app.application.requests.escrows import EscrowProposal, EscrowUseCases
 from amani_app.application.requests.suspense import SuspenseUseCases
 from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
 from amani_app.application.requests.withdrawals import WithdrawalUseCases
@@ -22,7 +22,7 @@ from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import Inflow, IssuedAccount, Outcome
+from amani_app.ports.payments import Inflow, IssuedAccount, PaymentOutcome
 from amani_app.ports.store import Store, UnitOfWork
 from tests.support.service_fixtures import ROOT
 
@@ -42,89 +42,89 @@ class Books:
 
     def __init__(self, store: Store) -> None:
         numbers = itertools.count(1)
-        around = Surroundings(lambda: NOW, lambda: f"id-{next(numbers):05}")
+        context = Context(lambda: NOW, lambda: f"id-{next(numbers):05}")
         self.store = store
-        self.deposits = DepositUseCases(around)
-        self.escrows = EscrowUseCases(around, FeePolicy(500))
-        self.accounts = VirtualAccountUseCases(around)
-        self.withdrawals = WithdrawalUseCases(around)
-        self.suspense = SuspenseUseCases(around)
+        self.deposits = DepositUseCases(context)
+        self.escrows = EscrowUseCases(context, FeePolicy(500))
+        self.accounts = VirtualAccountUseCases(context)
+        self.withdrawals = WithdrawalUseCases(context)
+        self.suspense = SuspenseUseCases(context)
         self.references = map(str, itertools.count(1))
         self.agreed: dict[str, tuple[str, list[str]]] = {}
         self.asked: dict[str, str] = {}
         for name, role in PEOPLE.items():
             user = User(name, f"{name}@example.org", name, role, "hash", NOW)
-            store.run(lambda work, user=user: work.users.add(user))  # type: ignore[misc]
+            store.run(lambda unit, user=user: unit.users.add(user))  # type: ignore[misc]
 
     def do(self, step: str) -> None:
         verb, *words = step.split()
-        self.store.run(lambda work: getattr(self, verb.replace("-", "_"))(work, *words))
+        self.store.run(lambda unit: getattr(self, verb.replace("-", "_"))(unit, *words))
 
-    def deposit(self, work: UnitOfWork, who: str, asked: str, *received: str) -> None:
+    def deposit(self, unit: UnitOfWork, who: str, asked: str, *received: str) -> None:
         got = naira(received[1] if received else asked)
         reference = next(self.references)
-        self.deposits.collected(work, Actor(who), who, reference, naira(asked), got)
+        self.deposits.collected(unit, Actor(who), who, reference, naira(asked), got)
 
-    def transfer(self, work: UnitOfWork, who: str, amount: str, _fee: str, fee: str) -> None:
-        if who != "nobody" and not work.virtual_accounts.of(who, None, 1):
-            made = self.accounts.request(work, Actor(who), "NGN")
+    def transfer(self, unit: UnitOfWork, who: str, amount: str, _fee: str, fee: str) -> None:
+        if who != "nobody" and not unit.virtual_accounts.of(who, None, 1):
+            made = self.accounts.request(unit, Actor(who), "NGN")
             issued = IssuedAccount(made.id, "a1", AccountState.ACTIVE, account_number=who)
-            self.accounts.learn(work, Actor(who), made.id, issued)
-        reference, outcome = next(self.references), Outcome.SUCCESSFUL
+            self.accounts.learn(unit, Actor(who), made.id, issued)
+        reference, outcome = next(self.references), PaymentOutcome.SUCCESSFUL
         found = Inflow(reference, outcome, who, naira(amount), naira(fee))
-        self.accounts.settle(work, Actor("test"), found)
+        self.accounts.settle(unit, Actor("test"), found)
 
     def agree(
-        self, work: UnitOfWork, name: str, client: str, freelancer: str, *amounts: str
+        self, unit: UnitOfWork, name: str, client: str, freelancer: str, *amounts: str
     ) -> None:
         parts = tuple((f"Part {amount}", naira(amount), None) for amount in amounts)
-        plan = Plan(name, f"{freelancer}@example.org", "NGN", 7, parts)
-        made = self.escrows.create(work, Actor(client), plan)
-        self.escrows.accept(work, Actor(freelancer), made.id)
+        plan = EscrowProposal(name, f"{freelancer}@example.org", "NGN", 7, parts)
+        made = self.escrows.create(unit, Actor(client), plan)
+        self.escrows.accept(unit, Actor(freelancer), made.id)
         self.agreed[name] = made.id, [milestone.id for milestone in made.milestones]
 
-    def fund(self, work: UnitOfWork, name: str) -> None:
-        self.escrows.fund(work, Actor("ada"), self.agreed[name][0])
+    def fund(self, unit: UnitOfWork, name: str) -> None:
+        self.escrows.fund(unit, Actor("ada"), self.agreed[name][0])
 
-    def approve(self, work: UnitOfWork, name: str, number: str) -> None:
+    def approve(self, unit: UnitOfWork, name: str, number: str) -> None:
         id, milestones = self.agreed[name]
-        self.escrows.submit(work, Actor("ben"), id, milestones[int(number) - 1])
-        self.escrows.approve(work, Actor("ada"), id, milestones[int(number) - 1])
+        self.escrows.submit(unit, Actor("ben"), id, milestones[int(number) - 1])
+        self.escrows.approve(unit, Actor("ada"), id, milestones[int(number) - 1])
 
     def resolve(
-        self, work: UnitOfWork, name: str, number: str, _to: str, part: str, _: str
+        self, unit: UnitOfWork, name: str, number: str, _to: str, part: str, _: str
     ) -> None:
         id, milestones = self.agreed[name]
         milestone, points = milestones[int(number) - 1], int(part) * 100
-        self.escrows.dispute(work, Actor("ada"), id, milestone)
-        self.escrows.resolve(work, Actor("cleo", Role.ARBITER), id, milestone, points)
+        self.escrows.dispute(unit, Actor("ada"), id, milestone)
+        self.escrows.resolve(unit, Actor("cleo", Role.ARBITER), id, milestone, points)
 
-    def cancel(self, work: UnitOfWork, name: str) -> None:
+    def cancel(self, unit: UnitOfWork, name: str) -> None:
         for who in ("ada", "ben"):
-            self.escrows.cancel(work, Actor(who), self.agreed[name][0])
+            self.escrows.cancel(unit, Actor(who), self.agreed[name][0])
 
-    def withdraw(self, work: UnitOfWork, name: str, who: str, amount: str) -> None:
+    def withdraw(self, unit: UnitOfWork, name: str, who: str, amount: str) -> None:
         to = Destination("044", "0123456789", who)
-        made = self.withdrawals.request(work, Actor(who), naira(amount), to)
+        made = self.withdrawals.request(unit, Actor(who), naira(amount), to)
         self.asked[name] = made.id
 
-    def paid(self, work: UnitOfWork, name: str, *fee: str) -> None:
+    def paid(self, unit: UnitOfWork, name: str, *fee: str) -> None:
         cost = naira(fee[1]) if fee else None
-        self.withdrawals.settle(work, Actor("test"), self.asked[name], True, fee=cost)
+        self.withdrawals.settle(unit, Actor("test"), self.asked[name], True, fee=cost)
 
-    def failed(self, work: UnitOfWork, name: str) -> None:
-        self.withdrawals.settle(work, Actor("test"), self.asked[name], False)
+    def failed(self, unit: UnitOfWork, name: str) -> None:
+        self.withdrawals.settle(unit, Actor("test"), self.asked[name], False)
 
-    def attribute(self, work: UnitOfWork, number: str, who: str) -> None:
-        waits = self.suspense.waiting(work)[int(number) - 1]
-        self.suspense.attribute(work, Actor("test"), waits.transfer, who)
+    def attribute(self, unit: UnitOfWork, number: str, who: str) -> None:
+        waits = self.suspense.waiting(unit)[int(number) - 1]
+        self.suspense.attribute(unit, Actor("test"), waits.transfer, who)
 
-    def send_back(self, work: UnitOfWork, number: str) -> None:
-        waits = self.suspense.waiting(work)[int(number) - 1]
-        self.suspense.send_back(work, Actor("test"), waits.transfer)
+    def send_back(self, unit: UnitOfWork, number: str) -> None:
+        waits = self.suspense.waiting(unit)[int(number) - 1]
+        self.suspense.send_back(unit, Actor("test"), waits.transfer)
 
-    def turned(self, work: UnitOfWork, name: str, _fee: str, fee: str) -> None:
-        self.withdrawals.correct(work, Actor("test"), self.asked[name], fee=naira(fee))
+    def turned(self, unit: UnitOfWork, name: str, _fee: str, fee: str) -> None:
+        self.withdrawals.correct(unit, Actor("test"), self.asked[name], fee=naira(fee))
 
     def show(self) -> list[list[str]]:
         """The accounts with a balance, sorted by name."""
@@ -134,20 +134,20 @@ class Books:
             for number, id in enumerate(milestones, 1):
                 named[f"hold:{name}.{number}"] = Account(AccountKind.HOLD, "NGN", id)
 
-        def work(work: UnitOfWork) -> list[list[str]]:
+        def change(unit: UnitOfWork) -> list[list[str]]:
             lines, whole = [], 0
             for name, account in sorted(named.items()):
-                total = work.ledger.total(account)
+                total = unit.ledger.total(account)
                 whole += total.minor
                 line = [name, total.major]
-                if account.kind.guarded and (reserved := work.ledger.balance(account).reserved):
+                if account.kind.guarded and (reserved := unit.ledger.balance(account).reserved):
                     line += ["reserved", reserved.major]
                 lines += [line] if total else []
             assert whole == 0
-            assert work.ledger.differences() == []
+            assert unit.ledger.differences() == []
             return lines
 
-        return self.store.read(work)
+        return self.store.read(change)
 
 
 @pytest.fixture(params=["memory", "sqlite_engine"])

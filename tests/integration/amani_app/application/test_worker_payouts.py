@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.application.common.acting import Actor, Surroundings
+from amani_app.application.common.acting import Actor, Context
 from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.requests.withdrawals import WithdrawalUseCases
 from amani_app.container import new_id, utc_now
@@ -18,7 +18,7 @@ from amani_app.domain.ledger import Account, AccountKind
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
 from amani_app.domain.users import Role, User
-from amani_app.ports.payments import Outcome
+from amani_app.ports.payments import PaymentOutcome
 from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Sandbox
 from tests.support.service_fixtures import Shell
 from tests.support.waiting import eventually
@@ -58,14 +58,14 @@ def shell(engine: Engine, sandbox: Sandbox, tmp_path: Path) -> Shell:
 
 def request_withdrawals(store: DatabaseStore) -> None:
     """As many as there are, of all that Ada has."""
-    around, money = Surroundings(utc_now, new_id), Money(COUNT * EACH, "NGN")
+    context, money = Context(utc_now, new_id), Money(COUNT * EACH, "NGN")
     ada = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
-    store.run(lambda work: work.users.add(ada))
-    collected, ask = DepositUseCases(around).collected, WithdrawalUseCases(around).request
-    store.run(lambda work: collected(work, Actor("test"), "ada", "d1", money, money))
+    store.run(lambda unit: unit.users.add(ada))
+    collected, ask = DepositUseCases(context).collected, WithdrawalUseCases(context).request
+    store.run(lambda unit: collected(unit, Actor("test"), "ada", "d1", money, money))
     bank = Destination("044", "0123456789", "Ada Obi")
     for _ in range(COUNT):
-        store.run(lambda work: ask(work, Actor("ada"), Money(EACH, "NGN"), bank))
+        store.run(lambda unit: ask(unit, Actor("ada"), Money(EACH, "NGN"), bank))
 
 
 @pytest.mark.timeout(300)
@@ -105,8 +105,8 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
         for _ in range(2):
             start()
         eventually(lambda: states() == {"processing": COUNT}, 60)
-        for id in list(sandbox.books._payouts):
-            sandbox.books.finish(id, Outcome.SUCCESSFUL)
+        for id in list(sandbox.books.payouts):
+            sandbox.books.finish(id, PaymentOutcome.SUCCESSFUL)
         # Again and again: a worker that asked before the end looks again a minute later only.
         eventually(lambda: expire_leases(engine) or states() == {"paid": COUNT}, 60)
         for worker in running[2:]:
@@ -118,7 +118,7 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
             worker.wait()
     assert sandbox.books.balance("NGN") == Money(0, "NGN")
     wallet = Account(AccountKind.WALLET, "NGN", "ada")
-    assert store.read(lambda work: work.ledger.balance(wallet)).posted == Money(0, "NGN")
+    assert store.read(lambda unit: unit.ledger.balance(wallet)).posted == Money(0, "NGN")
     assert shell.ok("flask", "amani", "reconcile") == ""
 
 

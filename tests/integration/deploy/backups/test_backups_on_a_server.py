@@ -266,7 +266,7 @@ def test_the_commands_of_the_guide_bring_the_data_back(place: Place, database: s
     with place.connect(database) as connection:
         connection.execute("DROP TABLE ledger")
     (found,) = listing(place.name, SILENT)
-    guide = (ROOT / "docs" / "backups.md").read_text().partition("## What a backup is")[0]
+    guide = (ROOT / "docs" / "backups.md").read_text().partition("## How a backup is made")[0]
     commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", guide, re.MULTILINE)
     assert [name for name, _ in commands] == ["db.list", "db.restore", "db.restore"]
     for name, options in commands:

@@ -19,7 +19,7 @@ import pytest
 from deploy.errors import DeployError, HostKeyMismatch, HostUnreachable, UsageError
 from deploy.hosts import ssh
 from deploy.hosts.connect import connect, connect_all
-from deploy.hosts.host import Host
+from deploy.hosts.host import DefaultTimeouts, Host
 from tests.integration.deploy.hosts.conftest import Server, make_key, public
 from tests.support.waiting import eventually
 
@@ -164,7 +164,7 @@ def test_nobody_listens(sshd: Server) -> None:
 def test_a_server_that_says_nothing(sshd: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         with pytest.raises(HostUnreachable, match="no SSH connection"):
-            connect(replace(sshd.config, port=mute.getsockname()[1]), timeout=0.5)
+            connect(replace(sshd.config, port=mute.getsockname()[1]), DefaultTimeouts(connect=0.5))
 
 
 def test_a_server_that_speaks_another_protocol(sshd: Server) -> None:

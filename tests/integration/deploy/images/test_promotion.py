@@ -18,7 +18,7 @@ from deploy.images import build
 from deploy.images.promotion import promote
 from deploy.images.registry import Manifest, NotInRegistry, Registry, Unauthorised
 from deploy.machine.checkout import ROOT
-from deploy.operations import source
+from deploy.operations import candidates
 from deploy.secrets import load_secrets
 from deploy.state.release import BuildInfo
 
@@ -115,7 +115,7 @@ def pair(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(content))
     told = BuildInfo.of(ROOT)
     clean = type(told)(**{**vars(told), "dirty": False})
-    monkeypatch.setattr(source.BuildInfo, "of", lambda checkout: clean)
+    monkeypatch.setattr(candidates.BuildInfo, "of", lambda checkout: clean)
     early, late = (load_environment(name, folder=tmp_path) for name in ("early", "late"))
     yield early, late, clean
 
@@ -128,9 +128,9 @@ def labels(info: BuildInfo, revision: str = "") -> dict[str, str]:
     }
 
 
-def promoted(early, late, heard: list[Event] | None = None) -> source.Candidate | None:
+def promoted(early, late, heard: list[Event] | None = None) -> candidates.Candidate | None:
     events = Events((heard if heard is not None else []).append)
-    return source.promote(late, early, load_secrets(late, containers=False), events)
+    return candidates.promote_image(late, early, load_secrets(late, containers=False), events)
 
 
 def test_what_was_built_of_this_commit_is_taken(pair, make_image):
@@ -142,17 +142,17 @@ def test_what_was_built_of_this_commit_is_taken(pair, make_image):
     found = promoted(early, late, heard)
     assert found is not None
     assert found.release.image.digest == digest
-    assert found.release.version == "1.4.0-dev.3"
+    assert str(found.release.version) == "1.4.0-dev.3"
     with Registry(late.image.repository, insecure=True) as registry:
         assert set(registry.list_tags()) >= {"latest", f"late-{info.short_sha}"}
         assert registry.resolve("latest").digest == digest
-    assert "early was built of these files" in heard[-1].text
+    assert "built for early from the same files" in heard[-1].text
 
 
 def test_a_commit_of_the_same_files_is_as_good(pair, make_image, monkeypatch):
     early, late, info = pair
     squashed = "5" * 40
-    monkeypatch.setattr(source, "find_same_content", lambda checkout: (info.sha, squashed))
+    monkeypatch.setattr(candidates, "find_same_content", lambda checkout: (info.sha, squashed))
     digest = push(
         make_image,
         f"{early.image.repository}:early-{squashed[:12]}",
@@ -178,7 +178,7 @@ def test_uncommitted_changes_are_not_what_was_built(pair, make_image, monkeypatc
     early, late, info = pair
     push(make_image, f"{early.image.repository}:early-{info.short_sha}", **labels(info))
     dirty = type(info)(**{**vars(info), "dirty": True})
-    monkeypatch.setattr(source.BuildInfo, "of", lambda checkout: dirty)
+    monkeypatch.setattr(candidates.BuildInfo, "of", lambda checkout: dirty)
     assert promoted(early, late) is None
 
 

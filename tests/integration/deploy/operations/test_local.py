@@ -1,4 +1,4 @@
-"""The README's first command, on this machine's engine, beside whatever `local` runs there."""
+"""`invoke up` on this machine's engine, without a change to the environment `local`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from deploy.hosts.local import LocalHost
 from deploy.machine.checkout import ROOT
 from deploy.observe.metrics import render
 from deploy.observe.probe import Answer
-from deploy.operations.inspection import run_one_off
-from deploy.operations.local import up
-from deploy.operations.maintenance import remove
-from deploy.operations.smoke import metrics, smoke
+from deploy.operations.local import start_local
+from deploy.operations.metrics import collect_metrics
+from deploy.operations.one_off import run_one_off
+from deploy.operations.removal import remove_environment
+from deploy.operations.smoke import run_smoke_checks
 from tests.support import clusters
 from tests.support.waiting import eventually
 from tests.unit.project.test_monitoring import named_metrics
@@ -41,7 +42,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An environment that differs from `local` in its name, port, network and folder alone."""
+    """The name of an environment like `local`, with its own name, port, network and folder."""
     name = f"local-{secrets.token_hex(3)}"
     file = (ROOT / "config" / "environments" / "local.yml").read_text()
     for old, new in (
@@ -54,28 +55,30 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     (tmp_path / f"{name}.yml").write_text(file)
     monkeypatch.setenv("AMANI_ENVIRONMENTS", str(tmp_path))
     yield name
-    remove(name, Events(), volumes=True)
+    remove_environment(name, Events(), volumes=True)
 
 
 def missing_metrics(environment: Environment, folder: Path) -> set[str]:
-    """What rules and dashboards name and a real Prometheus does not find at the running slot, its
-    proxy, and in what the deployer tells of deploys and backups."""
-    told = folder / "told"
-    told.mkdir()
+    """Return the metrics of the rules and dashboards that a Prometheus server does not find.
+
+    It scrapes the live slot, its proxy, and the metrics of deploys and backups.
+    """
+    exported = folder / "exported"
+    exported.mkdir()
     with contextlib.closing(LocalHost("this-machine")) as host:
         backups.publish(host, environment)
         backed_up = Path(backups.folder(environment), "metrics.prom").read_text()
-    # Only TLS has a certificate, and here is none: its line is a text of the deployer's own.
+    # This environment has no TLS, so the metric of the certificate comes from a made-up answer.
     certificate = Answer(200, expires=1e9)
-    routes = metrics(environment.name, Events()) + render("tls", [], {"web-1": certificate})
-    # And no PostgreSQL of its own is archived here; what one tells tests/e2e knows.
+    routes = collect_metrics(environment.name, Events()) + render("tls", [], {"web-1": certificate})
+    # It has no archived PostgreSQL, either; tests/e2e covers the metrics of a real archive.
     archive = render("archived", [], {}, archived=True, archive=clusters.facts())
     lines = dict.fromkeys((routes + backed_up + archive).splitlines())
     samples = [line for line in lines if not line.startswith("#")]
-    (told / "metrics").write_text("\n".join(samples) + "\n")
+    (exported / "metrics").write_text("\n".join(samples) + "\n")
     slot, port = environment.address_of("blue"), environment.health.port
     with (
-        serve_files(told) as files,
+        serve_files(exported) as files,
         serve_prometheus(
             folder, [f"{slot}:{port}", f"{environment.address_of('proxy')}:8404", files]
         ) as prometheus,
@@ -92,7 +95,7 @@ def missing_metrics(environment: Environment, folder: Path) -> set[str]:
 
 @contextlib.contextmanager
 def serve_files(folder: Path) -> Iterator[str]:
-    """A folder by HTTP; gives host and port."""
+    """Serve a folder over HTTP; yield host and port."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -109,7 +112,7 @@ def serve_files(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def serve_prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
-    """A Prometheus that asks the targets every second; gives its URL."""
+    """Run a Prometheus server that scrapes the targets every second; yield its URL."""
     config = folder / "prometheus.yml"
     jobs = [{"job_name": "all", "static_configs": [{"targets": targets}]}]
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
@@ -136,11 +139,9 @@ def ready(url: str) -> bool:
         return False
 
 
-def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
-    environment: str, tmp_path: Path
-):
+def test_up_starts_the_service_behind_the_proxy_and_is_idempotent(environment: str, tmp_path: Path):
     heard: list[Event] = []
-    first = up(Events(heard.append), environment)
+    first = start_local(Events(heard.append), environment)
 
     url = first.environment.url
     health = requests.get(f"{url}/api/v1/health", timeout=10)
@@ -149,7 +150,7 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
     assert version["version"] == first.plan.version
     assert requests.get(f"{url}/metrics", timeout=10).status_code in (403, 404)
 
-    findings = smoke(environment, Events())
+    findings = run_smoke_checks(environment, Events())
     assert [found for found in findings if not found.passed] == []
     assert {"version", "migrations", "openapi", "security headers"} <= {f.check for f in findings}
 
@@ -157,6 +158,6 @@ def test_the_service_stands_behind_the_proxy_and_a_second_run_changes_nothing(
     assert run_one_off(environment, seed, Events())[0] == 0
     assert missing_metrics(first.environment, tmp_path) == set()
 
-    second = up(Events(), environment)
+    second = start_local(Events(), environment)
     assert first.applied
     assert second.plan.empty

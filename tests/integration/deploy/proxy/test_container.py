@@ -35,9 +35,9 @@ def with_timeout(stand: Stand, seconds: float) -> Environment:
 
 
 def test_bringing_it_to_where_it_is_changes_nothing(stand: Stand) -> None:
-    assert proxy.ensure(stand.host, stand.environment, None) == proxy.Change("none")
+    assert proxy.ensure(stand.host, stand.environment, None) == proxy.ProxyChange("none")
 
-    facts, settled = proxy.facts(stand.host, stand.environment)
+    facts, settled = proxy.read_facts(stand.host, stand.environment)
     assert settled and facts.running and facts.present
     assert facts.recorded is None and not facts.maintenance
 
@@ -48,9 +48,9 @@ def test_a_reload_under_load_loses_no_request(stand: Stand) -> None:
     with load(stand.profile) as running:
         for seconds in (31, 32, 33):
             wanted = with_timeout(stand, seconds)
-            assert not proxy.facts(stand.host, wanted)[1]
+            assert not proxy.read_facts(stand.host, wanted)[1]
             assert proxy.ensure(stand.host, wanted, "blue").kind == "reloaded"
-            facts, settled = proxy.facts(stand.host, wanted)
+            facts, settled = proxy.read_facts(stand.host, wanted)
             assert settled and facts.recorded == "blue"
 
     assert running.records.failures == {}
@@ -63,7 +63,7 @@ def test_a_reload_is_taken_back(stand: Stand) -> None:
 
     proxy.revert(stand.host, with_timeout(stand, 31), change)
 
-    assert proxy.facts(stand.host, stand.environment)[1]
+    assert proxy.read_facts(stand.host, stand.environment)[1]
     assert stand.ask().slot == "blue"
 
 
@@ -77,7 +77,7 @@ def test_another_port_needs_a_new_container_and_is_taken_back(stand: Stand) -> N
     moved = Stand(stand.host, elsewhere)
     eventually(lambda: moved.ask().status == 200)
     proxy.revert(stand.host, elsewhere, change)
-    assert proxy.facts(stand.host, stand.environment)[1]
+    assert proxy.read_facts(stand.host, stand.environment)[1]
     eventually(lambda: stand.ask().status == 200)
 
 
@@ -87,7 +87,7 @@ def test_a_proxy_that_was_made_is_removed_with_its_configuration(bare_stand: Sta
 
     proxy.revert(bare_stand.host, bare_stand.environment, change)
 
-    facts, _ = proxy.facts(bare_stand.host, bare_stand.environment)
+    facts, _ = proxy.read_facts(bare_stand.host, bare_stand.environment)
     assert not facts.present
     left = [path.name for path in Path(bare_stand.environment.folder, "proxy").iterdir()]
     assert left == ["maintenance.acl"]
@@ -106,7 +106,7 @@ def test_a_change_is_noted_before_it_is_begun_and_forgotten_once_taken_back(
                 note=lambda change: noted.append(change.kind),
             )
     assert noted == ["created", "none"]
-    assert not proxy.facts(bare_stand.host, bare_stand.environment)[0].present
+    assert not proxy.read_facts(bare_stand.host, bare_stand.environment)[0].present
 
 
 def test_a_port_in_use_is_told_and_taken_back(stand: Stand) -> None:
@@ -117,7 +117,7 @@ def test_a_port_in_use_is_told_and_taken_back(stand: Stand) -> None:
             proxy.ensure(stand.host, elsewhere, "blue")
 
     eventually(lambda: stand.ask().status == 200)
-    assert proxy.facts(stand.host, stand.environment)[1]
+    assert proxy.read_facts(stand.host, stand.environment)[1]
 
 
 def test_a_configuration_that_haproxy_refuses_changes_nothing(stand: Stand) -> None:
@@ -128,7 +128,7 @@ def test_a_configuration_that_haproxy_refuses_changes_nothing(stand: Stand) -> N
         proxy.ensure(stand.host, bad, "blue")
 
     assert "unclosed" in caught.value.message
-    assert proxy.facts(stand.host, stand.environment)[1]
+    assert proxy.read_facts(stand.host, stand.environment)[1]
     assert stand.ask().slot == "blue"
     assert sorted(path.name for path in Path(stand.environment.folder, "proxy").iterdir()) == [
         "haproxy.cfg",
@@ -141,7 +141,7 @@ def test_a_restart_comes_back_with_the_recorded_slot(stand: Stand) -> None:
     stand.serve_from("green")
 
     stand.engine.stop(stand.proxy, 1)
-    stopped, _ = proxy.facts(stand.host, stand.environment)
+    stopped, _ = proxy.read_facts(stand.host, stand.environment)
     assert (stopped.running, stopped.present, stopped.recorded) == (False, True, "green")
     assert proxy.ensure(stand.host, stand.environment, "green").kind == "started"
 
@@ -158,7 +158,7 @@ def test_maintenance_answers_503_at_once_and_after_a_restart(stand: Stand) -> No
     assert answer.status == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["retry-after"] == "60"
-    facts, settled = proxy.facts(stand.host, stand.environment)
+    facts, settled = proxy.read_facts(stand.host, stand.environment)
     assert facts.maintenance and settled
     assert facts.servers["blue"].up and facts.servers["blue"].state == "ready"
 
@@ -169,7 +169,7 @@ def test_maintenance_answers_503_at_once_and_after_a_restart(stand: Stand) -> No
 
     proxy.set_maintenance(stand.host, stand.environment, False)
     assert stand.ask().status == 200
-    assert not proxy.facts(stand.host, stand.environment)[0].maintenance
+    assert not proxy.read_facts(stand.host, stand.environment)[0].maintenance
 
 
 def _status(stand: Stand) -> int:
@@ -181,7 +181,7 @@ def _status(stand: Stand) -> int:
 
 def _maintenance(stand: Stand) -> bool:
     try:
-        return proxy.facts(stand.host, stand.environment)[0].maintenance
+        return proxy.read_facts(stand.host, stand.environment)[0].maintenance
     except DeployError:
         return False
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from deploy import proxy
+from deploy.errors import DeployError
 from deploy.state.facts import Slot, other
 from tests.support.proxy_stand import Answer, Stand, eventually
 from workshop.bench.generator import load
@@ -32,7 +33,8 @@ def test_a_shift_under_load_loses_no_request(stand: Stand) -> None:
             name = stand.boot(idle)
             assert proxy.wait_until_up(stand.engine, stand.proxy, idle, 20, fresh=True).up
             proxy.shift(stand.host, stand.environment, idle)
-            assert proxy.retire(stand.engine, stand.proxy, live, 10) == 0
+            assert proxy.wait_drained(stand.engine, stand.proxy, live, 10) == 0
+            proxy.set_state(stand.engine, stand.proxy, live, "maint")
             stand.engine.stop(name.replace(idle, live), 5)
             live = idle
 
@@ -111,12 +113,12 @@ def test_draining_waits_for_a_slow_request_but_not_for_idle_connections(stand: S
         assert slow.result().slot == "blue"
 
 
-def test_retiring_ends_in_maintenance_even_with_a_request_left(stand: Stand) -> None:
+def test_a_slot_in_maintenance_completes_its_last_request(stand: Stand) -> None:
     stand.serve_from("blue")
     with ThreadPoolExecutor() as pool:
         slow = shift_in_the_middle_of_a_request(stand, pool)
 
-        assert proxy.retire(stand.engine, stand.proxy, "blue", 0.1) == 1
+        proxy.set_state(stand.engine, stand.proxy, "blue", "maint")
 
         assert proxy.read_servers(stand.engine, stand.proxy)["blue"].state == "maint"
         assert slow.result().slot == "blue"
@@ -142,20 +144,34 @@ def test_the_only_slot_that_serves_cannot_be_taken_out(stand: Stand, state: str)
     assert stand.ask().slot == "blue"
 
 
-def test_weights_share_the_traffic_and_a_shift_resets_them(stand: Stand) -> None:
+def test_recorded_weights_share_the_traffic_after_a_restart_and_a_shift_resets_them(
+    stand: Stand,
+) -> None:
     stand.serve_from("blue")
     stand.boot("green")
-    assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 20, fresh=True).up
-    proxy.set_weight(stand.engine, stand.proxy, {"blue": 75, "green": 25})
-    proxy.set_state(stand.engine, stand.proxy, "green", "ready")
+    proxy.record_weights(stand.host, stand.environment, {"blue": 95, "green": 5})
+    facts, settled = proxy.read_facts(stand.host, stand.environment)
+    assert settled and facts.recorded == "blue"
+    assert facts.servers["green"].state == "maint", "the running proxy must not change"
+    stand.engine.stop(stand.proxy, 1)
+    stand.engine.start(stand.proxy)
+    eventually(lambda: _weights(stand) == {"blue": 95, "green": 5})
 
-    slots = [stand.ask().slot for _ in range(80)]
-    assert 10 <= slots.count("green") <= 30
+    slots = [stand.ask().slot for _ in range(100)]
+    assert 1 <= slots.count("green") <= 15
 
     proxy.shift(stand.host, stand.environment, "green")
     servers = proxy.read_servers(stand.engine, stand.proxy)
     assert (servers["green"].state, servers["green"].weight) == ("ready", 100)
     assert servers["blue"].state == "drain"
+
+
+def _weights(stand: Stand) -> dict[str, int]:
+    try:
+        servers = proxy.read_servers(stand.engine, stand.proxy)
+    except DeployError:
+        return {}
+    return {slot: server.weight for slot, server in servers.items() if server.state == "ready"}
 
 
 def test_closing_leaves_nothing_serving_now_and_after_a_restart(stand: Stand) -> None:
@@ -164,6 +180,6 @@ def test_closing_leaves_nothing_serving_now_and_after_a_restart(stand: Stand) ->
     proxy.close(stand.host, stand.environment)
 
     assert stand.ask().status == 503
-    facts, _ = proxy.facts(stand.host, stand.environment)
+    facts, _ = proxy.read_facts(stand.host, stand.environment)
     assert facts.recorded is None
     assert {server.state for server in facts.servers.values()} == {"maint"}

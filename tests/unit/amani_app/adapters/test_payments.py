@@ -13,30 +13,30 @@ from pathlib import Path
 import pytest
 
 from amani_app.adapters.breaker import CircuitBreaker
-from amani_app.adapters.fincra.client import Credentials, FincraClient
+from amani_app.adapters.fincra.client import FincraClient, FincraCredentials
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.fincra.payments import FincraPayments
-from amani_app.adapters.memory.payments import NO_BVN, NOBODY, MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY, MemoryPayments
+from amani_app.adapters.fincra.sandbox.webhooks import Switches, read_switches
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
+    AccountHolder,
     AnswerUnknown,
     ForgedNotice,
-    Holder,
     NoticeKind,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     Payments,
     ProviderUnavailable,
     UnknownPayee,
 )
-from amani_app.sandbox.webhooks import Switches, read_switches
 from tests.support.sandboxes import API_KEY, WEBHOOK_SECRET, Running, Sandbox
 from tests.support.service_fixtures import Shell, free_port
 from tests.support.waiting import eventually
 
 BANK = Destination("044", "0123456789", "Ada Obi")
-ADA = Holder("Ada", "Obi", "ada@example.org", "22212345678")
+ADA = AccountHolder("Ada", "Obi", "ada@example.org", "22212345678")
 
 
 def ngn(minor: int) -> Money:
@@ -56,7 +56,7 @@ def telling(data: t.Any) -> t.Iterator[FincraPayments]:
 
     server = Running(answer)
     try:
-        yield FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+        yield FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
     finally:
         server.stop()
 
@@ -107,7 +107,7 @@ class TestContract:
         assert link.endswith("/pay/d1")
         found = world.payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received, found.link) == (Outcome.WAITING, ngn(0), link)
+        assert (found.outcome, found.received, found.link) == (PaymentOutcome.WAITING, ngn(0), link)
 
     def test_reference_opens_one_checkout(self, world: World) -> None:
         world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
@@ -120,7 +120,7 @@ class TestContract:
         world.books.pay("d1", ngn(minor))
         found = world.payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received) == (Outcome.SUCCESSFUL, ngn(minor))
+        assert (found.outcome, found.received) == (PaymentOutcome.SUCCESSFUL, ngn(minor))
         assert world.payments.balance("NGN") == ngn(minor)
 
     def test_expired_checkout_fails(self, world: World) -> None:
@@ -128,7 +128,7 @@ class TestContract:
         world.books.expire("d1")
         found = world.payments.collection("d1")
         assert found is not None
-        assert (found.outcome, found.received) == (Outcome.FAILED, ngn(0))
+        assert (found.outcome, found.received) == (PaymentOutcome.FAILED, ngn(0))
 
     def test_unknown_reference_returns_none(self, world: World) -> None:
         assert world.payments.collection("nothing") is None
@@ -177,7 +177,10 @@ class TestContract:
         world.books.transfer(made.account_number, ngn(minor), ngn(fee), "in-1")
         found = world.payments.inflow("in-1")
         assert found is not None
-        assert (found.outcome, found.account_number) == (Outcome.SUCCESSFUL, made.account_number)
+        assert (found.outcome, found.account_number) == (
+            PaymentOutcome.SUCCESSFUL,
+            made.account_number,
+        )
         assert (found.amount, found.fee) == (ngn(minor), ngn(fee))
         assert world.payments.inflows(made.id) == [found]
         assert world.payments.balance("NGN") == ngn(minor - fee)
@@ -189,22 +192,22 @@ class TestContract:
         assert [x.reference for x in world.payments.inflows(first.id)] == ["in-3", "in-1"]
         assert world.payments.inflows("0" * 24) == []
 
-    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
-    def test_payout_is_pending_then_final(self, world: World, outcome: Outcome) -> None:
+    @pytest.mark.parametrize("outcome", [PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED])
+    def test_payout_is_pending_then_final(self, world: World, outcome: PaymentOutcome) -> None:
         world.books.fund(ngn(1_000))
         made = world.payments.pay_out("w1", ngn(600), BANK)
-        assert (made.outcome, made.amount) == (Outcome.WAITING, ngn(600))
+        assert (made.outcome, made.amount) == (PaymentOutcome.WAITING, ngn(600))
         assert world.payments.balance("NGN") == ngn(400)
         world.books.finish("w1", outcome, "because")
         found = world.payments.payout("w1")
         assert found is not None
         assert (found.outcome, found.amount, found.reason) == (outcome, ngn(600), "because")
-        left = 400 if outcome is Outcome.SUCCESSFUL else 1_000
+        left = 400 if outcome is PaymentOutcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
 
-    @pytest.mark.parametrize("outcome", [Outcome.SUCCESSFUL, Outcome.FAILED])
+    @pytest.mark.parametrize("outcome", [PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED])
     def test_payout_fee_is_reported_and_charged_separately(
-        self, world: World, outcome: Outcome
+        self, world: World, outcome: PaymentOutcome
     ) -> None:
         world.charge("0.53")
         world.books.fund(ngn(1_000))
@@ -217,7 +220,7 @@ class TestContract:
             assert (made.amount, made.fee, made.charged) == (ngn(600), ngn(53), ngn(653))
         world.books.finish("w1", outcome)
         assert world.payments.payout("w1") == replace(made, outcome=outcome)
-        left = 347 if outcome is Outcome.SUCCESSFUL else 1_000
+        left = 347 if outcome is PaymentOutcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
 
     def test_collection_reports_fee_charged_to_the_merchant(self, world: World) -> None:
@@ -232,9 +235,9 @@ class TestContract:
     def test_repeated_reference_returns_same_payout_without_sending(self, world: World) -> None:
         world.books.fund(ngn(1_000))
         world.payments.pay_out("w1", ngn(600), BANK)
-        world.books.finish("w1", Outcome.SUCCESSFUL)
+        world.books.finish("w1", PaymentOutcome.SUCCESSFUL)
         again = world.payments.pay_out("w1", ngn(300), BANK)
-        assert (again.outcome, again.amount) == (Outcome.SUCCESSFUL, ngn(600))
+        assert (again.outcome, again.amount) == (PaymentOutcome.SUCCESSFUL, ngn(600))
         assert world.payments.balance("NGN") == ngn(400)
 
     def test_payout_from_empty_wallet_is_rejected(self, world: World) -> None:
@@ -259,28 +262,31 @@ class TestContract:
         # Parsing and dumping the JSON changes the escaped letter and the whole float.
         text = '{"event": "%s", "data": {"%s": "r1", "status": "x", "n": "Ọlá", "a": 100.0}}'
         raw = (text % (event, field)).encode()
-        notice = world.payments.read_notice(raw, sign(world.secret, raw))
+        notice = world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
         assert (notice.kind, notice.event, notice.reference) == (kind, event, "r1")
 
     def test_transfer_notice_carries_provider_reference(self, world: World) -> None:
         data = {"virtualAccount": "a1", "merchantReference": "v1", "reference": "in-1"}
         raw = json.dumps({"event": "collection.successful", "data": data}).encode()
-        notice = world.payments.read_notice(raw, sign(world.secret, raw))
+        notice = world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
         assert (notice.kind, notice.reference) == (NoticeKind.INFLOW, "in-1")
 
     def test_notice_of_unrelated_event_has_kind_other(self, world: World) -> None:
         raw = b'{"event": "approved", "data": {}}'
-        assert world.payments.read_notice(raw, sign(world.secret, raw)).kind is NoticeKind.OTHER
+        assert (
+            world.payments.read_notice(raw, {"signature": sign(world.secret, raw)}).kind
+            is NoticeKind.OTHER
+        )
 
     @pytest.mark.parametrize("signature", ["", "0" * 128, "ẞ" * 64])
     def test_forged_notice_is_rejected(self, world: World, signature: str) -> None:
         with pytest.raises(ForgedNotice):
-            world.payments.read_notice(b'{"event": "x", "data": {}}', signature)
+            world.payments.read_notice(b'{"event": "x", "data": {}}', {"signature": signature})
         raw = b'{"event": "charge.successful", "data": {"reference": "r1"}}'
         good = sign(world.secret, raw)
         for changed in (raw.replace(b"r1", b"r2"), raw + b" "):
             with pytest.raises(ForgedNotice):
-                world.payments.read_notice(changed, good)
+                world.payments.read_notice(changed, {"signature": good})
 
     @pytest.mark.parametrize(
         "raw",
@@ -296,7 +302,7 @@ class TestContract:
     )
     def test_signed_invalid_body_raises_value_error(self, world: World, raw: bytes) -> None:
         with pytest.raises(ValueError, match="notice"):
-            world.payments.read_notice(raw, sign(world.secret, raw))
+            world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
 
 
 class TestFincra:
@@ -328,7 +334,7 @@ class TestFincra:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-            payments = FincraPayments(Credentials(url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(url, "k", "p", "b", "s"))
             with pytest.raises(ProviderUnavailable) as caught:
                 payments.pay_out("w1", ngn(600), BANK)
         assert not isinstance(caught.value, AnswerUnknown)
@@ -338,7 +344,7 @@ class TestFincra:
             server.bind(("127.0.0.1", 0))
             server.listen()
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
-            credentials = Credentials(url, "k", "p", "b", "s")
+            credentials = FincraCredentials(url, "k", "p", "b", "s")
             client = FincraClient(credentials, timeouts=(1.0, 0.1))
             with pytest.raises(AnswerUnknown):
                 FincraPayments(credentials, client).pay_out("w1", ngn(600), BANK)
@@ -379,7 +385,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(AnswerUnknown):
                 payments.pay_out("w1", ngn(600), BANK)
         finally:
@@ -400,7 +406,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(PaymentRefused, match="no"):
                 payments.pay_out("w1", ngn(600), BANK)
         finally:
@@ -461,9 +467,12 @@ class TestFincra:
     @pytest.mark.parametrize(
         ("changes", "found"),
         [
-            ({}, (Outcome.SUCCESSFUL, 100)),
-            ({"status": "processing", "destinationAmountSettled": None}, (Outcome.WAITING, 0)),
-            ({"status": "failed", "destinationAmountSettled": None}, (Outcome.FAILED, 0)),
+            ({}, (PaymentOutcome.SUCCESSFUL, 100)),
+            (
+                {"status": "processing", "destinationAmountSettled": None},
+                (PaymentOutcome.WAITING, 0),
+            ),
+            ({"status": "failed", "destinationAmountSettled": None}, (PaymentOutcome.FAILED, 0)),
             ({"destinationAmountSettled": None}, None),
             ({"destinationAmountSettled": 201}, None),
             ({"destinationAmountSettled": -1}, None),
@@ -474,7 +483,7 @@ class TestFincra:
         ],
     )
     def test_inconsistent_transfer_leaves_outcome_unknown(
-        self, changes: dict[str, t.Any], found: tuple[Outcome, int] | None
+        self, changes: dict[str, t.Any], found: tuple[PaymentOutcome, int] | None
     ) -> None:
         plain = {
             "reference": "in-1",
@@ -504,7 +513,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(AnswerUnknown):
                 payments.payout("w1")
         finally:
@@ -521,7 +530,7 @@ class TestFincra:
 
         server = Running(answer)
         try:
-            payments = FincraPayments(Credentials(server.url, "k", "p", "b", "s"))
+            payments = FincraPayments(FincraCredentials(server.url, "k", "p", "b", "s"))
             with pytest.raises(AnswerUnknown):
                 payments.payout("w1")
         finally:
@@ -609,7 +618,7 @@ class TestSandboxCommand:
         words = ("flask", "amani", "sandbox", "--port", port, "--switch", "answers=limit")
         process = shell.start(*words, log=tmp_path / "log")
         try:
-            credentials = Credentials(f"http://127.0.0.1:{port}", "key", "p", "b", "s")
+            credentials = FincraCredentials(f"http://127.0.0.1:{port}", "key", "p", "b", "s")
             patient = FincraClient(credentials, breaker=CircuitBreaker(10**6, 0))
             payments = FincraPayments(credentials, patient)
 

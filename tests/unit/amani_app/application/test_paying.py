@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from amani_app.adapters.fincra.notices import sign
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.application.common.acting import Actor, NotFound, Surroundings
-from amani_app.application.requests.deposits import DepositUseCases
-from amani_app.application.worker.outbox import SKIP_AT_ONCE, DeliverEvents
-from amani_app.application.provider.payouts import QUIET
+from amani_app.application.common.acting import Actor, Context, NotFound
 from amani_app.application.common.queues import LEASE
+from amani_app.application.provider.payouts import QUIET
 from amani_app.application.provider.reconciliation import Reconcile
+from amani_app.application.requests.deposits import DepositUseCases
 from amani_app.application.requests.virtual_accounts import (
     LOOK_EVERY,
     AccountExists,
     VirtualAccountUseCases,
 )
 from amani_app.application.requests.withdrawals import REQUESTED, REVIEWS, WithdrawalUseCases
+from amani_app.application.worker.outbox import SKIP_AT_ONCE, DeliverEvents
 from amani_app.container import build_provider
 from amani_app.domain.errors import InsufficientFunds, MoneyError
 from amani_app.domain.ledger import Account, AccountKind, receive
@@ -40,22 +40,22 @@ from amani_app.domain.payments import (
 )
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import (
+    AccountHolder,
     AnswerUnknown,
     Collection,
-    Holder,
     Inflow,
     IssuedAccount,
-    Outcome,
+    PaymentOutcome,
     PaymentRefused,
     Payout,
     ProviderUnavailable,
 )
-from amani_app.ports.store import Event
+from amani_app.ports.store import OutboxEvent
 from tests.support.state_machine import run_machine
 
 ADA = Actor("ada")
 BANK = Destination("044", "0123456789", "Ada Obi")
-HOLDER = Holder("Ada", "Obi", "ada@example.org", "22212345678")
+HOLDER = AccountHolder("Ada", "Obi", "ada@example.org", "22212345678")
 FEES = Account(AccountKind.FEES, "NGN")
 MOODS = ("good", "good", "good", "away", "lost", "late", "refuse")
 Clock = t.Callable[[], datetime]
@@ -101,7 +101,9 @@ class MoodyPayments(MemoryPayments):
         self._answer(("lost",), AnswerUnknown)
         return made
 
-    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+    def request_account(
+        self, reference: str, currency: str, holder: AccountHolder
+    ) -> IssuedAccount:
         self._answer(("away",), ProviderUnavailable)
         self._answer(("refuse",), PaymentRefused)
         made = super().request_account(reference, currency, holder)
@@ -145,21 +147,27 @@ class World:
     def __init__(self) -> None:
         self.time = datetime(2026, 11, 24, 9, tzinfo=UTC)
         numbers = itertools.count(1)
-        around = Surroundings(lambda: self.time, lambda: f"{next(numbers):09}")
-        self.store = MemoryStore(around.now)
-        self.payments = MoodyPayments(around.now)
-        self.deposits = DepositUseCases(around)
-        self.numbers = VirtualAccountUseCases(around)
-        self.withdrawals = WithdrawalUseCases(around)
+        context = Context(lambda: self.time, lambda: f"{next(numbers):09}")
+        self.store = MemoryStore(context.now)
+        self.payments = MoodyPayments(context.now)
+        self.deposits = DepositUseCases(context)
+        self.numbers = VirtualAccountUseCases(context)
+        self.withdrawals = WithdrawalUseCases(context)
         self.provider = build_provider(
-            around, self.store, self.payments, self.deposits, self.numbers, self.withdrawals
+            "fincra",
+            context,
+            self.store,
+            self.payments,
+            self.deposits,
+            self.numbers,
+            self.withdrawals,
         )
-        self.deliver = DeliverEvents(around, self.store, {REQUESTED: self.provider.payouts.send})
+        self.deliver = DeliverEvents(context, self.store, {REQUESTED: self.provider.payouts.send})
         self.transfers = itertools.count(1)
         self.asked: list[str] = []
         self.wanted: list[str] = []
         user = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", self.time)
-        self.store.run(lambda work: work.users.add(user))
+        self.store.run(lambda unit: unit.users.add(user))
 
     def wait(self, time: timedelta) -> None:
         """What is late comes in time: nothing appears any more once a pay-out was quiet so long."""
@@ -177,7 +185,7 @@ class World:
             job()
 
     def deposit(self, minor: int) -> str:
-        id = self.store.run(lambda work: self.deposits.request(work, ADA, ngn(minor))).id
+        id = self.store.run(lambda unit: self.deposits.request(unit, ADA, ngn(minor))).id
         self.wanted.append(id)
         try:
             self.provider.checkouts.open(id)
@@ -187,13 +195,13 @@ class World:
 
     def withdraw(self, minor: int) -> str:
         ask = self.withdrawals.request
-        id = self.store.run(lambda work: ask(work, ADA, ngn(minor), BANK)).id
+        id = self.store.run(lambda unit: ask(unit, ADA, ngn(minor), BANK)).id
         self.asked.append(id)
         return id
 
     def ask_for_an_account(self) -> VirtualAccount | None:
         try:
-            made = self.store.run(lambda work: self.numbers.request(work, ADA, "NGN"))
+            made = self.store.run(lambda unit: self.numbers.request(unit, ADA, "NGN"))
         except AccountExists:
             return None
         try:
@@ -208,11 +216,11 @@ class World:
     def notify_of_a_transfer(self, reference: str) -> None:
         data = {"virtualAccount": "a", "reference": reference}
         raw = json.dumps({"event": "collection.successful", "data": data}).encode()
-        self.provider.notices.receive(raw, sign(self.payments.secret, raw))
+        self.provider.notices.receive(raw, {"signature": sign(self.payments.secret, raw)})
 
     def notify(self, event: str, field: str, reference: str) -> None:
         raw = json.dumps({"event": event, "data": {field: reference}}).encode()
-        self.provider.notices.receive(raw, sign(self.payments.secret, raw))
+        self.provider.notices.receive(raw, {"signature": sign(self.payments.secret, raw)})
 
     def funded(self, minor: int) -> None:
         self.payments.pay(self.deposit(minor), ngn(minor))
@@ -222,17 +230,17 @@ class World:
 
     def wallet(self) -> tuple[int, int]:
         account = Account(AccountKind.WALLET, "NGN", "ada")
-        found = self.store.read(lambda work: work.ledger.balance(account))
+        found = self.store.read(lambda unit: unit.ledger.balance(account))
         return found.posted.minor, found.reserved.minor
 
     def total(self, kind: AccountKind) -> int:
-        return self.store.read(lambda work: work.ledger.total(Account(kind, "NGN"))).minor
+        return self.store.read(lambda unit: unit.ledger.total(Account(kind, "NGN"))).minor
 
     def account(self, id: str) -> VirtualAccount:
-        return self.store.read(lambda work: work.virtual_accounts.get(id))
+        return self.store.read(lambda unit: unit.virtual_accounts.get(id))
 
     def state(self, id: str) -> WithdrawalState:
-        return self.store.read(lambda work: work.withdrawals.get(id)).state
+        return self.store.read(lambda unit: unit.withdrawals.get(id)).state
 
     def reconcile(self) -> list[str]:
         return Reconcile(self.store, self.payments)()
@@ -276,21 +284,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, good=st.booleans())
     def finish(self, pick: int, good: bool) -> None:
-        waiting = [x for x in self.world.payments._payouts.values() if x.outcome.value == "waiting"]
+        waiting = [x for x in self.world.payments.payouts.values() if x.outcome.value == "waiting"]
         if waiting:
-            outcome = Outcome.SUCCESSFUL if good else Outcome.FAILED
+            outcome = PaymentOutcome.SUCCESSFUL if good else PaymentOutcome.FAILED
             self.world.payments.finish(waiting[pick % len(waiting)].reference, outcome)
 
     @rule(pick=pick, told=st.booleans())
     def the_bank_takes_back_its_word(self, pick: int, told: bool) -> None:
         """Once of each."""
-        ended = [x for x in self.world.payments._payouts.values() if x.outcome.value != "waiting"]
+        ended = [x for x in self.world.payments.payouts.values() if x.outcome.value != "waiting"]
         if open_ := [each for each in ended if each.reference not in self.turned]:
             found = open_[pick % len(open_)]
-            good = found.outcome is Outcome.FAILED
+            good = found.outcome is PaymentOutcome.FAILED
             self.turned.add(found.reference)
             self.world.payments.finish(
-                found.reference, Outcome.SUCCESSFUL if good else Outcome.FAILED
+                found.reference, PaymentOutcome.SUCCESSFUL if good else PaymentOutcome.FAILED
             )
             if told:
                 event = "payout.successful" if good else "payout.failed"
@@ -315,14 +323,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=pick, state=st.sampled_from([AccountState.ACTIVE, AccountState.CLOSED]))
     def decide_on_an_account(self, pick: int, state: AccountState) -> None:
-        if issued := list(self.world.payments._accounts):
+        if issued := list(self.world.payments.issued_accounts):
             id = issued[pick % len(issued)]
             self.world.payments.decide(id, state)
             self.world.notify("account.changed", "id", id)
 
     @rule(pick=pick, minor=st.integers(1, 5_000), fee=st.sampled_from([0, 0, 1]), told=pick)
     def transfer(self, pick: int, minor: int, fee: int, told: int) -> None:
-        accounts = [each for each in self.world.payments._accounts.values() if each.account_number]
+        accounts = [
+            each for each in self.world.payments.issued_accounts.values() if each.account_number
+        ]
         active = [x.account_number for x in accounts if x.state is AccountState.ACTIVE]
         numbers = [*(each.account_number for each in accounts), "1111111111"]
         made = self.world.send(numbers[pick % len(numbers)], minor, fee)
@@ -356,7 +366,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_are_right(self) -> None:
-        differences = self.world.store.read(lambda work: work.ledger.differences())
+        differences = self.world.store.read(lambda unit: unit.ledger.differences())
         assert differences == []
         posted, reserved = self.world.wallet()
         assert 0 <= reserved <= posted
@@ -368,15 +378,15 @@ class Machine(RuleBasedStateMachine):
         for _ in range(12):
             world.wait(LOOK_EVERY)
             world.work()
-            for found in list(payments._payouts.values()):
-                if found.outcome is Outcome.WAITING:
-                    payments.finish(found.reference, Outcome.SUCCESSFUL)
+            for found in list(payments.payouts.values()):
+                if found.outcome is PaymentOutcome.WAITING:
+                    payments.finish(found.reference, PaymentOutcome.SUCCESSFUL)
         for _ in range(max(REVIEWS)):
             world.wait(timedelta(days=1))
             world.work()
         for id in world.asked:
             there = payments.payout(id)
-            paid = there is not None and there.outcome is Outcome.SUCCESSFUL
+            paid = there is not None and there.outcome is PaymentOutcome.SUCCESSFUL
             state = world.state(id)
             assert state.final
             assert state.paid is paid
@@ -386,8 +396,8 @@ class Machine(RuleBasedStateMachine):
         assert world.reconcile() == []
 
     def _unpaid(self) -> list[str]:
-        found = self.world.payments._collections
-        return [id for id, each in found.items() if each.outcome is Outcome.WAITING]
+        found = self.world.payments.collections
+        return [id for id, each in found.items() if each.outcome is PaymentOutcome.WAITING]
 
 
 @pytest.mark.timeout(1800)
@@ -417,9 +427,9 @@ class TestEdges:
         deposit, withdrawal = ids[id]
         ben = Actor("ben")
         with pytest.raises(NotFound):
-            world.store.read(lambda work: world.deposits.read(work, ben, deposit))
+            world.store.read(lambda unit: world.deposits.read(unit, ben, deposit))
         with pytest.raises(NotFound):
-            world.store.read(lambda work: world.withdrawals.read(work, ben, withdrawal))
+            world.store.read(lambda unit: world.withdrawals.read(unit, ben, withdrawal))
 
     @pytest.mark.parametrize("fee", [0, 7, 30])
     def test_what_comes_in_at_an_account_is_credited_whole_and_the_fee_is_ours(
@@ -452,9 +462,9 @@ class TestEdges:
         made = world.ask_for_an_account()
         assert made is not None
         sent = world.send(made.account_number, 30)
-        world.payments._balances["NGN"] = 0
-        for outcome, last in ((Outcome.WAITING, False), (Outcome.FAILED, True)):
-            world.payments._inflows[sent.reference] = replace(sent, outcome=outcome)
+        world.payments.balances["NGN"] = 0
+        for outcome, last in ((PaymentOutcome.WAITING, False), (PaymentOutcome.FAILED, True)):
+            world.payments.transfers[sent.reference] = replace(sent, outcome=outcome)
             assert world.provider.inflows.check(sent.reference) is last
         assert world.wallet() == (0, 0)
         assert world.reconcile() == []
@@ -507,7 +517,7 @@ class TestEdges:
     def test_a_request_that_never_reached_the_provider_fails_when_it_cannot_appear_any_more(
         self, world: World
     ) -> None:
-        made = world.store.run(lambda work: world.numbers.request(work, ADA, "NGN"))
+        made = world.store.run(lambda unit: world.numbers.request(unit, ADA, "NGN"))
         for minutes, state in ((3, AccountState.REQUESTED), (15, AccountState.FAILED)):
             world.time += timedelta(minutes=minutes)
             world.work()
@@ -523,9 +533,9 @@ class TestEdges:
     ) -> None:
         made = world.ask_for_an_account()
         assert made is not None
-        found = world.payments._accounts[made.provider_id]
+        found = world.payments.issued_accounts[made.provider_id]
         told = replace(found, reference="", state=AccountState.CLOSED)
-        world.payments._accounts[made.provider_id] = told
+        world.payments.issued_accounts[made.provider_id] = told
         world.notify("closed", "id", made.provider_id)
         world.work()
         assert world.account(made.id).state is AccountState.CLOSED
@@ -540,12 +550,12 @@ class TestEdges:
         assert made is not None
         end = world.numbers.end
         failed = AccountState.FAILED
-        assert world.store.run(lambda work: end(work, ADA, made.id, failed, "x")) == made
+        assert world.store.run(lambda unit: end(unit, ADA, made.id, failed, "x")) == made
         closed = replace(made, state=AccountState.CLOSED)
-        world.store.run(lambda work: work.virtual_accounts.save(closed, None))
-        world.store.run(lambda work: world.numbers.put_off(work, made.id, world.time))
+        world.store.run(lambda unit: unit.virtual_accounts.save(closed, None))
+        world.store.run(lambda unit: world.numbers.put_off(unit, made.id, world.time))
         assert (
-            world.store.run(lambda work: work.virtual_accounts.claim(world.time, world.time))
+            world.store.run(lambda unit: unit.virtual_accounts.claim(world.time, world.time))
             is None
         )
 
@@ -559,9 +569,18 @@ class TestEdges:
     def test_a_worker_that_slept_through_its_lease_sends_nothing(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
-        found = world.store.read(lambda work: work.withdrawals.get(id))
-        world.provider.payouts._post(found, world.time, 1)
+        run = world.store.run
+
+        def run_and_pause(change: t.Any) -> t.Any:
+            done = run(change)
+            world.time += LEASE
+            return done
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.store, "run", run_and_pause)
+            world.provider.payouts.send(id)
         assert world.payments.payout(id) is None
+        assert world.state(id) is WithdrawalState.SENDING
 
     @pytest.mark.parametrize(
         ("quiet", "state"),
@@ -577,12 +596,18 @@ class TestEdges:
         id = world.withdraw(60)
         world.payments.mood = "late"
         world.work()
-        found = world.store.read(lambda work: work.withdrawals.get(id))
+        found = world.store.read(lambda unit: unit.withdrawals.get(id))
         assert found.doubted_at == world.time
-        world.payments.mood = "refuse"
-        taken = world.time + quiet
-        world.time = taken + LEASE / 2  # The provider was slow to refuse.
-        world.provider.payouts._post(found, taken + LEASE, 9)
+        world.payments.mood = "good"
+        world.time += quiet
+
+        def refuse_slowly(*_: object) -> Payout:
+            world.time += LEASE / 2
+            raise PaymentRefused("no")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.payments, "pay_out", refuse_slowly)
+            world.provider.payouts()
         assert world.state(id) is state
         assert world.wallet() == (100, 60 if state is WithdrawalState.SENDING else 0)
 
@@ -593,12 +618,12 @@ class TestEdges:
         world.funded(100)
         world.payments.fund(ngn(7))
         world.store.run(
-            lambda work: work.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(7))))
+            lambda unit: unit.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(7))))
         )
         world.payments.fee = fee
         id = world.withdraw(60)
         world.work()
-        for outcome in (Outcome.SUCCESSFUL, Outcome.FAILED):
+        for outcome in (PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED):
             world.payments.finish(id, outcome, "the account is closed")
             for _ in range(2):
                 world.notify(f"payout.{outcome.value}", "customerReference", id)
@@ -614,7 +639,7 @@ class TestEdges:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
-        for outcome in (Outcome.FAILED, Outcome.SUCCESSFUL):
+        for outcome in (PaymentOutcome.FAILED, PaymentOutcome.SUCCESSFUL):
             world.payments.finish(id, outcome)
             world.notify(f"payout.{outcome.value}", "customerReference", id)
             world.work()
@@ -639,13 +664,13 @@ class TestEdges:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
-        world.payments.finish(id, Outcome.SUCCESSFUL)
+        world.payments.finish(id, PaymentOutcome.SUCCESSFUL)
         world.time += QUIET
         world.work()
         assert world.state(id) is WithdrawalState.PAID
         world.time += timedelta(days=days, seconds=-1)
         world.work()
-        world.payments.finish(id, Outcome.FAILED)
+        world.payments.finish(id, PaymentOutcome.FAILED)
         world.work()
         assert world.state(id) is WithdrawalState.PAID
         world.time += timedelta(seconds=1)
@@ -657,7 +682,11 @@ class TestEdges:
         id = world.withdraw(60)
         world.work()
         definite = []
-        for outcome in (Outcome.SUCCESSFUL, Outcome.FAILED, Outcome.SUCCESSFUL):
+        for outcome in (
+            PaymentOutcome.SUCCESSFUL,
+            PaymentOutcome.FAILED,
+            PaymentOutcome.SUCCESSFUL,
+        ):
             world.payments.finish(id, outcome)
             definite.append(world.provider.payouts.check(id))
         assert definite == [True, True, False]
@@ -671,12 +700,12 @@ class TestEdges:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
-        world.payments.finish(id, Outcome.SUCCESSFUL)
+        world.payments.finish(id, PaymentOutcome.SUCCESSFUL)
         assert world.provider.payouts.check(id)
         paid = world.payments.payout(id)
         assert paid is not None
-        for change in ({"outcome": Outcome.WAITING}, {"amount": ngn(6)}):
-            world.payments._payouts[id] = replace(paid, **change)
+        for change in ({"outcome": PaymentOutcome.WAITING}, {"amount": ngn(6)}):
+            world.payments.payouts[id] = replace(paid, **change)
             assert world.provider.payouts.check(id) is False
         assert (world.state(id), world.wallet()) == (WithdrawalState.PAID, (40, 0))
 
@@ -684,7 +713,7 @@ class TestEdges:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
-        del world.payments._payouts[id]
+        del world.payments.payouts[id]
         for _ in range(5):
             world.time += QUIET
             world.work()
@@ -695,7 +724,7 @@ class TestEdges:
         world.payments.fund(ngn(100))
         world.payments.pay_out("from-the-dashboard", ngn(60), BANK)
         assert world.provider.payouts.check("from-the-dashboard") is False
-        world.payments.finish("from-the-dashboard", Outcome.SUCCESSFUL)
+        world.payments.finish("from-the-dashboard", PaymentOutcome.SUCCESSFUL)
         assert world.provider.payouts.check("from-the-dashboard") is True
 
     def test_what_a_pay_out_costs_is_ours_and_reconciles_at_every_moment(
@@ -704,15 +733,15 @@ class TestEdges:
         world.funded(100)
         world.payments.fund(ngn(50))
         world.store.run(
-            lambda work: work.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(50))))
+            lambda unit: unit.ledger.book(receive("t", "capital", "c", ngn(0), (FEES, ngn(50))))
         )
         world.payments.fee = 7
         paid, failed = world.withdraw(60), world.withdraw(20)
         assert world.reconcile() == []
         world.work()
         assert world.reconcile() == []
-        world.payments.finish(paid, Outcome.SUCCESSFUL)
-        world.payments.finish(failed, Outcome.FAILED)
+        world.payments.finish(paid, PaymentOutcome.SUCCESSFUL)
+        world.payments.finish(failed, PaymentOutcome.FAILED)
         assert world.reconcile() == []
         world.time += QUIET
         world.work()
@@ -729,8 +758,8 @@ class TestEdges:
 
         def at_once(reference: str, amount: Money, to: Destination) -> Payout:
             pay_out(reference, amount, to)
-            world.payments.finish(reference, Outcome.SUCCESSFUL)
-            return Payout(reference, Outcome.SUCCESSFUL, amount)
+            world.payments.finish(reference, PaymentOutcome.SUCCESSFUL)
+            return Payout(reference, PaymentOutcome.SUCCESSFUL, amount)
 
         monkeypatch.setattr(world.payments, "pay_out", at_once)
         id = world.withdraw(60)
@@ -746,7 +775,7 @@ class TestEdges:
         id = world.withdraw(60)
         world.payments.pay_out(id, ngn(59), BANK)
         world.work()
-        world.payments.finish(id, Outcome.SUCCESSFUL)
+        world.payments.finish(id, PaymentOutcome.SUCCESSFUL)
         world.notify("payout.successful", "customerReference", id)
         for _ in range(3):
             world.time += QUIET
@@ -765,22 +794,22 @@ class TestEdges:
         assert world.wallet() == (100 if first == 100 else 0, 0)
         suspense = Account(AccountKind.SUSPENSE, "NGN")
         wanted = 30 if first == 100 else 129
-        assert world.store.read(lambda work: work.ledger.total(suspense)).minor == wanted
-        assert world.store.read(lambda work: work.deposits.get(id)).received == ngn(first + 30)
+        assert world.store.read(lambda unit: unit.ledger.total(suspense)).minor == wanted
+        assert world.store.read(lambda unit: unit.deposits.get(id)).received == ngn(first + 30)
         assert world.reconcile() == []
 
     def test_a_checkout_that_is_refused_fails_its_deposit(self, world: World) -> None:
-        id = world.store.run(lambda work: world.deposits.request(work, ADA, ngn(5))).id
+        id = world.store.run(lambda unit: world.deposits.request(unit, ADA, ngn(5))).id
         world.payments.checkout(id, ngn(1), "a@b.org", "A")
         assert world.provider.checkouts.open(id).state.value == "failed"
         assert world.provider.checkouts.open(id).state.value == "failed"
 
     def test_the_events_of_a_busy_day_count_as_delivered(self, world: World) -> None:
-        def work(work: t.Any) -> None:
+        def change(unit: t.Any) -> None:
             for number in range(SKIP_AT_ONCE + 5):
-                work.publish(Event(f"e{number:05}", "escrow.created", "s", {}, world.time))
+                unit.publish(OutboxEvent(f"e{number:05}", "escrow.created", "s", {}, world.time))
 
-        world.store.run(work)
+        world.store.run(change)
         world.deliver()
         assert world.store.run(lambda w: w.outbox.skip([REQUESTED], world.time, 1)) == 0
 

@@ -9,13 +9,13 @@ import pytest
 
 from amani_app.adapters.memory.identity import MemoryAccounts
 from amani_app.adapters.memory.store import MemoryStore
-from amani_app.application.common.acting import Actor, Forbidden, NotFound, Surroundings
+from amani_app.application.common.acting import Actor, Context, Forbidden, NotFound
 from amani_app.application.requests.deposits import DepositUseCases
-from amani_app.application.requests.escrows import EscrowUseCases, Plan
-from amani_app.application.worker.jobs import ExpireSilence
+from amani_app.application.requests.escrows import EscrowProposal, EscrowUseCases
 from amani_app.application.requests.people import AccountsElsewhere, BadCredentials, PeopleUseCases
+from amani_app.application.worker.jobs import ExpireSilence
 from amani_app.domain.errors import InvalidEscrow
-from amani_app.domain.escrow import Escrow, FeePolicy, Work
+from amani_app.domain.escrow import Escrow, FeePolicy, MilestoneState
 from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Claims, InvalidToken
@@ -47,12 +47,12 @@ class World:
     def __init__(self) -> None:
         self.now = NOW
         numbers = itertools.count(1)
-        self.around = Surroundings(lambda: self.now, lambda: f"{next(numbers):06}")
+        self.context = Context(lambda: self.now, lambda: f"{next(numbers):06}")
         self.store = MemoryStore(lambda: self.now)
         self.accounts, self.issuer = MemoryAccounts(), Issuer()
-        self.people = PeopleUseCases(self.around, self.store, self.accounts, self.accounts)
-        self.guests = PeopleUseCases(self.around, self.store, self.issuer, None)
-        self.escrows = EscrowUseCases(self.around, FeePolicy(500))
+        self.people = PeopleUseCases(self.context, self.store, self.accounts, self.accounts)
+        self.guests = PeopleUseCases(self.context, self.store, self.issuer, None)
+        self.escrows = EscrowUseCases(self.context, FeePolicy(500))
 
     def person(self, name: str, role: Role = Role.MEMBER) -> User:
         return self.people.sign_up(Actor("test"), f"{name}@example.org", name, PASSWORD, role)
@@ -60,14 +60,14 @@ class World:
     def who_is(self, people: PeopleUseCases, token: str) -> User:
         """The user of *token*, whose role equals the admitted role."""
 
-        def work(unit: UnitOfWork) -> User:
+        def change(unit: UnitOfWork) -> User:
             role = people.admit(unit, claims)
             user = unit.users.get(claims.user)
             assert user.role is role
             return user
 
         claims = people.recognize(token)
-        return self.store.look(work)
+        return self.store.look(change)
 
     def actions(self) -> list[str]:
         return [line.action for line in self.store.state.lines]
@@ -75,16 +75,16 @@ class World:
     def submitted(self, client: User, freelancer: User) -> Escrow:
         """An escrow between the two with one submitted milestone."""
         money = Money(100, "NGN")
-        plan = Plan("A shop", freelancer.email, "NGN", 7, (("All of it", money, None),))
-        deposits = DepositUseCases(self.around)
+        plan = EscrowProposal("A shop", freelancer.email, "NGN", 7, (("All of it", money, None),))
+        deposits = DepositUseCases(self.context)
         ada, ben = Actor(client.id), Actor(freelancer.id)
         run = self.store.run
-        run(lambda work: deposits.collected(work, ada, client.id, "d1", money, money))
-        made = run(lambda work: self.escrows.create(work, ada, plan))
-        run(lambda work: self.escrows.accept(work, ben, made.id))
-        run(lambda work: self.escrows.fund(work, ada, made.id))
+        run(lambda unit: deposits.collected(unit, ada, client.id, "d1", money, money))
+        made = run(lambda unit: self.escrows.create(unit, ada, plan))
+        run(lambda unit: self.escrows.accept(unit, ben, made.id))
+        run(lambda unit: self.escrows.fund(unit, ada, made.id))
         milestone = made.milestones[0].id
-        return run(lambda work: self.escrows.submit(work, ben, made.id, milestone))
+        return run(lambda unit: self.escrows.submit(unit, ben, made.id, milestone))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ class TestAccountsElsewhere:
     def test_first_request_creates_the_user(self, world: World) -> None:
         token = world.issuer.issue(user="s-1", email="ada@example.org", name="Ada")
         first, again = world.who_is(world.guests, token), world.who_is(world.guests, token)
-        assert first == again == world.store.read(lambda work: work.users.get("s-1"))
+        assert first == again == world.store.read(lambda unit: unit.users.get("s-1"))
         assert world.actions() == ["user.signed-up"]
 
     def test_changed_claims_update_the_user(self, world: World) -> None:
@@ -143,10 +143,10 @@ class TestAccountsElsewhere:
         token = world.issuer.issue(user="s-1", email="ada@example.org", name="Ada")
         run = world.store.run
 
-        def meanwhile(work: object) -> object:
+        def meanwhile(change: object) -> object:
             world.store.run = run  # type: ignore[method-assign]
             world.who_is(world.guests, token)
-            return run(work)  # type: ignore[arg-type]
+            return run(change)  # type: ignore[arg-type]
 
         world.store.run = meanwhile  # type: ignore[assignment,method-assign]
         assert world.who_is(world.guests, token).id == "s-1"
@@ -169,9 +169,11 @@ class TestAccountsElsewhere:
 class TestAgreements:
     def test_escrow_with_unknown_freelancer_is_rejected(self, world: World) -> None:
         ada = world.person("ada")
-        plan = Plan("A shop", "eve@example.org", "NGN", 7, (("x", Money(1, "NGN"), None),))
+        plan = EscrowProposal(
+            "A shop", "eve@example.org", "NGN", 7, (("x", Money(1, "NGN"), None),)
+        )
         with pytest.raises(InvalidEscrow):
-            world.store.run(lambda work: world.escrows.create(work, Actor(ada.id), plan))
+            world.store.run(lambda unit: world.escrows.create(unit, Actor(ada.id), plan))
 
     def test_only_an_uninvolved_arbiter_may_resolve(self, world: World) -> None:
         ada, ben = world.person("ada", Role.ARBITER), world.person("ben")
@@ -184,8 +186,8 @@ class TestAgreements:
         ):
             with pytest.raises(refusal):
                 world.store.run(
-                    lambda work, actor=actor: world.escrows.resolve(
-                        work, actor, escrow.id, milestone, 0
+                    lambda unit, actor=actor: world.escrows.resolve(
+                        unit, actor, escrow.id, milestone, 0
                     )
                 )
 
@@ -198,11 +200,11 @@ class TestAgreements:
         def going() -> bool:
             # The client opens a dispute between the query and the release.
             world.store.run(
-                lambda work: world.escrows.dispute(work, Actor(ada.id), escrow.id, milestone)
+                lambda unit: world.escrows.dispute(unit, Actor(ada.id), escrow.id, milestone)
             )
             return True
 
         job = ExpireSilence(world.store, world.escrows, lambda: world.now)
         assert job(going) == 0
-        found = world.store.read(lambda work: work.escrows.get(escrow.id))
-        assert found.milestones[0].state is Work.DISPUTED
+        found = world.store.read(lambda unit: unit.escrows.get(escrow.id))
+        assert found.milestones[0].state is MilestoneState.DISPUTED

@@ -10,7 +10,7 @@ from amani_app.domain.ledger import (
     AccountKind,
     Balance,
     Entry,
-    Pending,
+    PendingTransfer,
     Side,
     Transaction,
     move,
@@ -90,7 +90,7 @@ def test_only_provider_account_has_debit_balance() -> None:
 
 
 def test_pending_transfer_posts_the_full_reservation() -> None:
-    pending = Pending("p", "withdraw", "w1", ADA, ngn(100))
+    pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(100))
     posted = pending.post("t", [Entry(TRANSIT, ngn(90)), Entry(FEES, ngn(10))])
     assert posted.settles == "p"
     assert posted.entries[0] == Entry(ADA, ngn(-100))
@@ -105,7 +105,7 @@ def test_only_positive_amounts_of_guarded_accounts_can_be_reserved(
     account: Account, amount: Money
 ) -> None:
     with pytest.raises(LedgerError):
-        Pending("p", "withdraw", "w1", account, amount)
+        PendingTransfer("p", "withdraw", "w1", account, amount)
 
 
 @pytest.mark.parametrize("fee", [0, 1, 99, 100])

@@ -10,8 +10,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from amani_app.domain.errors import DomainError
-from amani_app.domain.escrow import Escrow, FeePolicy, Milestone, Party, Settlement, State, Work
-from amani_app.domain.ledger import Account, AccountKind, Entry, Pending, move, sums
+from amani_app.domain.escrow import (
+    Escrow,
+    EscrowState,
+    FeePolicy,
+    Milestone,
+    MilestoneState,
+    Party,
+    Settlement,
+)
+from amani_app.domain.ledger import Account, AccountKind, Entry, PendingTransfer, move, sums
 from amani_app.domain.money import LARGEST, Money
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
@@ -55,7 +63,7 @@ def funded() -> Escrow:
         lambda: escrow(silence=timedelta(days=1)),
         lambda: escrow(silence=timedelta(days=60)),
         lambda: escrow(milestones=tuple(milestone(id=f"m{n}") for n in range(50))),
-        lambda: Pending("p", "withdraw", "r", WALLET, ngn(1)),
+        lambda: PendingTransfer("p", "withdraw", "r", WALLET, ngn(1)),
         lambda: ngn(5).allocate([1]),
         lambda: ngn(LARGEST),
         lambda: FeePolicy(10_000),
@@ -79,8 +87,14 @@ def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
         (lambda: FeePolicy(10_001), "^a fee of 10001 basis points$"),
         (lambda: funded().resolve("m1", Party.ARBITER, -1), "0 to 10000 basis points, not -1$"),
         (lambda: Account(AccountKind.WALLET, "NGN"), "^a wallet account has owner ''$"),
-        (lambda: Pending("p", "w", "r", FEES, ngn(1)), "NGN 0.01 cannot be reserved on fees"),
-        (lambda: Pending("p", "w", "r", WALLET, ngn(0)), "^w: NGN 0.00 cannot be reserved$"),
+        (
+            lambda: PendingTransfer("p", "w", "r", FEES, ngn(1)),
+            "NGN 0.01 cannot be reserved on fees",
+        ),
+        (
+            lambda: PendingTransfer("p", "w", "r", WALLET, ngn(0)),
+            "^w: NGN 0.00 cannot be reserved$",
+        ),
         (lambda: ngn(t.cast(int, 0.5)), "integer of minor units, not 0.5$"),
         (lambda: ngn(LARGEST + 1), f"^{LARGEST + 1} is beyond {LARGEST} minor units$"),
         (lambda: Money.parse("1.234", "NGN"), r"^'1.234' is no amount of NGN \(2 decimals at most"),
@@ -108,7 +122,7 @@ def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
             "^the milestone is within its days: expire is not allowed, approve is$",
         ),
         (
-            lambda: replace(funded(), state=State.CANCELLED).cancel(Party.CLIENT),
+            lambda: replace(funded(), state=EscrowState.CANCELLED).cancel(Party.CLIENT),
             "^the escrow is cancelled: cancel is not allowed, nothing is$",
         ),
     ],
@@ -129,7 +143,9 @@ def test_rejection_names_the_action() -> None:
 def test_transaction_keeps_its_identifiers() -> None:
     moved = move("t1", "pay", "r1", WALLET, (FEES, ngn(7)))
     back = moved.reversed("t2")
-    posted = Pending("p1", "withdraw", "r2", WALLET, ngn(7)).post("t3", [Entry(FEES, ngn(7))])
+    posted = PendingTransfer("p1", "withdraw", "r2", WALLET, ngn(7)).post(
+        "t3", [Entry(FEES, ngn(7))]
+    )
     assert [(each.id, each.reason, each.reference) for each in (moved, back, posted)] == [
         ("t1", "pay", "r1"),
         ("t2", "reverse-pay", "r1"),
@@ -150,4 +166,4 @@ def test_remainder_goes_to_the_largest_fraction() -> None:
 def test_cancellation_by_both_refunds_and_clears_the_request() -> None:
     after, refunds = funded().cancel(Party.CLIENT)[0].cancel(Party.FREELANCER)
     assert after.cancel_asked_by is None
-    assert refunds[0] == Settlement("m1", Work.REFUNDED, ngn(0), ngn(100), ngn(0))
+    assert refunds[0] == Settlement("m1", MilestoneState.REFUNDED, ngn(0), ngn(100), ngn(0))

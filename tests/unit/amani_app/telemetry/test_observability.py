@@ -16,9 +16,10 @@ import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from amani_app.adapters.fincra.settings import FincraSettings
+from amani_app.settings import Settings, SettingsError
 from amani_app.telemetry.observability import require_extras
 from amani_app.telemetry.scrubbing import REMOVED, Scrubber
-from amani_app.settings import Settings, SettingsError
 from tests.support.service_fixtures import Shell, free_port
 from tests.support.waiting import eventually
 
@@ -221,8 +222,8 @@ SCRUB = Scrubber(
     Settings(
         database_url="postgresql://amani:pass-word@db/amani",
         previous_secret_keys=f"{'a' * 32},{'b' * 32}",
-        fincra_webhook_secret="short",
-    )
+    ),
+    FincraSettings(fincra_webhook_secret="short"),
 )
 
 

@@ -81,7 +81,7 @@ def test_example_hosts_are_rejected_until_filled_in(name: str) -> None:
     ) as caught:
         load_environment(name)
     assert f"environments/{name}.yml:" in caught.value.message
-    assert "fill in your own values" in caught.value.hint
+    assert "put your own values" in caught.value.hint
 
 
 def test_host_without_pinned_key_is_rejected_with_command_to_run(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ WRONG: dict[str, tuple[str, str]] = {
         "smoke: {resolve: hots}\n",
         "11:9: smoke.resolve: must be one of: host, dns (did you mean \"host\"?), found 'hots'",
     ),
-    "key twice": ("batch: 1\nbatch: 2\n", "12:1: batch: is there twice (first in line 11)"),
-    "nested key twice": ("proxy: {bind: x, bind: y}\n", "11:18: proxy.bind: is there twice"),
+    "key twice": ("batch: 1\nbatch: 2\n", "12:1: batch: is a duplicate key (first in line 11)"),
+    "nested key twice": ("proxy: {bind: x, bind: y}\n", "11:18: proxy.bind: is a duplicate key"),
     "number for text": ("settings: {A: 1.10}\n", "settings.A: must be text (put it in quotes)"),
     "text for number": ("proxy: {http_port: '80'}\n", "must be a whole number, found '80'"),
     "truth for number": ("proxy: {http_port: yes}\n", "must be a whole number, found true"),
@@ -230,7 +230,7 @@ WRONG: dict[str, tuple[str, str]] = {
         "proxy: {https_port: 1, certificate: a.pem}\n",
         "must be an absolute path, found 'a.pem'",
     ),
-    "home on a remote host": ("directory: ~/x\n", "`directory` may start with ~ only where"),
+    "home on a remote host": ("directory: ~/x\n", "`directory` may start with ~ only if"),
     "secret in clear": (
         "settings: {FINCRA_API_SECRET: sk_live_1}\n",
         "FINCRA_API_SECRET looks like a secret",
@@ -247,16 +247,19 @@ WRONG: dict[str, tuple[str, str]] = {
         "secrets: [A]\noptional_secrets: [A]\n",
         "A is in `secrets` and in `optional_secrets`",
     ),
-    "role nobody knows": ("hosts: [{name: a, connection: local, roles: [db]}]\n", "is there twice"),
-    "wrong name": ("name: other\n", "11:1: name: must be 'trial' as the file's name says"),
+    "role nobody knows": (
+        "hosts: [{name: a, connection: local, roles: [db]}]\n",
+        "is a duplicate key",
+    ),
+    "wrong name": ("name: other\n", "11:1: name: must be 'trial', the file's name"),
     "syntax": ("proxy: {\n", "not valid YAML: "),
-    "unknown tag": ("proxy: !!python/object:os.system {}\n", "has a tag that means nothing here"),
-    "merge key": ("proxy: {<<: {bind: y}}\n", "a key must be a plain word"),
+    "unknown tag": ("proxy: !!python/object:os.system {}\n", "has an unsupported YAML tag"),
+    "merge key": ("proxy: {<<: {bind: y}}\n", "a key must be plain text"),
     "self-reference": ("proxy: &a {bind: *a}\n", "proxy.bind: refers to itself"),
     "pointer": ("migrations: {schema_path: checks}\n", "must be a JSON pointer"),
     "no date": (
         "settings: {A: 2024-99-99}\n",
-        "settings.A: '2024-99-99' is not what it looks like",
+        "settings.A: '2024-99-99' is not valid: put text in quotes",
     ),
     "date for text": ("settings: {A: 2024-01-01}\n", "settings.A: must be text"),
 }
@@ -274,9 +277,9 @@ def test_invalid_files_are_reported_by_line_and_key(tmp_path: Path, case: str) -
     ("old", "new", "expected"),
     [
         ("domain: api.test\n", "", "1:1: domain: is missing"),
-        ("name: web-2", "name: web-1", "4:1: hosts: two hosts are called 'web-1'"),
+        ("name: web-2", "name: web-1", "4:1: hosts: two hosts are named 'web-1'"),
         ("name: web-2", "name: Web_2", "6:6: hosts[1].name: must be lower-case letters"),
-        ("address: 10.0.0.2, ", "", "hosts[1]: a host with `connection: ssh` needs an `address`"),
+        ("address: 10.0.0.2, ", "", "hosts[1]: `connection: ssh` needs an `address`"),
         (
             "roles: [worker]",
             "roles: [wroker]",
@@ -293,7 +296,7 @@ def test_invalid_files_are_reported_by_line_and_key(tmp_path: Path, case: str) -
         ("registries: [registry.test/app]", "registries: [b.test/app]", "must be `repository`"),
         ("repository: registry.test/app", "repository: 'Reg/App:1'", "image.repository: must"),
         ("{repository", "{tags: ['{shaa}'], repository", "names {shaa}; allowed: {sha}"),
-        ("{repository", "{tags: ['a b'], repository", "is no image tag"),
+        ("{repository", "{tags: ['a b'], repository", "is not an image tag"),
         (
             "{repository",
             "{credentials: {c.test: {username: A, password: B}}, repository",

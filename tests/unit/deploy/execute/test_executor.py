@@ -48,13 +48,13 @@ class WaitForCancel(Note):
 
     def apply(self, run):
         super().apply(run)
-        assert run.cancelled.wait(30), "nobody cancelled the run"
+        assert run.cancelled.wait(30), "the run was not cancelled"
         run.check_cancelled()
 
 
 @dataclass(frozen=True)
 class Interrupt(Note):
-    """Sends SIGINT to this process when applied."""
+    """Interrupts the run as Ctrl-C does."""
 
     def apply(self, run):
         super().apply(run)
@@ -196,7 +196,7 @@ def test_interrupt_during_revert_does_not_stop_it(run):
     with pytest.raises(KeyboardInterrupt):
         execute(plan(stage([Note("h", "a")]), stage([Note("h", "b", fails="broken")])), run)
     assert run.log == ["+a", "+b", "-b", "-a"]
-    assert any("still going back" in event.text for event in run.seen)
+    assert any("still reverting" in event.text for event in run.seen)
 
 
 def test_interrupt_in_finishing_stage_reverts_nothing(run):
@@ -235,7 +235,7 @@ def test_resumed_run_checks_its_lock_before_each_step(run):
 
 
 def test_failure_after_losing_the_lock_reverts_nothing(run):
-    """The run that took over the lock may have caused the failure before the heartbeat noticed."""
+    """The successor may be what made it fail; the heartbeat may not have noticed it yet."""
     run.renew = run.lost.set
     with pytest.raises(Locked):
         execute(plan(stage([Note("h", "a"), Note("h", "b", fails=True)])), run)

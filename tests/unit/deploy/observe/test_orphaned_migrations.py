@@ -1,4 +1,4 @@
-"""Migrations that a killed deployer left running: waited for, up to a time limit."""
+"""The deployer waits for the migration that a killed run left running, but not for ever."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_stopped_migration_container_is_removed_silently(state: str) -> None:
 
 def test_running_migration_is_awaited_and_reported_once() -> None:
     engine = Engine(["running", "running", "paused", "exited"])
-    assert wait(engine, 60) == [f"waiting for the migration that a run before began ({NAME})"]
+    assert wait(engine, 60) == [f"waiting for the migration of an earlier run ({NAME})"]
     assert engine.removed == ["1"]
 
 
 def test_migration_over_time_limit_is_reported_and_kept() -> None:
     engine = Engine(["running"])
-    words = rf"host1: the migration that a run before began \({NAME}\) has not ended within 0 s"
+    words = rf"host1: the migration of an earlier run \({NAME}\) has not ended within 0 s"
     with pytest.raises(Locked, match=words) as refused:
         wait(engine, 0)
-    assert f"`docker logs {NAME}` there" in refused.value.hint and engine.removed == []
+    assert f"`docker logs {NAME}` on the host" in refused.value.hint and engine.removed == []

@@ -24,8 +24,8 @@ from deploy.errors import UsageError
 from deploy.events import Events
 from deploy.machine.checkout import ROOT
 from deploy.observe.probe import Route
-from deploy.observe.smoke_checks import Expected, Finding, Inspection
-from deploy.operations.smoke import _recorded, smoke
+from deploy.observe.smoke_checks import CheckResult, ExpectedRelease, Inspection
+from deploy.operations.smoke import expect_live, run_smoke_checks
 from deploy.secrets import Secret
 from deploy.state.journal import Record
 
@@ -47,7 +47,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-RELEASE = Expected("1.4.0", "0003")
+RELEASE = ExpectedRelease("1.4.0", "0003")
 
 
 class Service:
@@ -104,20 +104,20 @@ def environment(folder: Path, **smoke: Any) -> Environment:
 
 
 @pytest.fixture
-def inspect(service: Service, tmp_path: Path) -> Callable[..., dict[str, Finding]]:
+def inspect(service: Service, tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
     def make(
-        expected: Expected = RELEASE,
+        expected: ExpectedRelease = RELEASE,
         who: tuple[Secret, Secret] | None = None,
         **smoke: Any,
-    ) -> dict[str, Finding]:
+    ) -> dict[str, CheckResult]:
         route = Route("127.0.0.1", service.port, "localhost")
         made = Inspection("web-1", environment(tmp_path, **smoke), route, expected, who)
-        return {finding.check: finding for finding in made.findings()}
+        return {finding.check: finding for finding in made.run()}
 
     return make
 
 
-def failed(found: dict[str, Finding]) -> dict[str, str]:
+def failed(found: dict[str, CheckResult]) -> dict[str, str]:
     return {name: finding.remark for name, finding in found.items() if not finding.passed}
 
 
@@ -222,7 +222,7 @@ def test_smoke_account_signs_in_and_reads(inspect, service):
     [
         ("login", (401, {"detail": "correct horse"}), "login answered 401 and gave no token"),
         ("login", (200, {}), "login answered 200 and gave no token"),
-        ("me", (401, {}), "me answered 401 to a signed-in reader"),
+        ("me", (401, {}), "me answered 401 with a valid token"),
     ],
 )
 def test_failed_sign_in_is_reported_without_credentials(inspect, service, path, answer, remark):
@@ -262,8 +262,8 @@ def certificate(folder: Path, days: int) -> Path:
 @pytest.mark.parametrize(
     ("days", "trusted", "remark"),
     [
-        (90, True, "TLSv1.3, good for 90 days"),
-        (5, True, "the certificate ends in 5.0 days"),
+        (90, True, "TLSv1.3, valid for 90 days"),
+        (5, True, "the certificate expires in 5.0 days"),
         (90, False, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
@@ -278,8 +278,8 @@ def test_certificate_must_be_trusted_and_not_expire_soon(
     service = Service(context)
     try:
         route = Route("127.0.0.1", service.port, "localhost", tls=True)
-        made = Inspection("web-1", environment(tmp_path), route, Expected("1.4.0"))
-        found = {finding.check: finding for finding in made.findings()}
+        made = Inspection("web-1", environment(tmp_path), route, ExpectedRelease("1.4.0"))
+        found = {finding.check: finding for finding in made.run()}
     finally:
         service.close()
     assert remark in found["tls"].remark
@@ -290,13 +290,13 @@ def test_certificate_must_be_trusted_and_not_expire_soon(
 def test_http_without_redirect_to_https_fails(service, tmp_path):
     route = Route("127.0.0.1", service.port, "localhost", tls=False)
     made = Inspection(
-        "web-1", environment(tmp_path), route, Expected("1.4.0"), redirect=service.port
+        "web-1", environment(tmp_path), route, ExpectedRelease("1.4.0"), redirect=service.port
     )
-    found = {finding.check: finding for finding in made.findings()}
+    found = {finding.check: finding for finding in made.run()}
     assert failed(found) == {"redirect to https": "plain HTTP answered 404, not a redirect"}
     service.answers["/"] = (308, {})
     service.headers["Location"] = "https://localhost/"
-    assert failed({finding.check: finding for finding in made.findings()}) == {}
+    assert failed({finding.check: finding for finding in made.run()}) == {}
 
 
 def record(version: str, schema: str, started: float, outcome: str = "succeeded") -> Record:
@@ -319,22 +319,22 @@ def record(version: str, schema: str, started: float, outcome: str = "succeeded"
 @pytest.mark.parametrize(
     ("history", "expected"),
     [
-        ([("1.0.0", "0001")], Expected("1.0.0", "0001")),
-        ([("1.0.0", "0001"), ("1.1.0", "0002")], Expected("1.1.0", "0002")),
+        ([("1.0.0", "0001")], ExpectedRelease("1.0.0", "0001")),
+        ([("1.0.0", "0001"), ("1.1.0", "0002")], ExpectedRelease("1.1.0", "0002")),
         (
             [("1.0.0", "0001"), ("1.1.0", "0002"), ("1.0.0", "0001")],
-            Expected("1.0.0", "0001", frozenset({"0002"})),
+            ExpectedRelease("1.0.0", "0001", frozenset({"0002"})),
         ),
     ],
 )
 def test_expected_release_comes_from_the_journal(history, expected):
     oldest_first = [record(*each, started=n) for n, each in enumerate(history)]
     reverted = record("9.9.9", "0009", started=99, outcome="reverted")
-    assert _recorded("here", [reverted, *reversed(oldest_first)]) == expected
+    assert expect_live("here", [reverted, *reversed(oldest_first)]) == expected
 
 
 def test_rolled_back_release_expects_the_later_schema(inspect):
-    found = inspect(Expected("1.4.0", "0002", frozenset({"0003"})))
+    found = inspect(ExpectedRelease("1.4.0", "0002", frozenset({"0003"})))
     assert found["migrations"].passed
     assert found["migrations"].remark == "at 0003, later than the 0002 that this release needs"
 
@@ -363,5 +363,5 @@ def test_task_prints_table_writes_report_and_returns_exit_code(service, tmp_path
 
 @pytest.mark.parametrize("url", ["staging-api.amani.com", "ftp://a", "http://a:b", "https://a/v1"])
 def test_invalid_url_is_a_usage_error(url):
-    with pytest.raises(UsageError, match="is no base URL"):
-        smoke("production", Events(), url=url, version="1.0.0")
+    with pytest.raises(UsageError, match="is not a base URL"):
+        run_smoke_checks("production", Events(), url=url, version="1.0.0")

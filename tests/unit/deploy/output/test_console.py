@@ -1,4 +1,4 @@
-"""Output of a run for terminals, logs and machines."""
+"""The consoles: what they print, and what they keep secret."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from deploy.errors import GateRefused, UsageError
 from deploy.events import Events
 from deploy.execute.plan import Plan, Stage, Step
 from deploy.machine.checkout import ROOT
-from deploy.output.console import (
-    Console,
-    JsonConsole,
-    PlainConsole,
-    RichConsole,
-    choose_listener,
-    confirm,
-)
+from deploy.output.base_console import Console
+from deploy.output.console import choose_console
+from deploy.output.json_console import JsonConsole
+from deploy.output.plain_console import PlainConsole
+from deploy.output.prompt import confirm
+from deploy.output.rich_console import RichConsole
 
 STEP = {"host": "web-1", "step": "boot"}
 
@@ -58,7 +56,7 @@ PLAN = Plan(
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def terminal_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm")
 
@@ -74,7 +72,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         (io.StringIO(), {}, True, JsonConsole),
     ],
 )
-def test_console_fits_its_stream(
+def test_the_console_depends_on_the_stream(
     stream: io.StringIO,
     environ: dict[str, str],
     asked_json: bool,
@@ -83,11 +81,11 @@ def test_console_fits_its_stream(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert type(choose_listener(asked_json, stream)) is expected
+    assert type(choose_console(asked_json, stream)) is expected
 
 
-def speak(console: Console) -> None:
-    """Emit the events of a run."""
+def emit_run(console: Console) -> None:
+    """Emit the events of a run as the executor does."""
     events = Events(console)
     events.emit("plan", "3 steps", data={"reasons": ["web-1 runs 1.0.0"]}, at=0)
     events.emit("stage-started", "boot", at=1)
@@ -102,10 +100,10 @@ def speak(console: Console) -> None:
     events.emit("stage-finished", "boot", data={"seconds": 2}, at=10)
 
 
-def test_plain_lines_show_time_host_and_outcome() -> None:
+def test_plain_lines_have_time_host_and_outcome() -> None:
     stream = io.StringIO()
     with PlainConsole(stream) as console:
-        speak(console)
+        emit_run(console)
     assert stream.getvalue().splitlines() == [
         "00:00:00Z 3 steps",
         "00:00:00Z   web-1 runs 1.0.0",
@@ -120,10 +118,10 @@ def test_plain_lines_show_time_host_and_outcome() -> None:
     ]
 
 
-def test_terminal_shows_the_same_and_removes_progress_rows() -> None:
+def test_a_terminal_shows_the_same_and_removes_its_live_rows() -> None:
     stream = Terminal()
     with RichConsole(stream) as console:
-        speak(console)
+        emit_run(console)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     lines = [line.rstrip() for line in text.splitlines()]
     for line in (
@@ -140,10 +138,10 @@ def test_terminal_shows_the_same_and_removes_progress_rows() -> None:
     assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
 
 
-def test_json_mode_prints_only_json_lines() -> None:
+def test_the_json_console_prints_json_lines_only() -> None:
     stream = io.StringIO()
     with pytest.raises(GateRefused), JsonConsole(stream) as console:
-        speak(console)
+        emit_run(console)
         console.show_table("hosts", [{"host": "web-1", "weight": 0, "ok": None}])
         console.show_plan(PLAN)
         console.show_summary("1.1.0 serves", {"url": "http://x"})
@@ -168,7 +166,7 @@ def test_json_mode_prints_only_json_lines() -> None:
     }
 
 
-def test_json_mode_reports_interruption() -> None:
+def test_an_interruption_ends_the_json_lines_with_an_error() -> None:
     stream = io.StringIO()
     with pytest.raises(KeyboardInterrupt), JsonConsole(stream):
         raise KeyboardInterrupt
@@ -180,7 +178,7 @@ def test_json_mode_reports_interruption() -> None:
 
 
 @pytest.mark.parametrize("kind", [PlainConsole, RichConsole, JsonConsole])
-def test_all_output_is_redacted(kind: type[Console]) -> None:
+def test_every_text_is_redacted(kind: type[Console]) -> None:
     stream = Terminal()
     with pytest.raises(UsageError) as caught, kind(stream) as console:
         console.redact = lambda text: text.replace("s3same", "***")
@@ -191,7 +189,7 @@ def test_all_output_is_redacted(kind: type[Console]) -> None:
         events.emit("step-failed", "s3same", **STEP)
         console.show_table("s3same", [{"a": "s3same", "b": ["s3same"]}])
         console.show_summary("s3same", {"a": "s3same"})
-        if kind is not JsonConsole:  # the JSON of a plan is not redacted: its hash depends on it
+        if kind is not JsonConsole:  # a plan as JSON is not redacted: its hash depends on it
             console.show_plan(PLAN)
         raise UsageError("no: s3same", hint="s3same")
     assert "***" in stream.getvalue() and "s3same" not in stream.getvalue()
@@ -218,7 +216,7 @@ def test_table_columns_are_aligned(kind: type[Console]) -> None:
 
 
 @pytest.mark.parametrize("kind", [PlainConsole, RichConsole])
-def test_empty_table_prints_a_note(kind: type[Console]) -> None:
+def test_an_empty_table_shows_its_text(kind: type[Console]) -> None:
     stream = io.StringIO()
     kind(stream).show_table("history", [], empty="no release yet")
     assert [line.strip() for line in stream.getvalue().splitlines()] == [
@@ -245,7 +243,7 @@ def test_plans_are_shown_by_stage_and_host(kind: type[Console]) -> None:
     assert re.search(".*".join(map(re.escape, wanted)), text)
 
 
-def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_disables_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     with RichConsole(stream) as console:
@@ -254,12 +252,12 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", stream.getvalue())
 
 
-def test_closed_pipe_does_not_stop_the_run() -> None:
+def test_a_run_continues_if_the_reader_closes_the_stream() -> None:
     code = (
         "import sys\n"
-        "from deploy.output.console import choose_listener\n"
+        "from deploy.output.console import choose_console\n"
         "from deploy.events import Events\n"
-        "with choose_listener(False) as console:\n"
+        "with choose_console(False) as console:\n"
         "    for n in range(20000): Events(console).emit('note', 'x' * 80)\n"
         "print('went on', file=sys.stderr)\n"
     )
@@ -274,10 +272,10 @@ def test_closed_pipe_does_not_stop_the_run() -> None:
     assert (process.returncode, errors) == (0, "went on\n")
 
 
-def test_terminal_without_unicode_gets_plain_lines() -> None:
+def test_a_terminal_without_unicode_gets_plain_lines() -> None:
     code = (
-        "from deploy.output.console import choose_listener; from deploy.events import Events\n"
-        "with choose_listener(False) as console: Events(console).emit('note', 'naïve')\n"
+        "from deploy.output.console import choose_console; from deploy.events import Events\n"
+        "with choose_console(False) as console: Events(console).emit('note', 'naïve')\n"
     )
     main, side = pty.openpty()
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "xterm"}
@@ -289,21 +287,21 @@ def test_terminal_without_unicode_gets_plain_lines() -> None:
 
 
 @pytest.mark.parametrize("answer", ["production\n", " production \n"])
-def test_confirmation_needs_the_expected_word(answer: str, capsys: Any) -> None:
+def test_a_confirmation_needs_the_expected_text(answer: str, capsys: Any) -> None:
     stdin = Terminal(answer)
     confirm("Roll back production?", "production", stdin=stdin)
     out, err = capsys.readouterr()
-    assert out == "" and "Roll back production?\nType production to go on: " in err
+    assert out == "" and "Roll back production?\nType production to confirm: " in err
 
 
 @pytest.mark.parametrize("answer", ["", "\n", "y\n", "yes\n", "Production\n"])
-def test_other_answers_do_not_confirm(answer: str) -> None:
+def test_another_answer_does_not_confirm(answer: str) -> None:
     with pytest.raises(UsageError, match="nothing was changed"):
         confirm("Sure?", "production", stdin=Terminal(answer))
 
 
-def test_confirmation_without_terminal_needs_auto_confirm() -> None:
-    with pytest.raises(UsageError, match="nobody is there to answer") as caught:
+def test_without_a_terminal_only_the_option_confirms() -> None:
+    with pytest.raises(UsageError, match="cannot ask for confirmation") as caught:
         confirm("Sure?", "production", stdin=io.StringIO("production\n"))
     assert "--auto-confirm" in caught.value.hint
     confirm("Sure?", "production", stdin=io.StringIO(), automatic=True)

@@ -1,4 +1,4 @@
-"""Outputs, summaries and notifications of CI jobs, and the gate over other jobs."""
+"""Step outputs, run summaries and notifications."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import GateRefused, UsageError
+from deploy.errors import UsageError
 from deploy.output import build_metadata, github
-from deploy.state.release import ImageRef, Release
-from workshop.quality.workflow_commands import problems
+from deploy.state.release import ImageRef, Release, Version
 
 
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A server of notifications, and the notifications that it received."""
+    """Yield the URL of a webhook, and the list of the notifications it received."""
     got: list[dict[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -42,70 +41,38 @@ def test_notification_goes_to_summary_and_webhook(tmp_path: Path, webhook):
     url, got = webhook
     summary = tmp_path / "summary"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "NOTIFY_WEBHOOK_URL": url}
-    github.notify("production", "success", "1.2.3", environ | {"GITHUB_ACTOR": "ada"})
+    github.send_notification("production", "success", "1.2.3", environ | {"GITHUB_ACTOR": "ada"})
     assert summary.read_text() == "production: 1.2.3: success (by ada)\n"
     assert got == [{"text": "production: 1.2.3: success (by ada)"}]
 
 
-def test_unreachable_webhook_fails_nothing_and_is_not_named(capsys: pytest.CaptureFixture[str]):
+def test_an_unreachable_webhook_does_not_raise_and_its_url_is_secret(
+    capsys: pytest.CaptureFixture[str],
+):
     url = "http://127.0.0.1:9/secret-path"
-    github.notify("production", "failure", "", {"NOTIFY_WEBHOOK_URL": url})
-    said = capsys.readouterr().out
-    assert "could not be sent" in said
-    assert "secret-path" not in said
+    github.send_notification("production", "failure", "", {"NOTIFY_WEBHOOK_URL": url})
+    printed = capsys.readouterr().out
+    assert "could not be sent" in printed
+    assert "secret-path" not in printed
 
 
-def test_build_metadata_is_written_as_job_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_build_is_written_to_the_file_and_the_step_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     outputs = tmp_path / "outputs"
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     image = ImageRef("ghcr.io/a/b", "sha256:" + "0" * 64)
-    release = Release("1.2.3", image, "0003", "c0ffee", "2026-11-24T08:00:00Z", {})
-    build_metadata.write(tmp_path / "reports" / "release.json", release, "staging", built=True)
-    told = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+    release = Release(Version("1.2.3"), image, "0003", "c0ffee", "2026-11-24T08:00:00Z", {})
+    build_metadata.write_metadata(
+        tmp_path / "reports" / "release.json", release, "staging", built=True
+    )
+    given = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
     known = {"repository": "ghcr.io/a/b", "digest": image.digest, "version": "1.2.3"}
-    assert told == {**known, "built": "true"}
+    assert given == {**known, "built": "true"}
     written = json.loads((tmp_path / "reports" / "release.json").read_text())
     assert (written["schema_head"], written["environment"]) == ("0003", "staging")
 
 
-def test_output_of_two_lines_is_rejected():
+def test_an_output_with_a_line_break_is_refused():
     with pytest.raises(UsageError, match="line break"):
-        github.tell({}, version="1\ndigest=2")
-
-
-def test_gate_opens_when_all_jobs_succeeded():
-    github.gate('{"lint": {"result": "success"}, "unit": {"result": "success"}}')
-
-
-@pytest.mark.parametrize("result", ["failure", "cancelled", "skipped"])
-def test_gate_rejects_any_other_result(result: str):
-    needs = {"lint": {"result": "success"}, "unit": {"result": result}}
-    with pytest.raises(GateRefused, match="unit"):
-        github.gate(json.dumps(needs))
-
-
-@pytest.mark.parametrize("needs", ["", "[]", '{"lint": 1}'])
-def test_gate_without_jobs_is_a_usage_error(needs: str):
-    with pytest.raises(UsageError, match="NEEDS"):
-        github.gate(needs)
-
-
-def test_gate_needs_at_least_one_job():
-    with pytest.raises(GateRefused, match="no job"):
-        github.gate("{}")
-
-
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ("./inv lint", None),
-        ('./inv rollback --version="$PREVIOUS" --auto-confirm', None),
-        ("./inv ci.lint --informational=yes", "takes none"),
-        ("./inv", "no ./inv TASK"),
-        ("curl https://example.org | sh", "no ./inv TASK"),
-        ("./inv deploy --env production", "takes a value"),
-    ],
-)
-def test_workflow_line_runs_one_task_with_its_options(line: str, problem: str | None):
-    found = list(problems(line))
-    assert (problem is None and found == []) or (problem and problem in found[0]), found
+        github.set_outputs({}, version="1\ndigest=2")

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from deploy.execute.plan import Plan
-from deploy.planning.blue_green import live_slot, lived, plan
+from deploy.planning.blue_green import BlueGreen
 from deploy.state.facts import Facts, other
 from tests.support.planned_world import World, bare, environment, image, release, with_server
 
 V1, V2, V3 = release(1), release(2), release(3, head="0002")
+
+plan = BlueGreen().plan
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def serving(facts: Facts) -> dict[str, str]:
     """The version that each host's traffic reaches."""
     found = {}
     for name, host in facts.hosts.items():
-        slot = live_slot(host)
+        slot = host.live_slot
         standing = host.container("web", slot) if slot else None
         found[name] = standing.version if standing and standing.running else "nothing"
     return found
@@ -95,7 +97,7 @@ def test_upgrade_boots_the_idle_slot_and_retires_the_old_one_after_the_smoke(wor
     names = [stage.name for stage in made.stages]
     assert names.index("smoke") < names.index("retire") < names.index("record")
     host = world.facts.hosts["one"]
-    assert live_slot(host) == "green"
+    assert host.live_slot == "green"
     assert kept(world, "web") == ("1.1.0", "running", "drain")
     assert kept(world, "worker", "three") == ("1.1.0", "exited", None)
 
@@ -236,7 +238,7 @@ def env_names(env):
 def kept(world, role: str, host: str = "one") -> tuple[str, str, str | None]:
     """Version and state of what served before, and what the proxy does with its slot."""
     facts = world.facts.hosts[host]
-    found = facts.container(role, other(live_slot(facts)))
+    found = facts.container(role, other(facts.live_slot))
     server = facts.proxy.servers[found.slot].state if role == "web" else None
     return found.version, found.state, server
 
@@ -252,7 +254,7 @@ def assert_nothing_left_over(world, wanted, policy):
         assert policy == "running" or not standbys
         for standby in standbys:
             assert (standby.role, host.proxy.servers[standby.slot].state) == ("web", "drain")
-            assert lived(host, standby)
+            assert host.was_live(standby)
         assert not [c for c in host.containers if c.role == "one-off"]
 
 
@@ -269,10 +271,11 @@ def test_a_shift_killed_between_its_halves_is_finished_towards_the_recorded_slot
     assert plan(world.environment, V2, world.facts).empty
 
 
-def test_a_file_that_names_the_wrong_slot_is_corrected(world):
+@pytest.mark.parametrize("weights", [{"green": 100}, {"blue": 95, "green": 5}, {}])
+def test_a_file_with_other_weights_is_corrected(world, weights):
     deploy(world, V1)
     host = world.facts.hosts["one"]
-    host = replace(host, proxy=replace(host.proxy, recorded="green"))
+    host = replace(host, proxy=replace(host.proxy, recorded_weights=weights))
     world.facts = replace(world.facts, hosts={**world.facts.hosts, "one": host})
     assert kinds(deploy(world, V1)) == ["record-live"]
     assert plan(world.environment, V1, world.facts).empty

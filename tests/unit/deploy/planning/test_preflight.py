@@ -1,4 +1,4 @@
-"""What stops a release before anything is touched."""
+"""The problems that refuse a deploy before its first change."""
 
 from __future__ import annotations
 
@@ -40,10 +40,13 @@ def test_sound_hosts_pass(env):
     ("changes", "says"),
     [
         ({"disk_free": 1_000_000_000}, "one: disk nearly full: 1.0 GB free"),
-        ({"clock_skew": -42.5}, "one: its clock is -42.5 s off"),
+        ({"clock_skew": -42.5}, "one: its clock differs by -42.5 s"),
         ({"architecture": "arm64"}, "one: wrong architecture: the host is arm64"),
-        ({"busy_ports": frozenset({80})}, "one: port 80 is taken"),
-        ({"database": "db:5432: refused"}, "one: the database does not answer from here: db:5432"),
+        ({"busy_ports": frozenset({80})}, "one: port 80 is in use"),
+        (
+            {"database": "db:5432: refused"},
+            "one: the database is unreachable from this host: db:5432",
+        ),
     ],
 )
 def test_each_problem_is_refused_with_host_and_reason(env, changes, says):

@@ -1,4 +1,4 @@
-"""What a plan does to the schema: classes say what comes when, and whether a way back is open."""
+"""The schema changes of a plan: the order by class, and the rollbacks that they allow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deploy.errors import GateRefused
-from deploy.planning.blue_green import plan
+from deploy.planning.blue_green import BlueGreen
 from deploy.planning.schema_changes import Options
 from tests.support.planned_world import World, bare, environment, release
 
@@ -17,6 +17,8 @@ CONTRACTED = release(3, "0003", r0003="contract")
 FILLED = release(4, "0003", r0003="backfill")
 UNSAFE = release(5, "0002", r0002="unsafe")
 BOTH = release(6, "0004", r0003="contract")
+
+plan = BlueGreen().plan
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_a_contract_waits_while_only_some_hosts_are_selected(world):
     facts = replace(world.facts, hosts={n: world.facts.hosts[n] for n in ("one", "two")})
     made = plan(some, CONTRACTED, facts)
     assert "contract" not in stages(made)
-    assert any("0003 waits" in reason for reason in made.reasons)
+    assert any("0003 is postponed" in reason for reason in made.reasons)
 
 
 def test_expand_and_contract_in_one_deploy_are_refused(world):
@@ -110,7 +112,7 @@ def test_no_backup_no_migration(world):
     deploy(world, V1)
     some = world.environment.select(["two"])
     facts = replace(world.facts, hosts={"two": world.facts.hosts["two"]})
-    with pytest.raises(GateRefused, match="without a backup nothing is migrated"):
+    with pytest.raises(GateRefused, match="`backups.policy` requires a backup"):
         plan(some, EXPANDED, facts)
 
 
@@ -120,6 +122,27 @@ def test_an_environment_may_do_without_backups(world):
     without = world.environment.model_copy(update={"backups": never})
     made = plan(without, EXPANDED, world.facts)
     assert changes(made) == [("migrate", "0002")]
+
+
+def always(world):
+    backups = world.environment.backups.model_copy(update={"policy": "always"})
+    world.environment = world.environment.model_copy(update={"backups": backups})
+
+
+def test_the_policy_always_backs_up_before_every_change_of_the_release(world):
+    always(world)
+    assert changes(deploy(world, V1)) == [("migrate", "0001")]
+    made = deploy(world, release(7, "0001"))
+    assert changes(made) == [("backup", "")]
+    assert stages(made).index("backup") < stages(made).index("swap")
+    assert changes(back(world, V1)) == [("backup", "")]
+    assert changes(deploy(world, EXPANDED)) == [("backup", ""), ("migrate", "0002")]
+
+
+def test_the_policy_always_adds_nothing_to_a_converged_environment(world):
+    always(world)
+    deploy(world, V1)
+    assert plan(world.environment, V1, world.facts).empty
 
 
 def test_a_rollback_on_the_same_schema_is_a_swap(world):
@@ -170,7 +193,7 @@ def test_a_downgrade_of_what_the_live_release_needs_wants_maintenance(world):
     deploy(world, EXPANDED)
     deploy(world, CONTRACTED)
     deploy(world, BOTH)
-    with pytest.raises(GateRefused, match="undoing 0004 takes away") as told:
+    with pytest.raises(GateRefused, match="downgrading 0004 removes") as told:
         back(world, EXPANDED, downgrade=True)
     assert "invoke maintenance.on" in told.value.hint
     closed = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from amani_app.adapters.providers import PROVIDERS
 from amani_app.settings import Settings
 from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
@@ -199,8 +200,13 @@ def example() -> dict[str, str]:
     return dict(found)
 
 
+def service_settings() -> set[str]:
+    """The variables of the service and of each payment provider."""
+    return {name.upper() for kind in (Settings, *PROVIDERS.values()) for name in kind.model_fields}
+
+
 def test_example_names_every_setting_and_secret():
-    wanted = {name.upper() for name in Settings.model_fields}
+    wanted = service_settings()
     for name in ("local", "staging", "production"):
         loaded = load_environment(name, folder=ROOT / "config" / "environments", placeholders=True)
         wanted |= {*loaded.container_secrets, *login_names(loaded), *loaded.settings}
@@ -213,7 +219,7 @@ def test_example_names_only_known_variables():
     sources.append(ROOT / "docker-compose.yml")
     sources += ROOT.glob("config/environments/*.yml")
     known = " ".join(path.read_text() for path in sources)
-    settings = {name.upper() for name in Settings.model_fields}
+    settings = service_settings()
     unknown = {
         name
         for name in example().keys() - spoken_of - settings

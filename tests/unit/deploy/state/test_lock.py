@@ -1,4 +1,4 @@
-"""The lock: one holder at a time, and stale locks are taken over."""
+"""The lock: one holder, however many processes try, and a stale lock is taken over."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_second_run_is_rejected_with_holder_and_start_time(folder):
         with pytest.raises(Locked) as caught, lock.hold(HOST, folder, holder("b")):
             pass
         assert caught.value.exit_code == 4
-        for part in (lock.operator(), "deploy a", "2026-09-21 14:13:20 UTC"):
+        for part in (lock.describe_operator(), "deploy a", "2026-09-21 14:13:20 UTC"):
             assert part in caught.value.message
         assert remains(folder) == ["lock"]
 
@@ -182,7 +182,7 @@ def test_unreadable_holder_is_reported_as_unknown(folder, content):
     put(folder, content, age=3.0)
     found = lock.read(HOST, folder)
     assert found is not None and found.holder is None
-    assert "someone unknown, last heard of" in found.describe()
+    assert "an unknown holder, last heartbeat" in found.describe()
     assert not found.stale
 
 
@@ -202,9 +202,9 @@ def test_end_of_a_run_does_not_release_the_lock_of_another(folder):
 def test_break_removes_only_the_lock_that_was_read(folder):
     put(folder, of(ELSEWHERE))
     for seen in (LockState(holder("gone"), 99.0), LockState(None, 99.0)):
-        lock.break_(HOST, folder, seen)
+        lock.break_lock(HOST, folder, seen)
         assert lock.read(HOST, folder) is not None
-    lock.break_(HOST, folder, LockState(ELSEWHERE, 99.0))
+    lock.break_lock(HOST, folder, LockState(ELSEWHERE, 99.0))
     assert remains(folder) == []
 
 
@@ -212,7 +212,7 @@ def test_break_removes_only_the_lock_that_was_read(folder):
 def test_record_left_by_a_dead_run_is_journaled(folder, taken_away):
     abandon(folder, record("dead"))
     if taken_away == "by hand":
-        lock.break_(HOST, folder, lock.read(HOST, folder))
+        lock.break_lock(HOST, folder, lock.read(HOST, folder))
     else:
         with lock.hold(HOST, folder, holder("b")):
             pass
@@ -319,10 +319,10 @@ def test_lock_changing_for_too_long_counts_as_held(folder, monkeypatch):
     fcntl.flock(other, fcntl.LOCK_EX)
     try:
         for attempt in (
-            lambda: lock.break_(HOST, folder, LockState(dead(), 99.0)),
+            lambda: lock.break_lock(HOST, folder, LockState(dead(), 99.0)),
             lambda: lock.hold(HOST, folder, holder("b")).__enter__(),
         ):
-            with pytest.raises(Locked, match="first: somebody has been changing the lock"):
+            with pytest.raises(Locked, match="first: another command has been changing the lock"):
                 attempt()
     finally:
         os.close(other)

@@ -277,7 +277,9 @@ def test_release_is_read_from_labels() -> None:
         "amani.schema.head": "0003",
     }
     release = Release.from_labels(image, labels)
-    assert release == Release("1.4.2", image, "0003", "abc", "2026-03-01T12:00:00Z", labels)
+    assert release == Release(
+        Version("1.4.2"), image, "0003", "abc", "2026-03-01T12:00:00Z", labels
+    )
 
 
 def test_image_of_another_application_is_rejected() -> None:

@@ -58,7 +58,7 @@ def test_unknown_environment_is_rejected_with_known_ones(
         ("db.downgrade", {}, "to which revision?"),
         *((f"fleet.{verb}", {}, "which host is meant?") for verb in VERBS),
         ("fleet.up", {"web": "1,x"}, "--web takes numbers of hosts such as 1,3"),
-        ("image.retention", {"keep": 0}, "one at least must stay"),
+        ("image.retention", {"keep": 0}, "keep at least 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,4 +1,4 @@
-"""Tasks: their list, the parsing of their options, and their exit codes."""
+"""The command line: help, conversion of options, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(tmp_path: Path):
     return invoke
 
 
-def test_task_list_imports_no_heavy_libraries():
+def test_the_list_of_tasks_loads_no_slow_library():
     program = (
         "import sys; from invoke.main import program\n"
         "try: program.run(['invoke', '--list'])\n"
@@ -63,12 +63,12 @@ def test_task_list_imports_no_heavy_libraries():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     listing, _, loaded = done.stdout.partition("loaded:")
-    heavy = {"docker", "paramiko", "fabric", "pydantic", "requests", "rich", "cryptography"}
-    assert not heavy & set(loaded.split())
+    slow = {"docker", "paramiko", "fabric", "pydantic", "requests", "rich", "cryptography"}
+    assert not slow & set(loaded.split())
     assert "lint" in listing
 
 
-def test_every_task_has_help():
+def test_every_task_has_a_summary():
     listing = subprocess.run(
         [INVOKE, "--list"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -81,7 +81,7 @@ def test_every_task_has_help():
     ("arguments", "printed"),
     [([], "(3, None)"), (["--times=7"], "(7, None)"), (["--share", "0.5"], "(3, 0.5)")],
 )
-def test_numeric_options_are_parsed(run, arguments, printed):
+def test_numbers_are_converted(run, arguments, printed):
     done = run("count", *arguments)
     assert (done.returncode, done.stdout.strip()) == (0, printed)
 
@@ -93,7 +93,7 @@ def test_numeric_options_are_parsed(run, arguments, printed):
         ("--share=half", "error: --share takes a number, not 'half'"),
     ],
 )
-def test_non_numeric_value_is_a_usage_error(run, argument, message):
+def test_a_value_that_is_not_a_number_is_wrong_usage(run, argument, message):
     done = run("count", argument)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", message)
 
@@ -106,7 +106,7 @@ def test_non_numeric_value_is_a_usage_error(run, argument, message):
         ("interrupt", 130, "interrupted\n"),
     ],
 )
-def test_expected_failure_has_exit_code_and_no_traceback(run, how, status, printed):
+def test_a_deploy_error_ends_with_its_exit_code_and_no_traceback(run, how, status, printed):
     done = run("fail", f"--how={how}")
     assert (done.returncode, done.stderr) == (status, printed)
 
@@ -117,7 +117,7 @@ def test_unexpected_exception_keeps_its_traceback(run):
     assert "Traceback" in done.stderr and "ValueError: bug" in done.stderr
 
 
-def test_generated_short_flags_are_rejected(run):
+def test_generated_short_flags_are_refused(run):
     assert run("count", "-t", "5").returncode != 0
 
 

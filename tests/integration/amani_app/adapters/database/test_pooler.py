@@ -72,7 +72,7 @@ def test_many_threads_work_over_two_connections(world: World, direct: str) -> No
     assert (world.available(ada), world.available(ben)) == (0, 76_000)
     assert 1 <= len(backends) <= CONNECTIONS
     store = world.parts.store
-    assert store.read(lambda work: work.ledger.differences()) == []
+    assert store.read(lambda unit: unit.ledger.differences()) == []
 
 
 def agree(world: World, ada: Person, ben: Person) -> list[tuple[str, int, str]]:

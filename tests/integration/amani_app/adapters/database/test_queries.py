@@ -118,7 +118,7 @@ def test_no_error_quotes_the_values_of_its_statement(world: World, ada: Person) 
         for _ in range(2):
             connection.execute(insert(idempotency_keys).values(
                 caller=ada.id, key="k", fingerprint="f", status=1, body="a secret",
-                created_at=world.parts.around.now()))  # fmt: skip
+                created_at=world.parts.context.now()))  # fmt: skip
     assert "a secret" not in str(refused.value)
 
 

@@ -55,7 +55,7 @@ def test_lists_and_the_books_are_read_there_writes_are_503_until_it_takes_over(
     wallet = ada.get("/wallets").json["items"][0]["id"]
     for path in (f"/wallets/{wallet}/entries", "/escrows", "/deposits", "/withdrawals"):
         assert there.get(path).json == ada.get(path).json
-    differences = replica.extensions["amani"].store.read(lambda work: work.ledger.differences())
+    differences = replica.extensions["amani"].store.read(lambda unit: unit.ledger.differences())
     assert differences == []
     body = {"email": "ben@example.org", "name": "Ben", "password": "a new long password"}
     for _ in range(2):

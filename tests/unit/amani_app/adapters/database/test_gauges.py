@@ -11,16 +11,16 @@ from sqlalchemy import Engine, create_engine, text
 
 from amani_app.adapters.database import gauges
 from amani_app.adapters.database.engine import db
-from amani_app.adapters.database.gauges import BookGauges
+from amani_app.adapters.database.gauges import LedgerGauges
 from amani_app.adapters.database.store import DatabaseStore
-from amani_app.domain.escrow import State
+from amani_app.domain.escrow import EscrowState
 from amani_app.domain.ledger import ATTRIBUTED, Account, AccountKind, move
 from amani_app.domain.money import Money
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
-def told(books: BookGauges) -> dict[tuple[str, ...], float]:
+def told(books: LedgerGauges) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in books.collect()
@@ -38,8 +38,8 @@ def engine(tmp_path: Path) -> t.Iterator[Engine]:
 
 
 @pytest.fixture
-def books(engine: Engine) -> BookGauges:
-    return BookGauges(engine)
+def books(engine: Engine) -> LedgerGauges:
+    return LedgerGauges(engine)
 
 
 def enter(engine: Engine, *amounts: int) -> None:
@@ -76,12 +76,12 @@ def test_suspense_gauge_counts_unattributed_transfers(engine, books, monkeypatch
         ("t3", ATTRIBUTED, "t1", suspense, provider, 1),
     ):
         made = move(id, reason, reference, source, (target, Money(5, "NGN")))
-        store.run(lambda work, made=made: work.ledger.book(made))
+        store.run(lambda unit, made=made: unit.ledger.book(made))
         assert told(books)[("amani_suspense_waiting",)] == waiting
 
 
 def test_escrow_gauge_counts_by_state_and_currency(engine, books):
-    state = next(iter(State)).value
+    state = next(iter(EscrowState)).value
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -98,7 +98,7 @@ def test_escrow_gauge_counts_by_state_and_currency(engine, books):
 
 def test_unreachable_database_sets_books_readable_to_zero_until_it_answers(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
-    books = BookGauges(engine)
+    books = LedgerGauges(engine)
     assert told(books) == {("amani_books_readable",): 0}
     db.metadata.create_all(engine)
     assert told(books)[("amani_books_readable",)] == 1

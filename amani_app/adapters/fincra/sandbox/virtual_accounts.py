@@ -7,12 +7,12 @@ import typing as t
 
 from flask import Flask, Response, jsonify, request
 
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState
-from amani_app.ports.payments import Holder, Inflow, IssuedAccount, PaymentRefused
-from amani_app.sandbox.answers import WORDS, major, refuse
-from amani_app.sandbox.webhooks import Switches, Webhooks
+from amani_app.ports.payments import AccountHolder, Inflow, IssuedAccount, PaymentRefused
+from amani_app.adapters.fincra.sandbox.answers import WORDS, major, refuse
+from amani_app.adapters.fincra.sandbox.webhooks import Switches, Webhooks
 
 ACCOUNT_WORDS = {
     AccountState.PENDING: "pending",
@@ -29,7 +29,7 @@ def install_virtual_accounts(app: Flask, books: MemoryPayments, switches: Switch
     def _request() -> Response:
         body = request.get_json()
         known = body["KYCInformation"]
-        holder = Holder(known["firstName"], known["lastName"], known["email"], known["bvn"])
+        holder = AccountHolder(known["firstName"], known["lastName"], known["email"], known["bvn"])
         books.accounts = AccountState(switches.accounts)
         try:
             made = books.request_account(body["merchantReference"], body["currency"], holder)

@@ -1,4 +1,7 @@
-"""Where a release comes from: this checkout built, a registry, this engine, or the hosts."""
+"""Releases that can be deployed: built from this checkout, or found by their version.
+
+A version is looked up in a registry, in this machine's engine or on the hosts.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +19,37 @@ if TYPE_CHECKING:
     from deploy.environment.model import Environment
     from deploy.events import Events
     from deploy.images.registry import Registry, RemoteImage
-    from deploy.operations.session import Session
+    from deploy.operations.host_session import HostSession
     from deploy.secrets import Secrets
     from deploy.state.facts import Facts
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A release that can be deployed. `platforms` (none: unknown) is what its image is for,
-    `size` in bytes what it takes to fetch it."""
+    """A release that can be deployed.
+
+    `platforms` are those of its image (empty: unknown); `size` is its download in bytes.
+    """
 
     release: Release
     platforms: tuple[str, ...] = ()
     size: int = 0
 
 
-def build(environment: Environment, secrets: Secrets, events: Events) -> Candidate:
-    """Build this checkout, tag it as the environment says and push it where it says.
+def build_candidate(environment: Environment, secrets: Secrets, events: Events) -> Candidate:
+    """Build this checkout's image, tag it and push it as the environment's `image` section states.
 
-    Raises GateRefused where a protected environment would get uncommitted changes, or where a
-    migration is not of the class that it states.
+    Raises `GateRefused` if the environment is protected and the checkout has uncommitted changes,
+    or if a migration is not of the class that it states.
     """
     from deploy.database import lint
-    from deploy.images import build as images
+    from deploy.images.build import build, push
 
     info = BuildInfo.of(ROOT)
     if info.dirty and environment.protected:
         raise GateRefused(
             f"{environment.name} is protected, and this checkout has uncommitted changes",
-            hint="commit them (`git status` names them), or deploy a --version",
+            hint="commit them (`git status` lists them), or deploy a --version",
         )
     lint.require_agreement(ROOT)
     config = environment.image
@@ -55,32 +60,33 @@ def build(environment: Environment, secrets: Secrets, events: Events) -> Candida
     ]
     events.emit("note", f"building {info.version}", step="build")
     arguments = info.arguments | ({"EXTRAS": config.extras} if config.extras else {})
-    built = images.build(ROOT, arguments, references, platform=config.platform, events=events)
+    built = build(ROOT, arguments, references, platform=config.platform, events=events)
     if not config.registered:
         image = ImageRef(config.repository, built.id, registered=False)
         return Candidate(Release.from_labels(image, _local_labels(built.id)))
     logins = {r: login for r in repositories if (login := secrets.registry(r))}
-    digests = images.push(references, logins, events=events)
+    digests = push(references, logins, events=events)
     image = ImageRef(config.repository, digests[config.repository])
     return Candidate(Release.from_labels(image, _local_labels(built.id)), (config.platform,))
 
 
-def promote(
+def promote_image(
     environment: Environment, earlier: Environment, secrets: Secrets, events: Events
 ) -> Candidate | None:
-    """The image that an earlier environment was built of the very files of this commit, named as
-    this environment names its images and copied wherever it keeps them; None where there is none.
+    """Promote the image that was built for an earlier environment from the files of this commit.
 
-    Nothing is built: both environments run the same bytes, and version and commit are those that
-    these were built with. `secrets` are those to log in with. Raises UsageError where one of the
-    environments keeps no images in a registry, RegistryError where a registry refuses.
+    Copies the image to the registries of `environment` and gives it that environment's tags.
+    Returns None if there is no such image or the checkout has uncommitted changes. Nothing is
+    built: both environments run the same digest, which keeps its version and commit. `secrets`
+    hold the logins of all registries. Raises `UsageError` if one of the environments has no
+    registry, and `RegistryError` if a registry refuses.
     """
-    from deploy.images import promotion
+    from deploy.images.promotion import promote
     from deploy.images.registry import Registry
 
     config, before = environment.image, earlier.image
     if unregistered := [e.name for e in (environment, earlier) if not e.image.registered]:
-        raise UsageError(f"{unregistered[0]} has no registry to promote an image in")
+        raise UsageError(f"{unregistered[0]} has no registry, which a promotion needs")
     info = BuildInfo.of(ROOT)
     if info.dirty:
         return None
@@ -99,17 +105,19 @@ def promote(
             stack.enter_context(open_registry(repository, config.insecure))
             for repository in config.registries
         ]
-        promotion.promote(source, remote.digest, targets, tags)
+        promote(source, remote.digest, targets, tags)
     image = ImageRef(config.repository, remote.digest)
     release = Release.from_labels(image, remote.labels)
-    events.emit("note", f"{earlier.name} was built of these files: promoting {release.version}")
+    events.emit(
+        "note", f"promoting {release.version}, built for {earlier.name} from the same files"
+    )
     return Candidate(release, remote.platforms, remote.size)
 
 
 def _built_of(
     info: BuildInfo, templates: Sequence[str], source: Registry, platform: str
 ) -> RemoteImage | None:
-    """The image with a tag of one of the commits that hold the files of this one."""
+    """Return the image of a commit with the same files as this one, or None."""
     from deploy.images.registry import NotInRegistry
 
     of_commit = [template for template in templates if "{sha}" in template]
@@ -119,22 +127,26 @@ def _built_of(
                 remote = source.resolve(tag, platform=platform)
             except NotInRegistry:
                 continue
-            # A tag can be moved; the label went with the files into the digest.
+            # A tag can move to another image. The label is part of the digest.
             if remote.labels.get("org.opencontainers.image.revision") == sha:
                 return remote
     return None
 
 
-def find(session: Session, secrets: Secrets, version: str) -> Candidate:
-    """The release that a version, tag or digest names where the environment keeps its images."""
+def find_candidate(session: HostSession, secrets: Secrets, version: str) -> Candidate:
+    """Find a release by its version, tag or digest.
+
+    Looks in the environment's registry, or in this machine's engine if it has none. Raises
+    `UsageError`, which lists the newest tags, if there is no such image.
+    """
     environment = session.environment
     if not environment.image.registered:
         return _find_in_engine(environment, version)
     return _find_in_registry(environment, secrets, version)
 
 
-def find_on_hosts(facts: Facts, repository: str, digest: str) -> Candidate | None:
-    """The release with this digest, where every host holds its image: nothing is asked then."""
+def find_candidate_on_hosts(facts: Facts, repository: str, digest: str) -> Candidate | None:
+    """Return the release with this digest if every host holds its image, else None. Pure."""
     if not all(host.holds(digest) for host in facts.hosts.values()):
         return None
     for host in facts.hosts.values():
@@ -182,7 +194,7 @@ def _find_in_engine(environment: Environment, version: str) -> Candidate:
 
 
 def _names(version: str) -> tuple[str, ...]:
-    """What an image of this version may be called: with or without its v, `+` as `-`."""
+    """The possible tags of a version: with and without `v`, and `-` in place of `+`."""
     tag = version.replace("+", "-")
     bare = tag.removeprefix("v")
     return tuple(dict.fromkeys((tag, bare, f"v{bare}")))
@@ -192,7 +204,11 @@ def _unknown(message: str, tags: list[str]) -> UsageError:
     newest = ", ".join(sorted(tags)[-10:])
     return UsageError(
         message,
-        hint=f"it has: {newest}" if tags else "it has none; deploy without --version builds one",
+        hint=(
+            f"it has: {newest}"
+            if tags
+            else "it has no images; `invoke deploy` without --version builds one"
+        ),
     )
 
 
@@ -201,5 +217,7 @@ def _local_labels(image: str) -> dict[str, str]:
 
     found = LocalHost("this machine").engine.image(image)
     if found is None:
-        raise EngineError(f"the engine has lost the image {image} that was just built")
+        raise EngineError(
+            f"this machine's engine does not have the image {image} that it just built"
+        )
     return dict(found["Config"].get("Labels") or {})

@@ -1,4 +1,4 @@
-"""A session: the hosts of an environment, open for the time of one request."""
+"""Connections to the hosts of an environment, open for the time of one operation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from deploy.errors import DeployError, HostUnreachable
 from deploy.events import Events
 from deploy.execute import interrupts
 from deploy.hosts.connect import connect_all
-from deploy.observe import orphaned_migrations
-from deploy.observe.survey import gather
+from deploy.observe import orphaned_migrations, survey
 
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
@@ -23,8 +22,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Session:
-    """Open hosts by name, in the environment's order, and why others could not be opened."""
+class HostSession:
+    """The open hosts of an environment by name, in its order.
+
+    `errors` holds the reason for each selected host that could not be opened.
+    """
 
     environment: Environment
     hosts: Mapping[str, Host]
@@ -34,20 +36,22 @@ class Session:
     """The host that holds the lock; it need not be among those selected."""
 
     def facts(self, wanted: Secrets | None = None) -> Facts:
-        """What is, on every host; those that could not be opened are named in it."""
-        found = gather(self.environment, self.hosts, wanted)
+        """Observe every host; those that could not be opened are in `Facts.unreachable`."""
+        found = survey.gather(self.environment, self.hosts, wanted)
         for name, error in self.errors.items():
             found.unreachable[name] = error.message
         return found
 
     def settled_facts(self, wanted: Secrets | None, check: Callable[[], None]) -> Facts:
-        """The facts once no migration of a run that was killed works on any more.
+        """Return the facts after every migration of an earlier, killed run has ended.
 
-        Only under the lock; `check` raises where that is lost. Raises `Locked` where a migration
-        does not end.
+        Call it only under the lock; `check` raises if the lock is lost. Raises `Locked` if a
+        migration does not end.
         """
         found = self.facts(wanted)
-        left = [name for name, facts in found.hosts.items() if orphaned_migrations.are_on(facts)]
+        left = [
+            name for name, facts in found.hosts.items() if orphaned_migrations.has_migration(facts)
+        ]
 
         def pause() -> None:
             check()
@@ -57,14 +61,21 @@ class Session:
             orphaned_migrations.await_end(self.hosts[name], self.environment, self.events, pause)
         return self.facts(wanted) if left else found
 
+    def run_on(self, hosts: Sequence[Host], action: Callable[[Host], object]) -> None:
+        """Run an action on several hosts at the same time; raise the first error after all end."""
+        for result in survey.call_on_all(hosts, action).values():
+            if isinstance(result, DeployError):
+                raise result
+
     def require_all(self) -> None:
-        """Raise one error that tells of every host that could not be opened."""
+        """Raise one `HostUnreachable` that names every host that could not be opened."""
         if not self.errors:
             return
         errors = list(self.errors.values())
         worst = errors[0] if len(errors) == 1 else None
         raise HostUnreachable(
-            "nothing was changed:\n" + "\n".join(f"- {error.message}" for error in errors),
+            "cannot connect to every host; nothing was changed:\n"
+            + "\n".join(f"- {error.message}" for error in errors),
             hint=(
                 worst.hint
                 if worst
@@ -75,20 +86,20 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(environment: Environment, events: Events) -> Iterator[Session]:
-    """Open every selected host at once, and the lock's host; close them all at the end.
+def open_session(environment: Environment, events: Events) -> Iterator[HostSession]:
+    """Open every selected host and the lock's host at the same time; close them at the end.
 
-    While it lasts SIGTERM is an interrupt like Ctrl-C, so that a cancelled CI job goes back too.
+    Meanwhile SIGTERM interrupts like Ctrl-C, so that a cancelled CI job is reverted, too.
     """
     configs = list(environment.hosts)
     if environment.lock_host not in configs:
         configs.append(environment.lock_host)
-    opened = connect_all(configs, environment.timeouts.connect)
+    opened = connect_all(configs, environment.timeouts)
     hosts = {name: host for name, host in opened.items() if not isinstance(host, DeployError)}
     selected = [config.name for config in environment.hosts]
     try:
-        with interrupts.answered(by=interrupts.stop):
-            yield Session(
+        with interrupts.handle(by=interrupts.raise_interrupt):
+            yield HostSession(
                 environment,
                 {name: hosts[name] for name in selected if name in hosts},
                 {name: error for name, error in opened.items() if isinstance(error, DeployError)},

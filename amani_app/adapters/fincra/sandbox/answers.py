@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typing as t
 
-from amani_app.ports.payments import Outcome
+from amani_app.ports.payments import PaymentOutcome
 
-WORDS = {Outcome.WAITING: "processing", Outcome.SUCCESSFUL: "successful", Outcome.FAILED: "failed"}
+WORDS = {
+    PaymentOutcome.WAITING: "processing",
+    PaymentOutcome.SUCCESSFUL: "successful",
+    PaymentOutcome.FAILED: "failed",
+}
 
 
-class Refused(Exception):
+class SandboxRefusal(Exception):
     """One of Fincra's error answers."""
 
     def __init__(self, status: int, body: dict[str, t.Any]) -> None:
@@ -22,6 +26,6 @@ def major(amount: t.Any) -> str:
     return f"{amount:.2f}" if isinstance(amount, float) else str(amount)
 
 
-def refuse(status: int, kind: str, text: str) -> Refused:
+def refuse(status: int, kind: str, text: str) -> SandboxRefusal:
     """Fincra's own shape of a refusal, to be raised."""
-    return Refused(status, {"success": False, "error": text, "errorType": kind})
+    return SandboxRefusal(status, {"success": False, "error": text, "errorType": kind})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import typing as t
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -12,11 +13,11 @@ from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
 from amani_app.ports.payments import (
     Collection,
-    Holder,
+    AccountHolder,
     Inflow,
     IssuedAccount,
-    Notice,
-    Outcome,
+    ProviderNotice,
+    PaymentOutcome,
     PaymentRefused,
     Payout,
     UnknownPayee,
@@ -38,33 +39,35 @@ class MemoryPayments:
     """What a pay-out costs beside its amount, in minor units."""
     accounts: AccountState = AccountState.ACTIVE
     """What becomes of a request for a virtual account at once."""
-    _accounts: dict[str, IssuedAccount] = field(default_factory=dict)
-    _numbers: dict[str, str] = field(default_factory=dict)
-    _inflows: dict[str, Inflow] = field(default_factory=dict)
-    _asked: dict[str, Money] = field(default_factory=dict)
-    _collections: dict[str, Collection] = field(default_factory=dict)
-    _payouts: dict[str, Payout] = field(default_factory=dict)
-    _balances: Counter[str] = field(default_factory=Counter)
+    issued_accounts: dict[str, IssuedAccount] = field(default_factory=dict)
+    account_numbers: dict[str, str] = field(default_factory=dict)
+    transfers: dict[str, Inflow] = field(default_factory=dict)
+    amounts: dict[str, Money] = field(default_factory=dict)
+    collections: dict[str, Collection] = field(default_factory=dict)
+    payouts: dict[str, Payout] = field(default_factory=dict)
+    balances: Counter[str] = field(default_factory=Counter)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
         """A link that leads nowhere."""
         with self._lock:
-            if reference in self._asked:
+            if reference in self.amounts:
                 raise PaymentRefused(f"the reference {reference} was used before")
             link = f"{self.base}/pay/{reference}"
-            self._asked[reference] = amount
+            self.amounts[reference] = amount
             nothing = Money.zero(amount.currency)
-            self._collections[reference] = Collection(reference, Outcome.WAITING, nothing, link)
+            self.collections[reference] = Collection(
+                reference, PaymentOutcome.WAITING, nothing, link
+            )
             return link
 
     def collection(self, reference: str) -> Collection | None:
         """As it stands."""
-        return self._collections.get(reference)
+        return self.collections.get(reference)
 
     def asked(self, reference: str) -> Money:
         """What the checkout is for. Raises ``KeyError``."""
-        return self._asked[reference]
+        return self.amounts[reference]
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
         """Everybody but nobody."""
@@ -75,32 +78,32 @@ class MemoryPayments:
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
         """Taken on when the wallet has the money."""
         with self._lock:
-            if found := self._payouts.get(reference):
+            if found := self.payouts.get(reference):
                 return found
             fee = Money(self.fee, amount.currency)
-            made = Payout(reference, Outcome.WAITING, amount, fee=fee)
-            if self._balances[amount.currency] < made.charged.minor:
+            made = Payout(reference, PaymentOutcome.WAITING, amount, fee=fee)
+            if self.balances[amount.currency] < made.charged.minor:
                 raise PaymentRefused("not enough money in the wallet")
-            self._balances[amount.currency] -= made.charged.minor
-            self._payouts[reference] = made
+            self.balances[amount.currency] -= made.charged.minor
+            self.payouts[reference] = made
             return made
 
     def payout(self, reference: str) -> Payout | None:
         """As it stands."""
-        return self._payouts.get(reference)
+        return self.payouts.get(reference)
 
     def balance(self, currency: str) -> Money:
         """Less what is on its way out."""
-        return Money(self._balances[currency], currency)
+        return Money(self.balances[currency], currency)
 
-    def read_notice(self, raw: bytes, signature: str) -> Notice:
+    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
         """In Fincra's shape."""
-        return notices.read(self.secret, raw, signature)
+        return notices.read(self.secret, raw, headers.get("signature", ""))
 
     def fund(self, amount: Money) -> None:
         """Money comes in that belongs to no checkout."""
         with self._lock:
-            self._balances[amount.currency] += amount.minor
+            self.balances[amount.currency] += amount.minor
 
     def pay(self, reference: str, amount: Money, fee: int = 0) -> None:
         """The payer pays *amount*, which need not be what was asked for, nor the first time.
@@ -108,83 +111,89 @@ class MemoryPayments:
         Of it the provider keeps *fee* minor units: none where the payer bears it.
         """
         with self._lock:
-            self._balances[amount.currency] += amount.minor - fee
+            self.balances[amount.currency] += amount.minor - fee
             # A notice may name a payment that never had a checkout.
-            known = self._collections.get(reference)
+            known = self.collections.get(reference)
             received = amount
             if known and known.received.currency == amount.currency:
                 received = known.received + amount
-            self._asked.setdefault(reference, amount)
+            self.amounts.setdefault(reference, amount)
             link = known.link if known else ""
             kept = Money(fee, amount.currency) if fee else None
-            made = Collection(reference, Outcome.SUCCESSFUL, received, link, kept)
-            self._collections[reference] = made
+            made = Collection(reference, PaymentOutcome.SUCCESSFUL, received, link, kept)
+            self.collections[reference] = made
 
     def expire(self, reference: str) -> None:
         """Nobody paid in time."""
         with self._lock:
-            found = self._collections[reference]
-            self._collections[reference] = replace(found, outcome=Outcome.FAILED)
+            found = self.collections[reference]
+            self.collections[reference] = replace(found, outcome=PaymentOutcome.FAILED)
 
-    def finish(self, reference: str, outcome: Outcome, reason: str = "") -> None:
+    def finish(self, reference: str, outcome: PaymentOutcome, reason: str = "") -> None:
         """The bank's word on a pay-out, even its second one; one that failed comes back."""
         with self._lock:
-            found = self._payouts[reference]
-            back = (outcome is Outcome.FAILED) - (found.outcome is Outcome.FAILED)
-            self._balances[found.amount.currency] += back * found.charged.minor
-            self._payouts[reference] = replace(found, outcome=outcome, reason=reason)
+            found = self.payouts[reference]
+            back = (outcome is PaymentOutcome.FAILED) - (found.outcome is PaymentOutcome.FAILED)
+            self.balances[found.amount.currency] += back * found.charged.minor
+            self.payouts[reference] = replace(found, outcome=outcome, reason=reason)
 
-    def request_account(self, reference: str, currency: str, holder: Holder) -> IssuedAccount:
+    def request_account(
+        self, reference: str, currency: str, holder: AccountHolder
+    ) -> IssuedAccount:
         """Approved at once, or as ``accounts`` says; the holder is forgotten."""
         with self._lock:
             if holder.bvn == NO_BVN:
                 raise PaymentRefused(f"the BVN {holder.bvn[:4]}... does not match the name")
-            if any(each.reference == reference for each in self._accounts.values()):
+            if any(each.reference == reference for each in self.issued_accounts.values()):
                 raise PaymentRefused(f"the reference {reference} was used before")
             name = f"{holder.first_name} {holder.last_name}"
             id = hashlib.sha256(reference.encode()).hexdigest()[:24]
-            self._numbers[id] = f"{9_900_000_000 + len(self._accounts)}"
-            self._accounts[id] = IssuedAccount(
+            self.account_numbers[id] = f"{9_900_000_000 + len(self.issued_accounts)}"
+            self.issued_accounts[id] = IssuedAccount(
                 reference, id, AccountState.PENDING, "Sandbox Bank", "", name
             )
             if self.accounts is not AccountState.PENDING:
                 self.decide(id, self.accounts)
-            return self._accounts[id]
+            return self.issued_accounts[id]
 
     def account(self, reference: str) -> IssuedAccount | None:
         """As it stands."""
-        found = (each for each in self._accounts.values() if each.reference == reference)
+        found = (each for each in self.issued_accounts.values() if each.reference == reference)
         return next(found, None)
 
     def account_named(self, id: str) -> IssuedAccount | None:
         """As it stands."""
-        return self._accounts.get(id)
+        return self.issued_accounts.get(id)
 
     def inflow(self, reference: str) -> Inflow | None:
         """As it stands."""
-        return self._inflows.get(reference)
+        return self.transfers.get(reference)
 
     def inflows(self, id: str) -> list[Inflow]:
         """All of them, the newest first."""
-        found = self._inflows.values()
-        return [each for each in reversed(found) if each.account_number == self._numbers.get(id)]
+        found = self.transfers.values()
+        return [
+            each for each in reversed(found) if each.account_number == self.account_numbers.get(id)
+        ]
 
     def id_of(self, number: str) -> str:
         """Of the account with this number; empty where there is none."""
-        return next((id for id, each in self._numbers.items() if each == number), "")
+        return next((id for id, each in self.account_numbers.items() if each == number), "")
 
     def decide(self, id: str, state: AccountState, reason: str = "") -> None:
         """The bank's word on an account; an active one has a number."""
         with self._lock:
-            number = self._numbers[id] if state is AccountState.ACTIVE else ""
-            found = self._accounts[id]
+            number = self.account_numbers[id] if state is AccountState.ACTIVE else ""
+            found = self.issued_accounts[id]
             number = number or found.account_number
-            self._accounts[id] = replace(found, state=state, account_number=number, reason=reason)
+            self.issued_accounts[id] = replace(
+                found, state=state, account_number=number, reason=reason
+            )
 
     def transfer(self, number: str, amount: Money, fee: Money, reference: str) -> Inflow:
         """Somebody sends *amount* to an account *number*, of which *fee* is kept."""
         with self._lock:
-            self._balances[amount.currency] += amount.minor - fee.minor
-            made = Inflow(reference, Outcome.SUCCESSFUL, number, amount, fee)
-            self._inflows[reference] = made
+            self.balances[amount.currency] += amount.minor - fee.minor
+            made = Inflow(reference, PaymentOutcome.SUCCESSFUL, number, amount, fee)
+            self.transfers[reference] = made
             return made

@@ -1,4 +1,4 @@
-"""A release in a slot: boot it, see it ready, give it the traffic, retire the one before."""
+"""Steps on the container in a slot: boot it, verify that it is ready, retire it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from deploy.state.facts import Role, Slot
 
 _POLL = 0.1
 _STEADY = 1.0
-"""Seconds that a worker must run to count as started."""
-_WATCH = 2.0
-"""Seconds that one question to the proxy may wait before the run looks for an interrupt."""
+"""Seconds that a worker without a health check must run to count as started."""
 
 
 @dataclass(frozen=True)
 class Boot(Step):
-    """Start the release in an idle slot: the container kept there where it is the same."""
+    """Start the release in an idle slot, in the container that is kept there if it is the same."""
 
     kind: ClassVar[str] = "boot"
+    needs_smoke: ClassVar[bool] = True
     role: Role
     slot: Slot
 
@@ -33,7 +32,7 @@ class Boot(Step):
 
     def apply(self, run: Run) -> None:
         engine = run.hosts[self.host].engine
-        spec = containers.slot_container(
+        spec = containers.make_slot_container(
             run.environment,
             self.role,
             self.slot,
@@ -58,20 +57,15 @@ class Boot(Step):
         name = containers.slot_name(run.environment, self.role, self.slot)
         if self.role == "web" and _gets_traffic(run, self.host, self.slot):
             raise DeployError(
-                f"{self.host}: {name} still gets the traffic, so it was left running",
+                f"{self.host}: {name} still gets traffic, so it was left running",
                 host=self.host,
             )
         run.hosts[self.host].engine.remove(name)
 
 
-def _proxy_runs(run: Run, host: str) -> bool:
-    found = run.hosts[host].engine.inspect(proxy.container_name(run.environment))
-    return found is not None and bool(found["State"]["Running"])
-
-
 def _gets_traffic(run: Run, host: str, slot: Slot) -> bool:
-    """Whether the proxy sends requests to a slot: where the way back to the other one failed."""
-    if not _proxy_runs(run, host):
+    """Whether the proxy sends requests to a slot, as it does if reverting a shift failed."""
+    if not proxy.is_running(run.hosts[host], run.environment):
         return False
     engine, name = run.hosts[host].engine, proxy.container_name(run.environment)
     server = proxy.read_servers(engine, name).get(slot)
@@ -87,25 +81,28 @@ def _container_tail(run: Run, host: str, role: Role, slot: Slot) -> str:
 
 
 def _check_running(run: Run, host: str, role: Role, slot: Slot) -> None:
-    """Raise, with the last lines of its log, where the container does not run."""
+    """Check that a slot's container runs.
+
+    Raises `DeployError` with the last lines of its log if it does not.
+    """
     name = containers.slot_name(run.environment, role, slot)
     found = run.hosts[host].engine.inspect(name)
-    state = found["State"] if found else {"Status": "gone", "ExitCode": "?"}
+    state = found["State"] if found else {"Status": "missing", "ExitCode": "?"}
     if state["Status"] == "running" and not found["RestartCount"]:  # type: ignore[index]
         return
     raise DeployError(
-        f"{host}: {name} stopped by itself with exit code {state['ExitCode']}; it printed last:\n"
+        f"{host}: {name} stopped with exit code {state['ExitCode']}; its last output:\n"
         f"{_container_tail(run, host, role, slot)}",
-        hint="the release cannot start here: mend it, or its settings and secrets",
+        hint="the release cannot start here: fix the release, or its settings and secrets",
         host=host,
     )
 
 
 @dataclass(frozen=True)
 class Verify(Step):
-    """Wait until the proxy's own health check finds the slot up, before it gets any traffic.
+    """Wait until the proxy's health check finds the slot up, before it gets traffic.
 
-    A `standby` is watched by the proxy all the time: it only has to answer once more.
+    The proxy checks a `standby` all the time, so that one only has to answer once more.
     """
 
     kind: ClassVar[str] = "verify"
@@ -113,7 +110,7 @@ class Verify(Step):
     standby: bool = False
 
     def describe(self) -> str:
-        return f"wait until the proxy sees {self.slot} up"
+        return f"wait until the proxy finds {self.slot} up"
 
     def apply(self, run: Run) -> None:
         engine = run.hosts[self.host].engine
@@ -125,7 +122,7 @@ class Verify(Step):
         fresh = True
         while True:
             run.check_cancelled()
-            wait = min(_WATCH, max(0.0, deadline - time.monotonic()))
+            wait = min(proxy.PATIENCE, max(0.0, deadline - time.monotonic()))
             seen = proxy.wait_until_up(engine, name, self.slot, wait, fresh=fresh)
             if seen.up:
                 return
@@ -135,29 +132,32 @@ class Verify(Step):
             fresh = False
         raise DeployError(
             f"{self.host}: {self.slot} was not ready within {timeout:g} s; the proxy's last health "
-            f"check: {seen.check or 'none has ended'}; its container printed last:\n"
+            f"check: {seen.check or 'none has ended'}; the container's last output:\n"
             f"{_container_tail(run, self.host, 'web', self.slot)}",
             hint=f"GET {run.environment.health.path} must answer 200 within timeouts.boot; "
-            "the release's health route says what it misses",
+            "its answer names what is missing",
             host=self.host,
         )
 
     def revert(self, run: Run) -> None:
-        if not self.standby and _proxy_runs(run, self.host):
+        if not self.standby and proxy.is_running(run.hosts[self.host], run.environment):
             engine = run.hosts[self.host].engine
             proxy.set_state(engine, proxy.container_name(run.environment), self.slot, "maint")
 
 
 @dataclass(frozen=True)
 class VerifyWorker(Step):
-    """Watch a worker: its image's own health check must pass; without one it must run a while."""
+    """Wait until the health check of a worker's image passes.
+
+    A worker without a health check must run for one second.
+    """
 
     kind: ClassVar[str] = "verify-worker"
     slot: Slot
     role: Role = "worker"
 
     def describe(self) -> str:
-        return f"wait until {self.role} in {self.slot} is steady"
+        return f"wait until {self.role} in {self.slot} is healthy"
 
     def apply(self, run: Run) -> None:
         name = containers.slot_name(run.environment, self.role, self.slot)
@@ -165,21 +165,21 @@ class VerifyWorker(Step):
         deadline = started + run.environment.timeouts.boot
         while True:
             _check_running(run, self.host, self.role, self.slot)
-            verdict = self._ask(run, name)
+            verdict = self._run_check(run, name)
             if verdict == "" or (verdict is None and time.monotonic() >= started + _STEADY):
                 return
             if not run.pause(_POLL, deadline):
                 raise DeployError(
                     f"{self.host}: {name} is not healthy after {run.environment.timeouts.boot:g} s "
-                    f"({verdict}); it printed last:\n"
+                    f"({verdict}); its last output:\n"
                     f"{_container_tail(run, self.host, self.role, self.slot)}",
                     host=self.host,
                 )
 
-    def _ask(self, run: Run, name: str) -> str | None:
-        """Run the container's health check now: empty where it passes, None where it has none.
+    def _run_check(self, run: Run, name: str) -> str | None:
+        """Run the container's health check now, as the engine waits for one interval first.
 
-        The engine itself would run it for the first time only after its interval.
+        Returns its output if it fails, an empty text if it passes, and None if there is no check.
         """
         engine = run.hosts[self.host].engine
         config = (engine.inspect(name) or {}).get("Config", {}).get("Healthcheck") or {}
@@ -195,68 +195,8 @@ class VerifyWorker(Step):
 
 
 @dataclass(frozen=True)
-class Shift(Step):
-    """Move the traffic to a slot, in the running proxy first and then in its file."""
-
-    kind: ClassVar[str] = "shift"
-    to: Slot
-    old: Slot | None
-
-    def describe(self) -> str:
-        return f"shift traffic from {self.old or 'nothing'} to {self.to}"
-
-    def apply(self, run: Run) -> None:
-        proxy.shift(run.hosts[self.host], run.environment, to=self.to, old=self.old)
-
-    def revert(self, run: Run) -> None:
-        host = run.hosts[self.host]
-        if not _proxy_runs(run, self.host):
-            proxy.record_live(host, run.environment, self.old)
-            return
-        if self.old is None:
-            proxy.close(host, run.environment)
-            return
-        proxy.shift(host, run.environment, to=self.old, old=self.to)
-        _drain(run, self.host, self.to)
-
-
-@dataclass(frozen=True)
-class Drain(Step):
-    """Wait until the slot serves nothing any more, or the drain timeout has passed."""
-
-    kind: ClassVar[str] = "drain"
-    slot: Slot
-
-    def describe(self) -> str:
-        return f"drain {self.slot}"
-
-    def apply(self, run: Run) -> None:
-        left = _drain(run, self.host, self.slot)
-        if left:
-            run.events.emit(
-                "warning",
-                f"{self.slot} still serves {left} requests after "
-                f"{run.environment.timeouts.drain:g} s; they have until it is stopped",
-                host=self.host,
-                step=self.kind,
-            )
-
-
-def _drain(run: Run, host: str, slot: Slot) -> int:
-    """Wait for a slot to serve nothing; returns the requests that are left at the timeout."""
-    engine, name = run.hosts[host].engine, proxy.container_name(run.environment)
-    deadline = time.monotonic() + run.environment.timeouts.drain
-    while True:
-        wait = min(_WATCH, max(0.0, deadline - time.monotonic()))
-        left = proxy.wait_drained(engine, name, slot, wait)
-        if not left or time.monotonic() >= deadline:
-            return left
-        run.check_cancelled()
-
-
-@dataclass(frozen=True)
 class Retire(Step):
-    """Stop the container that served before; it is kept, stopped, for a quick way back."""
+    """Stop the previous release's container and keep it for a rollback."""
 
     kind: ClassVar[str] = "retire"
     role: Role

@@ -3,6 +3,6 @@
 It keeps everything in memory, moves no money, and can be told to misbehave.
 """
 
-from amani_app.sandbox.server import create_sandbox
+from amani_app.adapters.fincra.sandbox.server import create_sandbox
 
 __all__ = ["create_sandbox"]

@@ -1,4 +1,4 @@
-"""`invoke image.retention`: every registry of an environment, without what has had its time."""
+"""`invoke image.retention`: delete expired images from the registries of an environment."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from deploy.environment.model import Environment
 
 
-def expire(environment: Environment, *, keep: int, dry_run: bool) -> None:
-    """Delete what has expired in each of the environment's registries, or only print it.
+def delete_expired_images(environment: Environment, *, keep: int, dry_run: bool) -> None:
+    """Delete the expired images from each registry of an environment, or only list them.
 
-    Raises `GateRefused` naming the registries that did not let it, once all have been asked.
+    At least `keep` images of each kind remain. Tries all registries before it raises
+    `GateRefused`, which names each registry that refused.
     """
     secrets = load_secrets(environment, containers=False)
-    word = "would go" if dry_run else "goes"
+    action = "would delete" if dry_run else "deleting"
     refused: list[str] = []
 
     def announce(image: Tagged) -> None:
-        print(f"{word}: {', '.join(image.tags)} of {image.created:%Y-%m-%d} ({image.digest})")
+        print(f"{action}: {', '.join(image.tags)} of {image.created:%Y-%m-%d} ({image.digest})")
 
     for repository in environment.image.registries:
         print(f"{repository}:")
@@ -38,14 +39,15 @@ def expire(environment: Environment, *, keep: int, dry_run: bool) -> None:
             ) as registry,
             closing(packages),
         ):
-            there = packages if repository.startswith(f"{HOST}/") else registry
+            # GitHub's registry has no API to delete an image; its packages API has.
+            deleter = packages if repository.startswith(f"{HOST}/") else registry
             try:
                 sweep(
                     registry,
                     datetime.now(UTC),
                     keep=keep,
                     announce=announce,
-                    remove=None if dry_run else there.delete,
+                    remove=None if dry_run else deleter.delete,
                 )
             except RegistryError as error:
                 refused.append(f"{error.message}\n  {error.hint}" if error.hint else error.message)

@@ -9,24 +9,24 @@ from dataclasses import asdict
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from amani_app.adapters.memory.payments import MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.domain.errors import DomainError, MoneyError
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
-from amani_app.ports.payments import Collection, Outcome, PaymentRefused, Payout
-from amani_app.sandbox.answers import WORDS, Refused, major, refuse
-from amani_app.sandbox.virtual_accounts import (
+from amani_app.ports.payments import Collection, PaymentOutcome, PaymentRefused, Payout
+from amani_app.adapters.fincra.sandbox.answers import WORDS, SandboxRefusal, major, refuse
+from amani_app.adapters.fincra.sandbox.virtual_accounts import (
     install_decisions,
     install_transfers,
     install_virtual_accounts,
 )
-from amani_app.sandbox.webhooks import Switches, Webhooks
+from amani_app.adapters.fincra.sandbox.webhooks import Switches, Webhooks
 
 DUPLICATE = "DUPLICATE_CUSTOMER_REFERENCE"
 CHECKOUT_WORDS = {
-    Outcome.WAITING: "pending",
-    Outcome.SUCCESSFUL: "success",
-    Outcome.FAILED: "expired",
+    PaymentOutcome.WAITING: "pending",
+    PaymentOutcome.SUCCESSFUL: "success",
+    PaymentOutcome.FAILED: "expired",
 }
 
 
@@ -66,11 +66,11 @@ def _install_gate(app: Flask, secret_key: str, switches: Switches) -> None:
         given = request.headers.get("api-key", "")
         if not hmac.compare_digest(given.encode(), secret_key.encode()):
             words = {"message": "Invalid API key", "error": "Unauthorized", "statusCode": 401}
-            raise Refused(401, words)
+            raise SandboxRefusal(401, words)
         if switches.answers == "away":
             raise refuse(503, "SERVICE_UNAVAILABLE", "try again")
         if switches.answers == "limit":
-            raise Refused(429, {"message": "API rate limit exceeded", "request_id": "0"})
+            raise SandboxRefusal(429, {"message": "API rate limit exceeded", "request_id": "0"})
 
     @app.after_request
     def _lose(answer: Response) -> Response:
@@ -81,8 +81,8 @@ def _install_gate(app: Flask, secret_key: str, switches: Switches) -> None:
 
 
 def _install_errors(app: Flask) -> None:
-    @app.errorhandler(Refused)
-    def _refused(error: Refused) -> Response:
+    @app.errorhandler(SandboxRefusal)
+    def _refused(error: SandboxRefusal) -> Response:
         answer = jsonify(error.body)
         answer.status_code = error.status
         return answer
@@ -100,7 +100,7 @@ def _install_errors(app: Flask) -> None:
     def _framework(error: HTTPException) -> Response:
         status = error.code or 500
         words = {"message": error.description, "error": error.name, "statusCode": status}
-        return _refused(Refused(status, words))
+        return _refused(SandboxRefusal(status, words))
 
 
 def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
@@ -153,7 +153,7 @@ def _paid(
 def _collection(books: MemoryPayments, found: Collection) -> dict[str, t.Any]:
     asked = books.asked(found.reference)
     variance = ""
-    if found.outcome is Outcome.SUCCESSFUL and found.received != asked:
+    if found.outcome is PaymentOutcome.SUCCESSFUL and found.received != asked:
         variance = "underpaid" if found.received.minor < asked.minor else "overpaid"
     return {
         "reference": found.reference,
@@ -205,7 +205,7 @@ def _install_payouts(
         except PaymentRefused as error:
             raise refuse(422, "NO_ENOUGH_MONEY_IN_WALLET", str(error)) from None
         if switches.payouts != "waiting":
-            _finished(books, webhooks, reference, Outcome(switches.payouts), "")
+            _finished(books, webhooks, reference, PaymentOutcome(switches.payouts), "")
         return jsonify(success=True, message="Payout initiated", data=_payout(made))
 
     @app.get("/disbursements/payouts/customer-reference/<reference>")
@@ -217,7 +217,7 @@ def _install_payouts(
 
 
 def _finished(
-    books: MemoryPayments, webhooks: Webhooks, reference: str, outcome: Outcome, reason: str
+    books: MemoryPayments, webhooks: Webhooks, reference: str, outcome: PaymentOutcome, reason: str
 ) -> None:
     books.finish(reference, outcome, reason)
     found = t.cast(Payout, books.payout(reference))
@@ -264,7 +264,7 @@ def _install_controls(
     @app.post("/sandbox/finish")
     def _finish() -> Response:
         body = request.get_json()
-        outcome = Outcome(body["status"])
+        outcome = PaymentOutcome(body["status"])
         _finished(books, webhooks, body["reference"], outcome, body.get("reason", ""))
         return jsonify(success=True)
 

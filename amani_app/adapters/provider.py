@@ -1,0 +1,38 @@
+"""What the package of a payment provider supplies: its settings, and from them its adapter."""
+
+from __future__ import annotations
+
+import typing as t
+from abc import abstractmethod
+
+from amani_app.settings import EnvironmentSettings
+
+if t.TYPE_CHECKING:
+    from click import Command
+
+    from amani_app.ports.payments import Payments
+
+
+class ProviderSettings(EnvironmentSettings):
+    """The settings of one payment provider.
+
+    To add a provider, write a package with a subclass of this, and name it in ``PROVIDERS``.
+    """
+
+    @property
+    @abstractmethod
+    def configured(self) -> bool:
+        """Whether enough is set to use the provider."""
+
+    @property
+    @abstractmethod
+    def key_setting(self) -> str:
+        """The variable that switches the provider on, for error messages."""
+
+    @abstractmethod
+    def payments(self) -> Payments:
+        """The adapter; connects to nothing yet. Call it only if ``configured``."""
+
+    def commands(self) -> t.Sequence[Command]:
+        """Commands for ``flask amani``; available whether or not the provider is selected."""
+        return ()

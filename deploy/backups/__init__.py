@@ -1,1 +1,1 @@
-"""Backups of the database: made, listed, proved by restoring them, and thinned out."""
+"""Backups of the database: make, verify, restore and prune them."""

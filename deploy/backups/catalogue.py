@@ -1,4 +1,4 @@
-"""The backups on the database's host: a folder each, with archive, manifest and proof."""
+"""The backups on the database's host: a folder each, with archive, manifest and verification."""
 
 from __future__ import annotations
 
@@ -7,81 +7,86 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from deploy.backups.manifest import LEVELS, Backup, Manifest, Proof
+from deploy.backups.manifest import LEVELS, Backup, BackupManifest, Verification
 from deploy.errors import DeployError, UsageError
 
 if TYPE_CHECKING:
     from deploy.environment.model import Environment
     from deploy.hosts.host import Host
 
-# Three lines each: the folder's name, the manifest, the proof.
+# Three lines for each: the folder's name, the manifest, the verification.
 _LIST = (
     'for m in "$1"/*/manifest.json; do f="${m%/*}"; case "$f" in *.partial) continue;; esac; '
     '[ -f "$m" ] || continue; echo "${f##*/}"; tr -d "\\n" <"$m"; echo; '
     'tr -d "\\n" <"$f/verified.json" 2>/dev/null; echo; done'
 )
-# Renamed first: half a folder must never look like a backup.
+# Renamed first: a folder that is partly removed must not look like a backup.
 _REMOVE = 'mv -T "$1/$2" "$1/$2.partial" && rm -rf "$1/$2.partial"'
 
 
 def folder(environment: Environment) -> str:
-    """Where an environment's backups lie on the database's host."""
+    """The folder on the database's host that holds an environment's backups."""
     return environment.backups.directory or f"{environment.folder}/backups"
 
 
 def read(host: Host, environment: Environment) -> list[Backup]:
-    """Every whole backup, oldest first. Raises `DeployError` for a manifest that is damaged, or is
-    of another environment."""
+    """Every complete backup, oldest first.
+
+    Raises ``DeployError`` if a manifest is damaged or belongs to another environment.
+    """
     lines = host.run(("sh", "-c", _LIST, "list", folder(environment))).text.split("\n")
     found = []
-    for name, text, proof in zip(lines[0::3], lines[1::3], lines[2::3], strict=False):
+    for name, text, verification in zip(lines[0::3], lines[1::3], lines[2::3], strict=False):
         try:
-            manifest = Manifest.parse(text)
+            manifest = BackupManifest.parse(text)
         except ValueError:
             raise _foreign(host, f"the manifest of backup {name} is damaged") from None
         if (manifest.environment, manifest.id) != (environment.name, name):
-            whose = f"{manifest.id} of {manifest.environment}"
-            raise _foreign(host, f"what lies in the place of backup {name} is {whose}")
-        found.append(Backup(manifest, Proof.parse(proof)))
+            owner = f"{manifest.id} of {manifest.environment}"
+            raise _foreign(host, f"the folder of backup {name} contains {owner}")
+        found.append(Backup(manifest, Verification.parse(verification)))
     return sorted(found, key=lambda backup: backup.manifest.taken)
 
 
 def _foreign(host: Host, text: str) -> DeployError:
-    hint = "move that folder away, and fetch this backup's own from its copy elsewhere"
+    hint = "move that folder out of the way, and fetch this backup from a copy: invoke db.fetch"
     return DeployError(f"{host.name}: {text}", hint=hint, host=host.name)
 
 
 def pick(backups: Sequence[Backup], id: str, name: str) -> Backup:
-    """The backup with an id, or the newest where none is given. Raises `UsageError`."""
+    """The backup with an id, or the newest if `id` is empty.
+
+    Raises ``UsageError`` if the environment `name` has none.
+    """
     chosen = [backup for backup in backups if backup.manifest.id == id or not id]
     if not chosen:
-        what = f"backup {id!r}" if id else "backup"
+        wanted = f"backup {id!r}" if id else "backup"
         ids = ", ".join(backup.manifest.id for backup in backups[-5:])
         hint = f"the newest are: {ids}" if ids else f"invoke db.backup --env={name}"
-        raise UsageError(f"{name} has no {what}", hint=hint)
+        raise UsageError(f"{name} has no {wanted}", hint=hint)
     return chosen[-1]
 
 
-def record(host: Host, environment: Environment, backup: Backup, proof: Proof) -> None:
-    """Write down how far a backup was proved, unless that was further already."""
-    if backup.proof and LEVELS.index(backup.proof.level) > LEVELS.index(proof.level):
+def record(host: Host, environment: Environment, backup: Backup, found: Verification) -> None:
+    """Write the verification of a backup, unless one with a higher level is there."""
+    known = backup.verification
+    if known and LEVELS.index(known.level) > LEVELS.index(found.level):
         return
     path = f"{folder(environment)}/{backup.manifest.id}/verified.json"
-    host.write_file(path, json.dumps(asdict(proof)).encode() + b"\n")
+    host.write_file(path, json.dumps(asdict(found)).encode() + b"\n")
 
 
 def remove(host: Host, environment: Environment, backup: Backup) -> None:
-    """Remove a backup."""
     host.run(("sh", "-c", _REMOVE, "remove", folder(environment), backup.manifest.id))
 
 
 def publish(host: Host, environment: Environment) -> None:
-    """Write when the newest proved backup was taken, and its size, for node_exporter to show."""
-    proved = [backup.manifest for backup in read(host, environment) if backup.restorable]
-    newest = proved[-1] if proved else None
+    """Write time and size of the newest verified backup as metrics for node_exporter."""
+    verified = [backup.manifest for backup in read(host, environment) if backup.restorable]
+    newest = verified[-1] if verified else None
     label = f'{{environment="{environment.name}"}}'
     lines = [
-        "# HELP amani_backup_verified_timestamp_seconds When the newest backup that was proved by"
+        "# HELP amani_backup_verified_timestamp_seconds When the newest backup that was verified by"
         " a restore was taken; 0: there is none.",
         "# TYPE amani_backup_verified_timestamp_seconds gauge",
         f"amani_backup_verified_timestamp_seconds{label} {newest.taken if newest else 0:.0f}",

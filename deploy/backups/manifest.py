@@ -1,4 +1,4 @@
-"""A backup as it is written down: what it holds, how it was made, how far it was proved."""
+"""The manifest of a backup, and the highest level of verification that it reached."""
 
 from __future__ import annotations
 
@@ -9,47 +9,50 @@ from typing import Any, Literal
 
 Level = Literal["hash", "read", "restored", "booted"]
 LEVELS: tuple[Level, ...] = ("hash", "read", "restored", "booted")
-"""How far a backup can be proved, each level with all before it."""
+"""Levels of verification, lowest first; each includes the lower ones."""
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What lies beside every archive. Times are seconds since the epoch; sizes are bytes."""
+class BackupManifest:
+    """The content of `manifest.json`, which each archive has beside it.
+
+    Times are in seconds since the epoch, durations in seconds, sizes in bytes.
+    """
 
     id: str
     environment: str
     taken: float
-    """When the snapshot was taken that the archive holds."""
+    """When the snapshot in the archive was taken."""
     reason: str
     """`asked`, `deploy`, `rollback`, `migration`, `restore` or `drill`."""
     release: str
-    """The version that served then; empty where none did."""
+    """The version of the live release at that time; empty if there was none."""
     revision: str
-    """The schema's revision, in the snapshot."""
+    """The revision of the schema in the snapshot."""
     host: str
     database: str
     database_size: int
     size: int
     sha256: str
-    """Of the archive as it lies there, compressed and encrypted."""
+    """Of the archive file, which is compressed and may be encrypted."""
     recipients: tuple[str, ...]
-    """Public keys that it is encrypted for; empty: it is not."""
+    """Public keys that the archive is encrypted for; empty: it is not encrypted."""
     versions: Mapping[str, str]
     tables: Mapping[str, Mapping[str, Any]]
-    """By table its `rows`, and the `sums` of every column of numbers, in the snapshot."""
+    """For each table its `rows`, and the `sums` of its numeric columns, in the snapshot."""
     dump_seconds: float
     seconds: float
     format: str = "custom"
-    """What the archive holds: a dump of PostgreSQL as `custom` or, by several jobs, as `directory`;
-    the `file` of SQLite. Manifests that do not tell are of before there was another."""
+    """The format of the archive: a PostgreSQL dump as `custom` or, by several jobs, `directory`; an
+    SQLite database as `file`. Older manifests lack the key: `custom` was the only format."""
     jobs: int = 1
-    """How many dumped at once."""
+    """The number of parallel jobs that made the dump."""
     unpacked: int = 0
-    """Bytes that a directory needs on the disk while it is read or restored."""
+    """Bytes on the disk that a restore needs for the files of a `directory` dump."""
 
     @classmethod
-    def parse(cls, text: str) -> Manifest:
-        """Raises ValueError where the text is no manifest."""
+    def parse(cls, text: str) -> BackupManifest:
+        """Raises ``ValueError`` if the text is no manifest."""
         try:
             values = json.loads(text)
             known = {
@@ -63,26 +66,27 @@ class Manifest:
 
     @property
     def encrypted(self) -> bool:
-        """Whether a private key is needed to open it."""
         return bool(self.recipients)
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
         return sum(int(table["rows"]) for table in self.tables.values())
 
     def differences(self, found: Mapping[str, Any]) -> list[str]:
-        """In words, what a restored database's measures and revision have otherwise."""
+        """The differences between the manifest and a restored database, one line each.
+
+        `found` has the `tables` and the `revision` of that database.
+        """
         lines = []
         if found["revision"] != self.revision:
-            lines.append(f"the revision is {found['revision']!r} and not {self.revision!r}")
+            lines.append(f"the revision is {found['revision']!r}, not {self.revision!r}")
         for name in sorted({*self.tables, *found["tables"]}):
             expected, got = self.tables.get(name), found["tables"].get(name)
             if expected is None or got is None:
                 lines.append(f"table {name} is {'not expected' if got else 'missing'}")
                 continue
             if got["rows"] != expected["rows"]:
-                lines.append(f"{name} has {got['rows']} rows and not {expected['rows']}")
+                lines.append(f"{name} has {got['rows']} rows, not {expected['rows']}")
             for column, total in expected["sums"].items():
                 if got["sums"].get(column) != total:
                     lines.append(
@@ -92,16 +96,16 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """The highest level that a backup reached, when, and how long that took."""
+class Verification:
+    """The highest level that a backup reached, when (seconds since the epoch), and the duration."""
 
     level: Level
     at: float
     seconds: float = 0.0
 
     @classmethod
-    def parse(cls, text: str) -> Proof | None:
-        """None where there is none, or what is there is torn."""
+    def parse(cls, text: str) -> Verification | None:
+        """The content of `verified.json`; None if the text is empty or damaged."""
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
@@ -110,12 +114,12 @@ class Proof:
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup in the catalogue."""
+    """A backup in the catalogue; `verification` is None if it was never verified."""
 
-    manifest: Manifest
-    proof: Proof | None = None
+    manifest: BackupManifest
+    verification: Verification | None = None
 
     @property
     def restorable(self) -> bool:
-        """Whether it was proved by a restore."""
-        return self.proof is not None and self.proof.level in ("restored", "booted")
+        """Whether the backup was verified by a restore."""
+        return self.verification is not None and self.verification.level in ("restored", "booted")

@@ -1,4 +1,4 @@
-"""Which backups may go. Pure."""
+"""The rules that decide which backups are pruned. Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def prunable(
 ) -> list[Backup]:
     """The backups that no rule keeps, oldest first.
 
-    Kept are the newest `last`; the newest of each of the last `daily` days, `weekly` weeks and
-    `monthly` months (UTC, by the snapshot's time, of those periods that have any); every one made
-    before a change of a release in `releases`, which may be gone back to; the newest that was
-    proved by a restore, whatever its age.
+    The rules keep the newest `last`; the newest of each of the last `daily` days, `weekly` weeks
+    and `monthly` months (UTC, by the snapshot's time; periods without a backup do not count);
+    every backup made before a change of a release in `releases`, which a rollback can reach; and
+    the newest that was verified by a restore, at any age.
     """
     newest_first = sorted(backups, key=lambda backup: backup.manifest.taken, reverse=True)
     kept = {backup.manifest.id for backup in newest_first[: keep.last]}
@@ -38,8 +38,8 @@ def prunable(
         for backup in newest_first
         if backup.manifest.reason in _BEFORE_CHANGES and backup.manifest.release in releases
     }
-    proved = (backup.manifest.id for backup in newest_first if backup.restorable)
-    kept |= {next(proved, "")}
+    verified = (backup.manifest.id for backup in newest_first if backup.restorable)
+    kept |= {next(verified, "")}
     return [backup for backup in reversed(newest_first) if backup.manifest.id not in kept]
 
 

@@ -9,7 +9,7 @@ from deploy.pitr.configuration import archive_command
 
 if TYPE_CHECKING:
     from deploy.observe.probe import Answer
-    from deploy.pitr.facts import Facts
+    from deploy.pitr.facts import ClusterFacts
     from deploy.state.journal import Record
 
 
@@ -19,7 +19,7 @@ def render(
     answers: Mapping[str, Answer],
     *,
     archived: bool = False,
-    archive: Facts | None = None,
+    archive: ClusterFacts | None = None,
 ) -> str:
     """The metrics as text.
 
@@ -63,7 +63,7 @@ def _routes(name: str, answers: Mapping[str, Answer]) -> Iterator[str]:
             yield f"amani_certificate_expires_timestamp_seconds{{{labels}}} {answer.expires:.0f}"
 
 
-def _archive(name: str, facts: Facts | None) -> Iterator[str]:
+def _archive(name: str, facts: ClusterFacts | None) -> Iterator[str]:
     """Without facts only `amani_pitr_archiving 0`: an old value must not look like a new one."""
     found = facts.archiving if facts else None
     ours = found and found.on and found.value("archive_command") == archive_command(name)

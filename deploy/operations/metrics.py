@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from deploy.environment.model import load_environment
 from deploy.observe.metrics import render
-from deploy.operations import pitr
 from deploy.operations.history import read_history
+from deploy.operations.recovery_archive import collect_cluster_facts
 from deploy.operations.smoke import public_routes
 
 if TYPE_CHECKING:
@@ -25,5 +25,5 @@ def collect_metrics(name: str, events: Events) -> str:
         place: route.get(path, timeout=timeout) for place, route, _ in public_routes(environment)
     }
     archived = environment.backups.pitr is not None
-    archive = pitr.facts(name, events) if archived else None
+    archive = collect_cluster_facts(name, events) if archived else None
     return render(name, read_history(name, events), answers, archived=archived, archive=archive)

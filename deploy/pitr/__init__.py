@@ -1,1 +1,1 @@
-"""Point-in-time recovery of a PostgreSQL on a machine of one's own, by pgBackRest."""
+"""Point-in-time recovery (PITR) of a self-hosted PostgreSQL, with pgBackRest."""

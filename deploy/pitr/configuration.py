@@ -1,4 +1,4 @@
-"""What is written on the database's machine: pgBackRest's configuration and PostgreSQL's. Pure."""
+"""The configuration files of pgBackRest and PostgreSQL on the database's machine. Pure."""
 
 from __future__ import annotations
 
@@ -15,46 +15,48 @@ if TYPE_CHECKING:
 
 FOLDER = "/etc/pgbackrest"
 NOTE = "amani-pitr.json"
-"""In a cluster's folder: what a restore made it for, or what it was before one."""
+"""A file in a cluster's folder: which recovery created the cluster, or replaced it."""
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A file to write, for PostgreSQL's user to read and, of secrets, nobody else."""
+class ConfigurationFile:
+    """A file for PostgreSQL's user to read; a `secret` one for no other user."""
 
     content: str
     secret: bool = False
 
 
 def config_path(environment: str) -> str:
-    """pgBackRest's configuration of an environment."""
+    """The path of pgBackRest's configuration for an environment."""
     return f"{FOLDER}/amani-{environment}.conf"
 
 
 def settings_path(cluster: Cluster, environment: str) -> str:
-    """PostgreSQL's settings for archiving, in the folder that its configuration includes."""
+    """The path of PostgreSQL's settings for archiving, in the included folder conf.d."""
     return f"{cluster.config}/conf.d/amani-{environment}.conf"
 
 
 def files(
     environment: Environment, cluster: Cluster, config: PitrConfig, keys: Mapping[str, Secret]
-) -> dict[str, Placed]:
-    """By path, what has to be there for a cluster to archive."""
+) -> dict[str, ConfigurationFile]:
+    """The files that a cluster needs to archive, by path."""
     name = environment.name
     repository = config.repository
     found = {
-        config_path(name): Placed("\n".join(_pgbackrest(name, cluster, config, keys)), secret=True),
-        settings_path(cluster, name): Placed("\n".join(_settings(name, config))),
+        config_path(name): ConfigurationFile(
+            "\n".join(_pgbackrest(name, cluster, config, keys)), secret=True
+        ),
+        settings_path(cluster, name): ConfigurationFile("\n".join(_settings(name, config))),
     }
     if repository.kind == "ssh":
         key = keys[repository.key or ""].reveal().rstrip("\n") + "\n"
-        found[_beside(name, "key")] = Placed(key, secret=True)
-        found[_beside(name, "known_hosts")] = Placed(_known_hosts(repository))
+        found[_beside(name, "key")] = ConfigurationFile(key, secret=True)
+        found[_beside(name, "known_hosts")] = ConfigurationFile(_known_hosts(repository))
     return found
 
 
 def archive_command(environment: str) -> str:
-    """What PostgreSQL runs for each segment."""
+    """PostgreSQL's `archive_command`, which it runs for each segment."""
     return f"pgbackrest --config={config_path(environment)} --stanza={environment} archive-push %p"
 
 

@@ -1,4 +1,4 @@
-"""What is: PostgreSQL's clusters on a machine, its archiving, and what the repository holds."""
+"""The facts about a machine's PostgreSQL clusters, their archiving, and the repository."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.pitr.moment import Departure, Window, parse_departures
+from deploy.pitr.recovery_target import PastRecovery, RecoveryWindow, parse_past_recoveries
 
-DEPARTURES = "amani-departures"
-"""The annotation of base backups that tells when the live database was taken back: it outlives the
-machine."""
+PAST_RECOVERIES = "amani-departures"
+"""The annotation of base backups with the past recoveries, so that the repository has them if the
+machine is lost."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster as Debian's `pg_lsclusters` tells it; `note` is what a restore wrote down."""
+    """A cluster as Debian's `pg_lsclusters` lists it."""
 
     version: str
     name: str
@@ -27,16 +27,17 @@ class Cluster:
     socket: str
     log: str
     note: Mapping[str, Any] = field(default_factory=dict)
+    """The content of `configuration.NOTE` in its folder; empty without one."""
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """Version and name, such as `17/main`."""
         return f"{self.version}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting as the server goes by it, and the file that it has it from."""
+    """A setting that the server uses, and the file that it comes from."""
 
     value: str
     file: str = ""
@@ -44,7 +45,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Archiving:
-    """What the server says of its archiving. Times in seconds since the epoch, 0: never."""
+    """The server's settings and statistics of archiving.
+
+    Times are in seconds since the epoch; 0 means never.
+    """
 
     settings: Mapping[str, Setting]
     now: float
@@ -56,16 +60,15 @@ class Archiving:
     failed_last: str
     failed_at: float
     written: float
-    """Until when everything that was written is in the archive."""
+    """The time up to which all transactions are in the archive."""
     waiting: int = 0
-    """Segments that are full and not yet archived."""
+    """Full segments that are not archived yet."""
     waiting_seconds: float = 0.0
-    """How long the oldest of them has been waiting."""
+    """The age of the oldest of them."""
     databases: tuple[str, ...] = ()
 
     @property
     def on(self) -> bool:
-        """Whether the server archives at all."""
         return self.value("archive_mode") in ("on", "always")
 
     @property
@@ -74,12 +77,12 @@ class Archiving:
         return self.failed_at > self.last_at
 
     def value(self, name: str) -> str:
-        """What a setting is; empty where it cannot be seen."""
+        """The value of a setting; empty if it is not visible."""
         return self.settings[name].value if name in self.settings else ""
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseBackup:
     """A base backup in the repository: times in seconds since the epoch, sizes in bytes."""
 
     label: str
@@ -89,55 +92,64 @@ class Base:
     size: int
     stored: int
     sound: bool = True
-    departures: tuple[Departure, ...] = ()
+    past_recoveries: tuple[PastRecovery, ...] = ()
+
+    @property
+    def sizes(self) -> str:
+        """Its size and its size in the repository, for people."""
+        return f"{self.size / 1e6:,.1f} MB, stored {self.stored / 1e6:,.1f} MB"
 
 
 @dataclass(frozen=True)
 class Repository:
-    """What pgBackRest says of its repository; `problem` is why it holds nothing to restore."""
+    """The repository's state as pgBackRest reports it."""
 
     stanza: bool = False
-    bases: tuple[Base, ...] = ()
+    bases: tuple[BaseBackup, ...] = ()
     problem: str = ""
+    """Why nothing can be restored from it; empty if something can."""
     wal: str = ""
-    """The newest segment there."""
+    """The newest segment in it."""
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All of it. `live` is the cluster on the database's port."""
+class ClusterFacts:
+    """The facts about one machine and its repository."""
 
     tool: str
-    """pgBackRest's version; empty where it is not installed."""
+    """pgBackRest's version; empty if it is not installed."""
     clusters: tuple[Cluster, ...]
     port: int
+    """The port of the live cluster, from the database's URL."""
     now: float
+    """The machine's clock."""
     archiving: Archiving | None
-    """None where the live cluster does not answer."""
+    """None if the live cluster does not answer."""
     repository: Repository
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What the files say that are to be written."""
+    """Contents of the files on the machine that a plan compares, by path."""
 
     @property
     def live(self) -> Cluster | None:
-        """The cluster on the database's port; of several the one that runs."""
-        there = [one for one in self.clusters if one.port == self.port]
-        return next((one for one in there if one.running), there[0] if there else None)
+        """The cluster on the database's port; of several, the running one."""
+        found = [one for one in self.clusters if one.port == self.port]
+        return next((one for one in found if one.running), found[0] if found else None)
 
     @property
-    def departures(self) -> tuple[Departure, ...]:
-        """The times at which the live database was taken back, oldest target first."""
-        noted = parse_departures(str(self.live.note.get("departures", ""))) if self.live else ()
-        return tuple(sorted({*noted, *(d for b in self.repository.bases for d in b.departures)}))
+    def past_recoveries(self) -> tuple[PastRecovery, ...]:
+        """The past recoveries of the live database, oldest target first."""
+        note = str(self.live.note.get("departures", "")) if self.live else ""
+        found = set(parse_past_recoveries(note))
+        return tuple(sorted(found.union(*(b.past_recoveries for b in self.repository.bases))))
 
     @property
-    def window(self) -> Window | None:
-        """The moments that can be restored; None: there is no whole backup."""
+    def window(self) -> RecoveryWindow | None:
+        """The points in time that can be recovered; None without an undamaged base backup."""
         whole = [base for base in self.repository.bases if base.sound]
         if not whole:
             return None
-        # Seconds are all that pgBackRest tells of a backup's end.
-        return Window(whole[0].stopped + 1, self._newest())
+        # pgBackRest reports the end of a backup in whole seconds.
+        return RecoveryWindow(whole[0].stopped + 1, self._newest())
 
     def _newest(self) -> float | None:
         found = self.archiving
@@ -147,7 +159,7 @@ class Facts:
 
 
 def parse_clusters(text: str, notes: Mapping[str, str]) -> tuple[Cluster, ...]:
-    """What `pg_lsclusters --json` printed; `notes` by folder of configuration."""
+    """Parse the output of `pg_lsclusters --json`; `notes` by folder of configuration."""
     return tuple(
         Cluster(
             version=str(found["version"]),
@@ -171,54 +183,56 @@ def _note(text: str) -> Mapping[str, Any]:
         return {}
 
 
-def parse_archiving(said: Mapping[str, Any]) -> Archiving:
-    """What the query (`queries.ARCHIVING`) found."""
-    archiver, waiting = said["archiver"], said.get("waiting") or {}
+def parse_archiving(result: Mapping[str, Any]) -> Archiving:
+    """Parse the result of `queries.ARCHIVING`, or of `queries.VISIBLE`."""
+    archiver, waiting = result["archiver"], result.get("waiting") or {}
     settings = {
         name: Setting(found["value"] or "", found["file"] or "")
-        for name, found in (said["settings"] or {}).items()
+        for name, found in (result["settings"] or {}).items()
     }
     return Archiving(
         settings=settings,
-        now=said["now"],
-        recovery=said["recovery"],
+        now=result["now"],
+        recovery=result["recovery"],
         archived=archiver["archived"],
         last=archiver["last"] or "",
         last_at=archiver["last_at"] or 0.0,
         failed=archiver["failed"],
         failed_last=archiver["failed_last"] or "",
         failed_at=archiver["failed_at"] or 0.0,
-        written=said.get("written") or archiver["last_at"] or 0.0,
+        written=result.get("written") or archiver["last_at"] or 0.0,
         waiting=waiting.get("count", 0),
         waiting_seconds=waiting.get("seconds", 0.0),
-        databases=tuple(said.get("databases") or ()),
+        databases=tuple(result.get("databases") or ()),
     )
 
 
 def parse_repository(text: str) -> Repository:
-    """What `pgbackrest info --output=json` printed of one stanza."""
-    found: Sequence[Mapping[str, Any]] = json.loads(text or "[]")
-    if not found:
+    """Parse the output of `pgbackrest info --output=json` for one stanza."""
+    stanzas: Sequence[Mapping[str, Any]] = json.loads(text or "[]")
+    if not stanzas:
         return Repository()
-    stanza = found[0]
+    stanza = stanzas[0]
     bases = tuple(
-        Base(
+        BaseBackup(
             label=one["label"],
             kind=one["type"],
             started=one["timestamp"]["start"],
             stopped=one["timestamp"]["stop"],
             size=one["info"]["size"],
-            # Of blocks and bundles it tells no size of the whole.
+            # With blocks and bundles it reports no size of the whole backup.
             stored=one["info"]["repository"]["delta"],
             sound=not one.get("error"),
-            departures=parse_departures((one.get("annotation") or {}).get(DEPARTURES, "")),
+            past_recoveries=parse_past_recoveries(
+                (one.get("annotation") or {}).get(PAST_RECOVERIES, "")
+            ),
         )
         for one in stanza.get("backup") or ()
     )
     status = stanza["status"]
     archive = stanza.get("archive") or [{}]
     return Repository(
-        # 1: no stanza there; 2: a stanza without a backup.
+        # 1: no stanza; 2: a stanza without a backup.
         stanza=bool(stanza.get("db")) and status["code"] in (0, 2),
         bases=bases,
         problem="" if status["code"] == 0 else _problem(stanza),
@@ -227,5 +241,7 @@ def parse_repository(text: str) -> Repository:
 
 
 def _problem(stanza: Mapping[str, Any]) -> str:
-    said = [one["status"]["message"] for one in stanza.get("repo") or () if one["status"]["code"]]
-    return "; ".join(said) or str(stanza["status"]["message"])
+    messages = [
+        one["status"]["message"] for one in stanza.get("repo") or () if one["status"]["code"]
+    ]
+    return "; ".join(messages) or str(stanza["status"]["message"])

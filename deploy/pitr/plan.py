@@ -1,4 +1,4 @@
-"""What has to be done for a database to be archived. Pure."""
+"""The plan that sets up archiving for a database. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deploy.errors import GateRefused, UsageError
-from deploy.pitr.configuration import Placed, archive_command, config_path, settings_path
-from deploy.pitr.facts import Archiving, Cluster, Facts
+from deploy.pitr.configuration import ConfigurationFile, archive_command, config_path, settings_path
+from deploy.pitr.facts import Archiving, Cluster, ClusterFacts
 
 Kind = Literal["install", "write", "reload", "restart", "stanza", "check", "back-up"]
 
 
 @dataclass(frozen=True)
-class Step:
+class ArchivingStep:
     """One change on the database's machine."""
 
     kind: Kind
@@ -22,27 +22,29 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done, in this order, and the files that it brings."""
+class ArchivingPlan:
+    """The steps in their order, and the files that they write."""
 
-    steps: tuple[Step, ...]
-    files: Mapping[str, Placed]
+    steps: tuple[ArchivingStep, ...]
+    files: Mapping[str, ConfigurationFile]
 
     @property
     def restarts(self) -> bool:
-        """Whether PostgreSQL has to be restarted."""
         return any(step.kind == "restart" for step in self.steps)
 
 
-def require_live(facts: Facts, database: str) -> tuple[Cluster, Archiving]:
-    """The live cluster and what it says. Raises `UsageError` where the machine is not the one of
-    the database, `GateRefused` where that does not answer or is a standby."""
+def require_live(facts: ClusterFacts, database: str) -> tuple[Cluster, Archiving]:
+    """The live cluster and its archiving.
+
+    Raises ``UsageError`` if the machine has no such cluster or database, and ``GateRefused`` if the
+    cluster does not answer or is a standby.
+    """
     cluster, archiving = facts.live, facts.archiving
     if cluster is None:
         found = ", ".join(f"{one.label} on {one.port}" for one in facts.clusters) or "none"
         raise UsageError(
             f"no cluster has port {facts.port} of the database's URL; there are: {found}",
-            hint="is `backups.pitr.server` the machine that PostgreSQL runs on?",
+            hint="check that PostgreSQL runs on the machine in `backups.pitr.server`",
         )
     if archiving is None:
         raise GateRefused(
@@ -53,43 +55,52 @@ def require_live(facts: Facts, database: str) -> tuple[Cluster, Archiving]:
         found = ", ".join(archiving.databases) or "none"
         raise UsageError(
             f"the cluster {cluster.label} has no database {database}; it has: {found}",
-            hint="is `backups.pitr.server` the machine that the database's URL names?",
+            hint="check that `backups.pitr.server` is the machine in the database's URL",
         )
     if archiving.recovery:
-        raise GateRefused(f"the cluster {cluster.label} is a standby", hint="name its primary")
+        raise GateRefused(
+            f"the cluster {cluster.label} is a standby",
+            hint="name the machine of its primary in `backups.pitr.server`",
+        )
     return cluster, archiving
 
 
-def plan(
-    name: str, facts: Facts, cluster: Cluster, archiving: Archiving, wanted: Mapping[str, Placed]
-) -> Plan:
-    """What has to be done; empty where the database is archived and was backed up.
+def plan_archiving(
+    name: str,
+    facts: ClusterFacts,
+    cluster: Cluster,
+    archiving: Archiving,
+    wanted: Mapping[str, ConfigurationFile],
+) -> ArchivingPlan:
+    """The steps that are missing until the database is archived and has a base backup.
 
-    Raises `GateRefused` where somebody else archives it.
+    Raises ``GateRefused`` if another program archives the database.
     """
     _require_ours(name, archiving)
-    steps: list[Step] = []
+    steps: list[ArchivingStep] = []
     if not facts.tool:
-        steps.append(Step("install", "install pgBackRest, from the distribution"))
+        steps.append(ArchivingStep("install", "install pgBackRest from the distribution"))
     changed = {path for path, file in wanted.items() if facts.files.get(path) != file.content}
-    steps += [Step("write", f"write {path}") for path in sorted(changed)]
+    steps += [ArchivingStep("write", f"write {path}") for path in sorted(changed)]
     settings = settings_path(cluster, name)
-    # Of what its file says a server that was not restarted knows nothing but that it would differ.
+    # Before a restart the server reports the old values of these settings.
     stale = archiving.value("archive_mode") == "off" or archiving.value("wal_level") == "minimal"
     if stale:
-        text = f"restart PostgreSQL {cluster.label}, for archive_mode: every connection ends"
-        steps.append(Step("restart", text))
+        text = f"restart PostgreSQL {cluster.label} for archive_mode: every connection ends"
+        steps.append(ArchivingStep("restart", text))
     elif settings in changed or archiving.value("archive_command") != archive_command(name):
-        steps.append(Step("reload", f"let PostgreSQL {cluster.label} read its configuration"))
-    # What was found is of the repository that was named before.
+        steps.append(
+            ArchivingStep("reload", f"reload the configuration of PostgreSQL {cluster.label}")
+        )
+    # With a changed configuration, the facts are those of the previous repository.
     if not facts.repository.stanza or config_path(name) in changed:
-        steps.append(Step("stanza", "make the stanza in the repository"))
+        steps.append(ArchivingStep("stanza", "create the stanza in the repository"))
     backed_up = any(base.sound for base in facts.repository.bases)
     if steps or not backed_up:
-        steps.append(Step("check", "see a segment arrive in the repository"))
+        steps.append(ArchivingStep("check", "check that a segment reaches the repository"))
     if not backed_up:
-        steps.append(Step("back-up", "make the first full backup"))
-    return Plan(tuple(steps), {path: wanted[path] for path in sorted(changed)})
+        steps.append(ArchivingStep("back-up", "make the first full backup"))
+    return ArchivingPlan(tuple(steps), {path: wanted[path] for path in sorted(changed)})
 
 
 def _require_ours(name: str, archiving: Archiving) -> None:
@@ -99,9 +110,9 @@ def _require_ours(name: str, archiving: Archiving) -> None:
     if not own and archiving.on or library:
         found = archiving.settings["archive_library" if library else "archive_command"]
         raise GateRefused(
-            f"somebody else archives this database: {found.value}",
-            hint=f"it is set in {found.file or 'the server'}; two cannot archive it: end that one,"
-            " or leave this one away",
+            f"another program archives this database: {found.value}",
+            hint=f"it is set in {found.file or 'the server'}; only one program can archive a"
+            " database: remove that setting, or `backups.pitr`",
         )
     for setting, found in archiving.settings.items():
         if found.file.endswith("postgresql.auto.conf") and setting in (
@@ -110,6 +121,6 @@ def _require_ours(name: str, archiving: Archiving) -> None:
             "archive_timeout",
         ):
             raise GateRefused(
-                f"{setting} was set by ALTER SYSTEM, which wins over every file",
+                f"{setting} was set by ALTER SYSTEM, which overrides every file",
                 hint=f"ALTER SYSTEM RESET {setting}",
             )

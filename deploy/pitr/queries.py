@@ -1,4 +1,4 @@
-"""What a server is asked about its archiving, in SQL."""
+"""SQL queries about a server's archiving."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SELECT json_build_object(
       'failed_at', extract(epoch FROM last_failed_time))
     FROM pg_stat_archiver))
 """
-"""What anyone may ask."""
+"""Settings and statistics that any user can read."""
 
-# The newest segment that is archived was written to for the last time when the next one began:
-# whatever was committed before that is in the archive. Its file is there until it is used again.
+# The last write to the newest archived segment was when the next one began: all transactions that
+# were committed before are in the archive. The file exists until PostgreSQL recycles it.
 _PRIVILEGED = """
 jsonb_build_object(
   'waiting', (
@@ -39,13 +39,13 @@ jsonb_build_object(
     WHERE NOT datistemplate AND datname <> 'postgres'))
 """
 ARCHIVING = " ".join(("SELECT (", VISIBLE, ")::jsonb ||", _PRIVILEGED))
-"""What a superuser may."""
+"""The same, with the values that only a superuser can read."""
 
 # Recovery to a time ends at the first commit after it, so there must be one: this transaction
-# changes nothing and leaves its commit in the log, all the same, as it has a number.
+# changes nothing, but it has an id, so its commit is in the log.
 COMMIT = "SELECT to_json(pg_current_xact_id()::text)"
 SWITCH = "SELECT to_json(pg_walfile_name(pg_switch_wal()))"
-"""Ends the segment under way; its name."""
+"""Ends the current segment and returns its name."""
 
 RECOVERED = """
 SELECT json_build_object(

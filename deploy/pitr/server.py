@@ -1,4 +1,4 @@
-"""The machine that PostgreSQL runs on: its clusters, asked as their superuser, and pgBackRest."""
+"""The machine that PostgreSQL runs on: its files, its clusters and pgBackRest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.hosts.connect import connect
 from deploy.pitr import configuration, queries
 from deploy.pitr.facts import (
     Cluster,
-    Facts,
+    ClusterFacts,
     Repository,
     parse_archiving,
     parse_clusters,
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from deploy.hosts.host import CommandResult, Host, HostTimeouts
 
 USER = "postgres"
-"""Whom Debian lets own clusters."""
+"""The user that owns the clusters on Debian."""
 _CLUSTERS = (
     'date +%s.%N; for f in /etc/postgresql/*/*/"$1"; do [ -f "$f" ] || continue; '
     'echo "${f%/*}"; tr -d "\\n" <"$f"; echo; done; echo; pg_lsclusters --json'
 )
-# Renamed into its place, so that no reader sees a part of it.
+# Renamed when it is complete, so that no reader sees a part of it.
 _WRITE = (
     'umask 077; mkdir -p "${1%/*}" && chmod 755 "${1%/*}"; cat >"$1.new" && chown "$2" "$1.new" '
     '&& chmod "$3" "$1.new" && sync "$1.new" && mv -T "$1.new" "$1"'
 )
 
 
-class Server:
-    """A Debian or Ubuntu machine with PostgreSQL, where one may be root.
+class DatabaseServer:
+    """A Debian or Ubuntu machine with PostgreSQL, on which the user is root or can become root.
 
-    Methods raise `CommandFailed` with the program's own words where it fails, and
-    `HostUnreachable` where the machine does not answer.
+    Methods raise ``CommandFailed`` with the output of a command that fails, and
+    ``HostUnreachable`` if the machine does not answer.
     """
 
     def __init__(self, host: Host, *, sudo: bool, stanza: str, timeout: float) -> None:
@@ -50,7 +50,6 @@ class Server:
 
     @property
     def name(self) -> str:
-        """What it is called in every output."""
         return self._host.name
 
     def run(
@@ -62,30 +61,32 @@ class Server:
         timeout: float | None = None,
         check: bool = True,
     ) -> CommandResult:
-        """Run a command as root, or as another user."""
-        # In a folder that everyone may enter: else programs complain of the one of who logged in.
+        """Run a command as root or as another user."""
+        # In a folder that every user can enter: programs warn about a home that they cannot read.
         other = () if user == "root" else ("runuser", "-u", user, "--")
-        words = (*self._sudo, *other, "env", "-C", "/", "LC_ALL=C", *argv)
-        return self._host.run(words, stdin=stdin, timeout=timeout, check=check)
+        command = (*self._sudo, *other, "env", "-C", "/", "LC_ALL=C", *argv)
+        return self._host.run(command, stdin=stdin, timeout=timeout, check=check)
 
-    def script(self, text: str, *words: str, timeout: float | None = None) -> str:
-        """What a shell script, run as root with these words, printed."""
-        return self.run(("sh", "-euc", text, "amani", *words), timeout=timeout).text
+    def script(self, text: str, *arguments: str, timeout: float | None = None) -> str:
+        """Run a shell script as root with arguments, and return its output."""
+        return self.run(("sh", "-euc", text, "amani", *arguments), timeout=timeout).text
 
     def write(self, path: str, content: str, *, secret: bool = False) -> None:
-        """Write a file that PostgreSQL's user may read, and where it is `secret` nobody else."""
+        """Write a file that PostgreSQL's user can read; a `secret` one no other user."""
         argv = ("sh", "-euc", _WRITE, "write", path, f"root:{USER}", "640" if secret else "644")
         self.run(argv, stdin=content.encode())
 
     def read(self, path: str) -> str | None:
-        """The content of a file, or None where there is none."""
+        """The content of a file, or None if it does not exist."""
         argv = ("sh", "-c", '[ ! -e "$1" ] || { echo; cat -- "$1"; }', "read", path)
         text = self.run(argv).text
         return text[1:] if text else None
 
     def query(self, cluster: Cluster, sql: str, *, database: str = "postgres") -> Any:
-        """The one JSON value that a query finds. Raises `CommandFailed` where the cluster does not
-        answer."""
+        """The JSON value that a query returns, or None.
+
+        Raises ``CommandFailed`` if the cluster does not answer.
+        """
         argv = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-h", cluster.socket]
         argv += ["-p", str(cluster.port), "-d", database]
         text = self.run(argv, user=USER, stdin=sql.encode()).text
@@ -99,15 +100,30 @@ class Server:
         argv = ("pgbackrest", f"--config={path}", f"--stanza={self.stanza}", *options, command)
         return self.run(argv, user=USER, timeout=timeout or self._timeout, check=check)
 
+    @contextlib.contextmanager
+    def explaining(
+        self, text: str, *, hint: str = "", kind: type[DeployError] = DeployError
+    ) -> Iterator[None]:
+        """Raise `kind` with the text and the command's output if a command in the block fails."""
+        try:
+            yield
+        except CommandFailed as error:
+            raise kind(
+                f"{self.name}: {text}:\n{error.output.strip()}", hint=hint, host=self.name
+            ) from None
+
     def clusters(self) -> tuple[tuple[Cluster, ...], float]:
-        """Every cluster, and the machine's time."""
+        """Every cluster, and the machine's clock in seconds since the epoch.
+
+        Raises ``UsageError`` if PostgreSQL is not a Debian or Ubuntu package there.
+        """
         result = self.run(("sh", "-c", _CLUSTERS, "clusters", configuration.NOTE), check=False)
         if result.status:
             raise UsageError(
-                f"{self.name}: PostgreSQL is not there as a package of Debian or Ubuntu: "
-                f"{result.stderr.decode(errors='replace').strip()}",
-                hint="`pg_lsclusters` (postgresql-common) must show its clusters; a PostgreSQL in a"
-                " container is not archived by this",
+                f"{self.name}: PostgreSQL's clusters cannot be listed:"
+                f" {result.stderr.decode(errors='replace').strip()}",
+                hint="`pg_lsclusters` (postgresql-common) must list them: PostgreSQL must be a"
+                " Debian or Ubuntu package, not a container",
                 host=self.name,
             )
         now, *lines = result.text.splitlines()
@@ -115,10 +131,10 @@ class Server:
         notes = dict(zip(lines[0:end:2], lines[1:end:2], strict=False))
         return parse_clusters("\n".join(lines[end + 1 :]), notes), float(now)
 
-    def facts(self, port: int, *, repository: bool = True) -> Facts:
-        """What is. Without `repository` that is not asked, which may be far away."""
+    def facts(self, port: int, *, repository: bool = True) -> ClusterFacts:
+        """The machine's facts. Without `repository` no connection to the repository is made."""
         clusters, now = self.clusters()
-        found = Facts("", clusters, port, now, None, Repository())
+        found = ClusterFacts("", clusters, port, now, None, Repository())
         archiving = None
         if found.live is not None and found.live.running:
             with contextlib.suppress(CommandFailed):
@@ -132,37 +148,31 @@ class Server:
     def _repository(self) -> Repository:
         result = self.pgbackrest("info", "--output=json", "--io-timeout=5", timeout=60, check=False)
         if result.status:
-            said = (result.stderr or result.stdout).decode(errors="replace").strip()
-            return Repository(problem=said)
+            problem = (result.stderr or result.stdout).decode(errors="replace").strip()
+            return Repository(problem=problem)
         return parse_repository(result.text)
 
 
 @contextlib.contextmanager
 def open_server(
     stanza: str, config: PitrConfig, timeout: float, timeouts: HostTimeouts
-) -> Iterator[Server]:
-    """The database's machine, open; `timeout` seconds for what pgBackRest does there.
+) -> Iterator[DatabaseServer]:
+    """Connect to the database's machine; `timeout` is in seconds, for commands of pgBackRest.
 
-    Raises `UsageError` where whoever logs in may not become root.
+    Raises ``UsageError`` if the user there cannot become root.
     """
     host = connect(config.server, timeouts)
     try:
         sudo = host.run(("id", "-u")).text.strip() != "0"
-        server = Server(host, sudo=sudo, stanza=stanza, timeout=timeout)
+        server = DatabaseServer(host, sudo=sudo, stanza=stanza, timeout=timeout)
         if sudo:
-            _require_sudo(server, config.server.user)
+            with server.explaining(
+                f"{config.server.user} cannot become root",
+                hint="set `backups.pitr.server.user` to root, or give that user passwordless sudo",
+                kind=UsageError,
+            ):
+                server.run(("true",))
         yield server
     finally:
         with contextlib.suppress(DeployError, OSError):
             host.close()
-
-
-def _require_sudo(server: Server, user: str) -> None:
-    try:
-        server.run(("true",))
-    except CommandFailed as error:
-        raise UsageError(
-            f"{server.name}: {user} may not become root there: {error.output.strip()}",
-            hint="name root as `backups.pitr.server.user`, or give that user sudo without password",
-            host=server.name,
-        ) from None

@@ -26,16 +26,16 @@ class BackUp(Step):
         return "back up the database and read the archive to its end"
 
     def apply(self, run: Run) -> None:
-        # Imported here, so that planning a backup does not load the code that makes one.
-        from deploy.backups import catalogue, work
-        from deploy.backups.tool import open_tool
+        # Here, so that planning a backup loads nothing of what makes one.
+        from deploy.backups import catalogue, jobs
+        from deploy.backups.container import open_container
 
         host, environment = run.hosts[self.host], run.environment
-        with open_tool(
+        with open_container(
             host, environment, run.secrets, run.events, run_id=run.id, check=run.check_cancelled
-        ) as tool:
-            made = work.make(
-                tool,
+        ) as container:
+            made = jobs.back_up(
+                container,
                 environment,
                 catalogue.read(host, environment),
                 host=self.host,

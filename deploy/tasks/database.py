@@ -1,7 +1,8 @@
-"""The database of an environment: backed up, proved, restored."""
+"""Tasks on an environment's database: backups, restores and migrations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -10,13 +11,21 @@ from deploy.tasks.options import ENV, JSON, default_environment
 from deploy.tasks.surface import task
 
 if TYPE_CHECKING:
-    from deploy.backups.manifest import Manifest
+    from deploy.backups.manifest import BackupManifest
+    from deploy.output.report import Report
 
-ID = {"id": "the backup (default: the newest)"}
-CONFIRM = {"confirm": "the environment's name, for scripts that nobody can be asked in"}
+ID = {"id": "the backup's id (default: the newest)"}
+CONFIRM = {"confirm": "the environment's name; confirms without a question, for scripts"}
 
 
-def _about(manifest: Manifest) -> dict[str, str]:
+def confirmation(report: Report, name: str, confirm: str) -> Callable[[str], None]:
+    """A callback that requires the environment's name, given as `confirm` or typed."""
+    return lambda question: report.confirm(
+        question, name, automatic=confirm == name, option=f"--confirm={name}"
+    )
+
+
+def _describe(manifest: BackupManifest) -> dict[str, str]:
     return {
         "backup": manifest.id,
         "size": f"{manifest.size / 1e6:,.2f} MB of {manifest.database_size / 1e6:,.2f} MB",
@@ -28,40 +37,40 @@ def _about(manifest: Manifest) -> dict[str, str]:
 
 @task(help={**ENV, **JSON})
 def backup(context: Context, env: str = "", json: bool = False) -> None:
-    """Back the database up, and read the archive to its end."""
-    from deploy.operations.backups import back_up
+    """Back up the database, and read the archive to its end."""
+    from deploy.operations.backup import make_backup
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        manifest = back_up(name, report.events).manifest
+        manifest = make_backup(name, report.events).manifest
         report.show_done(
-            f"{name} is backed up",
+            f"backed up the database of {name}",
             {
-                **_about(manifest),
+                **_describe(manifest),
                 "took": f"{manifest.seconds:.1f} s",
-                "prove it": f"invoke db.verify --env={name}",
+                "verify": f"invoke db.verify --env={name}",
             },
         )
 
 
 @task(name="list", help={**ENV, **JSON})
-def list_backups(context: Context, env: str = "", json: bool = False) -> None:
-    """List the backups, and how far each was proved."""
-    from deploy.operations.backups import listing
+def list_(context: Context, env: str = "", json: bool = False) -> None:
+    """List the backups, with the level of verification of each."""
+    from deploy.operations.backup import list_backups
     from deploy.output.report import Report, when
 
     name = env or default_environment()
     with Report(json=json) as report:
         rows = [
             {
-                **_about(found.manifest),
+                **_describe(found.manifest),
                 "taken": when(found.manifest.taken),
                 "why": found.manifest.reason,
                 "release": found.manifest.release,
-                "proved": found.proof.level if found.proof else "no",
+                "verified": found.verification.level if found.verification else "no",
             }
-            for found in listing(name, report.events)
+            for found in list_backups(name, report.events)
         ]
         report.show_rows(f"backups of {name}", rows)
 
@@ -70,19 +79,19 @@ def list_backups(context: Context, env: str = "", json: bool = False) -> None:
 def verify(
     context: Context, env: str = "", id: str = "", level: str = "restored", json: bool = False
 ) -> None:
-    """Prove a backup: restore it into a scratch database and compare."""
+    """Verify a backup: restore it into a scratch database and compare it."""
     from typing import cast
 
     from deploy.backups.manifest import Level
-    from deploy.operations.backups import verify as prove
+    from deploy.operations.restore import verify_backup
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        proof = prove(name, report.events, id=id, level=cast(Level, level))
+        found = verify_backup(name, report.events, id=id, level=cast(Level, level))
         report.show_done(
-            f"proved: {proof.level}",
-            {"backup": id or "the newest", "took": f"{proof.seconds:.1f} s"},
+            f"verified: {found.level}",
+            {"backup": id or "the newest", "took": f"{found.seconds:.1f} s"},
         )
 
 
@@ -92,7 +101,7 @@ def verify(
         **JSON,
         **ID,
         **CONFIRM,
-        "replace": "make it the live database; the one before stays, renamed",
+        "replace": "make it the live database; the replaced one is renamed and stays",
     }
 )
 def restore(
@@ -104,43 +113,43 @@ def restore(
     json: bool = False,
 ) -> None:
     """Restore a backup into a new database, or over the live one with --replace."""
-    from deploy.operations.backups import restore as bring_back
+    from deploy.operations.restore import restore_backup
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        done = bring_back(
+        done = restore_backup(
             name,
             report.events,
             id=id,
             replace=replace,
-            confirm=lambda question: report.confirm(
-                question, name, automatic=confirm == name, option=f"--confirm={name}"
-            ),
+            confirm=confirmation(report, name, confirm),
         )
-        details = {**_about(done.backup.manifest), "took": f"{done.seconds:.1f} s"}
-        if done.before:
+        details = {**_describe(done.backup.manifest), "took": f"{done.seconds:.1f} s"}
+        if done.previous:
             details |= {
-                "the one before": done.before,
-                "serve": f"invoke maintenance.off --env={name}",
+                "replaced database": done.previous,
+                "then": f"invoke maintenance.off --env={name}",
             }
-            report.show_done(f"{name} is on the restored database", details)
+            report.show_done(f"{name} uses the restored database", details)
         else:
-            report.show_done(f"restored into {done.database}; nothing else was changed", details)
+            report.show_done(
+                f"restored into {done.database}; the live database is unchanged", details
+            )
 
 
 @task(help={**ENV, **JSON})
 def drill(context: Context, env: str = "", json: bool = False) -> None:
-    """Rehearse the worst day: back up, restore, prove, start the service on it; timed."""
-    from deploy.operations.backups import drill as rehearse
+    """Rehearse a restore: back up, restore, verify, start the service on it; timed."""
+    from deploy.operations.restore import run_drill
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        done = rehearse(name, report.events)
+        done = run_drill(name, report.events)
         report.show_done(
             f"{name} can be restored in {done.recovery:.1f} s",
-            {**_about(done.backup.manifest), "the whole drill": f"{done.whole:.1f} s"},
+            {**_describe(done.backup.manifest), "whole drill": f"{done.total:.1f} s"},
         )
 
 
@@ -149,8 +158,8 @@ def drill(context: Context, env: str = "", json: bool = False) -> None:
         **ENV,
         **JSON,
         **CONFIRM,
-        "dry_run": "only say what would go",
-        "databases": "remove the databases, too, that restores made or replaced",
+        "dry_run": "show which backups would be removed, and remove none",
+        "databases": "also remove the databases that restores created or replaced",
     }
 )
 def prune(
@@ -161,74 +170,76 @@ def prune(
     confirm: str = "",
     json: bool = False,
 ) -> None:
-    """Remove the backups that no rule keeps."""
-    from deploy.operations.backups import prune as thin_out
+    """Remove the backups that no retention rule keeps."""
+    from deploy.operations.backup import prune_backups
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        gone, left = thin_out(
+        backups, left = prune_backups(
             name,
             report.events,
             dry_run=dry_run,
             databases=databases,
-            confirm=lambda question: report.confirm(
-                question, name, automatic=confirm == name, option=f"--confirm={name}"
-            ),
+            confirm=confirmation(report, name, confirm),
         )
-        names = [*(found.manifest.id for found in gone), *left]
-        said = "would go" if dry_run else "removed"
-        report.show_done(f"{said}: {', '.join(names) or 'nothing'}", {})
+        show_removed(report, [*(found.manifest.id for found in backups), *left], dry_run=dry_run)
+
+
+def show_removed(report: Report, names: list[str], *, dry_run: bool) -> None:
+    """Show the names of everything that was removed, or in a dry run would be."""
+    verb = "would remove" if dry_run else "removed"
+    report.show_done(f"{verb}: {', '.join(names) or 'nothing'}", {})
 
 
 @task(help={**ENV, **JSON, **ID})
 def copy(context: Context, env: str = "", id: str = "", json: bool = False) -> None:
-    """Copy a backup to every place for copies, where that failed before."""
-    from deploy.operations.backups import copy as send
+    """Copy a backup to every place for copies, for example after a copy failed."""
+    from deploy.operations.backup import copy_backup
     from deploy.output.report import Report
 
     with Report(json=json) as report:
-        backup = send(env or default_environment(), report.events, id=id)
-        report.show_done("copied", _about(backup.manifest))
+        found = copy_backup(env or default_environment(), report.events, id=id)
+        report.show_done("copied", _describe(found.manifest))
 
 
-@task(help={**ENV, **JSON, **ID, "place": "where from (default: the first of `backups.copies`)"})
+@task(help={**ENV, **JSON, **ID, "place": "the place to copy from (default: the first one)"})
 def fetch(
     context: Context, env: str = "", id: str = "", place: str = "", json: bool = False
 ) -> None:
-    """Bring a backup back from a place for copies, onto the database's host."""
-    from deploy.operations.backups import fetch as bring
+    """Copy a backup from a place for copies to the database's host."""
+    from deploy.operations.backup import fetch_backup
     from deploy.output.report import Report
 
     name = env or default_environment()
     with Report(json=json) as report:
-        found = bring(name, report.events, id=id, place=place)
+        found = fetch_backup(name, report.events, id=id, place=place)
         report.show_done(
-            f"backup {found} is here",
-            {"restore it": f"invoke db.restore --env={name} --id={found}"},
+            f"fetched backup {found}",
+            {"restore": f"invoke db.restore --env={name} --id={found}"},
         )
 
 
 @task(help={"since": "only revisions after this one"})
 def lint(context: Context, since: str = "") -> None:
-    """Check that every migration is of the class that it states, and say what is dangerous."""
-    from deploy.database import lint as linting
+    """Check that every migration is of the class that it states, and report dangerous ones."""
+    from deploy.database.lint import check, describe
     from deploy.errors import GateRefused
     from deploy.machine.checkout import ROOT
 
-    verdicts = linting.check(ROOT, since=since)
+    verdicts = check(ROOT, since=since)
     for verdict in verdicts:
-        print(linting.describe(verdict))
+        print(describe(verdict))
     if wrong := [verdict.revision.id for verdict in verdicts if not verdict.agrees]:
         raise GateRefused(
-            f"{', '.join(wrong)}: not of the class that they state",
-            hint="docs/migrations.md has the safe way for each",
+            f"{', '.join(wrong)}: the class differs from the one that the migration states",
+            hint="docs/migrations.md describes the safe form of each",
         )
 
 
 @task(help={**ENV, **JSON})
 def current(context: Context, env: str = "", json: bool = False) -> None:
-    """Print the revision that the database is at, and what the live release brings beyond it."""
+    """Print the database's revision, and the pending ones of the live release."""
     from deploy.operations.schema import read_schema
     from deploy.output.report import Report
 
@@ -264,9 +275,9 @@ def upgrade(
     help={
         **ENV,
         **JSON,
-        "to": "the revision to go back to",
-        "auto_confirm": "do not ask",
-        "allow_data_loss": "with --auto-confirm: yes to what that loses",
+        "to": "the revision to downgrade to",
+        "auto_confirm": "confirm without a question",
+        "allow_data_loss": "with --auto-confirm: accept the loss of data",
         "dry_run": "show the plan and change nothing",
     }
 )
@@ -279,13 +290,13 @@ def downgrade(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Undo migrations down to a revision, after a backup and a question."""
+    """Downgrade the schema to a revision, after a backup and a confirmation."""
     from deploy.errors import UsageError
     from deploy.operations.schema import migrate_schema
     from deploy.output.report import Report
 
     if not to:
-        raise UsageError("to which revision?", hint="--to=REV; `invoke db.current` tells the live")
+        raise UsageError("to which revision?", hint="--to=REV; `invoke db.current` shows the live")
     name = env or default_environment()
     with Report(json=json) as report:
         result = migrate_schema(

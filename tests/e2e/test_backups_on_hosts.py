@@ -48,7 +48,7 @@ def test_the_worst_day(operator: Operator) -> None:
     assert set(operator.versions().values()) == {"1.0.0"}
 
     listed = operator.run("db.list").events[-1]["rows"]
-    assert [(row["why"], row["proved"]) for row in listed] == [
+    assert [(row["why"], row["verified"]) for row in listed] == [
         ("drill", "booted"),
         ("restore", "no"),
     ]

@@ -1,17 +1,17 @@
-"""Facts of a database's machine: a healthy archive, unless a test changes a value."""
+"""Facts about a database's machine, without problems unless a test changes them."""
 
 from __future__ import annotations
 
 import typing as t
 
 from deploy.pitr.configuration import archive_command
-from deploy.pitr.facts import Archiving, Base, Cluster, Facts, Repository, Setting
+from deploy.pitr.facts import Archiving, BaseBackup, Cluster, ClusterFacts, Repository, Setting
 
 NAME = "trial"
 
 
 def cluster(name: str = "main", port: int = 5432, **changes: t.Any) -> Cluster:
-    said: dict[str, t.Any] = {
+    values: dict[str, t.Any] = {
         "version": "17",
         "name": name,
         "port": port,
@@ -21,21 +21,21 @@ def cluster(name: str = "main", port: int = 5432, **changes: t.Any) -> Cluster:
         "socket": "/var/run/postgresql",
         "log": f"/var/log/postgresql/postgresql-17-{name}.log",
     }
-    return Cluster(**said | changes)
+    return Cluster(**values | changes)
 
 
 def archiving(**changes: t.Any) -> Archiving:
-    """The archiving state of a server; *changes* override fields and settings by name."""
-    values = {
+    """The archiving of a server; a change may also name a setting."""
+    settings = {
         "archive_mode": "on",
         "archive_command": archive_command(NAME),
         "archive_library": "",
         "archive_timeout": "60",
         "wal_level": "replica",
     }
-    values |= {name: changes.pop(name) for name in list(changes) if name in values}
-    said: dict[str, t.Any] = {
-        "settings": {name: Setting(value, "/etc/x.conf") for name, value in values.items()},
+    settings |= {name: changes.pop(name) for name in list(changes) if name in settings}
+    values: dict[str, t.Any] = {
+        "settings": {name: Setting(value, "/etc/x.conf") for name, value in settings.items()},
         "now": 1000.0,
         "recovery": False,
         "archived": 7,
@@ -47,11 +47,11 @@ def archiving(**changes: t.Any) -> Archiving:
         "written": 990.0,
         "databases": ("amani",),
     }
-    return Archiving(**said | changes)
+    return Archiving(**values | changes)
 
 
-def base(label: str = "500F", stopped: float = 500.0, **changes: t.Any) -> Base:
-    said: dict[str, t.Any] = {
+def base(label: str = "500F", stopped: float = 500.0, **changes: t.Any) -> BaseBackup:
+    values: dict[str, t.Any] = {
         "label": label,
         "kind": "full",
         "started": stopped - 10,
@@ -59,11 +59,11 @@ def base(label: str = "500F", stopped: float = 500.0, **changes: t.Any) -> Base:
         "size": 31_000_000,
         "stored": 4_000_000,
     }
-    return Base(**said | changes)
+    return BaseBackup(**values | changes)
 
 
-def facts(**changes: t.Any) -> Facts:
-    said: dict[str, t.Any] = {
+def facts(**changes: t.Any) -> ClusterFacts:
+    values: dict[str, t.Any] = {
         "tool": "2.55.1",
         "clusters": (cluster(),),
         "port": 5432,
@@ -71,4 +71,4 @@ def facts(**changes: t.Any) -> Facts:
         "archiving": archiving(),
         "repository": Repository(stanza=True, bases=(base(),), wal="000000010000000000000007"),
     }
-    return Facts(**said | changes)
+    return ClusterFacts(**values | changes)

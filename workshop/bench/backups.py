@@ -12,14 +12,15 @@ import psycopg
 from psycopg import sql
 
 from deploy import secrets
-from deploy.backups.tool import database_url, open_tool
+from deploy.backups.container import database_url, open_container
 from deploy.environment.model import Environment
 from deploy.errors import DeployError
 from deploy.events import Events
-from deploy.operations import backups
+from deploy.operations.backup import make_backup
 from deploy.operations.host_session import open_session
 from deploy.operations.maintenance import set_maintenance
 from deploy.operations.one_off import run_one_off
+from deploy.operations.restore import restore_backup, run_drill
 from workshop.bench import stage
 
 VERSION = "0.0.1-bench"
@@ -89,11 +90,11 @@ def run(name: str, rows: int, rounds: int, jobs: int = 1) -> dict[str, Any]:
         ours, whole, plain = [], [], []
         for _ in range(rounds):
             plain.append(_plain(environment))
-            made = backups.back_up(name, SILENT).manifest
+            made = make_backup(name, SILENT).manifest
             ours.append(made.dump_seconds)
             whole.append(made.seconds)
         loss = _lose_and_restore(name, url)
-        drill = backups.drill(name, SILENT)
+        drill = run_drill(name, SILENT)
         size = made.database_size
         return {
             "format": made.format,
@@ -107,7 +108,7 @@ def run(name: str, rows: int, rounds: int, jobs: int = 1) -> dict[str, Any]:
             "ratio_with_test": round(statistics.median(plain) / statistics.median(whole), 3),
             **loss,
             "rto_seconds": round(drill.recovery, 2),
-            "drill_seconds": round(drill.whole, 2),
+            "drill_seconds": round(drill.total, 2),
         }
 
 
@@ -115,14 +116,12 @@ def _plain(environment: Environment) -> float:
     values = secrets.load_secrets(environment, registries=False)
     with open_session(environment, SILENT) as session:
         host = session.hosts[environment.database_host.name]
-        with open_tool(host, environment, values, SILENT, run_id="plain") as tool:
+        with open_container(host, environment, values, SILENT, run_id="plain") as container:
             given = database_url(environment, values).encode() + b"\n"
             started = time.monotonic()
-            done = host.engine.run_in(
-                tool.container, ["sh", "-c", _PLAIN], stdin=given, timeout=3600
-            )
+            done = host.engine.run_in(container.id, ["sh", "-c", _PLAIN], stdin=given, timeout=3600)
             seconds = time.monotonic() - started
-            host.engine.run_in(tool.container, ["rm", "-f", "/backups/plain"])
+            host.engine.run_in(container.id, ["rm", "-f", "/backups/plain"])
         if done.status:
             raise DeployError(f"pg_dump | zstd failed: {done.output}")
         return seconds
@@ -132,13 +131,13 @@ def _lose_and_restore(name: str, url: str) -> dict[str, Any]:
     with Writer(url) as writer:
         time.sleep(1)
         asked = time.time()
-        manifest = backups.back_up(name, SILENT).manifest
+        manifest = make_backup(name, SILENT).manifest
     set_maintenance(name, SILENT, on=True)
     with psycopg.connect(url.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
         connection.execute(
             sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(manifest.database))
         )
-    restored = backups.restore(name, SILENT, id=manifest.id, replace=True)
+    restored = restore_backup(name, SILENT, id=manifest.id, replace=True)
     set_maintenance(name, SILENT, on=False)
     status, said = run_one_off(name, ("flask", "amani", "reconcile"), SILENT)
     if status:

@@ -1,1 +1,1 @@
-"""What runs in the backup container on the database's host; it imports nothing of the deployer."""
+"""The program in the backup container. It imports nothing else of the deployer."""

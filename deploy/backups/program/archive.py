@@ -1,4 +1,4 @@
-"""Archives as files: compressed, encrypted, hashed, read again, and renamed when whole."""
+"""Archive files: compressed, encrypted and hashed; their folder is renamed when complete."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from deploy.backups.program.pipes import CHUNK, Failure, Job, unwritable
+from deploy.backups.program.pipes import CHUNK, BackupJob, Failure, unwritable
 
 FOLDER = os.environ.get("BACKUPS", "/backups")
 ARCHIVE = "archive"
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 ROOM = 1.2
-"""How many times the last archive's size must be free."""
+"""The free space that a backup needs, as a multiple of the last archive's size."""
 
 
 class Dump(NamedTuple):
-    """What is to be an archive: what its manifest shall say, and the command that prints it."""
+    """A dump: values for its manifest, and the command that prints it with its environment."""
 
     facts: dict[str, Any]
     command: Sequence[str]
     environment: Mapping[str, str]
     seconds: float = 0.0
-    """What has been spent on the dump already."""
+    """Seconds that the dump took before the command."""
 
 
-class Stored(NamedTuple):
-    """An archive as it lies there, and the commands that make what was dumped of it."""
+class StoredArchive(NamedTuple):
+    """An archive file, and the pipeline of commands that turns it into the dump again."""
 
     path: str
     commands: list[list[str]]
@@ -41,38 +41,38 @@ class Stored(NamedTuple):
     format: str
     """`custom` or `directory` of PostgreSQL, or `file`."""
     unpacked: int
-    """Bytes of the files that a directory's archive holds."""
+    """Bytes of the files in an archive of format `directory`."""
     database_size: int
 
 
 def clear_partials() -> None:
-    """Remove what runs that were cut short left behind. Only under the environment's lock."""
+    """Remove partial backups of killed runs. Needs the environment's lock."""
     for name in os.listdir(FOLDER):
         if name.endswith(PARTIAL):
             shutil.rmtree(os.path.join(FOLDER, name), ignore_errors=True)
 
 
 def room() -> int:
-    """Bytes that are free for backups."""
+    """Free bytes in the folder for backups."""
     found = os.statvfs(FOLDER)
     return found.f_bavail * found.f_frsize
 
 
 def require_room(needed: float, why: str = "") -> None:
-    """Raise `Failure` where less than `needed` bytes are free."""
+    """Raise ``Failure`` if fewer than `needed` bytes are free; `why` is appended to the message."""
     if (free := room()) < needed:
         raise Failure(
             f"{free / 1e6:,.1f} MB are free for backups, and {needed / 1e6:,.1f} MB are needed"
             + why,
             kind="refused",
-            hint="make room, thin out with `invoke db.prune`, or give `backups.directory` a larger"
-            " disk",
+            hint="free some space, remove backups with `invoke db.prune`, or put"
+            " `backups.directory` on a larger disk",
         )
 
 
 @contextlib.contextmanager
 def partial(name: str) -> Iterator[str]:
-    """A folder for a backup under way; removed where the block fails."""
+    """Create the folder of a partial backup; it is removed if the block fails."""
     folder = os.path.join(FOLDER, name + PARTIAL)
     try:
         os.mkdir(folder, 0o700)
@@ -85,15 +85,15 @@ def partial(name: str) -> Iterator[str]:
 
 
 def write(
-    job: Job,
+    job: BackupJob,
     folder: str,
     commands: Sequence[Sequence[str]],
     recipients: Sequence[str],
     environment: Mapping[str, str],
 ) -> tuple[str, int]:
-    """Write what the commands print as an archive, compressed and for the recipients encrypted.
+    """Write the output of a pipeline as an archive, compressed and encrypted for the recipients.
 
-    Returns its SHA-256 and its size; the file is on the disk then, not in its cache.
+    Returns its SHA-256 and its size, after the file is synced to the disk.
     """
     pipeline = [*commands, ["zstd", "-q", "-3"]]
     if recipients:
@@ -111,13 +111,13 @@ def write(
         return digest.hexdigest(), file.tell()
 
 
-def require_whole(job: Job, folder: str, sha256: str, size: int) -> None:
-    """Raise `Failure` where the archive on the disk is not the one that was written."""
+def require_whole(job: BackupJob, folder: str, sha256: str, size: int) -> None:
+    """Raise ``Failure`` if size or SHA-256 of the archive on the disk differ from the arguments."""
     path = os.path.join(folder, ARCHIVE)
     try:
         found = os.stat(path).st_size
         if found != size:
-            raise Failure(f"the archive has {found} bytes and not the {size} of its manifest")
+            raise Failure(f"the archive has {found} bytes, not the {size} of its manifest")
         digest = hashlib.sha256()
         with open(path, "rb") as file:
             while data := file.read(CHUNK):
@@ -127,22 +127,26 @@ def require_whole(job: Job, folder: str, sha256: str, size: int) -> None:
     except OSError as error:
         raise Failure(f"the archive cannot be read: {error.strerror}") from None
     if digest.hexdigest() != sha256:
-        raise Failure("the archive is not what was written: its SHA-256 is another")
+        raise Failure("the SHA-256 of the archive differs from the one in its manifest")
 
 
-def reading(folder: str, encrypted: bool, identity: str, manifest: Mapping[str, Any]) -> Stored:
-    """The archive in a folder, of which the manifest tells `size`, `format` and the like."""
+def reading(
+    folder: str, encrypted: bool, identity: str, manifest: Mapping[str, Any]
+) -> StoredArchive:
+    """The archive in a folder, with `size` and the like from its manifest."""
     commands = [["age", "--decrypt", "--identity", identity]] if encrypted else []
-    said = {name: manifest[name] for name in ("size", "format", "unpacked", "database_size")}
-    return Stored(os.path.join(folder, ARCHIVE), [*commands, ["zstd", "-q", "-d"]], **said)
+    details = {name: manifest[name] for name in ("size", "format", "unpacked", "database_size")}
+    return StoredArchive(
+        os.path.join(folder, ARCHIVE), [*commands, ["zstd", "-q", "-d"]], **details
+    )
 
 
 @contextlib.contextmanager
-def passing_key() -> Iterator[tuple[str, str]]:
-    """A key pair for one test: the path of its private half, in memory only, and its public half.
+def temporary_key() -> Iterator[tuple[str, str]]:
+    """Create a key pair: yields the path of the private key, in memory only, and the public key.
 
-    An archive made for it too can be read to its end where it lies, though the keys that others
-    open it with are elsewhere; this one is gone a moment later.
+    An archive that is also encrypted for this key can be read to its end on the host, without the
+    operator's key. The private key is removed after the block.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "key")
@@ -153,7 +157,7 @@ def passing_key() -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def given_key(text: str) -> Iterator[str]:
-    """The path of a private key, in memory only."""
+    """Write a private key to a file in memory, and yield its path."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "key")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -162,7 +166,7 @@ def given_key(text: str) -> Iterator[str]:
 
 
 def finish(folder: str, manifest: Mapping[str, Any]) -> None:
-    """Lay the manifest beside the archive and give the folder its name: now it is a backup."""
+    """Write the manifest and rename the folder: from then on it is a backup."""
     canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":")) + "\n"
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
         file.write(canonical)
@@ -175,7 +179,7 @@ def finish(folder: str, manifest: Mapping[str, Any]) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
     os.chown(folder, owner.st_uid, owner.st_gid)
     os.rename(folder, folder.removesuffix(PARTIAL))
-    for place in (folder.removesuffix(PARTIAL), FOLDER):
-        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    for path in (folder.removesuffix(PARTIAL), FOLDER):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(descriptor)
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Copies in other places, by rclone: sent, read back and compared, and fetched again."""
+"""Copies in other places, with rclone: send them, read them back, list and fetch them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deploy.backups.program import archive
-from deploy.backups.program.pipes import CHUNK, Failure, Job
+from deploy.backups.program.pipes import CHUNK, BackupJob, Failure
 
 _RCLONE = ["rclone", "--contimeout=10s", "--timeout=60s", "--retries=2", "--low-level-retries=2"]
 
 
 @contextlib.contextmanager
 def _place(place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """rclone's name for a place, and the environment that tells it the way: no argument does."""
+    """rclone's name for a place, and its configuration as environment: arguments are public."""
     with tempfile.TemporaryDirectory() as folder:  # in memory
         if place["kind"] == "s3":
-            said = {
+            config = {
                 "TYPE": "s3",
                 "PROVIDER": "Other",
                 "ENDPOINT": place["endpoint"],
@@ -38,7 +38,7 @@ def _place(place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
                 name = f"[{place['address']}]:{place['port']}"
                 names = name if place["port"] != 22 else place["address"]
                 file.writelines(f"{names} {key}\n" for key in place["host_keys"])
-            said = {
+            config = {
                 "TYPE": "sftp",
                 "HOST": place["address"],
                 "PORT": str(place["port"]),
@@ -47,8 +47,10 @@ def _place(place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
                 "KNOWN_HOSTS_FILE": known,
                 "DISABLE_HASHCHECK": "true",
             }
-        said = {f"RCLONE_CONFIG_PLACE_{name}": value for name, value in said.items() if value}
-        yield f"place:{place['path']}", {**said, "RCLONE_CONFIG": "", "HOME": folder}
+        variables = {
+            f"RCLONE_CONFIG_PLACE_{name}": value for name, value in config.items() if value
+        }
+        yield f"place:{place['path']}", {**variables, "RCLONE_CONFIG": "", "HOME": folder}
 
 
 def _digest(path: str) -> str:
@@ -59,8 +61,11 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def send(job: Job, request: Mapping[str, Any]) -> None:
-    """Copy a backup to a place, the manifest last, and read both back."""
+def send(job: BackupJob, request: Mapping[str, Any]) -> None:
+    """Copy a backup to a place, the manifest last, and compare both files.
+
+    Raises ``Failure`` if one differs.
+    """
     folder = os.path.join(archive.FOLDER, request["id"])
     with _place(request["place"]) as (root, environment):
         for name in (archive.ARCHIVE, archive.MANIFEST):
@@ -71,21 +76,21 @@ def send(job: Job, request: Mapping[str, Any]) -> None:
             digest = hashlib.sha256()
             job.run([*_RCLONE, "cat", target], sink=digest.update, environment=environment)
             if digest.hexdigest() != _digest(source):
-                raise Failure(f"what lies in the place as {target} is not what was sent")
+                raise Failure(f"the copy at {target} differs from the file that was sent")
 
 
-def listing(job: Job, request: Mapping[str, Any]) -> list[str]:
-    """The ids of the whole backups in a place."""
-    words = bytearray()
+def listing(job: BackupJob, request: Mapping[str, Any]) -> list[str]:
+    """The ids of the complete backups in a place."""
+    output = bytearray()
     with _place(request["place"]) as (root, environment):
         command = [*_RCLONE, "lsf", "--recursive", "--files-only", root]
-        job.run(command, sink=words.extend, environment=environment)
+        job.run(command, sink=output.extend, environment=environment)
     ends = "/" + archive.MANIFEST
-    return [line.removesuffix(ends) for line in words.decode().split("\n") if line.endswith(ends)]
+    return [line.removesuffix(ends) for line in output.decode().split("\n") if line.endswith(ends)]
 
 
-def fetch(job: Job, request: Mapping[str, Any]) -> None:
-    """Bring a backup back from a place; it gets its name when it is whole."""
+def fetch(job: BackupJob, request: Mapping[str, Any]) -> None:
+    """Copy a backup from a place, check it, and rename its folder when it is complete."""
     with archive.partial(request["id"]) as folder, _place(request["place"]) as (root, environment):
         for name in (archive.ARCHIVE, archive.MANIFEST):
             job.enter("fetch")

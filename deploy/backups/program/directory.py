@@ -1,8 +1,8 @@
-"""Dumps that several jobs make, a file a table: dumped, packed, read and unpacked again.
+"""Dumps by several jobs, with a file for each table: dump, pack, read and unpack them.
 
-They are not encrypted while they lie there as files. So what is dumped has no names: however this
-program ends, the kernel takes it and its room back. Only for a restore do they have names, since
-pg_restore wants them.
+These files are not encrypted. So a dump unlinks each file while it is written: however this program
+ends, the kernel frees the file. Only a restore has linked files, since pg_restore needs their
+names.
 """
 
 from __future__ import annotations
@@ -19,54 +19,54 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
 from deploy.backups.program import archive
-from deploy.backups.program.archive import Stored
-from deploy.backups.program.pipes import CHUNK, ROOMIER, Failure, Job
+from deploy.backups.program.archive import StoredArchive
+from deploy.backups.program.pipes import CHUNK, ROOMIER, BackupJob, Failure
 
 _SPARE = 100
-"""Descriptors for everything else."""
+"""File descriptors that everything else needs."""
 _TABLE = re.compile(r"(\d+); \d+ \d+ TABLE DATA ")
 _OBJECTS = re.compile(r"(\d+); \d+ \d+ BLOBS ")
 
 
 def capacity() -> int:
-    """How many files there may be, each of which is kept open."""
+    """The most files that a dump may have: each is kept open."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard - _SPARE
 
 
-class Nameless:
-    """Files that only this program can find, by what they were called in their place."""
+class UnlinkedFiles:
+    """The files of a dump, which are open but unlinked, by their original names."""
 
     def __init__(self, folder: str) -> None:
-        self.place = os.path.join(folder, "dump")
+        self.folder = os.path.join(folder, "dump")
         self._files: dict[str, IO[bytes]] = {}
 
-    def __enter__(self) -> Nameless:
-        os.mkdir(self.place, 0o700)
+    def __enter__(self) -> UnlinkedFiles:
+        os.mkdir(self.folder, 0o700)
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
-        shutil.rmtree(self.place, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def size(self) -> int:
-        """Bytes of all files, also while somebody writes them."""
+        """Bytes of all files, also while they are written."""
         return sum(os.fstat(file.fileno()).st_size for file in list(self._files.values()))
 
     def take(self) -> None:
-        """Take over what lies in the place, finished or not; its names go."""
-        with os.scandir(self.place) as entries:
+        """Open and unlink every file in the folder, complete or not."""
+        with os.scandir(self.folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):  # what NFS calls a file without a name
+                if not entry.name.startswith("."):  # NFS's name for an unlinked file
                     self._files[entry.name] = open(entry.path, "rb")
                     os.unlink(entry.path)
 
     @contextlib.contextmanager
     def linked(self) -> Iterator[str]:
-        """A folder in memory through which a program finds the files by their names."""
+        """A folder in memory with links to the open files, for other programs."""
         with tempfile.TemporaryDirectory() as folder:
             for name, file in self._files.items():
                 path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
@@ -74,29 +74,31 @@ class Nameless:
             yield folder
 
 
-def dump(job: Job, command: Sequence[str], environment: Mapping[str, str], files: Nameless) -> None:
-    """Let pg_dump write files, each of which loses its name as soon as it has one."""
-    # Each job compresses what it dumps: that is most of the work. Nothing has to outlive a loss
-    # of power yet, the archive will.
+def dump(
+    job: BackupJob, command: Sequence[str], environment: Mapping[str, str], files: UnlinkedFiles
+) -> None:
+    """Run pg_dump, and unlink each of its files as soon as it appears."""
+    # Each job compresses its tables: that is most of the work. The files need no sync: only the
+    # archive must survive a power failure.
     apart = [*command, "--format=directory", "--compress=zstd:3", "--no-sync"]
-    apart.append(f"--file={files.place}")
+    apart.append(f"--file={files.folder}")
     with job.metered(lambda: files.size):
         _run(job, apart, watch=files.take, environment=environment)
     files.take()
 
 
 def packing(folder: str) -> list[str]:
-    """The command that prints the files of a folder as one."""
+    """The command that prints the files of a folder as a tar archive."""
     return ["tar", "--create", "--dereference", f"--directory={folder}", "."]
 
 
 @contextlib.contextmanager
-def unpacked(job: Job, stored: Stored) -> Iterator[str]:
-    """The folder that was dumped, for as long as the block lasts.
+def unpacked(job: BackupJob, stored: StoredArchive) -> Iterator[str]:
+    """Unpack an archive into a folder, which is removed after the block.
 
-    Raises `Failure` where there is no room for it, and where a part is missing.
+    Raises ``Failure`` if there is no room for it, or if files are missing.
     """
-    archive.require_room(stored.unpacked, ": it is restored by several jobs, out of files")
+    archive.require_room(stored.unpacked, ": several jobs restore from unpacked files")
     place = os.path.join(archive.FOLDER, f".restoring-{os.getpid()}{archive.PARTIAL}")
     job.enter("unpack", stored.size)
     try:
@@ -111,11 +113,11 @@ def unpacked(job: Job, stored: Stored) -> Iterator[str]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def read(job: Job, stored: Stored) -> None:
-    """Read every file of an archive to its end, none of which touches the disk.
+def read(job: BackupJob, stored: StoredArchive) -> None:
+    """Read every file of an archive to its end, without the disk.
 
-    Not by pg_restore: to it a file that was cut is a table with fewer rows (17.12, tried).
-    Raises `Failure` where one is damaged, or one that the table of contents tells of is missing.
+    pg_restore would not do: it accepts a truncated file as a table with fewer rows (tested with
+    17.12). Raises ``Failure`` if a file is damaged, or listed in the table of contents but missing.
     """
     job.enter("read", stored.size)
     with tempfile.TemporaryDirectory() as folder:
@@ -128,11 +130,11 @@ def read(job: Job, stored: Stored) -> None:
         job.run(["pg_restore", "--list", folder], sink=listed.extend)
         for name in _files_of(listed.decode().splitlines(), folder):
             if not contents.sizes.get(name):
-                raise Failure(f"the archive lacks {name}, which its table of contents tells of")
+                raise Failure(f"the archive lacks {name}, which its table of contents lists")
 
 
 class _Contents:
-    """The files of an archive: what holds rows is decompressed, all others go into a folder."""
+    """Reads the files of an archive: decompresses those with rows, stores the others."""
 
     def __init__(self, folder: str) -> None:
         self.sizes: dict[str, int] = {}
@@ -142,32 +144,32 @@ class _Contents:
     def read(self, stream: IO[bytes]) -> None:
         """Read a tar archive to its end.
 
-        What is wrong with it is a `problem` for later: the process that wrote the stream may have
-        a better word for it.
+        An error is stored in `problem`: the process that writes the stream may report a better
+        one.
         """
-        with tempfile.TemporaryFile() as words:
+        with tempfile.TemporaryFile() as errors:
             with subprocess.Popen(  # nosec B603 B607
                 ["zstd", "-q", "-d"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=words,
+                stderr=errors,
                 start_new_session=True,
             ) as rows:
                 try:
-                    # Frames one after the other are a frame, so one process does for all files.
+                    # Concatenated frames are valid input, so one process reads all files.
                     with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as members:
                         for member in members:
                             if (content := members.extractfile(member)) is not None and rows.stdin:
                                 self._take(os.path.basename(member.name), content, rows.stdin)
                 except (tarfile.TarError, OSError) as error:
-                    self.problem = f"the archive cannot be taken apart: {error}"
+                    self.problem = f"the archive cannot be unpacked: {error}"
                 while stream.read(CHUNK):
                     pass
                 with contextlib.suppress(BrokenPipeError):
                     rows.communicate()
-            words.seek(0)
+            errors.seek(0)
             if rows.returncode:
-                self.problem = f"a table's file is damaged: {words.read().decode().strip()}"
+                self.problem = f"a table's file is damaged: {errors.read().decode().strip()}"
 
     def _take(self, name: str, content: IO[bytes], rows: IO[bytes]) -> None:
         counted = 0
@@ -182,7 +184,7 @@ class _Contents:
 
 
 def _files_of(contents: Sequence[str], folder: str) -> Iterator[str]:
-    """The files with rows and large objects that a table of contents tells of."""
+    """The files with rows and large objects that a table of contents lists."""
     for line in contents:
         if found := _TABLE.match(line):
             yield f"{found[1]}.dat.zst"
@@ -191,19 +193,19 @@ def _files_of(contents: Sequence[str], folder: str) -> Iterator[str]:
                 yield from (f"{entry.split()[1]}.zst" for entry in file)
 
 
-def _require_all(stored: Stored, size: int) -> None:
+def _require_all(stored: StoredArchive, size: int) -> None:
     if size != stored.unpacked:
-        raise Failure(f"the archive holds {size} bytes of files, and {stored.unpacked} were dumped")
+        raise Failure(f"the archive holds {size} bytes of files, but {stored.unpacked} were dumped")
 
 
 def _run(
-    job: Job,
+    job: BackupJob,
     *commands: Sequence[str],
     source: str | None = None,
     watch: Callable[[], None] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run what writes files beside the archive; where there is no room for them, say so."""
+    """Run commands that write files beside the archive, with a hint if the disk is full."""
     try:
         job.run(*commands, source=source, watch=watch, environment=environment)
     except Failure as failure:

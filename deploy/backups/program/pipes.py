@@ -1,4 +1,4 @@
-"""Pipelines whose every process counts: one that fails in the middle fails the whole."""
+"""Pipelines of processes, which fail if any of the processes fails."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 CHUNK = 1 << 20
-ROOMIER = "make room or give `backups.directory` a larger disk"
+ROOMIER = "free some space, or put `backups.directory` on a larger disk"
 _TICK = 0.02
-"""Seconds between two looks at what processes do."""
+"""Seconds between two calls of `watch`."""
 
 
 class Failure(Exception):
-    """A job that cannot go on: `kind` is `refused`, `locked`, `usage`, `stopped` or `failed`."""
+    """A job failed; `kind` is `refused`, `locked`, `usage`, `stopped` or `failed`."""
 
     def __init__(self, text: str, *, kind: str = "failed", hint: str = "") -> None:
         super().__init__(text)
         self.kind, self.text, self.hint = kind, text, hint
 
 
-class Job:
-    """What a job has done so far, and how it is stopped."""
+class BackupJob:
+    """The progress of a job, and its processes, which can be stopped."""
 
     def __init__(self) -> None:
         self.phase = ""
         self.total = 0
-        """Bytes that the phase is expected to have at its end; 0: nobody knows."""
+        """Bytes that the phase is expected to process; 0: unknown."""
         self.started = time.monotonic()
         self._done = 0
         self._meter: Callable[[], int] | None = None
@@ -41,15 +41,15 @@ class Job:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def enter(self, phase: str, total: int = 0) -> None:
-        """Begin a phase; its bytes and time are counted anew. Raises `Failure` once stopped."""
+        """Begin a phase and reset the progress. Raises ``Failure`` if the job was stopped."""
         self.check()
         self.phase, self.total, self.done, self.started = phase, total, 0, time.monotonic()
 
     @property
     def done(self) -> int:
-        """What the phase has done: as its meter shows, or else as it was counted."""
+        """Bytes that the phase has processed, from its meter or else its counter."""
         if (meter := self._meter) is not None:
-            with contextlib.suppress(OSError, ValueError):  # closed this moment
+            with contextlib.suppress(OSError, ValueError):  # closed in the meantime
                 return meter()
         return self._done
 
@@ -59,7 +59,7 @@ class Job:
 
     @contextlib.contextmanager
     def metered(self, meter: Callable[[], int]) -> Iterator[None]:
-        """Within the block the meter tells how many bytes are done."""
+        """Take the processed bytes from `meter` during the block."""
         self._meter = meter
         try:
             yield
@@ -67,12 +67,12 @@ class Job:
             self._meter = None
 
     def check(self) -> None:
-        """Raise `Failure` where the job is to stop."""
+        """Raise ``Failure`` if the job was stopped."""
         if self._stopped.is_set():
-            raise Failure("stopped: nobody waits for it any more", kind="stopped")
+            raise Failure("the job was stopped", kind="stopped")
 
     def stop(self) -> None:
-        """End the job's processes; the job then fails at what it is doing."""
+        """Kill the job's processes; the job then fails."""
         self._stopped.set()
         for child in list(self._children):
             _kill(child)
@@ -88,37 +88,37 @@ class Job:
     ) -> None:
         """Run commands as one pipeline, from a file (or nothing) into `sink` (or nowhere).
 
-        What was read of the file is counted, without one what arrives at the sink. A `reader`
-        takes the stream itself, to its end; `watch` is called again and again while commands
-        without either run. Raises `Failure` with the words of the process that failed first, and
-        where the sink cannot write.
+        Progress is the bytes read from the file, or without one those passed to the sink. A
+        `reader` reads the stream itself, to its end. `watch` is called repeatedly while commands
+        with neither of them run. Raises ``Failure`` with the error output of the process that
+        failed first, or if the sink cannot write.
         """
         self.check()
         children: list[subprocess.Popen[bytes]] = []
         with contextlib.ExitStack() as stack:
-            words = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
+            errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
             given: IO[bytes] | int = subprocess.DEVNULL
             if source:
                 file = given = stack.enter_context(open(source, "rb"))
-                # The child reads by the same descriptor, so its place in the file is ours.
+                # The child shares the descriptor, and so the position in the file.
                 meter = self.metered(lambda: os.lseek(file.fileno(), 0, os.SEEK_CUR))
                 stack.enter_context(meter)
             if sink is not None:
                 reader = self._pouring(sink)
             stack.callback(_end, children)
-            for command, said in zip(commands, words, strict=True):
+            for command, stderr in zip(commands, errors, strict=True):
                 last = len(children) == len(commands) - 1
                 child = subprocess.Popen(  # nosec B603
                     command,
                     stdin=given,
                     stdout=subprocess.DEVNULL if last and reader is None else subprocess.PIPE,
-                    stderr=said,
+                    stderr=stderr,
                     umask=0o077,
-                    # A group of its own, so that what it starts ends with it.
+                    # A group of its own, so that its children are killed with it.
                     start_new_session=True,
                     env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
                 )
-                # Only the child holds the pipe now: it must see when the one before it ends.
+                # Only the child may hold the pipe, to see the end of the process before it.
                 if children and children[-1].stdout:
                     children[-1].stdout.close()
                 children.append(child)
@@ -130,7 +130,7 @@ class Job:
                 _await(child, watch)
             self._children = [child for child in self._children if child not in children]
             self.check()
-            _judge(commands, [child.returncode for child in children], words)
+            _judge(commands, [child.returncode for child in children], errors)
 
     def _pouring(self, sink: Callable[[bytes], object]) -> Callable[[Any], None]:
         def pour(stream: Any) -> None:
@@ -145,27 +145,27 @@ class Job:
 
 
 def unwritable(error: OSError) -> Failure:
-    """The failure of a file that could not be written."""
+    """The failure for an archive that cannot be written."""
     hint = ROOMIER if error.errno == errno.ENOSPC else ""
     return Failure(f"cannot write the archive: {error.strerror}", hint=hint)
 
 
 def _judge(
-    commands: Sequence[Sequence[str]], statuses: Sequence[int], words: Sequence[IO[bytes]]
+    commands: Sequence[Sequence[str]], statuses: Sequence[int], errors: Sequence[IO[bytes]]
 ) -> None:
     failed = [number for number, status in enumerate(statuses) if status]
     if not failed:
         return
-    # Who writes into a pipe that nobody reads is a victim: the culprit stands behind it.
+    # SIGPIPE is a consequence: the cause is the process after it, which no longer reads.
     worst = next((n for n in failed if statuses[n] != -signal.SIGPIPE), failed[0])
-    words[worst].seek(0)
-    tail = words[worst].read().decode(errors="replace").strip().splitlines()[-8:]
+    errors[worst].seek(0)
+    tail = errors[worst].read().decode(errors="replace").strip().splitlines()[-8:]
     name = os.path.basename(commands[worst][0])
     raise Failure("\n".join([f"`{name}` {_ending(statuses[worst])}", *tail]))
 
 
 def _ending(status: int) -> str:
-    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
+    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
 
 
 def _await(child: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> None:

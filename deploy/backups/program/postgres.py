@@ -1,4 +1,4 @@
-"""PostgreSQL: dumped in one snapshot with its measures, restored strictly into a new database."""
+"""PostgreSQL: dump and measure a database in one snapshot, restore it into a new one."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import psycopg
 from psycopg import sql
 
 from deploy.backups.program import directory
-from deploy.backups.program.archive import ROOM, Dump, Stored, require_room, room
-from deploy.backups.program.pipes import Job
-from deploy.backups.program.server import Server, renaming
+from deploy.backups.program.archive import ROOM, Dump, StoredArchive, require_room, room
+from deploy.backups.program.pipes import BackupJob
+from deploy.backups.program.server import PostgresAdmin, renaming
 
 LOCK_WAIT = "30s"
-"""How long a dump waits for a table that somebody wants for himself."""
+"""How long a dump waits for a table that another session has locked."""
 _MOST = 4
-"""Jobs at once where nobody says otherwise."""
+"""The most jobs that are chosen if `backups.jobs` is not set."""
 _UNFINISHED = "_restoring_"
-_BESIDE = ": several jobs dump into files beside the archive (`backups.jobs: 1` needs half of it)"
+_BESIDE = ": several jobs dump into files beside the archive (`backups.jobs: 1` needs half as much)"
 
 
-class Postgres(Server):
-    """A database of a server, to be dumped or restored."""
+class Postgres(PostgresAdmin):
+    """A PostgreSQL database that can be dumped, and restored into new ones."""
 
     @contextlib.contextmanager
-    def dumping(self, job: Job, folder: str, request: Mapping[str, Any]) -> Iterator[Dump]:
-        """What the manifest shall say, and the command that prints exactly that.
+    def dumping(self, job: BackupJob, folder: str, request: Mapping[str, Any]) -> Iterator[Dump]:
+        """Values for the manifest, and the command that prints the dump, in the same snapshot.
 
-        A database of the size `parallel` tells is dumped by several jobs into files, and what is
-        printed is their archive. Raises `Failure`, too, where there is no room for them.
+        A database of the size `parallel.from` or more is dumped by several jobs into files, and the
+        command prints those. Raises ``Failure`` if there is no room for them.
         """
         job.enter("snapshot")
         with contextlib.ExitStack() as stack:
@@ -63,9 +63,9 @@ class Postgres(Server):
                     command += ["--format=custom", "--compress=none"]
                     yield Dump(facts, command, environment)
                     return
-                files, started = stack.enter_context(directory.Nameless(folder)), job.started
+                files, started = stack.enter_context(directory.UnlinkedFiles(folder)), job.started
                 directory.dump(job, [*command, f"--jobs={jobs}"], environment, files)
-            # Nobody needs the snapshot any more, so the server need not keep it.
+            # The transaction has ended: the server need not keep the snapshot any longer.
             facts["unpacked"] = files.size
             job.enter("pack", files.size)
             with files.linked() as links:
@@ -75,9 +75,9 @@ class Postgres(Server):
     def jobs(
         connection: psycopg.Connection[Any], size: int, parallel: Mapping[str, int], needed: float
     ) -> int:
-        """How many jobs dump a database of a size; 1: as one stream.
+        """The number of jobs that dump a database of `size` bytes; 1 means one stream.
 
-        Raises `Failure` where several were asked for and the room they need is not there.
+        Raises ``Failure`` if several are configured and fewer than `needed` bytes are free.
         """
         if size < parallel["from"] or parallel["jobs"] == 1:
             return 1
@@ -85,21 +85,21 @@ class Postgres(Server):
             require_room(needed, _BESIDE)
         elif room() < needed:
             return 1  # slower, but a backup
-        # A table and a large object are a file each.
+        # Each table and each large object is a file.
         query = "SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r'), count(*)"
         row = connection.execute(query + " FROM pg_largeobject_metadata").fetchone() or ()
         return _at_once(parallel["jobs"]) if sum(row) < directory.capacity() else 1
 
-    def read(self, job: Job, stored: Stored) -> None:
-        """Read an archive to its end without a database, every table's rows among it."""
+    def read(self, job: BackupJob, stored: StoredArchive) -> None:
+        """Read an archive with all rows to its end, without a database."""
         if stored.format == "directory":
             directory.read(job, stored)
         else:
             job.enter("read", stored.size)
             job.run(*stored.commands, ["pg_restore", "--file=/dev/null"], source=stored.path)
 
-    def restore(self, job: Job, stored: Stored, name: str, jobs: int) -> None:
-        """Restore into the new database `name`: it has that name only when all of it is there."""
+    def restore(self, job: BackupJob, stored: StoredArchive, name: str, jobs: int) -> None:
+        """Restore into the new database `name`, which gets that name when it is complete."""
         building = name.replace("_restored_", _UNFINISHED)
         with self.connect("postgres") as connection:
             self.versions(connection, job)
@@ -116,8 +116,8 @@ class Postgres(Server):
             self.drop(building)
             raise
 
-    def _fill(self, job: Job, stored: Stored, name: str, jobs: int) -> None:
-        # Strict: the first thing that cannot be restored fails all of it.
+    def _fill(self, job: BackupJob, stored: StoredArchive, name: str, jobs: int) -> None:
+        # Strict: the first error fails the whole restore.
         strict = ["pg_restore", "--exit-on-error", "--no-owner", "--no-privileges"]
         strict += ["--no-password", f"--dbname=service=amani dbname={name}"]
         with self._service() as environment:
@@ -126,8 +126,8 @@ class Postgres(Server):
                 job.enter("restore", stored.size)
                 job.run(*stored.commands, strict, source=stored.path, environment=environment)
                 return
-            # Several sessions cannot share a transaction. None is needed: nobody knows of this
-            # database until all of it is there.
+            # Several sessions cannot share a transaction. None is needed: the database has a
+            # temporary name until it is complete.
             strict.append(f"--jobs={_at_once(jobs)}")
             with directory.unpacked(job, stored) as folder:
                 job.enter("restore", stored.database_size)
@@ -135,8 +135,8 @@ class Postgres(Server):
                     job.run([*strict, folder], watch=look, environment=environment)
 
     @contextlib.contextmanager
-    def _growing(self, job: Job, name: str) -> Iterator[Callable[[], None]]:
-        """What tells the job, once a second, how large a database is by now."""
+    def _growing(self, job: BackupJob, name: str) -> Iterator[Callable[[], None]]:
+        """A function that updates the job's progress once a second, from the database's size."""
         looked = 0.0
         with self.connect("postgres") as connection:
 
@@ -151,9 +151,9 @@ class Postgres(Server):
 
 
 def _at_once(jobs: int) -> int:
-    """How many jobs: as many as asked for, or as this host has processors, but not too many.
+    """The configured number of jobs, or that of the processors, but at most `_MOST`.
 
-    Two processors are busy with one stream and its compression already.
+    One stream and its compression already use two processors.
     """
     processors = len(os.sched_getaffinity(0))
     return jobs or (min(processors, _MOST) if processors > 2 else 1)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server: its lock, what is in it, and databases that come, go and change names."""
+"""A PostgreSQL server: its lock, the measures of a database, and databases to drop and rename."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from deploy.backups.program.pipes import Failure, Job
+from deploy.backups.program.pipes import BackupJob, Failure
 
 ADVISORY_LOCK = 0x616D616E69
-"""The lock that a migration holds, too ("amani")."""
+"""The advisory lock that a migration holds, too ("amani" in ASCII)."""
 _CLIENT = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -30,8 +30,8 @@ SELECT set_config('tcp_keepalives_idle', '10', false),
        set_config('tcp_keepalives_count', '4', false),
        set_config('tcp_user_timeout', '30000', false)
 """
-"""After 30 s without a sign of life either side gives the other up: by default a host that has lost
-its power would keep the lock for two hours."""
+"""Either side closes the connection after 30 s without an answer from the other. By default a host
+without power would keep the lock for two hours."""
 Measures = dict[str, dict[str, Any]]
 
 _TABLES = """
@@ -48,29 +48,31 @@ GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
-class Server:
-    """A server, and the database of it that a URL names."""
+class PostgresAdmin:
+    """Administers a server and the database that a URL names: lock, measure, drop, rename."""
 
     _held: ClassVar[contextlib.ExitStack | None] = None
-    """Keeps the lock for this program, over as many of its jobs as want it."""
+    """The connection that keeps the lock for this program, across its jobs."""
     _holder: ClassVar[int] = 0
-    """The session that has it."""
+    """The process id of its session."""
 
     def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
         try:
             self._parts = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
         except psycopg.ProgrammingError:
-            raise Failure("the database's URL cannot be understood", kind="usage") from None
+            raise Failure(
+                "the database's URL is not a valid PostgreSQL URL", kind="usage"
+            ) from None
         if any("\n" in str(value) for value in self._parts.values()):
-            raise Failure("the database's URL holds a line break", kind="usage")
+            raise Failure("the database's URL contains a line break", kind="usage")
         self.name = str(self._parts.get("dbname") or self._parts.get("user") or "")
 
     # -- connections -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _service(self) -> Iterator[Mapping[str, str]]:
-        """What makes libpq's programs find the server: a file, for arguments are public."""
+        """The environment with which libpq's programs find the server: arguments are public."""
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:  # 0600, in memory
             lines = [f"{key}={value}" for key, value in self._parts.items() if value is not None]
             file.write("\n".join(["[amani]", *lines, ""]))
@@ -79,7 +81,7 @@ class Server:
 
     @contextlib.contextmanager
     def connect(self, database: str = "") -> Iterator[psycopg.Connection[Any]]:
-        """A connection in autocommit, without limits on time."""
+        """A connection in autocommit mode, without time limits."""
         parts = {**_CLIENT, **self._parts, "application_name": "amani-backup"}
         if database:
             parts["dbname"] = database
@@ -87,23 +89,26 @@ class Server:
             with psycopg.connect(make_conninfo("", **parts), autocommit=True) as connection:
                 connection.execute("SET statement_timeout = 0")
                 connection.execute("SET idle_in_transaction_session_timeout = 0")
-                # A server of before 12, or on a system that cannot tell, does without.
+                # PostgreSQL before 12, and some systems, do not support these settings.
                 with contextlib.suppress(psycopg.Error):
                     connection.execute(_SERVER)
                 yield connection
         except psycopg.OperationalError as error:
             raise Failure(
                 f"the database: {str(error).strip()}",
-                hint="is the server up, and is the secret with its URL right?",
+                hint="check that the server runs, and that the secret with its URL is correct",
             ) from None
         except psycopg.Error as error:
             raise Failure(f"the database: {str(error).strip()}") from None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection that holds the lock of those who change or copy the whole database."""
+        """A connection with the lock that migrations, backups and restores take.
+
+        Raises ``Failure`` if another session has it.
+        """
         with self.connect() as connection:
-            if Server._held is None:
+            if PostgresAdmin._held is None:
                 self._lock(connection)
             yield connection
 
@@ -113,57 +118,57 @@ class Server:
             raise Failure(
                 "a migration, a backup or a restore is under way on this database",
                 kind="locked",
-                hint="wait for it and run this again",
+                hint="wait until it has ended, and run this command again",
             )
 
     def hold(self) -> None:
-        """Take that lock and keep it until a swap or the program's end, whatever ends it.
+        """Take the lock and keep it until a swap or the end of the program.
 
-        A live database that is gone, or that lets nobody in, is not locked: nobody can migrate or
-        copy it either, and it is what a restore is for.
+        A live database that is missing or accepts no connections is not locked: it can neither be
+        migrated nor backed up, and a restore is meant for this case.
         """
-        if Server._held is not None or not self.exists():
+        if PostgresAdmin._held is not None or not self.exists():
             return
         with contextlib.ExitStack() as stack:
             try:
-                Server._holder = _pid(stack.enter_context(self.locked()))
+                PostgresAdmin._holder = _pid(stack.enter_context(self.locked()))
             except Failure as failure:
                 if failure.kind == "locked":
                     raise
                 return
-            Server._held = stack.pop_all()
+            PostgresAdmin._held = stack.pop_all()
 
     @staticmethod
     def let_go() -> None:
-        """Give the lock back."""
-        if (held := Server._held) is not None:
-            Server._held = None
+        """Release the lock that `hold` took."""
+        if (held := PostgresAdmin._held) is not None:
+            PostgresAdmin._held = None
             held.close()
 
-    # -- looking ---------------------------------------------------------------------------------
+    # -- measures --------------------------------------------------------------------------------
 
-    def versions(self, connection: psycopg.Connection[Any], job: Job) -> dict[str, str]:
-        """Of server and programs; raises `Failure` where their majors differ."""
-        words = bytearray()
-        job.run(["pg_dump", "--version"], sink=words.extend)
-        client = words.decode().split()[2]
+    def versions(self, connection: psycopg.Connection[Any], job: BackupJob) -> dict[str, str]:
+        """Versions of server and programs. Raises ``Failure`` if their major versions differ."""
+        output = bytearray()
+        job.run(["pg_dump", "--version"], sink=output.extend)
+        client = output.decode().split()[2]
         server = str(connection.info.parameter_status("server_version") or "").split()[0]
         if client.split(".")[0] != server.split(".")[0]:
             raise Failure(
-                f"the server is PostgreSQL {server}, and the backup programs are of {client}",
+                f"the server is PostgreSQL {server}, but the backup programs have version {client}",
                 kind="refused",
-                hint="dumps are only portable with programs of the server's own major version: "
-                "upgrade the server, or the deployer where the server is the newer one",
+                hint="pg_dump must have the server's major version: upgrade the server, or the"
+                " deployer if the server is newer",
             )
         return {"engine": "postgresql", "server": server, "client": client}
 
     def size(self, connection: psycopg.Connection[Any]) -> int:
-        """Bytes of the database on its server's disk."""
+        """The size of the database on the server's disk, in bytes."""
         row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
         return int(row[0]) if row else 0
 
     def measure(self, connection: psycopg.Connection[Any]) -> Measures:
-        """By table, its rows and the sum of every column of whole or exact numbers."""
+        """For each table its `rows`, and the `sums` of its integer and numeric columns."""
         found: Measures = {}
         for schema, table, columns in connection.execute(_TABLES).fetchall():
             sums = [sql.SQL("sum({})").format(sql.Identifier(name)) for name in columns or ()]
@@ -178,21 +183,21 @@ class Server:
         return found
 
     def revision(self, connection: psycopg.Connection[Any]) -> str:
-        """What Alembic wrote down; empty without it."""
-        there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
-        if there is None or there[0] is None:
+        """The revision in `alembic_version`; empty without that table."""
+        table = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+        if table is None or table[0] is None:
             return ""
         rows = connection.execute("SELECT version_num FROM alembic_version ORDER BY 1").fetchall()
         return " ".join(str(row[0]) for row in rows)
 
     def look(self, database: str = "") -> dict[str, Any]:
-        """Measures and revision of a database, in one snapshot."""
+        """The `tables` and the `revision` of a database, in one snapshot."""
         with self.connect(database) as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             return {"tables": self.measure(connection), "revision": self.revision(connection)}
 
     def query(self, queries: Sequence[str]) -> list[dict[str, Any]]:
-        """Of each query the one value that it finds, or the server's word on why it does not."""
+        """For each query its one `value`, or the server's `error`."""
         found: list[dict[str, Any]] = []
         with self.connect() as connection:
             for query in queries:
@@ -206,13 +211,13 @@ class Server:
     # -- databases -------------------------------------------------------------------------------
 
     def drop(self, name: str) -> None:
-        """Remove a database that was restored or replaced."""
+        """Drop a database, and end its sessions."""
         with self.connect("postgres") as connection:
             statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             connection.execute(statement.format(sql.Identifier(name)))
 
     def replaced(self) -> list[str]:
-        """Databases that restores made or replaced, by name."""
+        """The names of the databases that restores created or replaced."""
         return self._named("restored|restoring|before")
 
     def _named(self, kinds: str) -> list[str]:
@@ -222,18 +227,17 @@ class Server:
             return [str(row[0]) for row in rows.fetchall()]
 
     def exists(self) -> bool:
-        """Whether the live database is there."""
         with self.connect("postgres") as connection:
             query = "SELECT FROM pg_database WHERE datname = %s"
             return connection.execute(query, [self.name]).fetchone() is not None
 
     def swap(self, name: str, old: str) -> None:
-        """Make the database `name` the live one, which stays as `old`: both renamed, or none."""
-        there = self.exists()
+        """Rename the live database to `old` and `name` to its name, in one transaction."""
+        exists = self.exists()
         for attempt in range(10):
             try:
                 with self.connect("postgres") as connection, connection.transaction():
-                    if there:
+                    if exists:
                         self._put_aside(connection, old)
                     _end_sessions(connection, name)
                     connection.execute(renaming(name, self.name))
@@ -241,21 +245,21 @@ class Server:
             except Failure as failure:
                 if attempt == 9 or "being accessed" not in failure.text:
                     raise
-                self.hold()  # again, where it was given back already
+                self.hold()  # the lock may be released already
 
     def _put_aside(self, connection: psycopg.Connection[Any], old: str) -> None:
-        """Rename the live database, from which everybody is sent away.
+        """Rename the live database, and end all sessions in it.
 
-        Its lock cannot be kept for that: nobody may be in a database that is renamed. But the
-        renaming, once begun, lets nobody in any more and waits until the last has left. So the lock
-        is given back only when nobody is left who could take it.
+        A database with a session cannot be renamed, so this program's lock must be released. Once
+        begun, the rename admits no new sessions and waits for the end of the others. So the lock is
+        released only when no other session is left that could take it.
         """
         with ThreadPoolExecutor(1) as pool, self.connect("postgres") as other:
             pid = _pid(connection)
             renamed: Future[Any] = pool.submit(connection.execute, renaming(self.name, old))
             while not renamed.done() and not (
                 _is_shut(other, self.name, pid)
-                and _end_sessions(other, self.name, but=Server._holder) == 0
+                and _end_sessions(other, self.name, but=PostgresAdmin._holder) == 0
             ):
                 time.sleep(0.01)
             if not renamed.done():
@@ -264,7 +268,7 @@ class Server:
 
 
 def renaming(name: str, new: str) -> sql.Composed:
-    """The statement that gives a database a new name."""
+    """The statement that renames a database."""
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     return rename.format(sql.Identifier(name), sql.Identifier(new))
 
@@ -275,7 +279,7 @@ def _pid(connection: psycopg.Connection[Any]) -> int:
 
 
 def _is_shut(connection: psycopg.Connection[Any], name: str, pid: int) -> bool:
-    """Whether a session has the lock of a database that everybody who comes in needs, too."""
+    """Whether session `pid` has the exclusive lock that keeps new sessions out of a database."""
     query = (
         "SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid"
         " WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = %s"
@@ -285,7 +289,7 @@ def _is_shut(connection: psycopg.Connection[Any], name: str, pid: int) -> bool:
 
 
 def _end_sessions(connection: psycopg.Connection[Any], name: str, *, but: int = 0) -> int:
-    """End all sessions in a database but one; how many there were."""
+    """End all sessions in a database except one; returns their number."""
     query = (
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = %s AND pid NOT IN (%s, pg_backend_pid())"

@@ -1,4 +1,4 @@
-"""SQLite: copied in one step of its online backup, restored into a new file beside the live one."""
+"""SQLite: copy a database by its online backup, restore it into a new file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from deploy.backups.program import archive
-from deploy.backups.program.pipes import Failure, Job
+from deploy.backups.program.pipes import BackupJob, Failure
 
 
 class Sqlite:
-    """A database file."""
+    """A database in a file, with the interface of `Postgres`."""
 
     _held: ClassVar[int | None] = None
-    """Keeps the lock for this program, over as many of its jobs as want it."""
+    """The descriptor that keeps the lock for this program, across its jobs."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class Sqlite:
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[sqlite3.Connection]:
-        # An empty file would be a sound database without any table.
+        # An empty file would be a valid database without tables.
         if not os.path.isfile(path) or not os.path.getsize(path):
             raise Failure(f"there is no database at {path}", kind="usage")
         try:
@@ -41,7 +41,7 @@ class Sqlite:
             raise Failure(f"the database {path}: {error}") from None
 
     def _measure(self, path: str) -> dict[str, Any]:
-        """Rows and sums of whole numbers by table, the revision, and that nothing is broken."""
+        """The `tables` and the `revision`. Raises ``Failure`` if the file is damaged."""
         with self._open(path) as connection:
             sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
             if sound != "ok":
@@ -69,17 +69,19 @@ class Sqlite:
         return {"tables": tables, "revision": revision}
 
     def look(self, name: str = "") -> dict[str, Any]:
-        """Measures and revision of a database."""
+        """The `tables` and the `revision` of a database."""
         return self._measure(self._file(name))
 
     @contextlib.contextmanager
-    def dumping(self, job: Job, folder: str, request: Mapping[str, Any]) -> Iterator[archive.Dump]:
-        """What the manifest shall say, and the command that prints exactly that database."""
+    def dumping(
+        self, job: BackupJob, folder: str, request: Mapping[str, Any]
+    ) -> Iterator[archive.Dump]:
+        """Values for the manifest, and the command that prints a copy of the database."""
         job.enter("snapshot")
         copy = os.path.join(folder, "copy")
         with self._locked(), self._open(self._path) as connection:
             with contextlib.closing(sqlite3.connect(copy)) as target:
-                # In one step: in several it starts anew whenever somebody writes.
+                # In one step: with several, each write restarts the backup.
                 taken = time.time()
                 connection.backup(target, pages=-1)
         job.check()
@@ -97,8 +99,8 @@ class Sqlite:
         yield archive.Dump(facts, ["cat", copy], {})
         os.unlink(copy)
 
-    def read(self, job: Job, stored: archive.Stored) -> None:
-        """Read an archive to its end into a file that goes again, and look whether it is sound."""
+    def read(self, job: BackupJob, stored: archive.StoredArchive) -> None:
+        """Unpack an archive into a temporary file, and check that database."""
         path = os.path.join(archive.FOLDER, f".reading-{os.getpid()}{archive.PARTIAL}")
         job.enter("read", stored.size)
         try:
@@ -107,12 +109,12 @@ class Sqlite:
         finally:
             _remove(path)
 
-    def restore(self, job: Job, stored: archive.Stored, name: str, jobs: int) -> None:
-        """Restore into the new database `name`, all of it or nothing. One job does it."""
+    def restore(self, job: BackupJob, stored: archive.StoredArchive, name: str, jobs: int) -> None:
+        """Restore into the new database `name`, which is removed on failure. Ignores `jobs`."""
         job.enter("restore", stored.size)
         path = self._file(name)
         if os.path.exists(path):
-            raise Failure(f"{path} is there already", kind="usage")
+            raise Failure(f"{path} exists already", kind="usage")
         try:
             self._unpack(job, stored, path)
             self._measure(path)
@@ -122,20 +124,20 @@ class Sqlite:
             _remove(path)
             raise
 
-    def _unpack(self, job: Job, stored: archive.Stored, path: str) -> None:
+    def _unpack(self, job: BackupJob, stored: archive.StoredArchive, path: str) -> None:
         with open(path, "wb") as file:
             job.run(*stored.commands, source=stored.path, sink=file.write)
             file.flush()
             os.fsync(file.fileno())
 
     def drop(self, name: str) -> None:
-        """Remove a database that was restored or replaced."""
+        """Remove the file of a database."""
         _remove(self._file(name))
 
-    # -- the lock of those who change or copy the whole database -----------------------------------
+    # -- the lock that migrations, backups and restores take ---------------------------------------
 
     def _lock(self) -> int:
-        """Lock the file's folder, as a migration does: it stays while the file is replaced."""
+        """Lock the file's folder, as a migration does: a swap replaces the file, not the folder."""
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +146,7 @@ class Sqlite:
             raise Failure(
                 "a migration, a backup or a restore is under way on this database",
                 kind="locked",
-                hint="wait for it and run this again",
+                hint="wait until it has ended, and run this command again",
             ) from None
         return descriptor
 
@@ -158,35 +160,34 @@ class Sqlite:
                 os.close(descriptor)
 
     def hold(self) -> None:
-        """Take that lock and keep it until a swap or the program's end, whatever ends it."""
+        """Take the lock and keep it until a swap or the end of the program."""
         if Sqlite._held is None:
             Sqlite._held = self._lock()
 
     @staticmethod
     def let_go() -> None:
-        """Give the lock back."""
+        """Release the lock that `hold` took."""
         if (held := Sqlite._held) is not None:
             Sqlite._held = None
             os.close(held)
 
-    # -- beside the live one and in its place ------------------------------------------------------
+    # -- other databases in the folder -------------------------------------------------------------
 
     def replaced(self) -> list[str]:
-        """Databases that restores made or replaced, by name."""
+        """The names of the databases that restores created or replaced."""
         pattern = re.compile(rf"({re.escape(self.name)}_(?:restored|before)_[0-9a-z]+)")
         stems = (os.path.splitext(file)[0] for file in os.listdir(self._folder))
         return sorted({stem for stem in stems if pattern.fullmatch(stem)})
 
     def exists(self) -> bool:
-        """Whether the live database is there."""
         return os.path.exists(self._path)
 
     def swap(self, name: str, old: str) -> None:
-        """Make the database `name` the live one, which stays as `old`. Nobody may have it open."""
+        """Rename the live database to `old` and `name` to its name. The service must be stopped."""
         if self.exists():
             with self._open(self._path) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            # Named twice for a moment, so that there is a live database at every moment.
+            # Linked, not renamed, so that the live database exists at all times.
             os.link(self._path, self._file(old))
             for ending in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):

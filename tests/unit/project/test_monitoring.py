@@ -13,7 +13,7 @@ import yaml
 from deploy.machine.checkout import ROOT
 from deploy.observe.metrics import render
 from deploy.observe.probe import Answer
-from deploy.pitr.facts import Facts, Repository
+from deploy.pitr.facts import ClusterFacts, Repository
 from deploy.state.journal import Record
 from tests.support import clusters
 
@@ -93,7 +93,7 @@ def test_restore_drill_does_not_count_as_failed_deploy():
     assert 'amani_deploy_failed{environment="trial"} 0\n' in render("trial", history, {})
 
 
-def told(facts: Facts | None) -> dict[str, float]:
+def told(facts: ClusterFacts | None) -> dict[str, float]:
     """The metrics of an archive."""
     lines = render("trial", [], {}, archived=True, archive=facts).splitlines()
     found = [re.fullmatch(r"amani_pitr_(\w+)\{.*\} (\S+)", line) for line in lines]
@@ -123,7 +123,7 @@ def test_failing_archive_is_exported():
     [None, clusters.facts(archiving=None, repository=Repository())],
     ids=["machine", "server"],
 )
-def test_unreachable_database_exports_no_stale_values(facts: Facts | None):
+def test_unreachable_database_exports_no_stale_values(facts: ClusterFacts | None):
     assert told(facts) == {"archiving": 0}
 
 

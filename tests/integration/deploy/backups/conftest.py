@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import yaml
 
-from deploy.backups.tool import BASE
+from deploy.backups.container import BASE
 from deploy.events import Events
 from deploy.images.bases import ensure_bases
 from deploy.machine.checkout import ROOT, program
@@ -28,11 +28,11 @@ from tests.support.waiting import eventually
 PASSWORD = "open-sesame-9"
 SILENT = Events()
 APART = {"parallel_from": 0, "jobs": 2}
-"""What has an environment dumped by two jobs, as a directory."""
+"""Settings with which two jobs dump the database, as a directory."""
 
 
-class Place:
-    """The environment, its server, and the deployer's door."""
+class BackupSite:
+    """An environment and its database server, and the deployer's commands for them."""
 
     def __init__(self, folder: Path) -> None:
         self.name = f"backup-{uuid.uuid4().hex[:8]}"
@@ -58,7 +58,7 @@ class Place:
         eventually(self._answers)
 
     def _answers(self) -> bool:
-        # Over TCP: while it makes its cluster it listens on its socket only.
+        # Over TCP: during its initialization the server listens on its socket only.
         with contextlib.suppress(psycopg.OperationalError), self.connect("postgres"):
             return True
         return False
@@ -95,7 +95,7 @@ class Place:
         return psycopg.connect(self.url(database), autocommit=True, connect_timeout=5)
 
     def environment(self, database: str = "", **backups: Any) -> str:
-        """Write an environment file anew; without a database it is SQLite in a volume."""
+        """Write the environment file; without a database it uses SQLite in a volume."""
         content = {
             "domain": "localhost",
             "directory": str(self.home),
@@ -151,32 +151,32 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def the_place() -> Iterator[Place]:
+def running_site() -> Iterator[BackupSite]:
     with tempfile.TemporaryDirectory(prefix="backups-") as folder:
-        place = Place(Path(folder))
-        place.start()
+        site = BackupSite(Path(folder))
+        site.start()
         try:
-            yield place
+            yield site
         finally:
-            place.stop()
+            site.stop()
 
 
 @pytest.fixture
-def place(the_place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """The place, with an environment that was never backed up."""
-    monkeypatch.setenv("AMANI_ENVIRONMENTS", str(the_place.folder))
+def site(running_site: BackupSite, monkeypatch: pytest.MonkeyPatch) -> BackupSite:
+    """The site, with an environment that was never backed up."""
+    monkeypatch.setenv("AMANI_ENVIRONMENTS", str(running_site.folder))
     monkeypatch.delenv("AMANI_AGE_IDENTITY", raising=False)
-    the_place.fresh_home()
-    return the_place
+    running_site.fresh_home()
+    return running_site
 
 
 @pytest.fixture
-def database(place: Place) -> Iterator[str]:
+def database(site: BackupSite) -> Iterator[str]:
     """A database with a ledger of 2,000 rows; its name. `scratch` is dumped, but never measured."""
     name = f"db_{uuid.uuid4().hex[:8]}"
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    with place.connect(name) as connection:
+    with site.connect(name) as connection:
         connection.execute(
             "CREATE TABLE ledger (id bigserial PRIMARY KEY, amount bigint, note text);"
             "INSERT INTO ledger (amount, note)"
@@ -185,18 +185,18 @@ def database(place: Place) -> Iterator[str]:
             "CREATE TABLE alembic_version (version_num text);"
             "INSERT INTO alembic_version VALUES ('0007')"
         )
-    place.environment(name)
+    site.environment(name)
     yield name
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
         for (left,) in connection.execute(query, [f"{name}%"]).fetchall():
             connection.execute(f"DROP DATABASE {left} WITH (FORCE)")
 
 
 @pytest.fixture
-def held_dump(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """While this holds a lock, a dump of the database waits in its middle."""
-    with place.connect(database) as connection:
+def held_dump(site: BackupSite, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection whose lock makes a dump of the database wait."""
+    with site.connect(database) as connection:
         connection.execute("BEGIN")
         connection.execute("LOCK TABLE scratch")
         yield connection
@@ -204,15 +204,15 @@ def held_dump(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def held_rows(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """While this holds a lock, a dump of the database waits among the rows of a table."""
-    with place.connect(database) as connection:
+def held_rows(site: BackupSite, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection whose lock makes a dump wait after some rows of a table."""
+    with site.connect(database) as connection:
         connection.execute(
             "CREATE TABLE letters (content text);"
             "INSERT INTO letters SELECT md5(random()::text) FROM generate_series(1, 50000);"
             "INSERT INTO letters SELECT string_agg(content, '') FROM letters"
         )
-        # The last row lies apart, and the way there leads through an index.
+        # The last row is in the TOAST table, which is read through this index.
         (index,) = connection.execute(
             "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c"
             " ON indrelid = c.reltoastrelid WHERE c.relname = 'letters'"
@@ -223,14 +223,14 @@ def held_rows(place: Place, database: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("ROLLBACK")
 
 
-def wait_for_dump(place: Place, database: str, what: str = "LOCK TABLE") -> None:
-    """Until a dump waits for the lock."""
+def wait_for_dump(site: BackupSite, database: str, what: str = "LOCK TABLE") -> None:
+    """Wait until a dump waits for a lock, with a query that begins with `what`."""
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
         " AND query LIKE %s"
     )
     deadline = time.monotonic() + 60
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         while connection.execute(query, [database, f"{what}%"]).fetchone() != (1,):
             assert time.monotonic() < deadline, "no dump waits"
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Backups on a real server: made, proved, restored."""
+"""Backups of a real PostgreSQL server: make, verify, restore and prune them."""
 
 from __future__ import annotations
 
@@ -19,99 +19,106 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from deploy.backups import work
-from deploy.backups.manifest import Manifest
-from deploy.backups.program.server import Server
-from deploy.backups.tool import BASE, archive_program
+from deploy.backups import jobs
+from deploy.backups.container import BASE, archive_program
+from deploy.backups.manifest import BackupManifest
+from deploy.backups.program.server import PostgresAdmin
 from deploy.errors import DeployError, GateRefused, Locked, UsageError
 from deploy.events import Event, Events
 from deploy.machine.checkout import ROOT, program
-from deploy.operations.backups import back_up, drill, listing, prune, restore, verify
-from deploy.operations.pitr import setup, status
-from tests.integration.deploy.backups.conftest import APART, PASSWORD, SILENT, Place, wait_for_dump
+from deploy.operations.backup import list_backups, make_backup, prune_backups
+from deploy.operations.recovery_archive import recovery_status, set_up_archiving
+from deploy.operations.restore import restore_backup, run_drill, verify_backup
+from tests.integration.deploy.backups.conftest import (
+    APART,
+    PASSWORD,
+    SILENT,
+    BackupSite,
+    wait_for_dump,
+)
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
 
-def count(place: Place, database: str) -> tuple[int, int]:
-    with place.connect(database) as connection:
+def count(site: BackupSite, database: str) -> tuple[int, int]:
+    with site.connect(database) as connection:
         row = connection.execute("SELECT count(*), sum(amount) FROM ledger").fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
 
 
-def test_a_backup_tells_what_it_holds(place: Place, database: str):
+def test_the_manifest_describes_the_backup(site: BackupSite, database: str):
     heard: list[Event] = []
-    manifest = back_up(place.name, Events(heard.append)).manifest
+    manifest = make_backup(site.name, Events(heard.append)).manifest
     assert manifest.tables["public.ledger"] == {
         "rows": 2000,
         "sums": {"id": "2001000", "amount": "200100000"},
     }
-    assert (manifest.revision, manifest.environment, manifest.host) == ("0007", place.name, "here")
-    folder = place.backups / manifest.id
+    assert (manifest.revision, manifest.environment, manifest.host) == ("0007", site.name, "here")
+    folder = site.backups / manifest.id
     assert (folder / "archive").stat().st_size == manifest.size
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert [found.manifest for found in listing(place.name, SILENT)] == [manifest]
+    assert [found.manifest for found in list_backups(site.name, SILENT)] == [manifest]
     told = [event.text for event in heard if event.kind == "step-progress"]
     assert told and all(re.match(r"\w*: [\d,.]+ MB, [\d,.]+ MB/s", text) for text in told)
     assert (manifest.format, manifest.jobs, manifest.unpacked) == ("custom", 1, 0)
-    place.environment(database, **APART)
-    apart = back_up(place.name, SILENT).manifest
+    site.environment(database, **APART)
+    apart = make_backup(site.name, SILENT).manifest
     assert (apart.format, apart.jobs, apart.unpacked > 0) == ("directory", 2, True)
     assert apart.tables == manifest.tables
-    assert place.partials() == [] and place.tools() == []
+    assert site.partials() == [] and site.tools() == []
 
 
-def test_a_backup_is_proved_by_a_restore_that_leaves_nothing_behind(place: Place, database: str):
-    made = back_up(place.name, SILENT).manifest
-    forget(place.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
-    with place.connect("postgres") as connection:  # as one that was killed leaves it
+def test_a_verification_by_restore_leaves_no_database(site: BackupSite, database: str):
+    made = make_backup(site.name, SILENT).manifest
+    forget(site.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
+    with site.connect("postgres") as connection:  # as a killed run leaves it
         connection.execute(f"CREATE DATABASE {database}_restoring_1")
-    assert verify(place.name, SILENT, level="hash").level == "hash"
-    assert verify(place.name, SILENT, level="read").level == "read"
-    assert verify(place.name, SILENT).level == "restored"
-    verify(place.name, SILENT, level="hash")
-    (found,) = listing(place.name, SILENT)
-    assert found.proof and found.proof.level == "restored"
-    metrics = (place.backups / "metrics.prom").read_text()
+    assert verify_backup(site.name, SILENT, level="hash").level == "hash"
+    assert verify_backup(site.name, SILENT, level="read").level == "read"
+    assert verify_backup(site.name, SILENT).level == "restored"
+    verify_backup(site.name, SILENT, level="hash")
+    (found,) = list_backups(site.name, SILENT)
+    assert found.verification and found.verification.level == "restored"
+    metrics = (site.backups / "metrics.prom").read_text()
     assert f"{found.manifest.taken:.0f}" in metrics
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
 def forget(path: Path, *names: str) -> None:
-    """As it was written before a manifest told these."""
+    """Remove keys from a manifest, as in one of an earlier version."""
     content = json.loads(path.read_text())
     path.write_text(json.dumps({key: content[key] for key in content if key not in names}))
 
 
 @pytest.mark.parametrize("settings", [{}, APART], ids=["custom", "directory"])
-def test_an_encrypted_backup_opens_with_its_key_alone(
-    place: Place, database: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
+def test_an_encrypted_backup_is_decrypted_only_with_its_key(
+    site: BackupSite, database: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
 ):
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())], **settings)
-    manifest = back_up(place.name, SILENT).manifest
-    archive = (place.backups / manifest.id / "archive").read_bytes()
+    site.environment(database, recipients=[str(key.to_public())], **settings)
+    manifest = make_backup(site.name, SILENT).manifest
+    archive = (site.backups / manifest.id / "archive").read_bytes()
     assert archive.startswith(b"age-encryption.org/v1")
     with pytest.raises(UsageError, match="is encrypted"):
-        verify(place.name, SILENT)
+        verify_backup(site.name, SILENT)
     monkeypatch.setenv("AMANI_AGE_IDENTITY", str(other))
     with pytest.raises(DeployError, match="`age` ended with 1"):
-        verify(place.name, SILENT, level="read")
+        verify_backup(site.name, SILENT, level="read")
     monkeypatch.setenv("AMANI_AGE_IDENTITY", str(key))
-    assert verify(place.name, SILENT).level == "restored"
+    assert verify_backup(site.name, SILENT).level == "restored"
 
 
-def test_no_secret_is_in_an_argument_or_in_the_containers_description(
-    place: Place, database: str, held_dump, monkeypatch: pytest.MonkeyPatch
+def test_no_secret_is_in_arguments_or_container_attributes(
+    site: BackupSite, database: str, held_dump, monkeypatch: pytest.MonkeyPatch
 ):
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
-    (tool,) = place.tools()
-    listed = place.in_tool(
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
+    (tool,) = site.tools()
+    listed = site.in_tool(
         "import glob\n" "for path in glob.glob('/proc/[0-9]*/cmdline'): print(open(path).read())"
     )[1]
     assert "pg_dump" in listed
@@ -121,14 +128,14 @@ def test_no_secret_is_in_an_argument_or_in_the_containers_description(
     assert command.returncode == 0 and PASSWORD not in output
 
 
-def test_everything_acknowledged_before_the_snapshot_comes_back_after_the_database_is_lost(
-    place: Place, database: str
+def test_a_restore_contains_every_write_acknowledged_before_the_snapshot(
+    site: BackupSite, database: str
 ):
     acknowledged: list[tuple[float, int]] = []
     stop = threading.Event()
 
     def write() -> None:
-        with place.connect(database) as connection:
+        with site.connect(database) as connection:
             while not stop.is_set():
                 row = connection.execute(
                     "INSERT INTO ledger (amount, note) VALUES (7, 'w') RETURNING id"
@@ -141,56 +148,54 @@ def test_everything_acknowledged_before_the_snapshot_comes_back_after_the_databa
     try:
         eventually(lambda: len(acknowledged) > 50)
         asked = time.time()
-        manifest = back_up(place.name, SILENT).manifest
+        manifest = make_backup(site.name, SILENT).manifest
     finally:
         stop.set()
         writer.join(60)
     assert len(acknowledged) > manifest.tables["public.ledger"]["rows"] - 2000  # it wrote on
-    with place.connect("postgres") as connection:
+    with site.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
-    done = restore(place.name, SILENT, replace=True)
-    assert done.before == "none"
-    rows, total = count(place, database)
+    done = restore_backup(site.name, SILENT, replace=True)
+    assert done.previous == "none"
+    rows, total = count(site, database)
     ledger = manifest.tables["public.ledger"]
     assert (str(rows), str(total)) == (str(ledger["rows"]), ledger["sums"]["amount"])
-    with place.connect(database) as connection:
+    with site.connect(database) as connection:
         there = {row[0] for row in connection.execute("SELECT id FROM ledger").fetchall()}
     assert {id for at, id in acknowledged if at < asked} <= there
 
 
-def test_a_restore_leaves_the_live_database_alone_unless_told_to_replace_it(
-    place: Place, database: str
-):
-    back_up(place.name, SILENT)
-    with place.connect(database) as connection:
+def test_a_restore_changes_the_live_database_only_with_replace(site: BackupSite, database: str):
+    make_backup(site.name, SILENT)
+    with site.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
-    beside = restore(place.name, SILENT)
-    assert count(place, database)[0] == 5 and count(place, beside.database)[0] == 2000
+    beside = restore_backup(site.name, SILENT)
+    assert count(site, database)[0] == 5 and count(site, beside.database)[0] == 2000
     asked: list[str] = []
     id = beside.backup.manifest.id
-    done = restore(place.name, SILENT, id=id, replace=True, confirm=asked.append)
-    assert asked == [f"replace the database of {place.name} by backup {id}?"]
-    assert count(place, database)[0] == 2000 and count(place, done.before)[0] == 5
-    reasons = [found.manifest.reason for found in listing(place.name, SILENT)]
+    done = restore_backup(site.name, SILENT, id=id, replace=True, confirm=asked.append)
+    assert asked == [f"replace the database of {site.name} by backup {id}?"]
+    assert count(site, database)[0] == 2000 and count(site, done.previous)[0] == 5
+    reasons = [found.manifest.reason for found in list_backups(site.name, SILENT)]
     assert reasons == ["asked", "restore"]
-    _, dropped = prune(place.name, SILENT, databases=True)
-    assert {beside.database, done.before} <= set(dropped)
-    assert count(place, database)[0] == 2000
+    _, dropped = prune_backups(site.name, SILENT, databases=True)
+    assert {beside.database, done.previous} <= set(dropped)
+    assert count(site, database)[0] == 2000
 
 
-def test_a_database_somebody_uses_is_replaced_all_the_same(place: Place, database: str):
-    back_up(place.name, SILENT)
-    with place.connect(database) as used:
+def test_a_database_with_open_sessions_is_replaced(site: BackupSite, database: str):
+    make_backup(site.name, SILENT)
+    with site.connect(database) as used:
         used.execute("DELETE FROM ledger")
-        restore(place.name, SILENT, replace=True)
+        restore_backup(site.name, SILENT, replace=True)
         assert used.pgconn.status is not None
-    assert count(place, database)[0] == 2000
+    assert count(site, database)[0] == 2000
 
 
-def test_sqlite_is_backed_up_while_it_is_written_and_comes_back(place: Place):
-    place.environment()
+def test_sqlite_is_backed_up_during_writes_and_restored(site: BackupSite):
+    site.environment()
     image = "python:3.13-slim-trixie"
-    volume = {f"amani-{place.name}-data": {"bind": "/data", "mode": "rw"}}
+    volume = {f"amani-{site.name}-data": {"bind": "/data", "mode": "rw"}}
     script = """
 import sqlite3, itertools
 c = sqlite3.connect('/data/amani.sqlite3', isolation_level=None)
@@ -205,78 +210,79 @@ for n in itertools.count(1):
     c.execute('COMMIT')
     if n == 500: print('going', flush=True)
 """
-    writer = place.engine.containers.run(
+    writer = site.engine.containers.run(
         image, ["python3", "-c", script], volumes=volume, detach=True
     )
     try:
         eventually(lambda: b"going" in writer.logs())
-        manifest = back_up(place.name, SILENT).manifest
-        assert verify(place.name, SILENT).level == "restored"
+        manifest = make_backup(site.name, SILENT).manifest
+        assert verify_backup(site.name, SILENT).level == "restored"
     finally:
         writer.remove(force=True)
     entries = manifest.tables["entry"]
     assert entries["rows"] >= 500
     assert entries["sums"]["amount"] == manifest.tables["total"]["sums"]["amount"]
-    place.engine.containers.run(
+    site.engine.containers.run(
         image, ["sh", "-c", "echo rubbish >/data/amani.sqlite3"], volumes=volume, remove=True
     )
     with pytest.raises(DeployError, match="malformed|not a database"):
-        back_up(place.name, SILENT)
-    place.engine.containers.run(
+        make_backup(site.name, SILENT)
+    site.engine.containers.run(
         image, ["sh", "-c", "rm /data/amani.sqlite3*"], volumes=volume, remove=True
     )
     with pytest.raises(UsageError, match="there is no database"):
-        back_up(place.name, SILENT)
-    assert place.partials() == []
+        make_backup(site.name, SILENT)
+    assert site.partials() == []
 
-    # The service is stopped for the swap, and started by the next run where this one is killed.
-    labels = {"amani.environment": place.name, "amani.role": "web"}
+    # The swap stops the service; if the run is killed, the next one starts it.
+    labels = {"amani.environment": site.name, "amani.role": "web"}
     serving = "trap exit TERM; while :; do sleep 0.1; done"
-    web = place.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
-    argv = [sys.executable, "-c", KILLED, place.name, "restore", "before", "swap", manifest.id]
+    web = site.engine.containers.run(image, ["sh", "-c", serving], labels=labels, detach=True)
+    argv = [sys.executable, "-c", KILLED, site.name, "restore", "before", "swap", manifest.id]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     web.reload()
     assert (done.returncode, web.status) == (-signal.SIGKILL, "exited"), done.stderr
-    restore(place.name, SILENT, replace=True)
+    restore_backup(site.name, SILENT, replace=True)
     web.reload()
-    assert web.status == "running" and not (place.backups / "stopped").exists()
-    again = back_up(place.name, SILENT).manifest
+    assert web.status == "running" and not (site.backups / "stopped").exists()
+    again = make_backup(site.name, SILENT).manifest
     assert again.tables == manifest.tables
-    files = {path.name for path in (place.backups / again.id).iterdir()}
+    files = {path.name for path in (site.backups / again.id).iterdir()}
     assert files == {"archive", "manifest.json"}
 
 
-def test_pruning_keeps_what_the_rules_keep(place: Place, database: str):
-    place.environment(database, keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
-    first, second = (back_up(place.name, SILENT).manifest.id for _ in range(2))
-    gone, _ = prune(place.name, SILENT, dry_run=True)
+def test_pruning_removes_backups_that_no_rule_keeps(site: BackupSite, database: str):
+    site.environment(database, keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
+    first, second = (make_backup(site.name, SILENT).manifest.id for _ in range(2))
+    gone, _ = prune_backups(site.name, SILENT, dry_run=True)
     assert [found.manifest.id for found in gone] == [first]
-    assert len(listing(place.name, SILENT)) == 2
-    prune(place.name, SILENT)
-    assert [found.manifest.id for found in listing(place.name, SILENT)] == [second]
+    assert len(list_backups(site.name, SILENT)) == 2
+    prune_backups(site.name, SILENT)
+    assert [found.manifest.id for found in list_backups(site.name, SILENT)] == [second]
 
 
-def test_the_program_is_the_same_file_every_time():
+def test_the_program_is_built_reproducibly():
     assert archive_program() == archive_program()
 
 
-def test_the_commands_of_the_guide_bring_the_data_back(place: Place, database: str):
-    back_up(place.name, SILENT)
-    verify(place.name, SILENT)
-    with place.connect(database) as connection:
+def test_the_commands_in_the_guide_restore_the_data(site: BackupSite, database: str):
+    make_backup(site.name, SILENT)
+    verify_backup(site.name, SILENT)
+    with site.connect(database) as connection:
         connection.execute("DROP TABLE ledger")
-    (found,) = listing(place.name, SILENT)
-    guide = (ROOT / "docs" / "backups.md").read_text().partition("## How a backup is made")[0]
-    commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", guide, re.MULTILINE)
+    (found,) = list_backups(site.name, SILENT)
+    guide = (ROOT / "docs" / "backups.md").read_text()
+    _, first, *_ = re.split("^## ", guide, flags=re.MULTILINE)
+    commands = re.findall(r"^ +\./inv (db\.\S+)(.*)$", first, re.MULTILINE)
     assert [name for name, _ in commands] == ["db.list", "db.restore", "db.restore"]
     for name, options in commands:
         told = re.sub(r"--id=\S+", f"--id={found.manifest.id}", options)
         words = [word for word in told.split() if not word.startswith("--env")]
-        words += [f"--confirm={place.name}"] if "--replace" in words else []
-        command = place.invoke(name, *words)
+        words += [f"--confirm={site.name}"] if "--replace" in words else []
+        command = site.invoke(name, *words)
         output = command.communicate(timeout=100)[0]
         assert command.returncode == 0, output
-    assert count(place, database)[0] == 2000
+    assert count(site, database)[0] == 2000
 
 
 Damage = Callable[[Path], object]
@@ -289,56 +295,55 @@ def flip(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "cut to half": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "bytes and"),
-    "cut by a byte": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "bytes and not"),
+    "cut to half": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "bytes, not"),
+    "cut by a byte": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "bytes, not"),
     "empty": (lambda p: p.write_bytes(b""), "has 0 bytes"),
-    "one bit flipped": (flip, "its SHA-256 is another"),
+    "one bit flipped": (flip, "SHA-256 of the archive differs"),
     "missing": (lambda p: p.unlink(), "cannot be read: No such file"),
 }
 
 
-def both_formats(place: Place, database: str) -> list[Manifest]:
-    """A backup in each format."""
-    first = back_up(place.name, SILENT).manifest
-    place.environment(database, **APART)
-    return [first, back_up(place.name, SILENT).manifest]
+def both_formats(site: BackupSite, database: str) -> list[BackupManifest]:
+    first = make_backup(site.name, SILENT).manifest
+    site.environment(database, **APART)
+    return [first, make_backup(site.name, SILENT).manifest]
 
 
-def test_a_damaged_archive_is_refused_and_changes_nothing(place: Place, database: str):
-    made = both_formats(place, database)
-    paths = [place.backups / manifest.id / "archive" for manifest in made]
+def test_a_damaged_archive_is_refused_without_changes(site: BackupSite, database: str):
+    made = both_formats(site, database)
+    paths = [site.backups / manifest.id / "archive" for manifest in made]
     whole = [path.read_bytes() for path in paths]
     for what, (damage, words) in DAMAGES.items():
         for path, content in zip(paths, whole):
             path.write_bytes(content)
             damage(path)
         for attempt in (
-            lambda: verify(place.name, SILENT, level="hash", id=made[0].id),
-            lambda: restore(place.name, SILENT, id=made[1].id, replace=True),
+            lambda: verify_backup(site.name, SILENT, level="hash", id=made[0].id),
+            lambda: restore_backup(site.name, SILENT, id=made[1].id, replace=True),
         ):
             with pytest.raises(DeployError, match=words) as caught:
                 attempt()
             assert caught.value.exit_code == 5, what
-    # And where its hash was changed, too: what opens it finds that.
+    # With a matching hash in the manifest, the decompression fails.
     for path, content in zip(paths, whole):
         path.write_bytes(content[: len(content) // 2])
         agree(path)
     for number, level in ((0, "restored"), (1, "restored"), (1, "read")):
         with pytest.raises(DeployError, match="`zstd` ended with 1"):
-            verify(place.name, SILENT, id=made[number].id, level=level)
-    assert only_live(place, database)
-    assert [found.proof for found in listing(place.name, SILENT)] == [None, None]
+            verify_backup(site.name, SILENT, id=made[number].id, level=level)
+    assert only_live(site, database)
+    assert [found.verification for found in list_backups(site.name, SILENT)] == [None, None]
 
 
-def only_live(place: Place, database: str) -> bool:
-    """Whether there is no other database than the live one."""
-    with place.connect("postgres") as connection:
+def only_live(site: BackupSite, database: str) -> bool:
+    """Whether the server has no database of this test except the live one."""
+    with site.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         return connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
 def agree(archive: Path, **changes: object) -> None:
-    """Let the manifest agree with an archive that was changed."""
+    """Write size, hash and `changes` of a changed archive to its manifest."""
     path, data = archive.with_name("manifest.json"), archive.read_bytes()
     told = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     path.write_text(json.dumps(json.loads(path.read_text()) | told | changes))
@@ -351,76 +356,76 @@ tar --create . | zstd -q >/backups/archive
 """
 
 
-def test_a_directory_in_which_a_file_is_missing_or_cut_is_refused(place: Place, database: str):
-    place.environment(database, **APART)
-    manifest = back_up(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "archive"
+def test_a_directory_with_a_missing_or_truncated_file_is_refused(site: BackupSite, database: str):
+    site.environment(database, **APART)
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "archive"
     whole, mounts = path.read_bytes(), {str(path.parent): {"bind": "/backups", "mode": "rw"}}
     for damage, refusals in (
-        ("rm $f", {"restored": "bytes of files, and", "read": r"lacks \d+\.dat\.zst, which"}),
-        # pg_restore takes no offence at this one; the rows are fewer.
+        ("rm $f", {"restored": "bytes of files, but", "read": r"lacks \d+\.dat\.zst, which"}),
+        # pg_restore accepts this one: the rows are fewer.
         (
             "truncate -s -9 $f",
-            {"read": "file is damaged", "restored": "ledger has [0-9]+ rows and"},
+            {"read": "file is damaged", "restored": "ledger has [0-9]+ rows, not"},
         ),
     ):
         path.write_bytes(whole)
-        said = place.engine.containers.run(
+        said = site.engine.containers.run(
             BASE, ["sh", "-ec", REPACK % damage], volumes=mounts, remove=True
         )
         for level, words in refusals.items():
             agree(path, **{} if words.startswith("bytes") else {"unpacked": int(said)})
             with pytest.raises(DeployError, match=words):
-                verify(place.name, SILENT, level=level)
-    assert only_live(place, database) and place.partials() == []
+                verify_backup(site.name, SILENT, level=level)
+    assert only_live(site, database) and site.partials() == []
 
 
-def test_a_backup_of_another_environment_is_refused(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "manifest.json"
-    path.write_text(path.read_text().replace(place.name, "production"))
+def test_a_backup_of_another_environment_is_refused(site: BackupSite, database: str):
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "manifest.json"
+    path.write_text(path.read_text().replace(site.name, "production"))
     with pytest.raises(DeployError, match=f"{manifest.id} of production"):
-        restore(place.name, SILENT, replace=True)
+        restore_backup(site.name, SILENT, replace=True)
     path.write_text("{")
     with pytest.raises(DeployError, match="manifest of backup .* is damaged"):
-        listing(place.name, SILENT)
+        list_backups(site.name, SILENT)
 
 
-def test_archives_that_changed_places_are_refused(place: Place, database: str):
-    first = back_up(place.name, SILENT).manifest
-    with place.connect(database) as connection:
+def test_swapped_archives_are_refused(site: BackupSite, database: str):
+    first = make_backup(site.name, SILENT).manifest
+    with site.connect(database) as connection:
         connection.execute("INSERT INTO ledger (amount) VALUES (1)")
-    second = back_up(place.name, SILENT).manifest
-    one, two = (place.backups / manifest.id / "archive" for manifest in (first, second))
+    second = make_backup(site.name, SILENT).manifest
+    one, two = (site.backups / manifest.id / "archive" for manifest in (first, second))
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
     for manifest in (first, second):
-        with pytest.raises(DeployError, match="bytes and not|SHA-256"):
-            verify(place.name, SILENT, id=manifest.id)
+        with pytest.raises(DeployError, match="bytes, not|SHA-256"):
+            verify_backup(site.name, SILENT, id=manifest.id)
 
 
-def test_a_wrong_amount_that_every_hash_agrees_with_is_found(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "manifest.json"
+def test_a_different_sum_fails_the_restore(site: BackupSite, database: str):
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "manifest.json"
     path.write_text(path.read_text().replace('"amount":"200100000"', '"amount":"200100001"'))
     with pytest.raises(DeployError, match=r"sum of public.ledger.amount is 200100000, not"):
-        restore(place.name, SILENT)
-    with place.connect("postgres") as connection:
+        restore_backup(site.name, SILENT)
+    with site.connect("postgres") as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchone() == (1,)
 
 
-def test_it_waits_for_no_migration(place: Place, database: str):
-    with place.connect(database) as connection:
+def test_a_backup_during_a_migration_is_refused(site: BackupSite, database: str):
+    with site.connect(database) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [0x616D616E69])
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
-            back_up(place.name, SILENT)
-    assert back_up(place.name, SILENT).manifest.rows == 2001
+            make_backup(site.name, SILENT)
+    assert make_backup(site.name, SILENT).manifest.rows == 2001
 
 
-def test_a_host_that_is_gone_does_not_keep_the_lock_for_long(place: Place, database: str):
-    with Server(place.url(database)).locked() as connection:
+def test_the_server_detects_a_lost_client(site: BackupSite, database: str):
+    with PostgresAdmin(site.url(database)).locked() as connection:
         shown = [
             str((connection.execute(f"SHOW tcp_{name}").fetchone() or ("",))[0])
             for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")
@@ -429,43 +434,44 @@ def test_a_host_that_is_gone_does_not_keep_the_lock_for_long(place: Place, datab
 
 
 def test_a_migration_during_a_restore_is_refused(
-    place: Place, database: str, monkeypatch: pytest.MonkeyPatch
+    site: BackupSite, database: str, monkeypatch: pytest.MonkeyPatch
 ):
-    back_up(place.name, SILENT)
-    really, told = work.restore, []
+    make_backup(site.name, SILENT)
+    really, told = jobs.restore, []
 
     def migrate(*arguments: object) -> None:
-        really(*arguments)  # between two jobs of the restore, of which neither takes the lock
+        really(*arguments)  # between two jobs of the restore
         done = subprocess.run(
             [program("flask"), "db", "upgrade"],
             cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": place.url(database)},
+            env={**os.environ, "DATABASE_URL": site.url(database)},
             capture_output=True,
             text=True,
         )
         told.append((done.returncode, done.stderr))
 
-    monkeypatch.setattr(work, "restore", migrate)
-    restore(place.name, SILENT, replace=True)
+    monkeypatch.setattr(jobs, "restore", migrate)
+    restore_backup(site.name, SILENT, replace=True)
     ((status, words),) = told
     assert status == 1 and "Traceback" not in words
     assert "or a backup or a restore of it (pid" in words and "application amani-backup" in words
-    with place.connect(database) as connection:  # given back, and asked for
+    with site.connect(database) as connection:  # released, and required again
         query = "SELECT pg_try_advisory_lock(%s)"
         assert connection.execute(query, [0x616D616E69]).fetchone() == (True,)
         with pytest.raises(Locked, match="a migration, a backup or a restore is under way"):
-            restore(place.name, SILENT, replace=True)
-    assert len(told) == 1 and count(place, database)[0] == 2000
+            restore_backup(site.name, SILENT, replace=True)
+    assert len(told) == 1 and count(site, database)[0] == 2000
 
 
-# What a deployer does around each question to the program that makes and restores backups.
+# A deployer that kills itself before or after a request to the backup container.
 KILLED = """
 import os, signal, sys
-from deploy.backups.tool import Tool
+from deploy.backups.container import BackupContainer
 from deploy.events import Events
-from deploy.operations.backups import back_up, restore
+from deploy.operations.backup import make_backup
+from deploy.operations.restore import restore_backup
 name, request, moment, job, id = sys.argv[1:]
-ask = Tool._ask
+send = BackupContainer._send
 
 def die(when, asked):
     if (when, asked["job"]) == (moment, job):
@@ -473,26 +479,29 @@ def die(when, asked):
 
 def killed(self, asked):
     die("before", asked)
-    answer = ask(self, asked)
+    answer = send(self, asked)
     die("begun", asked)
     return answer
 
-Tool._ask = killed
-back_up(name, Events()) if request == "backup" else restore(name, Events(), id=id, replace=True)
+BackupContainer._send = killed
+if request == "backup":
+    make_backup(name, Events())
+else:
+    restore_backup(name, Events(), id=id, replace=True)
 """
 KILLS = [("backup", "before", "back-up"), ("backup", "begun", "back-up")]
 KILLS += [("restore", "begun", "hold"), ("restore", "before", "restore")]
 KILLS += [("restore", "begun", "restore"), ("restore", "begun", "restore")]
 KILLS += [("restore", "begun", "back-up"), ("restore", "before", "swap")]
 
-# Holds every row that comes in, in a restore too, for as long as a role of that name is there.
+# Blocks every inserted row, also in a restore, while a role of that name exists.
 HELD_ROWS = """
 CREATE FUNCTION passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
     WHILE EXISTS (SELECT FROM pg_roles WHERE rolname = 'hold_{0}') LOOP PERFORM pg_sleep(0.05);
     END LOOP; RETURN true; END $$;
 ALTER TABLE ledger ADD CHECK (passes());
 """
-# What holds an exchange by rename in its middle, and a restore before it, until it is undone.
+# Conditions at which a restore or a swap is blocked, with the statements that block and release.
 HOLDS = {
     "state = 'active' AND query LIKE 'COPY %' AND datname LIKE '{}_restoring_%'": (
         "CREATE ROLE hold_{}",
@@ -505,73 +514,69 @@ HOLDS = {
 }
 
 
-def wait_for_session(place: Place, condition: str) -> None:
+def wait_for_session(site: BackupSite, condition: str) -> None:
     query = f"SELECT FROM pg_stat_activity WHERE {condition}"
-    with place.connect("postgres") as look:
+    with site.connect("postgres") as look:
         eventually(lambda: look.execute(query).fetchone() is not None)
 
 
-def test_a_deployer_killed_at_any_step_of_a_backup_and_a_restore_loses_nothing(
-    place: Place, database: str
-):
-    with place.connect(database) as connection:
+def test_a_deployer_killed_at_any_step_loses_no_data(site: BackupSite, database: str):
+    with site.connect(database) as connection:
         connection.execute(HELD_ROWS.format(database))
-    ids = [made.id for made in both_formats(place, database)]
-    with place.connect(database) as connection:
+    ids = [made.id for made in both_formats(site, database)]
+    with site.connect(database) as connection:
         connection.execute("DELETE FROM ledger WHERE id > 5")
 
     def require_whole(swapped: int = 5) -> None:
-        # The program notices, and ends what it had begun; a swap is whole or has not been.
-        eventually(lambda: not place.tools() or place.in_tool(WORKS)[0] == 0)
-        assert count(place, database)[0] in (5, swapped)
+        # The program ends its job; a swap is done completely or not at all.
+        eventually(lambda: not site.tools() or site.in_tool(WORKS)[0] == 0)
+        assert count(site, database)[0] in (5, swapped)
 
     for number, (request, moment, job) in enumerate(KILLS):
-        argv = [sys.executable, "-c", KILLED, place.name, request, moment, job, ids[number % 2]]
+        argv = [sys.executable, "-c", KILLED, site.name, request, moment, job, ids[number % 2]]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, (request, moment, job, done.stderr)
         require_whole()
     for id, (condition, (hold, release)) in zip(ids, HOLDS.items(), strict=True):
-        with place.connect("postgres") as connection:
+        with site.connect("postgres") as connection:
             connection.execute(hold.format(database))
-            command = place.invoke(
-                "db.restore", "--replace", f"--id={id}", f"--confirm={place.name}"
-            )
-            wait_for_session(place, condition.format(database))
+            command = site.invoke("db.restore", "--replace", f"--id={id}", f"--confirm={site.name}")
+            wait_for_session(site, condition.format(database))
             command.kill()
             command.communicate()
             connection.execute(release.format(database))
         require_whole(2000)
-    for found in listing(place.name, SILENT):
-        verify(place.name, SILENT, id=found.manifest.id, level="hash")
-    restore(place.name, SILENT, id=ids[0], replace=True)
-    assert count(place, database)[0] == 2000
-    assert place.partials() == [] and place.tools() == []
-    _, dropped = prune(place.name, SILENT, databases=True)
-    with place.connect("postgres") as connection:
+    for found in list_backups(site.name, SILENT):
+        verify_backup(site.name, SILENT, id=found.manifest.id, level="hash")
+    restore_backup(site.name, SILENT, id=ids[0], replace=True)
+    assert count(site, database)[0] == 2000
+    assert site.partials() == [] and site.tools() == []
+    _, dropped = prune_backups(site.name, SILENT, databases=True)
+    with site.connect("postgres") as connection:
         query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
         assert connection.execute(query, [f"{database}%"]).fetchall() == [(database,)], dropped
 
 
-def test_too_little_room_is_refused_before_anything_is_written(place: Place, database: str):
-    manifest = back_up(place.name, SILENT).manifest
-    path = place.backups / manifest.id / "manifest.json"
+def test_a_backup_without_free_space_is_refused(site: BackupSite, database: str):
+    manifest = make_backup(site.name, SILENT).manifest
+    path = site.backups / manifest.id / "manifest.json"
     content = json.loads(path.read_text()) | {"size": 10**18}
     path.write_text(json.dumps(content))
     with pytest.raises(GateRefused, match="MB are free for backups, and"):
-        back_up(place.name, SILENT)
-    # Enough for an archive, but not for the files of several jobs beside it.
-    content["size"] = round(shutil.disk_usage(place.backups).free / 1.8)
+        make_backup(site.name, SILENT)
+    # Enough for an archive, but not also for the files of several jobs.
+    content["size"] = round(shutil.disk_usage(site.backups).free / 1.8)
     path.write_text(json.dumps(content))
-    place.environment(database, **APART)
+    site.environment(database, **APART)
     with pytest.raises(GateRefused, match="several jobs dump into files beside the archive"):
-        back_up(place.name, SILENT)
-    assert len(listing(place.name, SILENT)) == 1 and place.partials() == []
+        make_backup(site.name, SILENT)
+    assert len(list_backups(site.name, SILENT)) == 1 and site.partials() == []
 
 
 @pytest.fixture
-def small_disk(place: Place) -> Iterator[Path]:
-    """A folder on a disk of half a megabyte."""
-    folder = place.folder / f"small-{uuid.uuid4().hex[:8]}"
+def small_disk(site: BackupSite) -> Iterator[Path]:
+    """A folder on a file system of 512 KiB."""
+    folder = site.folder / f"small-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
     mount = ["mount", "-t", "tmpfs", "-o", f"size=512k,mode=700,uid={os.getuid()}", "small"]
@@ -580,28 +585,28 @@ def small_disk(place: Place) -> Iterator[Path]:
     subprocess.run([*rights, "umount", str(folder)], check=True)
 
 
-def test_a_full_disk_fails_the_backup_and_leaves_what_was_there(
-    place: Place, database: str, small_disk: Path
+def test_a_full_disk_fails_the_backup_and_keeps_the_others(
+    site: BackupSite, database: str, small_disk: Path
 ):
-    place.environment(database, directory=str(small_disk))
-    manifest = back_up(place.name, SILENT).manifest
-    with place.connect(database) as connection:
+    site.environment(database, directory=str(small_disk))
+    manifest = make_backup(site.name, SILENT).manifest
+    with site.connect(database) as connection:
         connection.execute(
             "INSERT INTO ledger (amount, note)"
             " SELECT 1, md5(random()::text) || md5(random()::text) FROM generate_series(1, 20000)"
         )
     for settings in ({}, APART):
-        place.environment(database, directory=str(small_disk), **settings)
+        site.environment(database, directory=str(small_disk), **settings)
         with pytest.raises(DeployError, match="No space left on device") as caught:
-            back_up(place.name, SILENT)
-        assert caught.value.exit_code == 5 and "make room" in caught.value.hint
+            make_backup(site.name, SILENT)
+        assert caught.value.exit_code == 5 and "free some space" in caught.value.hint
     assert not list(small_disk.glob("*.partial"))
-    assert [found.manifest for found in listing(place.name, SILENT)] == [manifest]
-    assert verify(place.name, SILENT).level == "restored"
+    assert [found.manifest for found in list_backups(site.name, SILENT)] == [manifest]
+    assert verify_backup(site.name, SILENT).level == "restored"
 
 
-def test_a_server_that_is_away_and_a_wrong_password_are_told(place: Place, database: str):
-    secrets = place.folder / f".env.{place.name}"
+def test_an_unreachable_server_and_a_wrong_password_are_reported(site: BackupSite, database: str):
+    secrets = site.folder / f".env.{site.name}"
     right = secrets.read_text()
     for wrong, words in (
         (right.replace(PASSWORD, "mellon-8"), "password authentication failed"),
@@ -609,9 +614,9 @@ def test_a_server_that_is_away_and_a_wrong_password_are_told(place: Place, datab
     ):
         secrets.write_text(wrong)
         with pytest.raises(DeployError, match=words) as caught:
-            back_up(place.name, SILENT)
+            make_backup(site.name, SILENT)
         assert "mellon-8" not in str(caught.value) and caught.value.hint
-    assert place.partials() == []
+    assert site.partials() == []
 
 
 WORKS = """
@@ -628,25 +633,25 @@ for path in glob.glob('/proc/[0-9]*/comm'):
 
 
 @pytest.mark.parametrize("victim", ["pg_dump", "zstd", "age"])
-def test_a_process_of_the_dump_that_is_killed_fails_it(
-    place: Place, database: str, held_dump, victim: str
+def test_a_killed_process_of_the_dump_fails_the_backup(
+    site: BackupSite, database: str, held_dump, victim: str
 ):
     key = pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())])
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
-    assert place.in_tool(KILL % victim)[0] == 0
-    if victim != "pg_dump":  # it notices once it writes
+    site.environment(database, recipients=[str(key.to_public())])
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
+    assert site.in_tool(KILL % victim)[0] == 0
+    if victim != "pg_dump":  # the failure shows at the next write
         held_dump.execute("ROLLBACK")
     output = command.communicate(timeout=100)[0]
-    assert command.returncode == 5 and f"`{victim}` was ended by SIGKILL" in output
-    assert place.partials() == [] and listing(place.name, SILENT) == []
+    assert command.returncode == 5 and f"`{victim}` was killed by SIGKILL" in output
+    assert site.partials() == [] and list_backups(site.name, SILENT) == []
 
 
-def test_a_session_that_the_server_ends_fails_it(place: Place, database: str, held_dump):
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
-    with place.connect("postgres") as connection:
+def test_a_terminated_session_fails_the_backup(site: BackupSite, database: str, held_dump):
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
+    with site.connect("postgres") as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = %s AND wait_event_type = 'Lock' AND query LIKE 'LOCK TABLE%%'",
@@ -654,7 +659,7 @@ def test_a_session_that_the_server_ends_fails_it(place: Place, database: str, he
         )
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and "`pg_dump` ended with 1" in output
-    assert place.partials() == [] and listing(place.name, SILENT) == []
+    assert site.partials() == [] and list_backups(site.name, SILENT) == []
 
 
 NAMED = """
@@ -671,20 +676,20 @@ print(named, sum(size for _, size in held))
 """
 
 
-def test_several_jobs_leave_no_rows_on_the_disk_whatever_ends_them(
-    place: Place, database: str, held_rows
+def test_several_jobs_leave_no_rows_on_the_disk_after_a_failure(
+    site: BackupSite, database: str, held_rows
 ):
     key = pyrage.x25519.Identity.generate()
-    place.environment(database, recipients=[str(key.to_public())], **APART)
+    site.environment(database, recipients=[str(key.to_public())], **APART)
 
-    def all_are_nameless() -> bool:
-        named, nameless = map(int, place.in_tool(NAMED)[1].split())
-        return named == 0 and nameless > 500_000
+    def all_are_unlinked() -> bool:
+        named, unlinked = map(int, site.in_tool(NAMED)[1].split())
+        return named == 0 and unlinked > 500_000
 
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database, "COPY")
-    eventually(all_are_nameless)
-    with place.connect("postgres") as connection:
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database, "COPY")
+    eventually(all_are_unlinked)
+    with site.connect("postgres") as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = %s AND wait_event_type = 'Lock' AND query LIKE 'COPY%%'",
@@ -692,68 +697,68 @@ def test_several_jobs_leave_no_rows_on_the_disk_whatever_ends_them(
         )
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5 and "`pg_dump` ended with 1" in output
-    assert place.partials() == []
+    assert site.partials() == []
 
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database, "COPY")
-    eventually(all_are_nameless)
-    place.tools()[0].kill()  # as the power goes: what has no name is gone
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database, "COPY")
+    eventually(all_are_unlinked)
+    site.tools()[0].kill()  # as at a power failure: the unlinked files are gone
     output = command.communicate(timeout=100)[0]
     assert command.returncode == 5, output
-    assert len(place.partials()) == 1
+    assert len(site.partials()) == 1
     held_rows.execute("ROLLBACK")
-    assert back_up(place.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
-    assert place.partials() == [] and place.tools() == []
+    assert make_backup(site.name, SILENT).manifest.tables["public.letters"]["rows"] == 50_001
+    assert site.partials() == [] and site.tools() == []
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_a_deployer_that_is_ended_leaves_nothing_and_the_next_one_goes_through(
-    place: Place, database: str, held_dump, how: str
+def test_a_killed_deployer_leaves_nothing_and_the_next_backup_succeeds(
+    site: BackupSite, database: str, held_dump, how: str
 ):
-    command = place.invoke("db.backup")
-    wait_for_dump(place, database)
+    command = site.invoke("db.backup")
+    wait_for_dump(site, database)
     command.send_signal(getattr(signal, how))
     output = command.communicate(timeout=100)[0]
     assert command.returncode == (-signal.SIGKILL if how == "SIGKILL" else 130), output
-    eventually(lambda: not place.partials())
+    eventually(lambda: not site.partials())
     held_dump.execute("ROLLBACK")
-    assert listing(place.name, SILENT) == []
-    assert back_up(place.name, SILENT).manifest.rows == 2001
-    assert place.tools() == []
+    assert list_backups(site.name, SILENT) == []
+    assert make_backup(site.name, SILENT).manifest.rows == 2001
+    assert site.tools() == []
 
 
-def test_an_unknown_backup_and_an_unknown_level_are_told(place: Place, database: str):
+def test_an_unknown_backup_and_an_unknown_level_are_refused(site: BackupSite, database: str):
     with pytest.raises(UsageError, match="has no backup"):
-        verify(place.name, SILENT)
-    back_up(place.name, SILENT)
+        verify_backup(site.name, SILENT)
+    make_backup(site.name, SILENT)
     with pytest.raises(UsageError, match="has no backup 'x'"):
-        restore(place.name, SILENT, id="x")
+        restore_backup(site.name, SILENT, id="x")
     with pytest.raises(UsageError, match="there is no level 'best'"):
-        verify(place.name, SILENT, level="best")  # type: ignore[arg-type]
-    with pytest.raises(GateRefused, match="nothing serves"):
-        drill(place.name, SILENT)
+        verify_backup(site.name, SILENT, level="best")  # type: ignore[arg-type]
+    with pytest.raises(GateRefused, match="there is no live release"):
+        run_drill(site.name, SILENT)
 
 
-def test_of_a_managed_server_what_its_connection_tells_is_told(place: Place, database: str):
-    with place.connect(database) as connection:
+def test_the_status_of_a_managed_server_comes_from_its_connection(site: BackupSite, database: str):
+    with site.connect(database) as connection:
         connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
-    secrets = place.folder / f".env.{place.name}"
+    secrets = site.folder / f".env.{site.name}"
     secrets.write_text(secrets.read_text().replace("//amani:", "//guest:"))
     try:
-        found = status(place.name, SILENT)
+        found = recovery_status(site.name, SILENT)
     finally:
-        with place.connect(database) as connection:
+        with site.connect(database) as connection:
             connection.execute("DROP ROLE guest")
     rows = dict(found.rows)
-    assert rows["asked as"] == "guest (no special rights)"
+    assert rows["connected as"] == "guest (no special rights)"
     assert rows["archive_mode"] == "off" and rows["wal_level"] == "replica"
     assert "archive_mode is off" in found.problems[0]
-    assert "permission denied" in found.hidden[0] and "which moments" in found.hidden[1]
-    with pytest.raises(UsageError, match="says nothing of point-in-time recovery"):
-        setup(place.name, SILENT, confirm=lambda question: None)
+    assert "permission denied" in found.hidden[0] and "points in time" in found.hidden[1]
+    with pytest.raises(UsageError, match="has no configuration for point-in-time recovery"):
+        set_up_archiving(site.name, SILENT, confirm=lambda question: None)
 
 
-def test_sqlite_is_in_no_archive(place: Place):
-    place.environment()
+def test_sqlite_has_no_point_in_time_recovery(site: BackupSite):
+    site.environment()
     with pytest.raises(UsageError, match="is no PostgreSQL"):
-        status(place.name, SILENT)
+        recovery_status(site.name, SILENT)

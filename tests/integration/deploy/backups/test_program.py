@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from deploy.backups.program import archive, directory, postgres
-from deploy.backups.program.pipes import Failure, Job
+from deploy.backups.program.pipes import BackupJob, Failure
 from deploy.backups.program.postgres import Postgres
 from deploy.backups.program.server import ADVISORY_LOCK
 from tests.support.waiting import eventually
@@ -27,13 +27,13 @@ def test_programs_of_another_major_version_are_refused(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with psycopg.connect(postgres_url) as connection:
-        with pytest.raises(Failure, match="backup programs are of 99.1") as caught:
-            Postgres(postgres_url).versions(connection, Job())
+        with pytest.raises(Failure, match="backup programs have version 99.1") as caught:
+            Postgres(postgres_url).versions(connection, BackupJob())
     assert caught.value.kind == "refused"
 
 
 @pytest.mark.postgres
-def test_nobody_migrates_between_the_end_of_the_lock_and_the_swap(
+def test_no_migration_starts_between_the_lock_and_the_swap(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     live = Postgres(postgres_url)
@@ -78,14 +78,14 @@ def test_nobody_migrates_between_the_end_of_the_lock_and_the_swap(
 
 
 def waits(server: Postgres) -> bool:
-    """Whether somebody waits for the migration lock, or to get in."""
+    """Whether a session waits for the migration lock, or to connect."""
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('advisory', 'object')"
     with server.connect("postgres") as connection:
         return connection.execute(query).fetchone() != (0,)
 
 
 @pytest.mark.postgres
-def test_several_jobs_dump_what_is_large_where_there_is_room(
+def test_several_jobs_dump_a_large_database_if_there_is_room(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(archive, "FOLDER", str(tmp_path))
@@ -107,7 +107,7 @@ def test_several_jobs_dump_what_is_large_where_there_is_room(
 
 
 @pytest.mark.postgres
-def test_a_table_that_somebody_keeps_for_himself_fails_a_dump_in_time(
+def test_a_locked_table_fails_a_dump_after_the_lock_timeout(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(postgres, "LOCK_WAIT", "100ms")
@@ -117,5 +117,5 @@ def test_a_table_that_somebody_keeps_for_himself_fails_a_dump_in_time(
         connection.execute("BEGIN")
         connection.execute("LOCK TABLE kept")
         with pytest.raises(Failure, match="canceling statement due to lock timeout"):
-            with Postgres(postgres_url).dumping(Job(), str(tmp_path), request):
+            with Postgres(postgres_url).dumping(BackupJob(), str(tmp_path), request):
                 pass

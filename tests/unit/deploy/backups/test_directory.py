@@ -1,4 +1,4 @@
-"""Dumps in directory format, packed and unpacked."""
+"""Dumps as a directory: unlinked files, packed and unpacked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.backups.program import archive, directory
-from deploy.backups.program.archive import Stored
-from deploy.backups.program.pipes import Failure, Job
+from deploy.backups.program.archive import StoredArchive
+from deploy.backups.program.pipes import BackupJob, Failure
 
 FILES = {"toc.dat": b"what there is", "7.dat.zst": b"rows" * 100_000, "8.dat.zst": b""}
 
@@ -20,20 +20,20 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """The archive of a folder whose files are unlinked while they are written."""
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoredArchive:
+    """The archive of a folder whose files were unlinked while they were written."""
     monkeypatch.setattr(archive, "FOLDER", str(tmp_path))
-    job = Job()
-    with directory.Nameless(str(tmp_path)) as files:
-        place = Path(files.place)
-        assert mode(place) == 0o700
+    job = BackupJob()
+    with directory.UnlinkedFiles(str(tmp_path)) as files:
+        folder = Path(files.folder)
+        assert mode(folder) == 0o700
         for name, content in FILES.items():
-            with (place / name).open("wb") as file:
+            with (folder / name).open("wb") as file:
                 file.write(content[:5])
                 file.flush()
                 files.take()
                 file.write(content[5:])
-        assert list(place.iterdir()) == [] and files.size == sum(map(len, FILES.values()))
+        assert list(folder.iterdir()) == [] and files.size == sum(map(len, FILES.values()))
         with files.linked() as links:
             _, size = archive.write(job, str(tmp_path), [directory.packing(links)], [], {})
         made = {"size": size, "format": "directory", "unpacked": files.size, "database_size": 0}
@@ -41,8 +41,8 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
     return archive.reading(str(tmp_path), False, "", made)
 
 
-def test_unpacked_archive_is_private_and_removed_after_use(stored: Stored, tmp_path: Path):
-    with pytest.raises(ZeroDivisionError), directory.unpacked(Job(), stored) as folder:
+def test_an_archive_is_unpacked_for_root_alone_and_removed(stored: StoredArchive, tmp_path: Path):
+    with pytest.raises(ZeroDivisionError), directory.unpacked(BackupJob(), stored) as folder:
         found = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         assert found == FILES
         assert mode(Path(folder)) == 0o700
@@ -52,12 +52,12 @@ def test_unpacked_archive_is_private_and_removed_after_use(stored: Stored, tmp_p
 
 
 @pytest.mark.parametrize(
-    "wrong, words", [(1, "bytes of files, and 4000"), (1 << 60, "it is restored by several jobs")]
+    "wrong, words", [(1, "bytes of files, but 4000"), (1 << 60, "several jobs restore from")]
 )
-def test_archive_of_wrong_size_or_without_space_is_rejected(
-    stored: Stored, tmp_path: Path, wrong: int, words: str
+def test_an_archive_of_another_size_or_without_room_is_not_unpacked(
+    stored: StoredArchive, tmp_path: Path, wrong: int, words: str
 ):
     told = stored._replace(unpacked=stored.unpacked + wrong)
-    with pytest.raises(Failure, match=words), directory.unpacked(Job(), told):
+    with pytest.raises(Failure, match=words), directory.unpacked(BackupJob(), told):
         raise AssertionError("it was unpacked")
     assert os.listdir(tmp_path) == ["archive"]

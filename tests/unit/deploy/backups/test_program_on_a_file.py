@@ -1,4 +1,4 @@
-"""The backup program on an SQLite file."""
+"""The program of the backup container, run on an SQLite file of this machine."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NOWHERE = "http://127.0.0.1:9/"
 
 
 class Program:
-    """The program, with the deployer's protocol."""
+    """The program, with requests as the deployer sends them."""
 
     def __init__(self, folder: Path, url: str = "") -> None:
         self._numbers = itertools.count(1)
         self.url = url or f"sqlite:///{folder}/amani.sqlite3"
         (folder / "backups").mkdir()
-        # Run from source for coverage; in the container it is one file.
+        # From its source, for coverage; in the container it is one file.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "deploy.backups.program"],
             cwd=ROOT,
@@ -42,21 +42,20 @@ class Program:
             text=True,
         )
 
-    def say(self, **request: Any) -> dict[str, Any]:
+    def send(self, **request: Any) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return dict(json.loads(self._process.stdout.readline()))
 
     def run(self, job: str, **request: Any) -> dict[str, Any]:
-        """Run a job to its end and return its last status."""
         number = next(self._numbers)
-        said = self.say(job=job, number=number, **{"url": self.url, **request})
+        said = self.send(job=job, number=number, **{"url": self.url, **request})
         if said["state"] == "running":
             said = eventually(lambda: self._ended(number))
         return said
 
     def _ended(self, number: int) -> dict[str, Any] | None:
-        said = self.say(job="poll", number=number)
+        said = self.send(job="poll", number=number)
         return None if said["state"] == "running" else said
 
     def ok(self, job: str, **request: Any) -> Any:
@@ -110,7 +109,9 @@ def of(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**{name: manifest[name] for name in names}, **told, **changes}
 
 
-def test_restored_backup_replaces_the_live_database(program: Program, live: Path, tmp_path: Path):
+def test_a_backup_is_restored_and_replaces_the_live_database(
+    program: Program, live: Path, tmp_path: Path
+):
     abandoned = tmp_path / "backups" / "cut-short.partial"
     abandoned.mkdir()
     manifest = back_up(program)
@@ -133,13 +134,13 @@ def test_restored_backup_replaces_the_live_database(program: Program, live: Path
     assert program.ok("describe")["replaced"] == []
 
 
-def test_restore_blocks_migrations_backups_and_other_restores(
+def test_a_restore_locks_out_migrations_backups_and_restores(
     program: Program, live: Path, tmp_path: Path
 ):
     manifest = back_up(program)
     program.ok("hold")
     program.ok("restore", **of(manifest), name="amani_restored_1")
-    back_up(program, "before")  # a restore, which holds the lock itself, makes this backup
+    back_up(program, "before")  # as within a restore, which has the lock
     (tmp_path / "other").mkdir()
     other = Program(tmp_path / "other", program.url)
     migrated = subprocess.run(
@@ -162,31 +163,31 @@ def test_restore_blocks_migrations_backups_and_other_restores(
     program.ok("hold")
 
 
-def test_encrypted_backup_verifies_without_key_and_restores_only_with_it(program: Program):
+def test_an_encrypted_backup_is_hashed_without_its_key_and_read_only_with_it(program: Program):
     own, other = (pyrage.x25519.Identity.generate() for _ in range(2))
     manifest = back_up(program, recipients=[str(own.to_public())])
     program.ok("hash", **of(manifest))
     program.ok("read", **of(manifest), identity=str(own))
     kind, text = program.refusal("read", **of(manifest))
-    assert (kind, "no key was given" in text) == ("usage", True)
+    assert (kind, "the request has no key" in text) == ("usage", True)
     _, text = program.refusal("read", **of(manifest), identity=str(other))
     assert "`age` ended with 1" in text
     assert str(other) not in text
 
 
-def test_modified_archive_is_rejected(program: Program, tmp_path: Path):
+def test_a_changed_archive_is_refused(program: Program, tmp_path: Path):
     manifest = back_up(program)
     archive = tmp_path / "backups" / "one" / "archive"
     whole = archive.read_bytes()
     archive.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert "its SHA-256 is another" in program.refusal("hash", **of(manifest))[1]
+    assert "SHA-256 of the archive differs" in program.refusal("hash", **of(manifest))[1]
     archive.write_bytes(whole[:-1])
-    assert "bytes and not the" in program.refusal("read", **of(manifest))[1]
+    assert "bytes, not the" in program.refusal("read", **of(manifest))[1]
     archive.unlink()
     assert "cannot be read" in program.refusal("hash", **of(manifest))[1]
 
 
-def test_failed_job_reports_reason_and_leaves_no_files(
+def test_a_failed_job_reports_its_cause_and_leaves_nothing(
     program: Program, live: Path, tmp_path: Path
 ):
     manifest = back_up(program)
@@ -196,7 +197,7 @@ def test_failed_job_reports_reason_and_leaves_no_files(
     _, text = program.refusal("back-up", **request | {"recipients": ["no key"]})
     assert "`age` ended with 1" in text
     kind, text = program.refusal("restore", **of(manifest), name="amani")
-    assert (kind, "is there already" in text) == ("usage", True)
+    assert (kind, "exists already" in text) == ("usage", True)
     live.write_bytes(b"no database, but as long as one would be" * 100)
     assert "file is not a database" in program.refusal("back-up", **request)[1]
     live.unlink()
@@ -206,7 +207,7 @@ def test_failed_job_reports_reason_and_leaves_no_files(
     assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["one"]
 
 
-def test_service_is_polled_until_ready_or_timeout(program: Program):
+def test_a_service_is_requested_until_it_is_ready_or_the_time_is_over(program: Program):
     class Handler(http.server.BaseHTTPRequestHandler):
         statuses = [503, 200]
 
@@ -220,15 +221,15 @@ def test_service_is_polled_until_ready_or_timeout(program: Program):
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page = f"http://127.0.0.1:{server.server_port}/"
-    assert program.ok("ask", page=page, patience=20) == {"status": 200}
+    assert program.ok("await-ready", page=page, patience=20) == {"status": 200}
     server.shutdown()
     server.server_close()
-    _, text = program.refusal("ask", page=NOWHERE, patience=0.2)
-    assert "the service is not ready on it" in text
+    _, text = program.refusal("await-ready", page=NOWHERE, patience=0.2)
+    assert "the service is not ready on the restored database" in text
 
 
 def test_stopped_job_ends(program: Program):
-    asked = {"job": "ask", "number": 7, "url": program.url, "page": NOWHERE, "patience": 60}
-    assert program.say(**asked)["state"] == "running"
-    said = program.say(job="stop", number=7)
+    asked = {"job": "await-ready", "number": 7, "url": program.url, "page": NOWHERE, "patience": 60}
+    assert program.send(**asked)["state"] == "running"
+    said = program.send(job="stop", number=7)
     assert (said["state"], said["kind"]) == ("failed", "stopped")

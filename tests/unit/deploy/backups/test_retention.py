@@ -1,10 +1,10 @@
-"""Retention of backups."""
+"""The retention rules of backups."""
 
 from __future__ import annotations
 
 import calendar
 
-from deploy.backups.manifest import Backup, Manifest, Proof
+from deploy.backups.manifest import Backup, BackupManifest, Verification
 from deploy.backups.retention import prunable
 from deploy.environment.sections import KeepConfig
 
@@ -15,7 +15,7 @@ DAY = 86_400
 def backup(
     days: float, *, reason: str = "asked", release: str = "1.0.0", level: str = ""
 ) -> Backup:
-    manifest = Manifest(
+    manifest = BackupManifest(
         id=f"{days:g}",
         environment="trial",
         taken=NOON - days * DAY,
@@ -33,7 +33,7 @@ def backup(
         dump_seconds=0,
         seconds=0,
     )
-    return Backup(manifest, Proof(level, NOON) if level else None)  # type: ignore[arg-type]
+    return Backup(manifest, Verification(level, NOON) if level else None)  # type: ignore[arg-type]
 
 
 def keep(**counts: int) -> KeepConfig:
@@ -44,7 +44,7 @@ def gone(backups: list[Backup], rule: KeepConfig, releases: tuple[str, ...] = ()
     return [found.manifest.id for found in prunable(backups, rule, releases)]
 
 
-def test_newest_backups_are_kept_in_any_order():
+def test_the_newest_stay_in_any_order_of_the_list():
     assert gone([backup(3), backup(1), backup(2)], keep(last=2)) == ["3"]
 
 
@@ -64,17 +64,17 @@ def test_newest_backup_of_each_week_and_month_is_kept():
     assert left == {"0", "2", "9", "24", "55"}
 
 
-def test_backup_before_a_rollback_target_is_kept():
+def test_a_backup_that_a_rollback_needs_stays():
     before = backup(9, reason="deploy", release="0.9.0")
     assert gone([before, backup(0)], keep(), ("1.0.0", "0.9.0")) == []
     assert gone([before, backup(0)], keep(), ("1.0.0",)) == ["9"]
 
 
-def test_newest_verified_backup_is_kept_at_any_age():
+def test_the_newest_verified_backup_stays_at_any_age():
     backups = [backup(0), backup(400, level="restored"), backup(500, level="booted")]
     assert gone(backups, keep()) == ["500"]
     assert gone([backup(0), backup(400, level="read")], keep()) == ["400"]
 
 
-def test_no_backups_expire_nothing():
+def test_without_a_backup_none_is_pruned():
     assert gone([], keep()) == []

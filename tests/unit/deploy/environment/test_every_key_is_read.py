@@ -23,8 +23,8 @@ import pytest
 import yaml
 
 from deploy import proxy
-from deploy.backups import catalogue, retention, tool, work
-from deploy.backups.manifest import Backup, Manifest
+from deploy.backups import catalogue, container, jobs, retention
+from deploy.backups.manifest import Backup, BackupManifest
 from deploy.backups.program import copies
 from deploy.environment.model import Environment, load_environment
 from deploy.environment.reference import leaves
@@ -34,7 +34,8 @@ from deploy.execute.run import Run
 from deploy.hosts import connect as connecting
 from deploy.observe import probe, survey
 from deploy.observe.smoke_checks import ExpectedRelease, Inspection
-from deploy.operations import backups, losses, pitr, smoke, source
+from deploy.operations import backup, candidates, data_loss, recovery, restored_database, smoke
+from deploy.operations.recovery_context import RecoveryContext
 from deploy.pitr import configuration
 from deploy.pitr.server import open_server
 from deploy.planning import preflight
@@ -188,11 +189,11 @@ def of_preflight(environment: Environment, patch: Patch) -> object:
 
 def of_secrets(environment: Environment, patch: Patch) -> object:
     values = Secrets({name: Secret(f"sqlite:///{name}") for name in ("DATABASE_URL", "OTHER")})
-    return origins(environment, environ={}), tool.database_url(environment, values)
+    return origins(environment, environ={}), container.database_url(environment, values)
 
 
 def of_database(environment: Environment, patch: Patch) -> object:
-    return tool.database_url(environment, Secrets({}))
+    return container.database_url(environment, Secrets({}))
 
 
 def of_connections(environment: Environment, patch: Patch) -> object:
@@ -235,16 +236,16 @@ def of_build(environment: Environment, patch: Patch) -> object:
     info = MagicMock(dirty=environment.domain == "dirty.test", arguments={})
     info.render_tags = lambda tags: tags
     info.version.tag = "1.0.0"
-    patch.setattr(source.BuildInfo, "of", lambda _: info)
+    patch.setattr(candidates.BuildInfo, "of", lambda _: info)
     patch.setattr(lint, "require_agreement", lambda _: None)
-    patch.setattr(source, "_local_labels", lambda _: release(1).labels)
+    patch.setattr(candidates, "_local_labels", lambda _: release(1).labels)
     made = MagicMock()
     made.build.return_value.id = DIGEST
     made.push.return_value = {environment.image.repository: DIGEST}
     patch.setattr(build, "build", made.build)
     patch.setattr(build, "push", made.push)
     with contextlib.suppress(DeployError):
-        source.build(environment, Secrets({}), Events(lambda _: None))
+        candidates.build_candidate(environment, Secrets({}), Events(lambda _: None))
     builds = [(one.args[1:], one.kwargs["platform"]) for one in made.build.call_args_list]
     return builds, [sorted(one.args[1]) for one in made.push.call_args_list]
 
@@ -255,7 +256,7 @@ def of_registry(environment: Environment, patch: Patch) -> object:
     opened = MagicMock(side_effect=Stop)
     patch.setattr(registry, "Registry", opened)
     with contextlib.suppress(Stop):
-        source.find(MagicMock(environment=environment), Secrets({}), "1.0.0")
+        candidates.find_candidate(MagicMock(environment=environment), Secrets({}), "1.0.0")
     return opened.mock_calls
 
 
@@ -274,7 +275,7 @@ def of_steps(environment: Environment, patch: Patch) -> object:
     patch.setattr("secrets.token_hex", lambda _: "token")
     session: Any = SimpleNamespace(environment=environment, hosts=run.hosts)
     steps: Any = SimpleNamespace(steps=lambda: [back])
-    losses.find_losses(session, bare(environment), steps)
+    data_loss.find_data_loss(session, bare(environment), steps)
     for step in (Migrate("one", "0002"), back, Pull("one", "app", DIGEST)):
         step.apply(run)
     return host.engine.create.mock_calls, host.engine.pull.call_args.kwargs["timeout"]
@@ -321,14 +322,14 @@ def of_smoke(environment: Environment, patch: Patch) -> object:
     route = Service("10.0.0.1", 443, "api.test", tls=True)
     made = Inspection("one", environment, route, ExpectedRelease("1.1.0"), account)
     findings = [(found.check, found.passed, found.remark) for found in made.run()]
-    return findings, Service.asked, list(smoke._places(environment))
+    return findings, Service.asked, list(smoke.public_routes(environment))
 
 
 def desk_of(environment: Environment) -> Any:
     """A mock of what requests about backups work with; every job ends what it is part of."""
     keys = {place.name: (Secret("user"), Secret("key")) for place in environment.backups.copies}
     made = MagicMock(environment=environment, keys=keys, secrets=Secrets({}))
-    made.tool.run.side_effect = Stop
+    made.container.run.side_effect = Stop
     made.host.engine.create.return_value = "made"
     made.host.engine.wait.return_value = 0
     return made
@@ -336,19 +337,22 @@ def desk_of(environment: Environment) -> Any:
 
 def of_backup(environment: Environment, patch: Patch) -> object:
     made = desk_of(environment)
-    patch.setattr(work, "new_id", lambda: "id")
+    patch.setattr(jobs, "stamp", lambda: "id")
+    patch.setattr("secrets.token_hex", lambda _: "token")
     with contextlib.suppress(Stop):
-        work.make(made.tool, environment, (), host="one", reason="asked", release="")
+        jobs.back_up(made.container, environment, (), host="one", reason="asked", release="")
     host = MagicMock()
     host.run.return_value.text = ""
     catalogue.publish(host, environment)
-    return made.tool.mock_calls, [one for one in host.mock_calls if one[0] in ("run", "write_file")]
+    return made.container.mock_calls, [
+        one for one in host.mock_calls if one[0] in ("run", "write_file")
+    ]
 
 
 def of_retention(environment: Environment, patch: Patch) -> object:
-    values: dict[str, Any] = {field.name: "" for field in dataclasses.fields(Manifest)}
+    values: dict[str, Any] = {field.name: "" for field in dataclasses.fields(BackupManifest)}
     made = [
-        Backup(Manifest(**{**values, "id": f"{hour}", "taken": hour * 3600.0}))
+        Backup(BackupManifest(**{**values, "id": f"{hour}", "taken": hour * 3600.0}))
         for hour in range(0, 24 * 800, 6)
     ]
     return [backup.manifest.id for backup in retention.prunable(made, environment.backups.keep, ())]
@@ -358,12 +362,14 @@ def of_examination(environment: Environment, patch: Patch) -> object:
     made = desk_of(environment)
     made.live = {"one": SimpleNamespace(digest=DIGEST)}
     patch.setattr("secrets.token_hex", lambda _: "token")
-    patch.setattr(backups.secrets, "generations", lambda *_: ("", {}))
-    patch.setattr(backups.secrets, "deliver", lambda *_, **__: "g1")
-    patch.setattr(backups.secrets, "prune", lambda *_: None)
+    patch.setattr(restored_database.secrets, "generations", lambda *_: ("", {}))
+    patch.setattr(restored_database.secrets, "deliver", lambda *_, **__: "g1")
+    patch.setattr(restored_database.secrets, "prune", lambda *_: None)
     with contextlib.suppress(Stop):
-        backups.examine(made, Secret("sqlite:////data/restored.sqlite3"), boot=True)
-    return made.host.engine.create.mock_calls, made.tool.run.mock_calls
+        restored_database.check_restored_database(
+            made, Secret("sqlite:////data/restored.sqlite3"), boot=True
+        )
+    return made.host.engine.create.mock_calls, made.container.run.mock_calls
 
 
 def of_copies(environment: Environment, patch: Patch) -> object:
@@ -376,28 +382,29 @@ def of_copies(environment: Environment, patch: Patch) -> object:
         said = {name: value for name, value in environment.items() if "/tmp" not in value}
         found.append((command, said, text))
 
-    copies.listing(MagicMock(run=note), {"place": backups._place(made, place)})
-    made.tool.run.side_effect = DeployError("full")
+    copies.listing(MagicMock(run=note), {"place": backup._request(made, place)["place"]})
+    made.container.run.side_effect = DeployError("full")
     with pytest.raises(DeployError) as caught:
-        backups._copy(made, MagicMock(), environment.backups.copies)
+        backup._copy(made, MagicMock())
     return found, caught.value.message.partition("\n")[2]
 
 
 def of_recovery(environment: Environment, patch: Patch) -> object:
     config: Any = environment.backups.pitr
     keys = {name: Secret(name) for name in ("U", "K", "P", "OTHER")}
-    place = pitr.Place(environment, config, keys, 5432, "app")
+    context = RecoveryContext(environment, config, keys, 5432, "app")
     made = MagicMock()
-    made.make.side_effect = Stop
-    patch.setattr(pitr.Place, "of", lambda *_: place)
-    patch.setattr(pitr.Place, "open", lambda _: contextlib.nullcontext())
-    patch.setattr(pitr, "open_desk", lambda *_: contextlib.nullcontext())
-    patch.setattr(pitr, "_require_restorable", lambda *_: ("live", SimpleNamespace(archiving=0)))
-    patch.setattr(pitr, "_archive_newest", lambda *_: None)
-    patch.setattr(pitr, "recovery", made)
+    made.create.side_effect = Stop
+    patch.setattr(RecoveryContext, "load", lambda *_: context)
+    patch.setattr(RecoveryContext, "open", lambda _: contextlib.nullcontext())
+    patch.setattr(recovery, "open_backup_context", lambda *_: contextlib.nullcontext())
+    found = ("live", SimpleNamespace(archiving=0))
+    patch.setattr(recovery, "_require_recoverable", lambda *_: found)
+    patch.setattr(recovery, "_archive_newest", lambda *_: None)
+    patch.setattr(recovery, "recovered_cluster", made)
     with contextlib.suppress(Stop):
-        pitr.restore("trial", Events(lambda _: None), to="2026-11-24T00:00:00Z")
-    port = made.make.call_args.args[-1]
+        recovery.recover_database("trial", Events(lambda _: None), to="2026-11-24T00:00:00Z")
+    port = made.create.call_args.args[-1]
     return configuration.files(environment, clusters.cluster(), config, keys), port
 
 

@@ -1,4 +1,4 @@
-"""The plan that sets up archiving of a database, on values."""
+"""Archiving and recovery: plan, configuration files, parsed facts and status."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import pytest
 
 from deploy.environment.sections import PitrConfig
 from deploy.errors import DeployError, GateRefused, UsageError
-from deploy.pitr.configuration import Placed, files, settings_path
-from deploy.pitr.facts import Facts, Repository, Setting, parse_clusters, parse_repository
-from deploy.pitr.moment import Departure
-from deploy.pitr.plan import Plan, plan, require_live
-from deploy.pitr.verdict import QUESTIONS, of_a_machine, of_a_service
+from deploy.pitr.configuration import ConfigurationFile, files, settings_path
+from deploy.pitr.facts import ClusterFacts, Repository, Setting, parse_clusters, parse_repository
+from deploy.pitr.plan import ArchivingPlan, plan_archiving, require_live
+from deploy.pitr.recovery_target import PastRecovery
+from deploy.pitr.status import STATUS_QUERIES, status_of_cluster, status_of_connection
 from deploy.secrets.secret import Secret
 from tests.support import clusters
 
 WANTED = {
-    "/etc/pgbackrest/amani-trial.conf": Placed("tool", secret=True),
-    settings_path(clusters.cluster(), clusters.NAME): Placed("settings"),
+    "/etc/pgbackrest/amani-trial.conf": ConfigurationFile("tool", secret=True),
+    settings_path(clusters.cluster(), clusters.NAME): ConfigurationFile("settings"),
 }
 THERE = {path: file.content for path, file in WANTED.items()}
 
 
-def made(**changes: t.Any) -> Plan:
+def made(**changes: t.Any) -> ArchivingPlan:
     facts = clusters.facts(**{"files": THERE, **changes})
     assert facts.live and facts.archiving
-    return plan(clusters.NAME, facts, facts.live, facts.archiving, WANTED)
+    return plan_archiving(clusters.NAME, facts, facts.live, facts.archiving, WANTED)
 
 
 def kinds(**changes: t.Any) -> list[str]:
     return [step.kind for step in made(**changes).steps]
 
 
-def test_bare_machine_gets_all_steps_and_one_restart() -> None:
+def test_a_bare_machine_gets_every_step_and_one_restart() -> None:
     bare = clusters.archiving(archive_mode="off", archive_command="(disabled)")
     found = made(tool="", archiving=bare, repository=Repository(), files={})
     assert [step.kind for step in found.steps] == [
@@ -49,15 +49,15 @@ def test_bare_machine_gets_all_steps_and_one_restart() -> None:
     assert found.restarts and set(found.files) == set(WANTED)
 
 
-def test_archived_and_backed_up_database_needs_no_steps() -> None:
+def test_an_archived_database_with_a_backup_needs_no_step() -> None:
     assert kinds() == []
 
 
-def test_steps_left_by_a_killed_run_are_planned() -> None:
+def test_the_steps_that_a_killed_run_left_are_planned() -> None:
     settings = settings_path(clusters.cluster(), clusters.NAME)
     before = {**THERE, settings: "older"}
     assert kinds(files=before) == ["write", "reload", "check"]
-    # The file is written, but the server was neither restarted nor reloaded.
+    # The file is written, but the server has neither restarted nor reloaded it.
     assert kinds(archiving=clusters.archiving(archive_command="/bin/true")) == ["reload", "check"]
     assert kinds(archiving=clusters.archiving(archive_mode="off")) == ["restart", "check"]
     assert kinds(repository=Repository(stanza=True, problem="no valid backups")) == [
@@ -71,19 +71,22 @@ def test_steps_left_by_a_killed_run_are_planned() -> None:
 @pytest.mark.parametrize(
     ("archiving", "why"),
     [
-        (clusters.archiving(archive_command="cp %p /srv"), "somebody else archives.*: cp %p /srv"),
+        (
+            clusters.archiving(archive_command="cp %p /srv"),
+            "another program archives.*: cp %p /srv",
+        ),
         (
             clusters.archiving(archive_library="basic_archive"),
-            "somebody else archives.*basic_archive",
+            "another program archives.*basic_archive",
         ),
     ],
 )
-def test_archive_of_another_environment_is_rejected(archiving: t.Any, why: str) -> None:
+def test_the_archive_of_another_program_is_not_replaced(archiving: t.Any, why: str) -> None:
     with pytest.raises(GateRefused, match=why):
         made(archiving=archiving)
 
 
-def test_overriding_setting_is_named() -> None:
+def test_a_setting_that_overrides_the_file_is_named() -> None:
     found = clusters.archiving()
     own = {**found.settings, "archive_mode": Setting("on", "/data/postgresql.auto.conf")}
     with pytest.raises(GateRefused, match="archive_mode was set by ALTER SYSTEM") as refused:
@@ -104,8 +107,8 @@ def test_overriding_setting_is_named() -> None:
         ),
     ],
 )
-def test_machine_without_the_database_is_rejected(
-    facts: Facts, kind: type[DeployError], why: str
+def test_a_machine_without_the_live_database_is_refused(
+    facts: ClusterFacts, kind: type[DeployError], why: str
 ) -> None:
     with pytest.raises(kind, match=why):
         require_live(facts, "amani")
@@ -127,7 +130,7 @@ S3 = {
 }
 
 
-def placed(repository: dict[str, t.Any]) -> dict[str, Placed]:
+def rendered(repository: dict[str, t.Any]) -> dict[str, ConfigurationFile]:
     said = {"server": {"connection": "local"}, "repository": repository, "archive_timeout": "90s"}
     config = PitrConfig.model_validate_json(json.dumps(said))
 
@@ -137,14 +140,14 @@ def placed(repository: dict[str, t.Any]) -> dict[str, Placed]:
     return files(t.cast(t.Any, Named), clusters.cluster(), config, KEYS)
 
 
-def test_secrets_are_written_only_to_private_files() -> None:
+def test_only_secret_files_contain_secrets() -> None:
     for repository in (S3, {**SSH, "host_keys": [f"{HOST_KEY} me@here"], "passphrase": "PASS"}):
-        for path, file in placed(repository).items():
+        for path, file in rendered(repository).items():
             assert file.secret or "value-of" not in file.content, path
 
 
-def test_every_repository_kind_is_configured_for_pgbackrest() -> None:
-    s3 = placed(S3)["/etc/pgbackrest/amani-trial.conf"].content.splitlines()
+def test_every_kind_of_repository_is_configured() -> None:
+    s3 = rendered(S3)["/etc/pgbackrest/amani-trial.conf"].content.splitlines()
     assert {
         "repo1-type=s3",
         "repo1-s3-endpoint=s3.example.org",
@@ -153,21 +156,23 @@ def test_every_repository_kind_is_configured_for_pgbackrest() -> None:
         "repo1-cipher-type=aes-256-cbc",
         "pg1-path=/var/lib/postgresql/17/main",
     } <= set(s3)
-    ssh = placed({**SSH, "host_keys": [f"{HOST_KEY} me@here"]})
+    ssh = rendered({**SSH, "host_keys": [f"{HOST_KEY} me@here"]})
     assert "repo1-type=sftp" in ssh["/etc/pgbackrest/amani-trial.conf"].content
     known = ssh["/etc/pgbackrest/amani-trial.known_hosts"]
-    assert known == Placed(f"[198.18.0.9]:2222 {HOST_KEY}\n")
-    assert ssh["/etc/pgbackrest/amani-trial.key"] == Placed("value-of-KEY\n", secret=True)
-    folder = placed({"kind": "folder", "path": "/srv/wal"})
+    assert known == ConfigurationFile(f"[198.18.0.9]:2222 {HOST_KEY}\n")
+    assert ssh["/etc/pgbackrest/amani-trial.key"] == ConfigurationFile(
+        "value-of-KEY\n", secret=True
+    )
+    folder = rendered({"kind": "folder", "path": "/srv/wal"})
     assert "repo1-type=posix" in folder["/etc/pgbackrest/amani-trial.conf"].content
     settings = folder["/etc/postgresql/17/main/conf.d/amani-trial.conf"].content
     assert "archive_timeout = 90\n" in settings and "archive_mode = on\n" in settings
 
 
-# -- what programs print ---------------------------------------------------------------------------
+# -- the output of programs ------------------------------------------------------------------------
 
 
-def test_truncated_note_is_ignored() -> None:
+def test_a_damaged_note_counts_as_none() -> None:
     said = {"version": 17, "cluster": "main", "port": "5432", "running": 1, "pgdata": "/d"}
     text = json.dumps([{**said, "configdir": "/e"}, {**said, "configdir": "/f"}])
     torn, whole = parse_clusters(text, {"/e": '{"environ', "/f": '{"environment": "x"}'})
@@ -184,7 +189,7 @@ def test_truncated_note_is_ignored() -> None:
         (99, "other", False, "cannot connect"),
     ],
 )
-def test_empty_repository_reports_its_problem(
+def test_the_problem_of_a_repository_is_parsed(
     code: int, repo: str, stanza: bool, problem: str
 ) -> None:
     message = problem or repo
@@ -199,17 +204,20 @@ def test_empty_repository_reports_its_problem(
     assert parse_repository("[]") == Repository()
 
 
-def test_departures_are_merged_from_machine_and_repository() -> None:
-    first, second = Departure(10, 100, 1), Departure(50, 200, 2)
+def test_past_recoveries_are_read_from_the_machine_and_the_repository() -> None:
+    first, second = PastRecovery(10, 100, 1), PastRecovery(50, 200, 2)
     live = clusters.cluster(note={"environment": "trial", "departures": second.text()})
-    bases = (clusters.base(departures=(first,)), clusters.base(departures=(first, second)))
+    bases = (
+        clusters.base(past_recoveries=(first,)),
+        clusters.base(past_recoveries=(first, second)),
+    )
     held = Repository(stanza=True, bases=bases)
-    assert clusters.facts(clusters=(live,), repository=held).departures == (first, second)
-    assert clusters.facts(clusters=(), repository=held).departures == (first, second)
-    assert clusters.facts().departures == ()
+    assert clusters.facts(clusters=(live,), repository=held).past_recoveries == (first, second)
+    assert clusters.facts(clusters=(), repository=held).past_recoveries == (first, second)
+    assert clusters.facts().past_recoveries == ()
 
 
-# -- in words --------------------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 CONFIG = PitrConfig.model_validate_json(
     json.dumps(
@@ -218,14 +226,16 @@ CONFIG = PitrConfig.model_validate_json(
 )
 
 
-def problems(words: str = "", **changes: t.Any) -> str:
-    return "\n".join(of_a_machine(clusters.NAME, clusters.facts(**changes), CONFIG, words).problems)
+def problems(errors: str = "", **changes: t.Any) -> str:
+    return "\n".join(
+        status_of_cluster(clusters.NAME, clusters.facts(**changes), CONFIG, errors).problems
+    )
 
 
-def test_healthy_archive_has_no_problems() -> None:
-    status = of_a_machine(clusters.NAME, clusters.facts(), CONFIG)
+def test_a_working_archive_has_no_problems() -> None:
+    status = status_of_cluster(clusters.NAME, clusters.facts(), CONFIG)
     assert status.problems == []
-    assert dict(status.rows)["can be restored"] == (
+    assert dict(status.rows)["recovery window"] == (
         "from 1970-01-01 00:08:21 UTC to 1970-01-01 00:16:40 UTC"
     )
 
@@ -234,27 +244,27 @@ def test_each_problem_is_reported() -> None:
     assert "does not answer on port 5432" in problems(archiving=None)
     assert "is not archived" in problems(archiving=clusters.archiving(archive_mode="off"))
     failing = clusters.archiving(failed_at=999.0, failed_last="0008")
-    told = problems("ERROR: [103]: unable to", archiving=failing)
-    assert "fails since 1970-01-01 00:16:39 UTC, at 0008:\nERROR: [103]" in told
+    reported = problems("ERROR: [103]: unable to", archiving=failing)
+    assert "failed since 1970-01-01 00:16:39 UTC, at 0008:\nERROR: [103]" in reported
     waiting = clusters.archiving(waiting=9, waiting_seconds=301.0)
     assert "9 segments wait, the oldest for 301 s" in problems(archiving=waiting)
     assert "not installed" in problems(tool="")
     assert "no base backup" in problems(repository=Repository(stanza=True))
-    away = Repository(problem="unable to connect")
-    assert "the repository: unable to connect" in problems(repository=away)
-    assert "newest base backup is of" in problems(now=500.0 + 9 * 86400)
+    broken = Repository(problem="unable to connect")
+    assert "the repository: unable to connect" in problems(repository=broken)
+    assert "newest base backup is from" in problems(now=500.0 + 9 * 86400)
 
 
-def test_window_ends_at_last_archived_wal_while_archiving_fails() -> None:
+def test_while_archiving_fails_the_window_ends_at_the_archive() -> None:
     window = clusters.facts(archiving=clusters.archiving(failed_at=999.0)).window
     assert window and window.newest == 990.0
 
 
-def test_status_lists_clusters_replaced_by_restores() -> None:
+def test_clusters_of_earlier_recoveries_are_shown() -> None:
     old = clusters.cluster("old", 5433, running=False, note={"environment": "trial", "replaced": 1})
     other = clusters.cluster("other", 5434, note={"environment": "else"})
     rows = dict(
-        of_a_machine(
+        status_of_cluster(
             "trial", clusters.facts(clusters=(clusters.cluster(), old, other)), CONFIG
         ).rows
     )
@@ -262,8 +272,8 @@ def test_status_lists_clusters_replaced_by_restores() -> None:
     assert "cluster 17/other" not in rows
 
 
-def test_status_of_managed_server_lists_hidden_values() -> None:
+def test_the_status_of_a_managed_server_lists_hidden_information() -> None:
     refused = {"value": None, "error": "permission denied for function pg_ls_archive_statusdir"}
-    silent = [refused] * len(QUESTIONS)
-    status = of_a_service(silent)
-    assert not status.rows and len(status.hidden) == len(QUESTIONS) + 2
+    answers = [refused] * len(STATUS_QUERIES)
+    status = status_of_connection(answers)
+    assert not status.rows and len(status.hidden) == len(STATUS_QUERIES) + 2

@@ -1,4 +1,4 @@
-"""The container on the database's host in which backups are made and restored."""
+"""The container on the database's host that makes and restores backups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PURPOSE = "backup"
 _PROGRAM = Path(__file__).with_name("program")
 _ARGV = ("python3", "/tool.pyz")
 _SHORTEST, _LONGEST = 0.02, 0.2
-"""Seconds between two questions: many jobs are done at once, and some take an hour."""
+"""Seconds between two polls; the pause doubles, since jobs take from milliseconds to hours."""
 _KINDS: dict[str, type[DeployError]] = {
     "refused": GateRefused,
     "locked": Locked,
@@ -37,68 +37,74 @@ _KINDS: dict[str, type[DeployError]] = {
 }
 
 
-class Tool:
-    """The program in its container: jobs are asked for, and asked after until they end."""
+class BackupContainer:
+    """The program in the container. It runs one job at a time, which is polled until it ends."""
 
     def __init__(
         self, host: Host, container: str, url: str, events: Events, check: Callable[[], None]
     ) -> None:
-        self._host, self.container = host, container
+        self._host, self.id = host, container
         self._url, self._events, self._check = url, events, check
         self._numbers = itertools.count(1)
 
     def run(self, job: str, *, seconds: float, **request: Any) -> Any:
-        """What a job results in.
+        """Run a job and return its result.
 
-        Raises `GateRefused`, `Locked`, `UsageError` or `DeployError`, as the job failed; what it
-        had begun is taken back then.
+        Raises ``GateRefused``, ``Locked``, ``UsageError`` or ``DeployError``, depending on the
+        failure. The job removes its partial result then.
         """
         number = next(self._numbers)
         try:
-            said = self._ask({"url": self._url, **request, "job": job, "number": number})
+            answer = self._send({"url": self._url, **request, "job": job, "number": number})
             deadline, pause = time.monotonic() + seconds, _SHORTEST
-            while said["state"] == "running":
+            while answer["state"] == "running":
                 if time.monotonic() > deadline:
-                    raise self._failure(f"not done within {seconds:g} s", "raise `backups.timeout`")
+                    raise self._failure(
+                        f"the job `{job}` did not end within {seconds:g} s",
+                        "raise `backups.timeout`",
+                    )
                 self._check()
-                self._tell(said)
+                self._report(answer)
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)
-                said = self._ask({"job": "poll", "number": number})
+                answer = self._send({"job": "poll", "number": number})
         except BaseException:
-            # So that it takes back what it has begun, before its container is removed.
+            # The job removes its partial result before the container is removed.
             with contextlib.suppress(DeployError):
-                self._ask({"job": "stop", "number": number})
+                self._send({"job": "stop", "number": number})
             raise
-        if said["state"] == "done":
-            return said["result"]
-        if said["state"] == "unknown":
-            raise self._failure(f"the program that was to {job} was ended in the middle")
-        raise self._failure(said["text"], said["hint"], said["kind"])
+        if answer["state"] == "done":
+            return answer["result"]
+        if answer["state"] == "unknown":
+            raise self._failure(
+                f"the backup program ended during the job `{job}`", "run this command again"
+            )
+        raise self._failure(answer["text"], answer["hint"], answer["kind"])
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        question = json.dumps(request).encode() + b"\n"
-        answer = self._host.engine.ask(self.container, _ARGV, question, end=b"\n", timeout=60)
+    def _send(self, request: dict[str, Any]) -> dict[str, Any]:
+        line = json.dumps(request).encode() + b"\n"
+        answer = self._host.engine.ask(self.id, _ARGV, line, end=b"\n", timeout=60)
         try:
             return dict(json.loads(answer))
-        except ValueError:  # the engine's own words, where the container has just ended
-            raise self._failure(f"the backup container says: {answer.strip()[:300]}") from None
+        except ValueError:  # the engine's message, if the container has just ended
+            text = f"the backup container returned no JSON: {answer.strip()[:300]}"
+            raise self._failure(text, "run this command again") from None
 
     def _failure(self, text: str, hint: str = "", kind: str = "failed") -> DeployError:
         name = self._host.name
         return _KINDS.get(kind, DeployError)(f"{name}: {text}", hint=hint, host=name)
 
-    def _tell(self, said: dict[str, Any]) -> None:
-        rate = said["bytes"] / max(said["seconds"], 0.001)
-        text = f"{said['phase']}: {said['bytes'] / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s"
-        if said["total"] > said["bytes"] > 0:
-            text += f", about {(said['total'] - said['bytes']) / rate:,.0f} s left"
-        data = {"phase": said["phase"], "bytes": said["bytes"], "rate": round(rate)}
+    def _report(self, answer: dict[str, Any]) -> None:
+        rate = answer["bytes"] / max(answer["seconds"], 0.001)
+        text = f"{answer['phase']}: {answer['bytes'] / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s"
+        if answer["total"] > answer["bytes"] > 0:
+            text += f", about {(answer['total'] - answer['bytes']) / rate:,.0f} s left"
+        data = {"phase": answer["phase"], "bytes": answer["bytes"], "rate": round(rate)}
         self._events.emit("step-progress", text, host=self._host.name, step="backup", data=data)
 
 
 @contextlib.contextmanager
-def open_tool(
+def open_container(
     host: Host,
     environment: Environment,
     secrets: Secrets,
@@ -106,18 +112,18 @@ def open_tool(
     *,
     run_id: str,
     check: Callable[[], None] = lambda: None,
-) -> Iterator[Tool]:
-    """The tool, ready; its container and whatever it still does end with the block.
+) -> Iterator[BackupContainer]:
+    """Start the backup container; it and its job end with the block.
 
-    Left-overs of a run that was killed are ended first: only under the environment's lock.
+    Containers that a killed run left are removed first. Needs the environment's lock.
     """
     engine = host.engine
     labels = {containers.ENVIRONMENT: environment.name, containers.ONE_OFF: PURPOSE}
     for left in engine.containers(labels):
         engine.remove(left["Id"])
     image = ensure_image(host, environment, secrets, events)
-    place = catalogue.folder(environment)
-    host.run(("mkdir", "-p", "-m", "700", place))
+    folder = catalogue.folder(environment)
+    host.run(("mkdir", "-p", "-m", "700", folder))
     engine.ensure_network(
         containers.network_name(environment),
         environment.network.subnet,
@@ -127,17 +133,17 @@ def open_tool(
         Mount(containers.volume_name(environment, name), target, read_only=False)
         for name, target in sorted(environment.volumes.items())
     ]
-    program = _deliver(host, place)
+    program = _deliver(host, folder)
     spec = ContainerSpec(
         name=f"amani-{environment.name}-{PURPOSE}-{run_id}",
         image=image,
         command=("tail", "-f", "/dev/null"),
         labels={**labels, containers.ROLE: "one-off"},
-        mounts=(Mount(place, "/backups", False), Mount(program, "/tool.pyz"), *volumes),
+        mounts=(Mount(folder, "/backups", False), Mount(program, "/tool.pyz"), *volumes),
         tmpfs={"/tmp": "rw,nosuid,nodev,noexec,size=64m,mode=1777"},  # nosec B108
         network=containers.network_name(environment),
-        # Root, of whom little is left: archives are given to the folder's owner, and a copy of
-        # SQLite's file must be able to open what belongs to the service.
+        # Root with few capabilities: archives get the owner of the folder, and SQLite's file
+        # belongs to the service's user.
         user="0",
         capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER"),
         restart="no",
@@ -147,22 +153,22 @@ def open_tool(
     container = engine.create(spec)
     try:
         engine.start(container)
-        yield Tool(host, container, database_url(environment, secrets), events, check)
+        yield BackupContainer(host, container, database_url(environment, secrets), events, check)
     finally:
         engine.remove(container)
 
 
 def database_url(environment: Environment, secrets: Secrets) -> str:
-    """Where the service's database is; it may hold a password."""
+    """The URL of the service's database; it may contain a password."""
     secret = secrets.values.get(environment.backups.secret)
     return secret.reveal() if secret else f"sqlite:///{environment.backups.sqlite}"
 
 
 def ensure_image(host: Host, environment: Environment, secrets: Secrets, events: Events) -> str:
-    """See to it that the host has the backup image; returns its name there.
+    """Bring the backup image to the host, and return its name there.
 
-    Where hosts pull from a registry it is kept there, beside the release's repository; the first
-    who needs it makes it of Debian packages.
+    If hosts pull from a registry, the image has a repository beside the release's. It is built from
+    Debian packages and pushed when it is first needed.
     """
     from deploy.images import bases
 
@@ -196,18 +202,18 @@ def _push(name: str, login: tuple[str, str] | None, events: Events) -> None:
     build.push([name], {repository: login} if login else None, events=events)
 
 
-def _deliver(host: Host, place: str) -> str:
-    """Put the program on the host; its name tells its content, so none is ever overwritten."""
+def _deliver(host: Host, folder: str) -> str:
+    """Write the program to the host. Its hash is in its name, so it is never overwritten."""
     data = archive_program()
-    path = f"{place}/.program-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
+    path = f"{folder}/.program-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
     if host.run(("test", "-f", path), check=False).status:
-        host.run(("sh", "-c", 'rm -f -- "$1"/.program-*', "tidy", place))
+        host.run(("sh", "-c", 'rm -f -- "$1"/.program-*', "tidy", folder))
         host.write_file(path, data, mode=0o644)
     return path
 
 
 def archive_program() -> bytes:
-    """The program as a file that Python runs; equal sources give equal bytes."""
+    """The program as a zip file that Python runs; equal sources give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for package in ("deploy", "deploy/backups"):

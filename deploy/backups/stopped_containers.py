@@ -1,4 +1,4 @@
-"""The service's containers, stopped for the moment in which SQLite's file is replaced."""
+"""Stop the service's containers while SQLite's file is replaced, and start them again."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def _note(environment: Environment) -> str:
 
 
 @contextlib.contextmanager
-def standstill(host: Host, environment: Environment) -> Iterator[None]:
-    """Nothing of the service runs on a host during the block, and whatever ran does so again after.
+def containers_stopped(host: Host, environment: Environment) -> Iterator[None]:
+    """Stop the running containers of the service on a host, and start them after the block.
 
-    What is stopped is noted on the host first: `resume` starts it where a kill left it so.
+    Their ids are written to the host first: if this process is killed, the next run starts them by
+    `restart_stopped`.
     """
     found = host.engine.containers({containers.ENVIRONMENT: environment.name})
     running = {
@@ -38,13 +39,13 @@ def standstill(host: Host, environment: Environment) -> Iterator[None]:
             host.engine.stop(container, stop_timeout)
         yield
     finally:
-        resume(host, environment)
+        restart_stopped(host, environment)
 
 
-def resume(host: Host, environment: Environment) -> None:
-    """Start what a standstill stopped. Only under the environment's lock.
+def restart_stopped(host: Host, environment: Environment) -> None:
+    """Start the containers that `containers_stopped` stopped. Needs the environment's lock.
 
-    But for roles in which something else has begun to work meanwhile: a deploy saw to them.
+    A container stays stopped if another one of its role runs: a deploy has replaced it.
     """
     noted = host.read_file(_note(environment))
     if noted is None:

@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 
 from tests.support.postgres import GivenServer, PostgresServer
-from workshop.pipeline.testing import SERVER
-from workshop.quality.suite import PROFILE
+from workshop.quality import suite_order
+from workshop.quality.suite_catalog import PROFILE, SERVER
 
 TEST_VALUES = {
     "ENVIRONMENT": "testing",
@@ -27,14 +27,16 @@ pytest.register_assert_rewrite("tests.support.contracts")
 for _name, _value in TEST_VALUES.items():
     os.environ.setdefault(_name, _value)
 
-SLOW = ("fleet", "engine")
-"""Markers of slow tests, the slowest first."""
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest tests first, so that parallel workers end at about the same time."""
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in SLOW])
+    """Start the longest test files first, so that parallel workers end at about the same time."""
+    durations = suite_order.known()
+
+    def seconds(item: pytest.Item) -> float:
+        return suite_order.cost(suite_order.name_of(item.path), durations)
+
+    items.sort(key=seconds, reverse=True)
 
 
 # A busy machine must not fail a test: examples have no deadline and may be slow.

@@ -1,1 +1,1 @@
-"""The workshop: benchmarks, practice hosts, CI jobs and linters. The deployer never imports it."""
+"""Benchmarks, practice hosts, CI jobs and linters. The deployer never imports this package."""

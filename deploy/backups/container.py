@@ -175,7 +175,7 @@ def ensure_image(host: Host, environment: Environment, secrets: Secrets, events:
     if not environment.image.registered:
         bases.ensure_bases([BASE], announce=lambda text: events.emit("note", text))
         return BASE
-    base = next(base for base in bases.bases() if base.name == BASE)
+    base = next(base for base in bases.list_bases() if base.name == BASE)
     repository = f"{environment.image.repository}-backup"
     tag = f"17-{base.recipe}"
     name = f"{repository}:{tag}"

@@ -31,14 +31,14 @@ def read_checkout(versions: Path) -> History:
         down = literals.get("down_revision") or ""
         if not isinstance(down, str) or literals.get("depends_on"):
             raise UsageError(
-                f"{path}: the history must be one line, without merges and dependencies",
-                hint="write the revision anew on top of the head: `flask db heads` names it",
+                f"{path}: the history must be linear, without merges and dependencies",
+                hint="base the revision on the head: `flask db heads` names it",
             )
         if down in found:
             raise UsageError(
-                f"{versions} has several heads: {found[down][0]} and {revision} follow "
-                f"{down or 'nothing'} both",
-                hint="write the later one anew on top of the other",
+                f"{versions} has several heads: {found[down][0]} and {revision} both follow "
+                f"{down or 'nothing'}",
+                hint="base the later one on the other",
             )
         found[down] = (revision, _stated(path, module))
     return History(tuple(_line_up(versions, found)))
@@ -51,16 +51,16 @@ def _line_up(versions: Path, found: Mapping[str, tuple[str, Kind]]) -> Iterable[
         yield Revision(at, kind)
     if left:
         down, (revision, _) = next(iter(left.items()))
-        raise UsageError(f"{versions}: {revision} follows {down}, which is not there")
+        raise UsageError(f"{versions}: {revision} follows {down}, which does not exist")
 
 
 def _stated(path: Path, module: ast.Module) -> Kind:
     stated = _STATED.search(ast.get_docstring(module) or "")
     if stated is None or stated[1] not in KINDS:
-        said = f"not {stated[1]!r}" if stated else "and says none"
+        said = f"not {stated[1]!r}" if stated else "and states none"
         raise UsageError(
-            f"{path}: its docstring must say `Class: {' | '.join(KINDS)}`, {said}",
-            hint="`invoke db.lint` tells which one fits; docs/migrations.md what they mean",
+            f"{path}: its docstring must state `Class: {' | '.join(KINDS)}`, {said}",
+            hint="`invoke db.lint` shows the right class; docs/migrations.md explains the classes",
         )
     return cast(Kind, stated[1])
 
@@ -69,7 +69,7 @@ def _parse(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(), str(path))
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no Python: {error}") from None
+        raise UsageError(f"{path} is not valid Python: {error}") from None
 
 
 def _read_literals(path: Path, module: ast.Module) -> dict[str, object]:

@@ -26,25 +26,25 @@ def order(revisions: tuple[Revision, ...], version: str, *, allow_unsafe: bool =
     unsafe = [revision.id for revision in revisions if revision.kind == "unsafe"]
     if unsafe and not allow_unsafe:
         raise GateRefused(
-            f"{version} brings migrations that can stop the service: {', '.join(unsafe)}",
-            hint="docs/migrations.md has the safe way for each; to do it all the same, in a quiet "
-            "hour, add --allow-unsafe-migration, which the journal keeps",
+            f"{version} has migrations that can stop the service: {', '.join(unsafe)}",
+            hint="docs/migrations.md has the safe alternative for each; to run them anyway, at a "
+            "time of low traffic, add --allow-unsafe-migration, which the journal records",
         )
     after = tuple(revision for revision in revisions if revision.kind == "contract")
     before = tuple(revision for revision in revisions if revision.kind != "contract")
     if after and before and not allow_unsafe:
         raise GateRefused(
-            f"{version} brings {_names(before)} and takes away in {_names(after)}: the release "
-            "that serves may use what goes",
-            hint="a contract migration ships one release later than what made it possible: deploy "
-            "the release in between first (`invoke releases`, the image's tags), or ship it with "
-            "the next one",
+            f"{version} adds {_names(before)} and removes in {_names(after)}: the live "
+            "release may use what is removed",
+            hint="ship a contract migration one release after the code that stopped using its "
+            "target: deploy the release in between first (`invoke releases`, the image's "
+            "tags), or ship it with the next one",
         )
     return Pending(before, after) if not (after and before) else Pending(revisions)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SchemaVerdict:
     """Whether a release runs on the live schema.
 
     `undo` lists the revisions that prevent it, oldest first; it is empty if the release runs.
@@ -55,32 +55,34 @@ class Verdict:
     undo: tuple[Revision, ...] = ()
 
 
-def judge(live: str | None, head: str, version: str, known: Iterable[History]) -> Verdict:
+def judge(live: str | None, head: str, version: str, known: Iterable[History]) -> SchemaVerdict:
     """Whether a release whose code ends at `head` runs on a database at `live`, which is newer.
 
     `known` are the histories of all available images. One of them must contain `head` and `live`.
     Raises `GateRefused` if none does.
     """
     if not head or live is None or live == head:
-        return Verdict(f"the database is at {live or 'an unknown revision'}, as {version} needs it")
+        return SchemaVerdict(
+            f"the database is at {live or 'an unknown revision'}, which {version} needs"
+        )
     reaching = [history for history in known if live in history and head in history]
     if not reaching:
         raise GateRefused(
-            f"the database is at {live}, which neither {version} (at {head}) nor any image at "
-            "hand leads to: whether it runs there cannot be told",
-            hint="find the image that brought it (`invoke releases`) and deploy that version, or "
-            "restore a backup (docs/backups.md)",
+            f"the database is at {live}, which is not in the history of {version} (at {head}) "
+            "or of any available image: whether the release runs on it is unknown",
+            hint="find the image with that revision (`invoke releases`) and deploy that version, "
+            "or restore a backup (docs/backups.md)",
         )
     history = reaching[0]
     between = history.after(head)[: len(history.after(head)) - len(history.after(live))]
     breaking = [revision for revision in between if not revision.leaves_old_code_running]
     if not breaking:
-        return Verdict(
-            f"the schema stays at {live}: {_names(between)} leave {version} running on it"
+        return SchemaVerdict(
+            f"the schema stays at {live}: {version} runs on it with {_names(between)}"
         )
     first = between.index(breaking[0])
-    reason = f"{version} cannot run on the schema {live}: {_names(breaking)} took away what it uses"
-    return Verdict(reason, between[first:])
+    reason = f"{version} cannot run on the schema {live}: {_names(breaking)} removed what it uses"
+    return SchemaVerdict(reason, between[first:])
 
 
 def _names(revisions: Iterable[Revision]) -> str:

@@ -17,6 +17,6 @@ class Finding:
     advice: str
 
 
-def strictest(kinds: list[Kind]) -> Kind:
+def find_strictest(kinds: list[Kind]) -> Kind:
     """The strictest of these classes. `expand` if there are none."""
     return max(kinds, key=KINDS.index, default="expand")

@@ -60,30 +60,30 @@ _PATTERNS = (
         "rename",
         "unsafe",
         r"^ALTER (?:TABLE|VIEW|SCHEMA|TYPE|DOMAIN)\b.*\bRENAME\b(?! CONSTRAINT)",
-        "the running release knows the old name and the next one the new: add the new column or "
-        "table, write to both, backfill, read from the new one, then drop the old one in a later "
-        "release; for an enum's value add the new value instead",
+        "the live release uses the old name and the next one the new name: add the new "
+        "column or table, write to both, backfill, read from the new one, then drop the old "
+        "one in a later release; for an enum's value add the new value instead",
     ),
     _pattern(
         "serial-column",
         "unsafe",
         r"^ALTER TABLE\b.*\bADD (?:COLUMN )?\S+ (?:BIG|SMALL)?SERIAL\b",
-        "the whole table is written anew under a lock: add a nullable column with a sequence as "
-        "its default, backfill, then make it required",
+        "this rewrites the whole table under a lock: add a nullable column with a sequence "
+        "as its default, backfill, then make it required",
     ),
     _pattern(
         "rewrite",
         "unsafe",
         r"^(?:VACUUM FULL|CLUSTER)\b",
-        "the whole table is written anew under a lock: pg_repack does it beside the service",
+        "this rewrites the whole table under a lock: pg_repack does it without one",
     ),
     _pattern(
         "unique-column",
         "unsafe",
         r"^ALTER TABLE\b.*\bADD (?:COLUMN )?(?!CONSTRAINT\b|UNIQUE\b|PRIMARY\b)\S+ .*"
         r"\b(?:UNIQUE|PRIMARY KEY)\b",
-        "this builds an index while the table is locked: add the column plain, then make a unique "
-        "index CONCURRENTLY and attach it with ADD CONSTRAINT ... USING INDEX",
+        "this builds an index while the table is locked: add the column without it, then "
+        "make a unique index CONCURRENTLY and attach it with ADD CONSTRAINT ... USING INDEX",
     ),
     _pattern(
         "primary-key",
@@ -97,8 +97,8 @@ _PATTERNS = (
         "exclusion-constraint",
         "unsafe",
         r"^ALTER TABLE\b.*\bEXCLUDE\b",
-        "every row is checked under a lock that blocks reads and writes: make a new table with "
-        "the constraint and copy in batches",
+        "this checks every row under a lock that blocks reads and writes: make a new table "
+        "with the constraint and copy in batches",
     ),
     _pattern(
         "json-column",
@@ -110,54 +110,55 @@ _PATTERNS = (
         "generated-column",
         "unsafe",
         r"^ALTER TABLE\b.*\bADD\b.*\bGENERATED ALWAYS AS \(.*\) STORED\b",
-        "the whole table is written anew under a lock: add a plain column, fill it by a trigger "
-        "or in the code, and backfill",
+        "this rewrites the whole table under a lock: add a plain column, fill it by a "
+        "trigger or in the code, and backfill",
     ),
     _pattern(
         "tablespace",
         "unsafe",
         r"\bSET TABLESPACE\b",
-        "the table is copied under a lock: make a new one and copy in batches",
+        "this copies the table under a lock: make a new one and copy in batches",
     ),
     _pattern(
         "explicit-lock",
         "unsafe",
         r"^LOCK\b",
-        "nobody passes until the revision ends: let each statement take the lock that it needs",
+        "this blocks every access until the revision ends: let each statement take the lock "
+        "that it needs",
     ),
     _pattern(
         "truncate",
         "unsafe",
         r"^TRUNCATE\b",
-        "all rows go at once and the running release may read them: delete in batches",
+        "this deletes all rows at once, which the live release may read: delete in batches",
     ),
     _pattern(
         "session-setting",
         "unsafe",
         r"^(?:SET(?! CONSTRAINTS\b)|RESET)\b",
-        "the migrator sets lock_timeout and statement_timeout on its connection; a SET of one's "
-        "own would outlive the revision",
+        "the migration code sets lock_timeout and statement_timeout on its connection; a SET "
+        "in a revision would outlive it",
     ),
     _pattern(
         "drop-default",
         "contract",
         r"^ALTER TABLE\b.*\bDROP DEFAULT\b",
-        "the release before leaves the column out of its INSERTs: drop the default one release "
-        "after the code names a value",
+        "the previous release omits the column in its INSERTs: drop the default one release "
+        "after the code sets a value",
     ),
     _pattern(
         "drop-object",
         "contract",
         r"^DROP (?:SCHEMA|TYPE|DOMAIN|VIEW|MATERIALIZED VIEW|SEQUENCE|FUNCTION|TRIGGER)\b",
-        "the running release may use it: drop it one release after the code has stopped",
+        "the live release may use it: drop it one release after the code has stopped",
     ),
     _pattern(
         "index-not-repeatable",
         "unsafe",
         r"^(?:CREATE(?: UNIQUE)? INDEX CONCURRENTLY (?!IF NOT EXISTS)"
         r"|DROP INDEX CONCURRENTLY (?!IF EXISTS))",
-        "it runs outside a transaction: say if_not_exists=True (if_exists=True), or what was cut "
-        "short cannot be run again",
+        "this runs outside a transaction: use if_not_exists=True (if_exists=True), so that "
+        "it can run again after an interruption",
     ),
 )
 
@@ -200,8 +201,8 @@ def _is_known(statement: str) -> bool:
 
 def _unknown(statement: str) -> Finding:
     advice = (
-        "what this does cannot be told from its text: say it in plain statements, or state "
-        "`Class: unsafe` and let a person decide at the deploy"
+        "the effect of this statement is unknown: use plain statements, or state `Class: "
+        "unsafe`, which the operator must allow at the deploy"
     )
     return Finding("raw-sql", "unsafe", statement[:200], advice)
 
@@ -215,9 +216,10 @@ def _types(statements: Iterable[str], undone: Sequence[str]) -> Iterator[Finding
             old = before.get((_table_of(one), _bare(name)), "")
             if not _only_widens(old, new):
                 advice = (
-                    f"from {old or 'an unknown type'} to {new} the table may be written anew under "
-                    "a lock, and the release before knows the old type: add a column of the new "
-                    "type, write to both, backfill, switch, drop the old one in a later release"
+                    f"from {old or 'an unknown type'} to {new} PostgreSQL may rewrite the "
+                    "table under a lock, and the previous release uses the old type: add a "
+                    "column of the new type, write to both, backfill, switch, drop the old "
+                    "one in a later release"
                 )
                 yield Finding("column-type", "unsafe", one[:200], advice)
 
@@ -240,13 +242,13 @@ def _required(statements: Sequence[str]) -> Iterator[Finding]:
         if not _REQUIRED.search(one):
             continue
         if _table_of(one) in checked:  # the constraint proves it, so no row is looked at
-            advice = "the release before may still write NULL"
+            advice = "the previous release may still write NULL"
             yield Finding("required-column", "contract", one[:200], advice)
             continue
         advice = (
-            "every row is looked at under a lock that blocks reads and writes: ADD CONSTRAINT ... "
-            "CHECK (... IS NOT NULL) NOT VALID in one revision; in a later one VALIDATE it, SET "
-            "NOT NULL, and drop the constraint"
+            "this checks every row under a lock that blocks reads and writes: ADD CONSTRAINT "
+            "... CHECK (... IS NOT NULL) NOT VALID in one revision; in a later one VALIDATE "
+            "it, SET NOT NULL, and drop the constraint"
         )
         yield Finding("required-column", "unsafe", one[:200], advice)
 
@@ -256,26 +258,31 @@ def _company(statements: Sequence[str], ours: Sequence[str]) -> Iterator[Finding
     changes = [one for one in ours if _CHANGED.match(one) or _WITH.match(one)]
     if len(changes) < len(statements):
         for one in changes:
-            advice = "rows locked by it wait for the schema's locks: put it into its own revision"
+            advice = (
+                "rows locked by it wait for the schema's locks: put it into a separate revision"
+            )
             yield Finding("backfill-with-schema", "unsafe", one[:200], advice)
     for one in changes:
         if not re.search(r"\bWHERE\b|^INSERT INTO .* VALUES\b", one, re.IGNORECASE):
             advice = (
-                "every row in one transaction: go in batches that a WHERE picks, such as by ranges "
-                "of the key, so that it can stop and go on"
+                "this changes every row in one transaction: work in batches with a WHERE, "
+                "such as ranges of the key, so that it can stop and continue"
             )
             yield Finding("backfill-unbatched", "unsafe", one[:200], advice)
         else:
             yield Finding("backfill", "backfill", one[:200], "it changes rows")
     for one in statements:
         if _CONCURRENT.match(one) and len(statements) > 1:
-            advice = "it leaves the transaction, and what stands beside it half-done: alone, please"
+            advice = (
+                "this leaves the transaction, so other statements of the revision could be "
+                "half-applied: put it into a separate revision"
+            )
             yield Finding("concurrent-index-in-company", "unsafe", one[:200], advice)
     added = {_table_of(one) for one in ours if _NOT_VALID.search(one)}
     for one in ours:
         if _VALIDATE.search(one) and _table_of(one) in added:
             advice = (
-                "the lock of ADD CONSTRAINT is held while the rows are checked: VALIDATE belongs "
-                "into a revision of its own"
+                "the lock of ADD CONSTRAINT is held while the rows are checked: put VALIDATE "
+                "into a separate revision"
             )
             yield Finding("validate-with-add", "unsafe", one[:200], advice)

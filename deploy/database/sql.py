@@ -73,8 +73,8 @@ def render(checkout: Path, direction: Literal["upgrade", "downgrade"]) -> Mappin
         raise UsageError(
             f"`flask db {direction} {span} --sql` in {checkout} ended with {done.returncode}:\n"
             f"{tail}",
-            hint="every migration must print its SQL without a database: what reads rows belongs "
-            "into the statement itself (INSERT ... SELECT, UPDATE ... WHERE)",
+            hint="every migration must print its SQL without a database: read rows in the "
+            "statement itself (INSERT ... SELECT, UPDATE ... WHERE)",
         )
     return cut(done.stdout)
 

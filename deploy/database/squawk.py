@@ -41,7 +41,7 @@ _LEFT_OUT = (
 def check(text: str) -> list[Finding]:
     """squawk's findings in a script. Raises `DeployError` if squawk cannot read it."""
     if not text.strip():  # to which squawk says that all is well
-        raise DeployError("squawk was given nothing to read")
+        raise DeployError("squawk got an empty script")
     argv = [program("squawk"), "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"]
     argv += [f"--exclude={','.join(_LEFT_OUT)}", "--stdin-filepath=revision.sql"]
     done = subprocess.run(argv, input=text, capture_output=True, text=True)  # nosec B603

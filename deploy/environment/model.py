@@ -32,7 +32,7 @@ __all__ = [
     "ProxyConfig",
     "Role",
     "RoleConfig",
-    "available",
+    "find_environments",
     "load_environment",
 ]
 
@@ -85,7 +85,7 @@ class Environment(sections.Section):
     batch: Batch = "50%"
     """The number or share, such as `50%`, of web hosts that a deploy changes at once."""
     retention: sections.RetentionConfig = sections.RetentionConfig.model_construct()
-    """What is kept for a rollback."""
+    """Images and containers that are kept for a rollback."""
     migrations: sections.MigrationsConfig = sections.MigrationsConfig.model_construct()
     """Commands that read and change the database schema."""
     backups: sections.BackupsConfig = sections.BackupsConfig.model_construct()
@@ -273,7 +273,7 @@ def load_environment(
     return environment
 
 
-def available(folder: Path | None = None) -> dict[str, Path]:
+def find_environments(folder: Path | None = None) -> dict[str, Path]:
     """The files of all environments that `load_environment` finds, by name."""
     found = {
         path.parent.name: path
@@ -290,7 +290,7 @@ def available(folder: Path | None = None) -> dict[str, Path]:
 
 
 def _find(name: str, folder: Path | None) -> Path:
-    known = available(folder)
+    known = find_environments(folder)
     if name not in known:
         raise UsageError(
             f"there is no environment {name!r}{documents.suggest(name, list(known))}",

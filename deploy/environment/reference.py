@@ -31,14 +31,14 @@ def render() -> str:
     return "\n".join(_section(Environment, "Top level", ""))
 
 
-def leaves(model: type[BaseModel] = Environment, prefix: str = "") -> Iterator[str]:
+def list_keys(model: type[BaseModel] = Environment, prefix: str = "") -> Iterator[str]:
     """Every key that holds a value and no section, as the reference names it."""
     for name, field in model.model_fields.items():
         part = _model_within(field.annotation)
         if part is None:
             yield f"{prefix}{name}"
         else:
-            yield from leaves(part, f"{prefix}{name}{_wildcard(field.annotation)}.")
+            yield from list_keys(part, f"{prefix}{name}{_wildcard(field.annotation)}.")
 
 
 def _section(model: type[BaseModel], title: str, prefix: str) -> Iterator[str]:

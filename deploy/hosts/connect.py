@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from deploy.errors import DeployError, HostUnreachable
-from deploy.hosts.host import DEFAULT_TIMEOUTS, Endpoint, Host, HostConfig, HostTimeouts
+from deploy.hosts.host import DEFAULT_TIMEOUTS, Endpoint, Host, HostEndpoint, HostTimeouts
 from deploy.hosts.local import LocalHost
 from deploy.hosts.prompt_socket import PromptSocket
 
@@ -20,7 +20,7 @@ AT_ONCE = 32
 """The number of hosts that are connected to at the same time."""
 
 
-def connect(config: HostConfig, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Host:
+def connect(config: HostEndpoint, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Host:
     """Open a host.
 
     Raises `UsageError`, `HostKeyMismatch` or `HostUnreachable`.
@@ -31,11 +31,11 @@ def connect(config: HostConfig, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Ho
 
 
 def connect_all(
-    configs: Sequence[HostConfig], timeouts: HostTimeouts = DEFAULT_TIMEOUTS
+    configs: Sequence[HostEndpoint], timeouts: HostTimeouts = DEFAULT_TIMEOUTS
 ) -> dict[str, Host | DeployError]:
     """Open all hosts in parallel. Returns the open host or the error, by name."""
 
-    def attempt(config: HostConfig) -> Host | DeployError:
+    def attempt(config: HostEndpoint) -> Host | DeployError:
         try:
             return _open(config, gateways, timeouts)
         except DeployError as error:
@@ -48,7 +48,7 @@ def connect_all(
     return {config.name: host for config, host in zip(configs, opened, strict=True)}
 
 
-def _load(configs: Sequence[HostConfig]) -> None:
+def _load(configs: Sequence[HostEndpoint]) -> None:
     """Import the modules that are needed after the connection, during the handshake."""
 
     def load() -> None:
@@ -91,7 +91,7 @@ class _Gateways:
         return gateway.share()
 
 
-def _open(config: HostConfig, gateways: _Gateways, timeouts: HostTimeouts) -> Host:
+def _open(config: HostEndpoint, gateways: _Gateways, timeouts: HostTimeouts) -> Host:
     if config.connection == "local":
         return LocalHost(config.name, config.address, timeouts)
     gateway = gateways.through(config.jump) if config.jump is not None else None
@@ -121,6 +121,7 @@ def _open_tcp(name: str, endpoint: Endpoint, timeout: float) -> PromptSocket:
     except OSError as error:
         raise HostUnreachable(
             f"{name}: no TCP connection to {endpoint.address}:{endpoint.port}: {error}",
-            hint="Is the host up, is the address right, does a firewall stand between?",
+            hint="Check that the host is up, that the address is right, and that no firewall "
+            "blocks the port.",
             host=name,
         ) from error

@@ -69,7 +69,7 @@ class DockerEngine:
         import docker.errors
         import requests.exceptions
 
-        from deploy.hosts.engine_http import RefusedHijack, timed_out
+        from deploy.hosts.engine_http import RefusedHijack, is_timeout
 
         try:
             yield
@@ -84,7 +84,7 @@ class DockerEngine:
                 raise self._silent(why) from error
             raise self._refused(str(error)) from error
         except (requests.exceptions.RequestException, OSError, EOFError) as error:
-            words = "no answer in time" if timed_out(error) else str(error)
+            words = "no answer in time" if is_timeout(error) else str(error)
             why = self._why_lost() or f"its Docker Engine stopped answering: {words}"
             raise self._silent(why) from error
 
@@ -161,14 +161,14 @@ class DockerEngine:
     def wait(self, container: str, timeout: float) -> int:
         from requests.exceptions import RequestException
 
-        from deploy.hosts.engine_http import timed_out
+        from deploy.hosts.engine_http import is_timeout
 
         client = self._streams
         with self._errors():
             try:
                 return int(client.wait(container, math.ceil(timeout))["StatusCode"])
             except RequestException as error:
-                if not timed_out(error):
+                if not is_timeout(error):
                     raise
         raise self._refused(f"container {container} has not ended within {timeout:g} s")
 
@@ -178,14 +178,14 @@ class DockerEngine:
 
     def follow_logs(self, container: str, tail: int = 50) -> Iterator[bytes]:
         """As `Engine.follow_logs`. Lines have no line end."""
-        from deploy.hosts.engine_http import frames
+        from deploy.hosts.engine_http import read_frames
 
         client = self._streams
         with self._errors():
             wanted = {"follow": 1, "stdout": 1, "stderr": 1, "tail": tail}
             response = client.open_stream(f"/containers/{container}/logs", wanted)
             with contextlib.closing(response):
-                yield from _lines(frames(response.raw.read))
+                yield from _lines(read_frames(response.raw.read))
 
     def run_in(
         self,
@@ -208,7 +208,9 @@ class DockerEngine:
                 raise self._refused(words) from error
             status = client.exec_inspect(made)["ExitCode"]
             if status is None:
-                raise self._refused(f"{argv[0]} in {container}: its output ended before it did")
+                raise self._refused(
+                    f"{argv[0]} in {container}: its output ended before the process did"
+                )
             return ExecResult(int(status), output.decode(errors="replace"))
 
         return self._call(ask)

@@ -76,10 +76,10 @@ class Engine(Protocol):
     """
 
     def version(self) -> Mapping[str, Any]:
-        """The response of `/version`."""
+        """The response of `/version`, as JSON values."""
 
     def info(self) -> Mapping[str, Any]:
-        """The response of `/info`."""
+        """The response of `/info`, as JSON values."""
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
         """`/containers/json?all=1` of the containers with all these labels."""
@@ -139,7 +139,7 @@ class Engine(Protocol):
         """Unpack a tar archive into a folder of a container, running or not."""
 
     def images(self) -> Sequence[Mapping[str, Any]]:
-        """The response of `/images/json`."""
+        """The response of `/images/json`, as JSON values."""
 
     def image(self, reference: str) -> Mapping[str, Any] | None:
         """`/images/{name}/json`, or None if there is no such image."""

@@ -134,7 +134,7 @@ class Client(APIClient):
             # In another thread: a command that answers while it reads would otherwise block both
             # sides.
             threading.Thread(target=_feed, args=(stream, stdin), daemon=True).start()
-            return b"".join(payload for _, payload in frames(_reader(stream, rest)))
+            return b"".join(payload for _, payload in read_frames(_reader(stream, rest)))
         finally:
             stream.close()
 
@@ -192,7 +192,7 @@ class Dialogue:
 
     def __init__(self, stream: _Limited, buffered: bytes) -> None:
         self._stream = stream
-        self._frames = frames(_reader(stream, buffered))
+        self._frames = read_frames(_reader(stream, buffered))
         self._turn = threading.Lock()
 
     def ask(self, question: bytes, end: bytes, timeout: float) -> bytes:
@@ -213,11 +213,10 @@ class Dialogue:
             return answer.removesuffix(end)
 
     def close(self) -> None:
-        """Close the command's standard input."""
         self._stream.close()
 
 
-def timed_out(error: BaseException) -> bool:
+def is_timeout(error: BaseException) -> bool:
     """Whether an error of requests means that no answer arrived in time."""
     # While a body is read, requests wraps urllib3's error in a plain ConnectionError.
     inner = error.args[0] if error.args else None
@@ -278,7 +277,7 @@ def _reader(stream: _Limited, buffered: bytes) -> Callable[[int], bytes]:
     return read
 
 
-def frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
+def read_frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
     """The frames of the engine's multiplexed stream: number (1 output, 2 errors) and payload.
 
     Each frame has a head of 8 bytes: number, three zeros, the payload's length (Engine API, "Attach

@@ -20,7 +20,7 @@ class CommandResult:
 
     @property
     def text(self) -> str:
-        """Standard output, decoded."""
+        """Standard output, decoded as UTF-8 with replacements."""
         return self.stdout.decode(errors="replace")
 
 
@@ -56,7 +56,7 @@ class Endpoint(Protocol):
 
     @property
     def port(self) -> int:
-        """The TCP port."""
+        """The TCP port of the SSH server."""
 
     @property
     def user(self) -> str:
@@ -71,7 +71,7 @@ class Endpoint(Protocol):
         """The pinned public keys, each `type base64`."""
 
 
-class HostConfig(Endpoint, Protocol):
+class HostEndpoint(Endpoint, Protocol):
     """A host, reached by SSH or on this machine."""
 
     @property

@@ -62,7 +62,7 @@ class LocalHost:
                 status = process.returncode
             except subprocess.TimeoutExpired:
                 stdout, stderr = _end(process)
-                stderr += f"\nno end within {timeout:g} s".encode()
+                stderr += f"\nnot ended within {timeout:g} s".encode()
                 status = 124
             except BaseException:
                 _end(process)
@@ -115,7 +115,7 @@ class LocalHost:
         self.engine.close()
 
     def _dial_engine(self, timeout: float) -> socket.socket:
-        path = engine_socket()
+        path = find_engine_socket()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
         try:
@@ -124,14 +124,14 @@ class LocalHost:
             connection.close()
             raise HostUnreachable(
                 f"{self.name}: no Docker Engine answers at {path}: {error.strerror}",
-                hint="Install it (`sudo apt-get install docker.io`), start it, and be in the group "
-                "docker; or name its socket in DOCKER_HOST.",
+                hint="Install it (`sudo apt-get install docker.io`), start it, and add this user "
+                "to the group docker, or name its socket in DOCKER_HOST.",
                 host=self.name,
             ) from error
         return connection
 
 
-def engine_socket() -> str:
+def find_engine_socket() -> str:
     """The path of this machine's engine socket: `DOCKER_HOST`, the default one, or the rootless
     one.
 
@@ -142,7 +142,7 @@ def engine_socket() -> str:
         if not configured.startswith("unix://"):
             raise UsageError(
                 f"DOCKER_HOST is {configured!r}, which is not a Unix socket",
-                hint="Unset it, or give the other machine as a host of an environment.",
+                hint="Unset it, or declare the other machine as a host of an environment.",
             )
         return configured.removeprefix("unix://")
     usual = "/var/run/docker.sock"

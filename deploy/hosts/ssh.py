@@ -146,28 +146,31 @@ class SSHHost:
         if isinstance(error, paramiko.BadHostKeyException):
             found, expected = error.key, error.expected_key
             return HostKeyMismatch(
-                f"{self.name}: {where} shows another host key than the pinned one\n"
-                f"expected {expected.get_name()} {expected.fingerprint}\n"
-                f"found    {found.get_name()} {found.fingerprint}",
-                hint="If the host was installed anew, compare the found fingerprint with what "
-                "`ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` says on its console and pin the "
-                "new key. If not, someone may be in between: do not connect.",
+                f"{self.name}: the host key of {where} is not the pinned one\nexpected "
+                f"{expected.get_name()} {expected.fingerprint}\nfound    {found.get_name()} "
+                f"{found.fingerprint}",
+                hint="If the host was reinstalled, compare the found fingerprint with the output "
+                "of `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` on its console, and pin the "
+                "new key. If not, do not connect: another machine may intercept the "
+                "connection.",
                 host=self.name,
             )
         if isinstance(error, paramiko.AuthenticationException) or greeted:
-            offered = "what the SSH agent and ~/.ssh hold (`ssh-add -l` shows the agent's)"
+            offered = "the keys of the SSH agent (`ssh-add -l` lists them) and of ~/.ssh"
             if endpoint.identity_file is not None:
                 offered = (
-                    f"{endpoint.identity_file} (with a passphrase: only if the SSH agent holds it)"
+                    f"{endpoint.identity_file} (if it has a passphrase: only if the SSH agent "
+                    "holds it)"
                 )
             return HostUnreachable(
-                f"{self.name}: {where} accepts none of the keys that were offered: {_words(error)}",
-                hint=f"Offered was {offered}.",
+                f"{self.name}: {where} accepts none of the offered keys: {_words(error)}",
+                hint=f"Offered: {offered}.",
                 host=self.name,
             )
         return HostUnreachable(
             f"{self.name}: no SSH connection to {where}: {_words(error)}",
-            hint="Is the host up, is the address right, does a firewall stand between?",
+            hint="Check that the host is up, that the address is right, and that no firewall "
+            "blocks the port.",
             host=self.name,
         )
 
@@ -176,7 +179,7 @@ class SSHHost:
             raise UsageError(
                 f"{self.name}: no host key is pinned for {endpoint.address}",
                 hint=f"Run `ssh-keyscan -p {endpoint.port} {endpoint.address}`, compare the keys "
-                "with what `ssh-keygen -lf` says on the host itself, and put them under "
+                "with the output of `ssh-keygen -lf` on the host itself, and put them under "
                 "`host_keys` in the environment's file.",
                 host=self.name,
             )
@@ -188,7 +191,7 @@ class SSHHost:
             return paramiko.PKey.from_type_string(kind, base64.b64decode(blob, validate=True))
         except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
             raise UsageError(
-                f"{self.name}: this pinned host key is not a public key: {line!r}",
+                f"{self.name}: a pinned host key is not a public key: {line!r}",
                 hint='It looks like "ssh-ed25519 AAAA...", as ssh-keyscan prints it.',
                 host=self.name,
             ) from error
@@ -232,7 +235,7 @@ class SSHHost:
         why = self._why_lost() or (_words(cause) if cause is not None else self._why)
         return HostUnreachable(
             f"{self.name}: {why}",
-            hint="Nothing more was done there. Run the command again when the host answers.",
+            hint="Run the command again when the host answers.",
             host=self.name,
         )
 
@@ -269,7 +272,7 @@ class SSHHost:
             if stream.closed:
                 stream.close()
         if not self._sessions.acquire(timeout=timeout):
-            raise self._lost("all of its sessions are taken")
+            raise self._lost("all of its sessions are in use")
 
     def open_tcp(self, address: str, port: int) -> paramiko.Channel:
         """Open a connection from this host to the port of another. Raises `HostUnreachable` if it
@@ -336,7 +339,7 @@ class SSHHost:
             raise self._lost(f"no answer within {timeout:g} s" if not ended else None)
         # SIGKILL also ends the `timeout` of coreutils: the server then reports a signal.
         if status in (124, 137, -1) and time.monotonic() - began >= timeout:
-            status, stderr = 124, stderr + f"\nno end within {timeout:g} s".encode()
+            status, stderr = 124, stderr + f"\nnot ended within {timeout:g} s".encode()
         status = 255 if status == -1 else status
         result = CommandResult(tuple(argv), status, stdout, stderr)
         if check and status != 0:
@@ -396,8 +399,8 @@ class SSHHost:
             words = (answer.stderr or answer.stdout).decode(errors="replace").strip()
             raise HostUnreachable(
                 f"{self.name}: its Docker Engine does not answer: {words}",
-                hint=f"Is it installed and running there, and may {self._connection.user} use it? "
-                "`invoke host.bootstrap` sets a bare host up.",
+                hint=f"Check that it is installed and running, and that {self._connection.user} "
+                "may use it. `invoke host.bootstrap` prepares a new host.",
                 host=self.name,
             )
 

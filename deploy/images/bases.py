@@ -40,7 +40,7 @@ def _script(name: str) -> File:
     return File((RECIPES / name).read_text(), 0o755)
 
 
-def bases() -> tuple[Base, ...]:
+def list_bases() -> tuple[Base, ...]:
     """All base images, with those that a deploy needs first."""
     return (
         Base(
@@ -181,7 +181,7 @@ def bases() -> tuple[Base, ...]:
 
 def select(names: Iterable[str]) -> list[str]:
     """The base images among these names, each once."""
-    known = {base.name for base in bases()}
+    known = {base.name for base in list_bases()}
     return [name for name in dict.fromkeys(names) if name in known]
 
 
@@ -194,10 +194,10 @@ def ensure_bases(
     missing one is pulled, or made from Debian packages if the pull fails. Raises `UsageError` for
     an unknown name or if an image cannot be made, `EngineError` if the engine does not answer.
     """
-    known = {base.name: base for base in bases()}
+    known = {base.name: base for base in list_bases()}
     wanted = list(names) or list(known)
     if strangers := [name for name in wanted if name not in known]:
-        raise UsageError(f"no base image is called {strangers[0]}", hint=_choices(known))
+        raise UsageError(f"no base image is named {strangers[0]}", hint=_choices(known))
     hub = Hub()
     for name in wanted:
         base = known[name]
@@ -245,7 +245,7 @@ class Hub:
         except docker.errors.NotFound:
             return False
         except (docker.errors.DockerException, requests.RequestException) as error:
-            announce(f"Docker Hub does not give {name}: {_brief(error)}")
+            announce(f"Docker Hub does not serve {name}: {_brief(error)}")
             self._answers = False
             return False
         announce(f"pulled {name}")
@@ -260,7 +260,7 @@ def _is_current(engine: APIClient, base: Base) -> bool:
 
 
 def _choices(known: Iterable[str]) -> str:
-    return f"There are: {', '.join(known)}"
+    return f"Known images: {', '.join(known)}"
 
 
 def _brief(error: Exception) -> str:

@@ -51,7 +51,7 @@ def build(
     dockerfile = checkout / "Dockerfile"
     if not dockerfile.is_file():
         raise UsageError(f"there is no {dockerfile}")
-    names = base_names(dockerfile.read_text())
+    names = find_base_names(dockerfile.read_text())
     bases.ensure_bases(names, announce=lambda text: events.emit("note", text))
     history = read_checkout(checkout / "migrations" / "versions")
     command = [*find_client(), *_cache()]
@@ -100,7 +100,7 @@ def push(
     return digests
 
 
-def base_names(dockerfile: str) -> list[str]:
+def find_base_names(dockerfile: str) -> list[str]:
     """The known base images that a Dockerfile builds on."""
     arguments = dict(re.findall(r"^ARG\s+(\w+)=(\S+)", dockerfile, re.MULTILINE))
     froms = [
@@ -128,7 +128,7 @@ def find_client() -> list[str]:
             older.append(docker)
     if older:
         return [older[0], "build"]
-    hint = "Type: sudo apt-get install docker-cli docker-buildx (Debian 12: docker.io has both)"
+    hint = "Run: sudo apt-get install docker-cli docker-buildx (Debian 12: docker.io has both)"
     raise UsageError("no docker client on PATH can build with BuildKit", hint=hint)
 
 
@@ -198,7 +198,7 @@ def _read_push(lines: Iterator[Mapping[str, object]], reference: str, events: Ev
             if "progress" not in line:
                 events.emit("step-progress", f"{layer}{status}", step="push")
     if not digest:
-        raise EngineError(f"{reference}: the registry named no digest")
+        raise EngineError(f"{reference}: the registry returned no digest")
     return digest
 
 

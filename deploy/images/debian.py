@@ -166,7 +166,7 @@ def _bootstrap(
     )
     if done.returncode != 0:
         tail = "\n".join(done.stdout.strip().splitlines()[-12:])
-        hint = "A Debian mirror must be in reach; apt's own configuration names the one to use."
+        hint = "A Debian mirror must be reachable; apt's own configuration names it."
         raise UsageError(f"mmdebstrap failed:\n{tail}", hint=hint)
 
 

@@ -44,7 +44,7 @@ def classify(tag: str) -> Kind:
     return "commit" if _COMMIT.fullmatch(tag) else "unknown"
 
 
-def expired(images: Iterable[Tagged], now: datetime, keep: int = KEPT) -> list[Tagged]:
+def select_expired(images: Iterable[Tagged], now: datetime, keep: int = KEPT) -> list[Tagged]:
     """The images to remove, oldest first.
 
     An image is removed as a whole: one tag that must stay keeps it.
@@ -86,12 +86,12 @@ def sweep(
     for tag in registry.list_tags():
         try:
             found = registry.resolve(tag)
-        except NotInRegistry:  # somebody else was faster
+        except NotInRegistry:  # deleted by another process
             continue
         tags.setdefault(found.digest, []).append(tag)
         created[found.digest] = _read(found.labels.get(_CREATED, ""))
     images = [Tagged(digest, tuple(names), created[digest]) for digest, names in tags.items()]
-    for image in expired(images, now, keep):
+    for image in select_expired(images, now, keep):
         announce(image)
         if remove is not None:
             remove(image.digest)

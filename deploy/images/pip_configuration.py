@@ -94,7 +94,7 @@ def _render(sections: Mapping[str, Mapping[str, str]], bundle: str) -> PipConfig
     if bundle:
         if not Path(bundle).is_file():
             hint = "SSL_CERT_FILE, PIP_CERT or pip's own configuration (`pip config list`) names it"
-            raise UsageError(f"there is no CA bundle {bundle}", hint=hint)
+            raise UsageError(f"the CA bundle {bundle} does not exist", hint=hint)
         parser.set("global", "cert", BUNDLE_IN_BUILD)
     text = io.StringIO()
     parser.write(text)

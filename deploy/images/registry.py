@@ -123,12 +123,12 @@ class Registry:
         if "manifests" in manifest:
             entries = [entry for entry in manifest["manifests"] if _runs(entry)]
             if not entries:
-                raise RegistryError(f"{self.repository}:{reference} holds no image")
+                raise RegistryError(f"{self.repository}:{reference} contains no image")
             platforms = tuple(_platform(entry["platform"]) for entry in entries)
             chosen = entries[platforms.index(platform) if platform in platforms else 0]
             manifest = self._json(f"manifests/{chosen['digest']}", chosen["digest"])
         if "config" not in manifest:
-            raise RegistryError(f"{self.repository}:{reference} is no image that can be read")
+            raise RegistryError(f"{self.repository}:{reference} is not a readable image")
         config = self._json(f"blobs/{manifest['config']['digest']}", manifest["config"]["digest"])
         return RemoteImage(
             repository=self.repository,
@@ -180,7 +180,7 @@ class Registry:
         begun = self._write("POST", self._url("blobs/uploads/"))
         place = urljoin(begun.url or "", begun.headers["Location"])
         if urlsplit(place).netloc != self._host:
-            raise RegistryError(f"{self._host} sends an upload to {urlsplit(place).netloc}")
+            raise RegistryError(f"{self._host} redirects an upload to {urlsplit(place).netloc}")
         with source._stream(f"blobs/{digest}") as answer:
             headers = {"Content-Type": "application/octet-stream"}
             mark = "&" if urlsplit(place).query else "?"
@@ -220,8 +220,8 @@ class Registry:
         answer = self._ask(f"manifests/{digest}", "*/*", "DELETE", "pull,delete")
         if answer.status_code == 405:
             raise RegistryError(
-                f"{self._host} does not delete images over the registry's API",
-                hint="delete them where it shows them; `--dry-run` lists which",
+                f"{self._host} does not support deletion of images over the registry's API",
+                hint="delete them on the registry's own pages; `--dry-run` lists them",
             )
         if answer.status_code != 404 and not answer.ok:
             raise RegistryError(f"{self._host} answered {answer.status_code} to a deletion")
@@ -267,7 +267,7 @@ class Registry:
         try:
             return self._session.request(method, url, timeout=timeout, **options)
         except requests.exceptions.SSLError as error:
-            hint = "Set SSL_CERT_FILE where it has a CA of its own"
+            hint = "Set SSL_CERT_FILE if it has a CA of its own"
             if not self._insecure:
                 hint += "; `insecure: true` in the environment file allows plain HTTP"
             raise RegistryUnreachable(f"{self._host}: TLS failed: {error}", hint=hint) from None
@@ -286,7 +286,7 @@ class Registry:
         if scheme.lower() != "bearer" or not realm:
             raise self._unauthorised()
         if basic and not (realm.startswith("https://") or self._insecure):
-            raise RegistryError(f"{self._host} wants credentials sent to {realm} in the clear")
+            raise RegistryError(f"{self._host} requires credentials for {realm} without encryption")
         fields.setdefault("scope", f"repository:{self._name}:{actions}")
         answer = self._request(realm, params=fields, auth=basic or _Anonymous())
         if not answer.ok:
@@ -299,7 +299,7 @@ class Registry:
             f"the credentials of {self._credentials[0]}" if self._credentials else "no credentials"
         )
         hint = "`image.credentials` in the environment file names the secrets to log in with"
-        what = f"{self._host} refuses {self.repository} to {who}, or it does not exist"
+        what = f"{self._host} refuses {self.repository} to {who}, or the repository does not exist"
         return Unauthorised(what, hint=hint)
 
 

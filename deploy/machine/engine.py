@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.errors import EngineError, UsageError
-from deploy.machine.packages import Announce, ensure_packages, known_packages, privileged
+from deploy.machine.packages import Announce, add_root, ensure_packages, find_known_packages
 
 RUN = Path("/var/run")
 LOG = Path("/var/log/dockerd.log")
@@ -36,7 +36,7 @@ def ensure_engine(announce: Announce = print) -> None:
         raise UsageError(f"no engine answers at DOCKER_HOST={address}: {problem}", hint=hint)
     _refuse_foreign_socket(problem)
     if shutil.which("dockerd", path=_system_path()) is None:
-        packages = known_packages(PACKAGES, "the Docker Engine", announce)
+        packages = find_known_packages(PACKAGES, "the Docker Engine", announce)
         ensure_packages(packages, "the Docker Engine", announce)
         if not probe():  # the package has started it
             return
@@ -63,7 +63,7 @@ def probe() -> str:
     return ""
 
 
-def leftovers(run: Path = RUN) -> list[Path]:
+def find_leftovers(run: Path = RUN) -> list[Path]:
     """Files of an uncleanly ended engine that prevent the start of the next one.
 
     A PID file looks like a running engine if another process now has that number, and the socket of
@@ -104,34 +104,34 @@ def _listens(path: Path) -> bool:
 def _refuse_foreign_socket(problem: str) -> None:
     if "Permission denied" in problem or "PermissionError" in problem:
         user = os.environ.get("USER", "$USER")
-        hint = f"Type: sudo usermod -aG docker {user}\nThen log in again (or: newgrp docker)."
+        hint = f"Run: sudo usermod -aG docker {user}\nThen log in again (or: newgrp docker)."
         raise UsageError("this user may not use the Docker Engine", hint=hint)
 
 
 def _start_by_systemd(announce: Announce) -> None:
-    start = privileged(["systemctl", "start", "docker"])
+    start = add_root(["systemctl", "start", "docker"])
     if start is None:
-        hint = "Type: sudo systemctl start docker"
+        hint = "Run: sudo systemctl start docker"
         raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
     announce("starting the Docker Engine (systemd)")
     done = subprocess.run(start, capture_output=True, text=True)
     if done.returncode == 0 and _wait(lambda: False):
         return
-    hint = "Type: journalctl -u docker -n 50"
+    hint = "Run: journalctl -u docker -n 50"
     raise EngineError(f"the Docker Engine did not start: {done.stderr.strip()}", hint=hint)
 
 
 def _start_directly(announce: Announce) -> None:
-    command = privileged(["env", f"PATH={_system_path()}", "dockerd"])
+    command = add_root(["env", f"PATH={_system_path()}", "dockerd"])
     if command is None:
-        hint = "Type, and leave it running: sudo dockerd"
+        hint = "Run, and leave it running: sudo dockerd"
         raise UsageError("the Docker Engine is not running, and starting it needs root", hint=hint)
-    if stale := leftovers():
-        remove = privileged(["rm", "-f", *map(str, stale)])
+    if stale := find_leftovers():
+        remove = add_root(["rm", "-f", *map(str, stale)])
         subprocess.run(remove or [], check=True)
     log = LOG if os.access(LOG.parent, os.W_OK) else Path.home() / ".cache" / LOG.name
     log.parent.mkdir(parents=True, exist_ok=True)
-    announce(f"starting the Docker Engine (there is no systemd; its log is {log})")
+    announce(f"starting the Docker Engine (without systemd; its log is {log})")
     with log.open("ab") as output:
         position = output.tell()
         engine = subprocess.Popen(

@@ -12,7 +12,7 @@ from deploy.errors import UsageError
 Announce = Callable[[str], None]
 
 
-def privileged(argv: Sequence[str]) -> list[str] | None:
+def add_root(argv: Sequence[str]) -> list[str] | None:
     """`argv` with root's rights: unchanged for root, with sudo if that needs no password, else
     None."""
     if os.geteuid() == 0:
@@ -42,7 +42,9 @@ def ensure_packages(packages: Sequence[str], purpose: str, announce: Announce = 
         raise UsageError(f"apt-get could not install {', '.join(missing)}:\n{tail}", hint=hint)
 
 
-def known_packages(packages: Sequence[str], purpose: str, announce: Announce = print) -> list[str]:
+def find_known_packages(
+    packages: Sequence[str], purpose: str, announce: Announce = print
+) -> list[str]:
     """The packages that this distribution has; some names exist only in some distributions.
 
     Updates apt's lists first. Raises `UsageError` as `ensure_packages` does.
@@ -55,10 +57,13 @@ def known_packages(packages: Sequence[str], purpose: str, announce: Announce = p
 def _apt(packages: Sequence[str], purpose: str) -> list[str]:
     """The start of an apt-get command line with the rights to install."""
     if shutil.which("apt-get") is None:
-        what = f"missing: {', '.join(packages)} ({purpose}), and there is no apt-get to install it"
-        raise UsageError(what, hint="Install it with the means of this system.")
+        what = (
+            f"missing: {', '.join(packages)} ({purpose}), and this system has no apt-get to "
+            "install them"
+        )
+        raise UsageError(what, hint="Install them with this system's package manager.")
     options = ["-q", "-o", "DPkg::Lock::Timeout=120"]
-    apt = privileged(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *options])
+    apt = add_root(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *options])
     if apt is None:
         what = f"missing: {', '.join(packages)} ({purpose}), and installing packages needs root"
         raise UsageError(what, hint=_by_hand(packages))
@@ -66,7 +71,7 @@ def _apt(packages: Sequence[str], purpose: str) -> list[str]:
 
 
 def _by_hand(packages: Sequence[str]) -> str:
-    return f"Type: sudo apt-get update && sudo apt-get install {' '.join(packages)}"
+    return f"Run: sudo apt-get update && sudo apt-get install {' '.join(packages)}"
 
 
 def _is_installed(package: str) -> bool:

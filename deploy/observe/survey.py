@@ -138,7 +138,7 @@ def _generations(
 ) -> tuple[str | None, frozenset[str]]:
     if wanted is None or not wanted:
         return None, frozenset()
-    current, every = secrets.generations(host, environment, wanted)
+    current, every = secrets.list_generations(host, environment, wanted)
     return current or "", every
 
 

@@ -143,11 +143,11 @@ def _verify(context: BackupContext, backup: Backup, level: Level) -> Verificatio
 
 def _private_key(backup: Backup) -> str:
     """The operator's private key as text; empty if the backup is not encrypted."""
-    from deploy.secrets.age import identity_text
+    from deploy.secrets.age import read_identity
 
     if not backup.manifest.encrypted:
         return ""
-    key = identity_text()
+    key = read_identity()
     if not key:
         raise UsageError(
             f"backup {backup.manifest.id} is encrypted",

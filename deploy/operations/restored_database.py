@@ -57,7 +57,7 @@ def _image_on(
     image = ImageRef(
         environment.image.repository, live.digest, registered=environment.image.registered
     )
-    before = secrets.generations(host, environment, values)[1]
+    before = secrets.list_generations(host, environment, values)[1]
     generation = secrets.deliver(host, environment, values, image=image.reference)
 
     def run(command: tuple[str, ...] | None, wait: _Wait) -> None:

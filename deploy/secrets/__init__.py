@@ -1,9 +1,9 @@
 """Secrets: their sources, their delivery to hosts, and their redaction in output."""
 
 from deploy.secrets.delivery import (
-    current_generation,
     deliver,
-    generations,
+    find_generation,
+    list_generations,
     prune,
     volume_name,
 )
@@ -13,9 +13,9 @@ from deploy.secrets.sources import load_secrets
 __all__ = [
     "Secret",
     "Secrets",
-    "current_generation",
     "deliver",
-    "generations",
+    "find_generation",
+    "list_generations",
     "load_secrets",
     "prune",
     "redact",

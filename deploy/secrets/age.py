@@ -26,7 +26,7 @@ def decrypt(path: Path, environ: Mapping[str, str]) -> str:
     identities = _identities(environ)
     if not identities:
         raise UsageError(
-            f"{path} is encrypted, and there is no key to open it with",
+            f"{path} is encrypted, and no key to decrypt it was found",
             hint=f"put the path of an age or SSH private key into {IDENTITY}",
         )
     try:
@@ -48,13 +48,13 @@ def encrypt(text: str, recipients: Path) -> bytes:
     keys = [_recipient(line, recipients) for line in _lines(recipients)]
     if not keys:
         raise UsageError(
-            f"{recipients} names nobody who could decrypt",
-            hint="put public keys into it, one a line: age1... or ssh-ed25519 AAAA...",
+            f"{recipients} names no public key",
+            hint="put public keys into it, one per line: age1... or ssh-ed25519 AAAA...",
         )
     return bytes(pyrage.encrypt(text.encode(), keys, armored=True))
 
 
-def identity_text(environ: Mapping[str, str] = os.environ) -> str:
+def read_identity(environ: Mapping[str, str] = os.environ) -> str:
     """The private key in `AMANI_AGE_IDENTITY` or in the file that it names; empty if unset."""
     given = environ.get(IDENTITY, "")
     if not given or given.startswith("AGE-SECRET-KEY-"):
@@ -80,7 +80,7 @@ def _recipient(line: str, path: Path) -> Any:
     try:
         return kind.Recipient.from_str(line)
     except pyrage.RecipientError as error:
-        raise UsageError(f"{path}: {line[:20]}... is no public key: {error}") from None
+        raise UsageError(f"{path}: {line[:20]}... is not a public key: {error}") from None
 
 
 def _identities(environ: Mapping[str, str]) -> list[Any]:
@@ -113,6 +113,6 @@ def _identity(text: str, where: str) -> Any:
         return pyrage.ssh.Identity.from_buffer(text.encode())
     except (pyrage.IdentityError, ValueError) as error:
         raise UsageError(
-            f"{where} is no usable private key: {error}",
+            f"{where} is not a usable private key: {error}",
             hint="it must be an age identity, or an SSH key (ed25519 or RSA) without a passphrase",
         ) from None

@@ -70,15 +70,15 @@ def volume_name(environment: Environment, generation: str) -> str:
     return f"amani-{environment.name}-secrets-{generation}"
 
 
-def current_generation(host: Host, environment: Environment, wanted: Secrets) -> str | None:
+def find_generation(host: Host, environment: Environment, wanted: Secrets) -> str | None:
     """The newest generation on the host with exactly the wanted values, or None."""
-    return generations(host, environment, wanted)[0]
+    return list_generations(host, environment, wanted)[0]
 
 
-def generations(
+def list_generations(
     host: Host, environment: Environment, wanted: Secrets
 ) -> tuple[str | None, frozenset[str]]:
-    """`current_generation`, and every generation on the host, including incomplete ones."""
+    """`find_generation`, and every generation on the host, including incomplete ones."""
     register = _Register.read(host, environment)
     current = next(
         (
@@ -105,7 +105,7 @@ def deliver(
     to `uid` and have mode 0400. If the process is killed, at most a volume remains that the
     register names and `prune` removes.
     """
-    present = current_generation(host, environment, wanted)
+    present = find_generation(host, environment, wanted)
     if present is not None:
         return present
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{entropy.token_hex(3)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.errors import UsageError
 from deploy.machine.checkout import ROOT
 from deploy.secrets import age
-from deploy.secrets.sources import age_file, parse, quoted, read_plain
+from deploy.secrets.sources import locate_age_file, parse, quote_value, read_plain
 
 _MEMORY = Path("/dev/shm")  # nosec B108 - what is written there never reaches a disk
 
@@ -25,7 +25,7 @@ def edit(environment: str, *, root: Path = ROOT, environ: Mapping[str, str] | No
     file then stays unchanged.
     """
     environ = os.environ if environ is None else environ
-    path = age_file(environment, root)
+    path = locate_age_file(environment, root)
     before = age.decrypt(path, environ) if path.exists() else ""
     folder = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=folder) as private:
@@ -47,12 +47,12 @@ def encrypt(environment: str, *, root: Path = ROOT) -> tuple[Path, int]:
     Returns its path and its number of values. The plain file stays; its owner removes it. Raises
     `UsageError` if it is missing or invalid.
     """
-    plain, path = root / f".env.{environment}", age_file(environment, root)
+    plain, path = root / f".env.{environment}", locate_age_file(environment, root)
     if not plain.exists():
         raise UsageError(f"there is no {plain}", hint=f"./inv secrets.edit --env={environment}")
     kept = parse(age.decrypt(path, os.environ), path) if path.exists() else {}
     values = kept | {name: value for name, value in read_plain(plain).items() if value}
-    _seal("".join(f"{name}={quoted(value)}\n" for name, value in sorted(values.items())), path)
+    _seal("".join(f"{name}={quote_value(value)}\n" for name, value in sorted(values.items())), path)
     return path, len(values)
 
 

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from deploy.machine.checkout import ROOT
 from deploy.secrets.sources import (
-    account_names,
-    copy_names,
-    layers,
-    login_names,
-    repository_names,
+    list_account_names,
+    list_copy_names,
+    list_login_names,
+    list_repository_names,
+    read_layers,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _PASSWORDS = frozenset(
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SecretVerdict:
     """The result for one secret. `state` is `good`, `missing`, `empty` or `placeholder`; `origin`
     is the source of the value; `needed` is `yes`, `optional`, `registry`, `smoke`, `backups` or
     `pitr`."""
@@ -57,31 +57,33 @@ class Verdict:
 
 def examine(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
-) -> list[Verdict]:
+) -> list[SecretVerdict]:
     """Examine every secret that an environment names, in its order.
 
     Raises `UsageError` if a file of secrets is malformed, readable by others, committed or cannot
     be decrypted.
     """
-    found = list(layers(environment, root, os.environ if environ is None else environ))
+    found = list(read_layers(environment, root, os.environ if environ is None else environ))
     needs = [
         *((name, "yes") for name in environment.secrets),
         *((name, "optional") for name in environment.optional_secrets),
-        *((name, "registry") for name in login_names(environment)),
-        *((name, "smoke") for name in account_names(environment)),
-        *((name, "backups") for name in copy_names(environment)),
-        *((name, "pitr") for name in repository_names(environment)),
+        *((name, "registry") for name in list_login_names(environment)),
+        *((name, "smoke") for name in list_account_names(environment)),
+        *((name, "backups") for name in list_copy_names(environment)),
+        *((name, "pitr") for name in list_repository_names(environment)),
     ]
     return [_verdict(name, needed, found) for name, needed in dict(needs).items()]
 
 
-def _verdict(name: str, needed: str, found: list[tuple[str, Mapping[str, str]]]) -> Verdict:
+def _verdict(name: str, needed: str, found: list[tuple[str, Mapping[str, str]]]) -> SecretVerdict:
     said = [(origin, layer[name]) for origin, layer in found if name in layer]
     filled = [(origin, value) for origin, value in said if value.strip()]
     if not filled:
-        return Verdict(name, needed, "empty" if said else "missing", said[0][0] if said else "")
+        return SecretVerdict(
+            name, needed, "empty" if said else "missing", said[0][0] if said else ""
+        )
     origin, value = filled[0]
-    return Verdict(name, needed, "placeholder" if is_placeholder(value) else "good", origin)
+    return SecretVerdict(name, needed, "placeholder" if is_placeholder(value) else "good", origin)
 
 
 def is_placeholder(value: str) -> bool:

@@ -48,7 +48,7 @@ def load_secrets(
     """
     environ = os.environ if environ is None else environ
     found = _find(environment, root, environ)
-    logins = login_names(environment)
+    logins = list_login_names(environment)
     required = [*(environment.secrets if containers else ()), *(logins if registries else ())]
     if missing := [name for name in dict.fromkeys(required) if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
@@ -72,7 +72,7 @@ def load_account(
     if environment.smoke.account is None:
         return None
     environ = os.environ if environ is None else environ
-    found, names = _find(environment, root, environ), account_names(environment)
+    found, names = _find(environment, root, environ), list_account_names(environment)
     if missing := [name for name in names if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
     username, password = (found[name][0] for name in names)
@@ -90,7 +90,7 @@ def load_copy_keys(
     if not environment.backups.copies:
         return {}
     found = _find(environment, root, os.environ if environ is None else environ)
-    if missing := [name for name in copy_names(environment) if name not in found]:
+    if missing := [name for name in list_copy_names(environment) if name not in found]:
         environ = os.environ if environ is None else environ
         raise _missing(environment.name, missing, list(found), environ)
     return {
@@ -108,14 +108,14 @@ def load_repository_keys(
     Raises `UsageError` that names all secrets without a value.
     """
     environ = os.environ if environ is None else environ
-    names = repository_names(environment)
+    names = list_repository_names(environment)
     found = _find(environment, root, environ) if names else {}
     if missing := [name for name in names if name not in found]:
         raise _missing(environment.name, missing, list(found), environ)
     return {name: found[name][0] for name in names}
 
 
-def origins(
+def list_origins(
     environment: Environment, *, root: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> list[tuple[str, str, str | None]]:
     """The name, the purpose and the source (None: no value) of every secret of an environment."""
@@ -123,18 +123,18 @@ def origins(
     needs = [
         *((name, "yes") for name in environment.secrets),
         *((name, "optional") for name in environment.optional_secrets),
-        *((name, "registry") for name in login_names(environment)),
-        *((name, "smoke") for name in account_names(environment)),
-        *((name, "backups") for name in copy_names(environment)),
-        *((name, "pitr") for name in repository_names(environment)),
+        *((name, "registry") for name in list_login_names(environment)),
+        *((name, "smoke") for name in list_account_names(environment)),
+        *((name, "backups") for name in list_copy_names(environment)),
+        *((name, "pitr") for name in list_repository_names(environment)),
     ]
     return [(name, need, found[name][1] if name in found else None) for name, need in needs]
 
 
 def check_name(environment: Environment, name: str) -> None:
     """Raise `UsageError` for a secret that the environment does not name."""
-    operators = (*login_names(environment), *account_names(environment))
-    backups = (*copy_names(environment), *repository_names(environment))
+    operators = (*list_login_names(environment), *list_account_names(environment))
+    backups = (*list_copy_names(environment), *list_repository_names(environment))
     known = [*environment.container_secrets, *operators, *backups]
     if name not in known:
         raise UsageError(
@@ -143,19 +143,19 @@ def check_name(environment: Environment, name: str) -> None:
         )
 
 
-def login_names(environment: Environment) -> list[str]:
+def list_login_names(environment: Environment) -> list[str]:
     """Names of the secrets for registry logins."""
     logins = environment.image.credentials.values()
     return [name for login in logins for name in (login.username, login.password)]
 
 
-def copy_names(environment: Environment) -> list[str]:
+def list_copy_names(environment: Environment) -> list[str]:
     """Names of the secrets for the places with copies of backups."""
     pairs = ((copy.username, copy.key) for copy in environment.backups.copies)
     return [name for pair in pairs for name in pair if name]
 
 
-def repository_names(environment: Environment) -> list[str]:
+def list_repository_names(environment: Environment) -> list[str]:
     """Names of the secrets of the repository for point-in-time recovery."""
     if environment.backups.pitr is None:
         return []
@@ -163,7 +163,7 @@ def repository_names(environment: Environment) -> list[str]:
     return [name for name in (repository.username, repository.key, repository.passphrase) if name]
 
 
-def account_names(environment: Environment) -> list[str]:
+def list_account_names(environment: Environment) -> list[str]:
     """Names of the secrets for the account of smoke tests."""
     account = environment.smoke.account
     return [account.username, account.password] if account else []
@@ -173,14 +173,14 @@ def _find(
     environment: Environment, root: Path, environ: Mapping[str, str]
 ) -> dict[str, tuple[Secret, str]]:
     found: dict[str, tuple[Secret, str]] = {}
-    for origin, layer in layers(environment, root, environ):
+    for origin, layer in read_layers(environment, root, environ):
         for name, value in layer.items():
             if value:
                 found.setdefault(name, (Secret(value), origin))
     return found
 
 
-def layers(
+def read_layers(
     environment: Environment, root: Path, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
     """The name and the values of every source of secrets, in order of precedence."""
@@ -193,12 +193,12 @@ def layers(
     for plain in (folder / f".env.{environment.name}" for folder in dict.fromkeys((root, beside))):
         if plain.exists():
             yield plain.name, read_plain(plain)
-    encrypted = age_file(environment.name, root)
+    encrypted = locate_age_file(environment.name, root)
     if encrypted.exists():
         yield str(FOLDER / encrypted.name), parse(age.decrypt(encrypted, environ), encrypted)
 
 
-def age_file(environment: str, root: Path = ROOT) -> Path:
+def locate_age_file(environment: str, root: Path = ROOT) -> Path:
     """The path of the environment's age-encrypted file, which need not exist."""
     return root / FOLDER / f"{environment}.age"
 
@@ -208,10 +208,10 @@ def store(environment: str, name: str, value: str, *, root: Path = ROOT) -> Path
 
     The file is encrypted for every public key in `config/secrets/recipients`. Returns its path.
     """
-    path = age_file(environment, root)
+    path = locate_age_file(environment, root)
     values = parse(age.decrypt(path, os.environ), path) if path.exists() else {}
     values[name] = value
-    text = "".join(f"{key}={quoted(kept)}\n" for key, kept in sorted(values.items()) if kept)
+    text = "".join(f"{key}={quote_value(kept)}\n" for key, kept in sorted(values.items()) if kept)
     sealed = age.encrypt(text, path.parent / age.RECIPIENTS)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
@@ -238,7 +238,7 @@ def parse(text: str, path: Path) -> dict[str, str]:
                 hint="a quoted value must end with the same quote in the same line",
             )
         if found[1] in values:
-            raise UsageError(f"{path}:{number}: {found[1]} is there twice")
+            raise UsageError(f"{path}:{number}: {found[1]} is a duplicate name")
         values[found[1]] = value
     return values
 
@@ -257,7 +257,7 @@ def _unquoted(text: str) -> str | None:
     return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), inner)
 
 
-def quoted(value: str) -> str:
+def quote_value(value: str) -> str:
     """Quote a value so that `parse` returns it unchanged."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         value = value.replace(plain, escaped)
@@ -273,7 +273,7 @@ def read_plain(path: Path) -> dict[str, str]:
     if _tracked(path):
         raise UsageError(
             f"{path} holds secrets and is committed to git",
-            hint=f"git rm --cached {path.name}   # and replace every value: they are known now",
+            hint=f"git rm --cached {path.name}   # and replace every value: all are exposed",
         )
     try:
         return parse(path.read_text(encoding="utf-8"), path)
@@ -298,11 +298,11 @@ def _missing(
     remarks: list[str] = []
     for name in names:
         if near := suggest(name, known):
-            remarks.append(f"{name}: there is a value under another name{near}")
+            remarks.append(f"{name}: a similar name has a value{near}")
         elif environ.get(name):
-            remarks.append(f"{name} is set, but only {PREFIX}{name} is read (it says whose it is)")
+            remarks.append(f"{name} is set, but only {PREFIX}{name} is read")
     ways = [
-        f"give each in one of these ways (e.g. {names[0]}):",
+        f"provide each in one of these ways (example: {names[0]}):",
         f"  the environment variable {PREFIX}{names[0]}",
         f"  a line {names[0]}=... in .env.{environment} (mode 0600)",
         f"  ./inv secrets.set {names[0]} --env={environment} (encrypted, in {FOLDER})",

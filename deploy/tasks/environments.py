@@ -11,11 +11,11 @@ from deploy.tasks.surface import task
 @task(name="list", help=JSON)
 def list_environments(context: Context, json: bool = False) -> None:
     """List the environments and their files."""
-    from deploy.environment.model import available
+    from deploy.environment.model import find_environments
     from deploy.output.console import choose_console
 
     with choose_console(json) as console:
-        files = sorted(available().items())
+        files = sorted(find_environments().items())
         console.show_table("environments", [{"name": n, "file": str(path)} for n, path in files])
 
 

@@ -39,11 +39,11 @@ def list_secrets(context: Context, env: str = "", json: bool = False) -> None:
     """List the secrets that an environment needs and the source of each; never print a value."""
     from deploy.environment.model import load_environment
     from deploy.output.console import choose_console
-    from deploy.secrets.sources import origins
+    from deploy.secrets.sources import list_origins
 
     with choose_console(json) as console:
         environment = load_environment(env or default_environment(), placeholders=True)
-        found = origins(environment)
+        found = list_origins(environment)
         rows = [{"name": name, "needed": needed, "from": origin} for name, needed, origin in found]
         console.show_table(f"secrets of {environment.name}", rows, empty="no secrets needed")
 
@@ -78,11 +78,11 @@ def edit_secrets(context: Context, env: str = "") -> None:
     """Decrypt config/secrets/ENV.age, open it in $EDITOR, and encrypt the result."""
     from deploy.environment.model import load_environment
     from deploy.secrets.editing import edit
-    from deploy.secrets.sources import age_file
+    from deploy.secrets.sources import locate_age_file
 
     name = load_environment(env or default_environment(), placeholders=True).name
     changed = edit(name)
-    print(f"{age_file(name)} {'was updated' if changed else 'was not changed'}")
+    print(f"{locate_age_file(name)} {'was updated' if changed else 'was not changed'}")
 
 
 @task(name="encrypt", help=ENV)

@@ -15,7 +15,7 @@ import pytest
 from deploy.machine.checkout import ROOT
 from tests.support.revisions import ADD, DROP, checkout, head
 from workshop.fleet.fleet import Fleet
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.practice_host import PracticeHost
 
 from .operator import Operator
 from .trial import Trial

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.practice_host import PracticeHost
 
 from .operator import Operator, at
 from .traffic import traffic

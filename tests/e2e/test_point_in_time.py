@@ -20,7 +20,7 @@ from deploy.machine.checkout import ROOT
 from deploy.operations.metrics import collect_metrics
 from deploy.operations.one_off import run_one_off
 from tests.support.waiting import eventually
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.practice_host import PracticeHost
 
 from .operator import SILENT, Operator
 from .trial import Outcome, invoke

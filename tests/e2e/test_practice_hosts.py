@@ -19,11 +19,11 @@ from deploy.environment.model import load_environment
 from deploy.errors import DeployError, UsageError
 from deploy.hosts.connect import connect_all
 from deploy.secrets.sources import load_secrets
-from workshop.fleet.engine import OuterEngine
-from workshop.fleet.environment import PROXY_IMAGE
 from workshop.fleet.fleet import Fleet
-from workshop.fleet.host import PracticeHost, answers, wait_for
 from workshop.fleet.members import DATABASE_IMAGE
+from workshop.fleet.outer_engine import OuterEngine
+from workshop.fleet.practice_environment import PROXY_IMAGE
+from workshop.fleet.practice_host import PracticeHost, answers, wait_for
 
 from .conftest import fleet_name
 

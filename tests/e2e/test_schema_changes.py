@@ -123,7 +123,7 @@ def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
 
         refused = back("3.0.0")
         assert refused.status == 3
-        assert "a002 (contract) took away" in refused.errors
+        assert "a002 (contract) removed what it uses" in refused.errors
         assert "--with-downgrade" in refused.errors
         assert set(operator.versions().values()) == {"4.0.0"}
 

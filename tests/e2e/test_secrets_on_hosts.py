@@ -17,7 +17,7 @@ from deploy.secrets.sources import parse
 from tests.e2e.conftest import HOSTS
 from tests.e2e.trial import Trial, invoke
 from workshop.fleet.fleet import Fleet
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.practice_host import PracticeHost
 
 # What every process shows in these files of /proc, over and over, until the input ends.
 # In Perl, which every Debian host has.

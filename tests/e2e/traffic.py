@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 import requests
 
-from workshop.bench.generator import Load, load
-from workshop.bench.load import Profile
+from workshop.bench.load_generator import Profile
+from workshop.bench.load_run import Load, load
 
 
 class Traffic:

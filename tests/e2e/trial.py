@@ -23,7 +23,7 @@ import yaml
 from deploy.images.bases import ensure_bases
 from deploy.machine.checkout import ROOT, program
 from workshop.fleet.fleet import Fleet
-from workshop.fleet.host import PracticeHost
+from workshop.fleet.practice_host import PracticeHost
 
 BASE = "python:3.13-slim-trixie"
 NAME = "amani-backend"

@@ -24,7 +24,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.revisions import ADD, DROP, head, write_revision
 from tests.support.service_fixtures import ROOT, Shell
 from tests.support.waiting import eventually
-from workshop.bench.service import API, PASSWORD, Service
+from workshop.bench.local_service import API, PASSWORD, LocalService
 
 NOTES = 'op.create_table("notes", sa.Column("id", sa.BigInteger(), primary_key=True))'
 LOCK_TIMEOUT = 2.0
@@ -159,7 +159,7 @@ def test_service_answers_while_a_migration_waits_for_a_lock(
     record_property: t.Callable[[str, object], None],
 ) -> None:
     write_revision(revisions.parent, "a002", "a001", "expand", ADD, DROP)
-    service = Service(postgres_server, tmp_path, {"DATABASE_URL": postgres_url})
+    service = LocalService(postgres_server, tmp_path, {"DATABASE_URL": postgres_url})
     log = tmp_path / "migrate.log"
 
     def migrate() -> subprocess.Popen[bytes]:

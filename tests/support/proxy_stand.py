@@ -19,7 +19,7 @@ from deploy.hosts.engine import ContainerSpec
 from deploy.hosts.local import LocalHost
 from deploy.state import containers
 from deploy.state.facts import SLOTS, Slot
-from workshop.bench.load import Profile
+from workshop.bench.load_generator import Profile
 
 UPSTREAM = Path(__file__).with_name("upstream.py").read_text()
 

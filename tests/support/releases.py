@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support.revisions import write_revision
-from workshop.pipeline.compat.previous import VERSIONS
+from workshop.pipeline.compat.previous_release import VERSIONS
 
 
 def git(folder: Path, *words: str) -> None:

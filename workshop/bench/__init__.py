@@ -1,1 +1,1 @@
-"""Benchmarks that anyone can run: swaps under load, and how long a deploy takes."""
+"""Benchmarks of the service and of the deployer; `./inv bench.NAME` runs each."""

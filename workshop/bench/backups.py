@@ -1,4 +1,4 @@
-"""Backups of a busy database: how fast, how small, and is everything there afterwards?"""
+"""Speed and size of backups of a database in use, and completeness of a restore."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deploy.operations.host_session import open_session
 from deploy.operations.maintenance import set_maintenance
 from deploy.operations.one_off import run_one_off
 from deploy.operations.restore import restore_backup, run_drill
-from workshop.bench import stage
+from workshop.bench import practice_releases
 
 VERSION = "0.0.1-bench"
 SILENT = Events()
@@ -36,20 +36,20 @@ DROP TABLE IF EXISTS bench_writes;
 CREATE TABLE bench_writes (id bigserial PRIMARY KEY, amount bigint NOT NULL);
 CHECKPOINT
 """
-# What a careful person types; the address comes by standard input.
+# The baseline: a plain dump, flushed to disk. The URL is read from standard input.
 _PLAIN = 'read -r PGURL && pg_dump "$PGURL" | zstd -q -3 >/backups/plain && sync /backups/plain'
 
 
 @dataclass
 class Writer:
-    """Commits as fast as the server acknowledges."""
+    """Inserts rows in a thread, each in a transaction of its own, as fast as the server commits."""
 
     url: str
     acknowledged: list[tuple[float, int]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def work(self) -> None:
-        """Until told to stop."""
+        """Insert rows until the `with` block ends."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             while not self._stop.is_set():
                 query = "INSERT INTO bench_writes (amount) VALUES (7) RETURNING id"
@@ -67,16 +67,16 @@ class Writer:
 
 
 def run(name: str, rows: int, rounds: int, jobs: int = 1) -> dict[str, Any]:
-    """Dump beside `pg_dump | zstd`, then lose a database in use and bring it back; the figures.
+    """Compare backups with `pg_dump | zstd`, then drop a database in use and restore it.
 
-    Several jobs dump the rows as a directory, and find them in as many tables. Raises `DeployError`
-    where anything acknowledged before the snapshot is missing, or the books are not right
-    afterwards.
+    Returns the figures as JSON values. The rows are in as many tables as there are `jobs`; several
+    jobs dump into a directory. Raises `DeployError` if a row that was acknowledged before the
+    snapshot is missing, or if the reconciliation after the restore fails.
     """
     apart = {"parallel_from": 0} if jobs > 1 else {}
-    with stage.practice_fleet(name, hosts=1, jobs=jobs, **apart) as environment:
-        stage.publish(environment, [VERSION])
-        stage.bring(name, VERSION)
+    with practice_releases.practice_fleet(name, hosts=1, jobs=jobs, **apart) as environment:
+        practice_releases.publish(environment, [VERSION])
+        practice_releases.deploy_version(name, VERSION)
         url = database_url(environment, secrets.load_secrets(environment, registries=False))
         if run_one_off(name, _SEED.split(), SILENT)[0]:
             raise DeployError("the service could not be seeded")
@@ -141,7 +141,7 @@ def _lose_and_restore(name: str, url: str) -> dict[str, Any]:
     set_maintenance(name, SILENT, on=False)
     status, said = run_one_off(name, ("flask", "amani", "reconcile"), SILENT)
     if status:
-        raise DeployError(f"the books are not right: {said}")
+        raise DeployError(f"the reconciliation after the restore failed: {said}")
     with psycopg.connect(url) as connection:
         there = {row[0] for row in connection.execute("SELECT id FROM bench_writes").fetchall()}
     expected = {id for at, id in writer.acknowledged if at < asked}

@@ -1,4 +1,4 @@
-"""What a request costs before there is an application: the floor of the service's own answers."""
+"""A WSGI function without an application: the baseline for the latency of the service's answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(BODY
 
 
 def app(_environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """Answers the bytes of the service's ping, and does nothing else."""
+    """Answer with the bytes of the service's ping."""
     start("200 OK", HEADERS)
     return [BODY]

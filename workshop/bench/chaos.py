@@ -1,4 +1,4 @@
-"""Many clients on shared money while processes die: is every kobo where its owner was told?"""
+"""Concurrent users on shared wallets while processes are killed, then a check of the ledger."""
 
 from __future__ import annotations
 
@@ -15,28 +15,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.machine.packages import ensure_packages
-from workshop.bench.books import Books, Deposit
-from workshop.bench.callers import Answer, Person, Request, Wire
-from workshop.bench.market import Caller, Market
+from workshop.bench.api_client import ApiAnswer, ApiClient, ApiRequest, ApiUser
+from workshop.bench.ledger_checks import LedgerChecks, OperatorDeposit
+from workshop.bench.local_service import (
+    API,
+    PASSWORD,
+    LocalService,
+    answers,
+    children,
+    installed,
+    wait_for,
+)
 from workshop.bench.postgres import PostgresServer
-from workshop.bench.service import API, PASSWORD, Service, answers, children, installed, wait_for
+from workshop.bench.user_journeys import SharedState, UserJourney
 
 PACKAGES = ("postgresql",)
 MEMBERS = 6
 OPENING = 20_000_000
-"""Minor units that everybody begins with: enough for some of what they agree on."""
+"""Minor units in each wallet at the start: enough for some of the agreements only."""
 TOP_UP = 1_000_000
 BETWEEN_KILLS = (0.5, 2.5)
 """Seconds from one killed gunicorn worker to the next."""
 BETWEEN_PAYERS = (3.0, 9.0)
-"""Seconds that `flask amani worker` lives."""
+"""Seconds until `flask amani worker` is killed."""
 SETTLING = 10.0
-"""Seconds that the worker gets at the end for what is due."""
+"""Seconds that the worker gets at the end to process due withdrawals."""
 
 
 @dataclass
-class Disturbances:
-    """What was done to the service meanwhile."""
+class Faults:
+    """Counts of the injected faults, and the seconds that the database was down."""
 
     kills: int = 0
     payers_killed: int = 0
@@ -45,30 +53,30 @@ class Disturbances:
 
 
 @dataclass
-class Run:
-    """One installation, its people and what goes on."""
+class ChaosRun:
+    """One installation, its users, and the faults that are injected into it."""
 
     postgres: PostgresServer
-    service: Service
+    service: LocalService
     choice: random.Random
-    market: Market
-    deposits: list[Deposit] = field(default_factory=list)
-    done: Disturbances = field(default_factory=Disturbances)
+    shared: SharedState
+    deposits: list[OperatorDeposit] = field(default_factory=list)
+    done: Faults = field(default_factory=Faults)
 
     def disturb(self, master: int, seconds: float) -> Iterator[Callable[[], None]]:
-        """What must run beside the callers, each in a thread."""
+        """The fault injectors and deposits, each to run in a thread beside the users."""
         yield lambda: self._kill_workers(master)
         yield lambda: self._restart_database(seconds / 2)
         yield self._deposit
         yield self._pay_out
 
     def end(self) -> None:
-        """Let the disturbances end, and the callers that are still at it."""
-        self.market.over.set()
+        """Tell fault injectors and users to end."""
+        self.shared.over.set()
 
-    def book(self, person: Person, reference: str, amount: int, patience: float = 60.0) -> None:
-        """`flask amani deposit`, killed after *patience* seconds."""
-        deposit = Deposit(person.id, reference, amount)
+    def book(self, person: ApiUser, reference: str, amount: int, patience: float = 60.0) -> None:
+        """Run `flask amani deposit`; kill it after *patience* seconds."""
+        deposit = OperatorDeposit(person.id, reference, amount)
         self.deposits.append(deposit)
         major = f"{amount // 100}.{amount % 100:02}"
         words = ("amani", "deposit", person.email, major, "--reference", reference)
@@ -84,15 +92,15 @@ class Run:
             self.service.arrived(amount)
 
     def _kill_workers(self, master: int) -> None:
-        while not self.market.over.wait(self.choice.uniform(*BETWEEN_KILLS)):
+        while not self.shared.over.wait(self.choice.uniform(*BETWEEN_KILLS)):
             if found := children(master):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.choice.choice(found), signal.SIGKILL)
                     self.done.kills += 1
 
     def _restart_database(self, after: float) -> None:
-        """A crash, not a farewell: what was committed is in the log only."""
-        if self.market.over.wait(after):
+        """Restart the database by an immediate shutdown, so that it recovers from its log."""
+        if self.shared.over.wait(after):
             return
         started = time.monotonic()
         self.postgres.stop("immediate")
@@ -100,10 +108,10 @@ class Run:
         self.done.restart_seconds = round(time.monotonic() - started, 2)
 
     def _pay_out(self) -> None:
-        """The worker, killed now and then; the last one may end its work."""
+        """Run the worker and kill it at random times; the last one is not killed."""
         while True:
             worker = self.service.start("flask", "amani", "worker", log="worker.log")
-            if self.market.over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
+            if self.shared.over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
                 return
             worker.kill()
             worker.wait()
@@ -111,102 +119,110 @@ class Run:
 
     def _deposit(self) -> None:
         number = 0
-        while not self.market.over.wait(1.0):
+        while not self.shared.over.wait(1.0):
             number += 1
-            person = self.choice.choice(self.market.members)
+            person = self.choice.choice(self.shared.members)
             patience = self.choice.choice((60.0, self.choice.uniform(0.3, 1.5)))
             self.book(person, f"chaos-{number}", TOP_UP, patience)
 
 
 def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]:
-    """Disturb *clients* for *seconds*, then audit; `differences` in the figures must be empty.
+    """Run *clients* users for *seconds* under faults, then check the ledger.
 
-    *seed* repeats the choices of an earlier run, though not the moments of its threads.
+    Returns the figures as JSON values; `differences` must be empty. *seed* repeats the random
+    choices of an earlier run, but not the timing of its threads.
     """
-    ensure_packages(PACKAGES, "the bench's database")
+    ensure_packages(PACKAGES, "the benchmark's database")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     settings = {"WEB_CONCURRENCY": "3", "LOG_LEVEL": "WARNING"}
     with contextlib.ExitStack() as stack:
         postgres, service = stack.enter_context(installed(settings))
         service.serve_provider()
         master = service.serve().pid
-        wire = stack.enter_context(contextlib.closing(Wire(service.port)))
-        scene = Run(postgres, service, random.Random(seed), _open(service, wire))  # nosec B311
-        for number, member in enumerate(scene.market.members):
-            scene.book(member, f"opening-{number}", OPENING)
+        api = stack.enter_context(contextlib.closing(ApiClient(service.port)))
+        chaos = ChaosRun(
+            postgres, service, random.Random(seed), _sign_up_all(service, api)
+        )  # nosec B311
+        for number, member in enumerate(chaos.shared.members):
+            chaos.book(member, f"opening-{number}", OPENING)
         load = os.getloadavg()[0]
-        spent = _collide(scene, wire, master, clients, seconds, seed)
-        wait_for(lambda: answers(service.port, f"{API}/readiness"), "the service after the run")
-        figures = _figures(scene, spent)  # before the audit sends everything again
-        found = _audit(scene, wire, clients)
+        spent = _run_journeys(chaos, api, master, clients, seconds, seed)
+        wait_for(
+            lambda: answers(service.port, f"{API}/readiness"),
+            "readiness of the service after the run",
+        )
+        figures = _figures(chaos, spent)  # before the checks send all requests again
+        found = _check_ledger(chaos, api, clients)
         return {"seed": seed, "clients": clients, "load_average": load, **figures, **found}
 
 
-def _open(service: Service, wire: Wire) -> Market:
-    members = [wire.sign_up(f"member{number}@example.org") for number in range(MEMBERS)]
+def _sign_up_all(service: LocalService, api: ApiClient) -> SharedState:
+    members = [api.sign_up(f"member{number}@example.org") for number in range(MEMBERS)]
     words = ("amani", "user-create", "arbiter@example.org", "--name=Arbiter", "--role=arbiter")
     service.must(*words, AMANI_PASSWORD=PASSWORD)
-    return Market(members, wire.sign_in("arbiter@example.org"))
+    return SharedState(members, api.sign_in("arbiter@example.org"))
 
 
-def _collide(scene: Run, wire: Wire, master: int, clients: int, seconds: float, seed: int) -> float:
-    """The run itself; the seconds that it took."""
+def _run_journeys(
+    chaos: ChaosRun, api: ApiClient, master: int, clients: int, seconds: float, seed: int
+) -> float:
+    """Run users, fault injectors and deposits; returns the seconds that they took."""
     started = time.monotonic()
     with ThreadPoolExecutor(3 * clients) as races, ThreadPoolExecutor(clients + 4) as pool:
-        callers = [Caller(scene.market, wire, races, seed + n) for n in range(1, clients + 1)]
+        callers = [UserJourney(chaos.shared, api, races, seed + n) for n in range(1, clients + 1)]
         running = [pool.submit(caller.run, started + seconds) for caller in callers]
-        others = [pool.submit(each) for each in scene.disturb(master, seconds)]
+        others = [pool.submit(each) for each in chaos.disturb(master, seconds)]
         try:
             for future in running:
                 future.result()
         finally:
-            scene.end()
+            chaos.end()
         for future in others:
             future.result()
     return time.monotonic() - started
 
 
-def _audit(scene: Run, wire: Wire, clients: int) -> dict[str, Any]:
-    """Reconcile, compare, send everything again, and compare once more."""
-    requests = scene.market.requests
-    _arrive(scene)
-    states = _settle(scene.postgres)
-    books = Books(scene.postgres, requests, scene.deposits)
-    found = [*_reconcile(scene.service), *books.differences()]
-    applied = [request for request in requests if books.applied(request)]
+def _check_ledger(chaos: ChaosRun, api: ApiClient, clients: int) -> dict[str, Any]:
+    """Reconcile and compare, send all requests again, and compare once more."""
+    requests = chaos.shared.requests
+    _fund_provider(chaos)
+    states = _finish_withdrawals(chaos.postgres)
+    checks = LedgerChecks(chaos.postgres, requests, chaos.deposits)
+    found = [*_reconcile(chaos.service), *checks.differences()]
+    applied = [request for request in requests if checks.applied(request)]
     unknown = [r for r in requests if not all(a.acknowledged or a.refused for a in r.answers)]
     silent = [r for r in unknown if r.told is None]
     figures = {
-        "unanswered_and_done": sum(books.applied(request) for request in silent),
-        "unanswered_and_not_done": sum(not books.applied(request) for request in silent),
+        "unanswered_and_done": sum(checks.applied(request) for request in silent),
+        "unanswered_and_not_done": sum(not checks.applied(request) for request in silent),
         "replayed": len(applied),
         "withdrawals": states,
     }
     with ThreadPoolExecutor(clients) as pool:
-        found += filter(None, pool.map(lambda each: _replay(wire, books, each), applied))
-        # The client who heard nothing asks again: now it happens, or is refused, once.
-        rest = [request for request in silent if not books.applied(request)]
-        for answer in pool.map(wire.post, rest):
+        found += filter(None, pool.map(lambda each: _replay(api, checks, each), applied))
+        # A client without an answer sends the request again: it has its effect once or is refused.
+        rest = [request for request in silent if not checks.applied(request)]
+        for answer in pool.map(api.post, rest):
             if not (answer.acknowledged or answer.refused):
-                found.append(f"asked again after the run: {answer.status}")
-    found += [*_reconcile(scene.service), *books.differences()]
+                found.append(f"sent again after the run: status {answer.status}")
+    found += [*_reconcile(chaos.service), *checks.differences()]
     return {**figures, "differences": list(dict.fromkeys(found))}
 
 
-def _arrive(scene: Run) -> None:
-    """The money of deposits that were booked though nobody heard so."""
-    booked = scene.postgres.rows("SELECT reference FROM transfers WHERE reason = 'deposit'")
+def _fund_provider(chaos: ChaosRun) -> None:
+    """Fund the provider for deposits that were recorded although their command was killed."""
+    booked = chaos.postgres.rows("SELECT reference FROM transfers WHERE reason = 'deposit'")
     there = {row["reference"] for row in booked}
-    for deposit in scene.deposits:
+    for deposit in chaos.deposits:
         if deposit.reference in there and not deposit.done:
-            scene.service.arrived(deposit.amount)
+            chaos.service.arrived(deposit.amount)
 
 
-def _settle(postgres: PostgresServer) -> dict[str, int]:
-    """Let the worker do what is due at once; how many withdrawals are in which state.
+def _finish_withdrawals(postgres: PostgresServer) -> dict[str, int]:
+    """Wait until the worker has processed the due withdrawals; returns their number by state.
 
-    What a worker had in hand when it died is taken up again minutes later; it stays reserved, and
-    the books must be right meanwhile.
+    A withdrawal that a killed worker had claimed is retried minutes later. Its amount stays
+    reserved, and the ledger must balance meanwhile.
     """
     query = "SELECT state, count(*) AS n FROM withdrawals GROUP BY 1 ORDER BY 1"
     deadline = time.monotonic() + SETTLING
@@ -217,42 +233,43 @@ def _settle(postgres: PostgresServer) -> dict[str, int]:
         time.sleep(0.2)
 
 
-def _replay(wire: Wire, books: Books, request: Request) -> str | None:
-    answer = wire.post(request)
-    if answer.acknowledged and answer.replayed and answer.body == books.body(request):
+def _replay(api: ApiClient, checks: LedgerChecks, request: ApiRequest) -> str | None:
+    answer = api.post(request)
+    if answer.acknowledged and answer.replayed and answer.body == checks.body(request):
         return None
-    return f"{request.path} ({request.key}) sent again: {answer.status}, {answer.replayed}"
+    name = f"{request.path} ({request.key})"
+    return f"{name} sent again: status {answer.status}, replayed {answer.replayed}"
 
 
-def _reconcile(service: Service) -> list[str]:
+def _reconcile(service: LocalService) -> list[str]:
     done = service.flask("amani", "reconcile")
     if done.returncode == 0 and not done.stdout.strip():
         return []
     return [f"reconcile: {line}" for line in (done.stdout or done.stderr).splitlines()]
 
 
-def _figures(scene: Run, seconds: float) -> dict[str, Any]:
-    requests = scene.market.requests
+def _figures(chaos: ChaosRun, seconds: float) -> dict[str, Any]:
+    requests = chaos.shared.requests
     told = [answer for request in requests for answer in request.answers]
     return {
         "seconds": round(seconds, 1),
         "requests": len(requests),
         "answers": {str(k): n for k, n in sorted(Counter(a.status for a in told).items())},
-        "reads": {str(k): n for k, n in sorted(_statuses(scene.market.reads).items())},
+        "reads": {str(k): n for k, n in sorted(_statuses(chaos.shared.reads).items())},
         "acknowledged": sum(request.told is not None for request in requests),
         "told_by_a_repeat": sum(bool(r.told and r.told.replayed) for r in requests),
         "by_verb": dict(Counter(r.verb for r in requests if r.told).most_common()),
-        "races": scene.market.races,
-        "workers_killed": scene.done.kills,
-        "payers_killed": scene.done.payers_killed,
-        "database_restarted_in_seconds": scene.done.restart_seconds,
-        "deposits": sum(deposit.done for deposit in scene.deposits),
-        "deposits_killed": scene.done.deposits_killed,
+        "races": chaos.shared.races,
+        "workers_killed": chaos.done.kills,
+        "payers_killed": chaos.done.payers_killed,
+        "database_restarted_in_seconds": chaos.done.restart_seconds,
+        "deposits": sum(deposit.done for deposit in chaos.deposits),
+        "deposits_killed": chaos.done.deposits_killed,
         "milliseconds": _percentiles([a.seconds for a in told if a.acknowledged]),
     }
 
 
-def _statuses(told: list[Answer]) -> Counter[int]:
+def _statuses(told: list[ApiAnswer]) -> Counter[int]:
     return Counter(answer.status for answer in told)
 
 

@@ -1,4 +1,4 @@
-"""How long a deploy and a rollback take, beside what no deployer could do in less."""
+"""Duration of a deploy and of a rollback, with the start of a container as the baseline."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from deploy.operations.candidates import find_candidate
 from deploy.operations.host_session import open_session
 from deploy.secrets import load_secrets
 from deploy.state import containers
-from workshop.bench import stage
+from workshop.bench import practice_releases
 
 FLOOR_PORT = 18000
 PATIENCE = 60.0
 PEER = {"deploy": 5.2, "rollback": 2.2}
-"""Seconds that the best-known peer, Kamal 2.7, took on such a host, under load."""
+"""Seconds that Kamal 2.7 took on such a host, under load."""
 
 
 @dataclass
 class _Round:
-    """What one round measured: a deploy, the rollback after it, and the floors between them."""
+    """The measurements of one round: a deploy, the baselines, and the rollback after them."""
 
-    deploy: stage.Outcome
-    rollback: stage.Outcome
+    deploy: practice_releases.CommandOutcome
+    rollback: practice_releases.CommandOutcome
     create: float
-    """Seconds from creating a container of the release to its first healthy answer."""
+    """Seconds from the creation of a container of the release to its first healthy answer."""
     start: float
-    """The same from starting one that was stopped."""
+    """Seconds from the start of a stopped container to its first healthy answer."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class _Series:
     rounds: list[_Round] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
-        """Medians over all rounds; ratios are medians of each round's own."""
+        """Medians over all rounds; a ratio is the median of the rounds' ratios."""
         return {
             "deploy": self._figures("deploy", "create"),
             "rollback": self._figures("rollback", "start"),
@@ -69,14 +69,17 @@ class _Series:
 
 
 def run(name: str, host_counts: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Measure on fleets of each size. Every deploy brings an image that the registry has and the
-    hosts have not; every rollback goes to the container that stands by."""
+    """Measure on a fleet of each size; returns the figures as JSON values.
+
+    The image of each deploy is in the registry and not on the hosts. Each rollback goes to the
+    standby.
+    """
     found: dict[str, Any] = {}
     for count in host_counts:
-        with stage.practice_fleet(name, count) as environment:
+        with practice_releases.practice_fleet(name, count) as environment:
             versions = [f"0.{count}.{number}-bench" for number in range(rounds + 1)]
-            stage.publish(environment, versions)
-            stage.bring(name, versions[0])
+            practice_releases.publish(environment, versions)
+            practice_releases.deploy_version(name, versions[0])
             series = _Series()
             for before, version in zip(versions, versions[1:], strict=False):
                 series.rounds.append(_measure(name, environment, before, version))
@@ -85,15 +88,15 @@ def run(name: str, host_counts: Sequence[int], rounds: int) -> dict[str, Any]:
 
 
 def _measure(name: str, environment: Environment, before: str, version: str) -> _Round:
-    deploy = stage.bring(name, version)
+    deploy = practice_releases.deploy_version(name, version)
     create, start = _floors(environment, version)
-    rollback = stage.go_back(name, before)
-    stage.bring(name, version)
+    rollback = practice_releases.roll_back(name, before)
+    practice_releases.deploy_version(name, version)
     return _Round(deploy, rollback, create, start)
 
 
 def _floors(environment: Environment, version: str) -> tuple[float, float]:
-    """On all hosts at once, the slowest: made and started, and stopped and started again."""
+    """Seconds of the slowest host to create and start a container, and to start it again."""
     secrets = load_secrets(environment)
     with open_session(environment, Events()) as session:
         release = find_candidate(session, secrets, version).release
@@ -150,7 +153,9 @@ def _first_answer(host: Host) -> float:
             if connection.getresponse().status == 200:
                 return time.monotonic()
         time.sleep(0.01)
-    raise DeployError(f"{host.name}: the container of the floor was not ready in {PATIENCE:g} s")
+    raise DeployError(
+        f"{host.name}: the container of the baseline was not ready after {PATIENCE:g} s"
+    )
 
 
 def _median(values: Iterable[float]) -> float:

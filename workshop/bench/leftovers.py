@@ -1,7 +1,7 @@
-"""What is left of a bench that got SIGKILL: the next one ends its servers and removes its folders.
+"""Clean-up after a benchmark that got SIGKILL: the next one ends its servers, removes its folders.
 
-Everything that a bench starts has its owner in the environment, and every folder in its name: the
-process that will tidy up, by its number and its start, which no two processes share.
+Each process that a benchmark starts has its owner in its environment, and each folder in its name.
+The owner is the process that cleans up: its id and its start time, which no two processes share.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PREFIXES = ("amani-bench-", "amani-pg-")
 
 
 def owner() -> str:
-    """This process, for `MARK` and for a folder's name."""
+    """This process as `PID.START`: the value of `MARK`, and a part of the names of folders."""
     return f"{os.getpid()}.{_started(os.getpid())}"
 
 
@@ -28,7 +28,7 @@ def folder(prefix: str) -> Path:
 
 
 def sweep() -> None:
-    """Kill the processes and remove the folders whose owner is gone."""
+    """Kill the processes and remove the folders whose owner has ended."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if _abandoned(_marked(process)):
@@ -53,8 +53,7 @@ def _abandoned(name: str) -> bool:
 
 
 def _started(pid: int) -> str:
-    """Its start, in ticks since the machine's; empty for none, and for one that only waits to be
-    buried."""
+    """The start of a process in ticks since boot; empty if it does not exist or is a zombie."""
     try:
         rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""The meters: wrk for HTTP, pgbench for SQL; both tell what they did and how long it took."""
+"""Measurements with wrk (HTTP) and pgbench (SQL): rate and latency percentiles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Reading:
-    """One stretch of load."""
+    """One measurement: operations, seconds, and latency percentiles in milliseconds."""
 
     done: int
     seconds: float
@@ -29,18 +29,18 @@ class Reading:
 
     @property
     def rate(self) -> float:
-        """Things done in a second."""
+        """Operations per second, of all clients together."""
         return self.done / self.seconds
 
 
 @dataclass(frozen=True)
 class Series:
-    """Several stretches of the same load."""
+    """The measurements of one load, one for each round."""
 
     readings: Sequence[Reading]
 
     def figures(self) -> dict[str, float]:
-        """Medians over the stretches."""
+        """Medians over all rounds, as JSON values."""
         each = self.readings
         return {
             "per_second": round(statistics.median(r.rate for r in each), 1),
@@ -49,9 +49,9 @@ class Series:
         }
 
 
-def ratio(ours: Series, floor: Series, what: str = "rate") -> dict[str, float]:
-    """*ours* by *floor*, round by round: the median and the extremes."""
-    pairs = zip(ours.readings, floor.readings, strict=True)
+def ratio(ours: Series, baseline: Series, what: str = "rate") -> dict[str, float]:
+    """The ratio of *ours* to *baseline* in each round: its median, least and most."""
+    pairs = zip(ours.readings, baseline.readings, strict=True)
     found = sorted(getattr(a, what) / getattr(b, what) for a, b in pairs)
     return {
         "median": round(statistics.median(found), 3),
@@ -61,7 +61,7 @@ def ratio(ours: Series, floor: Series, what: str = "rate") -> dict[str, float]:
 
 
 def ask(port: int, path: str, connections: int, seconds: float, *words: str) -> Reading:
-    """wrk for *seconds*, or until its script stops. Raises `DeployError` for any failed request."""
+    """Run wrk for *seconds*, or until its script stops. Raises `DeployError` if a request fails."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=20s"]
     told = _run([*argv, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}", "--", *words])
     found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])
@@ -73,7 +73,7 @@ def ask(port: int, path: str, connections: int, seconds: float, *words: str) -> 
 def transact(
     server: PostgresServer, script: str, clients: int, transactions: int, **variables: int
 ) -> Reading:
-    """pgbench with *script*, *transactions* for each client. Raises `DeployError`."""
+    """Run pgbench, *transactions* for each client. Raises `DeployError` if one fails."""
     with tempfile.TemporaryDirectory(prefix="amani-pgbench-") as folder:
         file = Path(folder, "script.sql")
         file.write_text(script)
@@ -84,7 +84,7 @@ def transact(
         logs = [log.read_text().splitlines() for log in Path(folder).glob("log.*")]
         lines = [line.split() for log in logs for line in log]
     if "(0.000%)" not in told or len(lines) != clients * transactions:
-        raise DeployError(f"pgbench did not do all of its transactions:\n{told}")
+        raise DeployError(f"pgbench did not complete all transactions:\n{told}")
     milliseconds = [int(line[2]) / 1000 for line in lines]
     cuts = statistics.quantiles(milliseconds, n=100)
     rate = next(float(line.split()[2]) for line in told.splitlines() if line.startswith("tps"))

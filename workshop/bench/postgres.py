@@ -15,24 +15,26 @@ from deploy.errors import DeployError, UsageError
 from workshop.bench import leftovers
 
 PATIENCE = 600.0
-"""Seconds that one program may take: a seeding statement of a million rows among them."""
+"""Seconds that one program may take; the largest inserts a million rows."""
 
 
 def server_programs() -> Path:
-    """The folder of the newest installed server. Raises `UsageError` without one."""
+    """The folder of the newest installed server. Raises `UsageError` if none is installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
     if found:
         return found[-1].parent
     if on_path := shutil.which("initdb"):
         return Path(on_path).parent
-    raise UsageError("no PostgreSQL server programs here", hint="apt-get install postgresql")
+    raise UsageError(
+        "PostgreSQL's server programs are not installed", hint="apt-get install postgresql"
+    )
 
 
 class PostgresServer:
-    """Its own data, its own socket folder, no TCP port, gone when removed.
+    """A PostgreSQL server in a temporary folder, with a socket there and no TCP port.
 
     PostgreSQL refuses to run as root, so root runs it as `postgres` or `nobody`. `settings` are
-    the server's own; what is not named there is as the distribution ships it.
+    settings of the server; all others have the distribution's defaults.
     """
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
@@ -49,29 +51,29 @@ class PostgresServer:
         self.log = self._home / "log"
 
     def start(self) -> None:
-        """Make the cluster if it is not there, and serve."""
+        """Create the cluster if it does not exist, and start the server."""
         if not self._data.exists():
             self._run("initdb", "-A", "trust", "-U", "amani", "-E", "UTF8", "--no-sync")
         given = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         self._run("pg_ctl", "-w", "-l", str(self.log), "-o", f"-k {self._home} {given}", "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop serving; *mode* `immediate` is a crash."""
+        """Stop the server; *mode* `immediate` simulates a crash."""
         self._run("pg_ctl", "-w", "-m", mode, "stop")
 
     def remove(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop the server and remove its data and its folder."""
         try:
             self.stop("immediate")
         finally:
             shutil.rmtree(self._home, ignore_errors=True)
 
     def url(self, database: str = "postgres") -> str:
-        """The URL of *database*."""
+        """The URL of *database* over the server's socket."""
         return f"postgresql://amani@/{database}?host={self._home}"
 
     def execute(self, statements: str, database: str = "postgres") -> None:
-        """Run *statements*, all or none of them. Raises `DeployError`."""
+        """Run *statements* in one transaction. Raises `DeployError` if one fails."""
         self._psql(database, "--single-transaction", given=statements)
 
     def tidy(self, database: str = "postgres") -> None:
@@ -84,7 +86,7 @@ class PostgresServer:
         self._psql("postgres", given=given)
 
     def rows(self, query: str, database: str = "postgres") -> list[dict[str, Any]]:
-        """What *query* finds. Raises `DeployError`."""
+        """The rows of *query*, as JSON values by column. Raises `DeployError` if it fails."""
         wrapped = " ".join(("SELECT row_to_json(q) FROM (", query, ") q"))
         found = self._psql(database, given=wrapped)
         return [json.loads(line) for line in found.split("\n") if line]

@@ -1,6 +1,6 @@
-"""The SQL of one request, as PostgreSQL logged it, made into a script for pgbench.
+"""Convert the SQL of one request, as PostgreSQL logged it, into a script for pgbench.
 
-So the floor is always the service's own SQL of today, and nobody has to keep a copy of it.
+So the baseline is always the SQL of the measured version, without a copy to maintain.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from workshop.bench.local_service import wait_for
 from workshop.bench.postgres import PostgresServer
-from workshop.bench.service import wait_for
 
 PARAMETER = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
 PLACE = re.compile(r"\$(\d+)\b")
@@ -20,7 +20,7 @@ MADE_UP = re.compile(r"[0-9a-f]{32}")
 NUMBERED = """\\set i :i + 1
 \\set n :first + :client_id * :span + :i - 1
 """
-"""Each client counts in a range of its own."""
+"""Each client counts in its own range."""
 
 
 @dataclass
@@ -33,14 +33,14 @@ class Statement:
 
 @dataclass
 class Recording:
-    """Statements in their order; filled when the block of `recorded` has ended."""
+    """Statements in their order; filled when the `with` block of `recorded` ends."""
 
     statements: list[Statement] = field(default_factory=list)
 
 
 @contextlib.contextmanager
 def recorded(server: PostgresServer) -> Iterator[Recording]:
-    """Note what the server runs in the block; it must log to JSON."""
+    """Record the statements that the server runs in the block; it must log to JSON."""
     found = Recording()
     _log_statements(server, "all")
     log = server.log.with_name("log.json")
@@ -57,7 +57,7 @@ def recorded(server: PostgresServer) -> Iterator[Recording]:
 def _log_statements(server: PostgresServer, which: str) -> None:
     server.configure("log_statement", which)
     asked = "SELECT current_setting('log_statement') AS which"
-    wait_for(lambda: server.rows(asked) == [{"which": which}], "the server's new setting")
+    wait_for(lambda: server.rows(asked) == [{"which": which}], "change of the server's setting")
 
 
 def _statements(lines: Iterator[str]) -> Iterator[Statement]:
@@ -71,10 +71,10 @@ def _statements(lines: Iterator[str]) -> Iterator[Statement]:
 
 
 def script(statements: list[Statement], number: str, known: set[str], pipelined: bool) -> str:
-    """A pgbench script that does the same for any `n` that is done in *statements* for *number*.
+    """A pgbench script that does for any `n` what *statements* do for *number*.
 
-    Values that have *number* in them get `n` there. Ids that were made up, all but the *known*,
-    get made up anew. *pipelined*, it goes out in the round trips of the service, else one by one.
+    Replaces *number* in values by `n`, and generated ids, except *known*, by new ones. If
+    *pipelined*, it uses the round trips of the service, else one for each statement.
     """
     made_up: dict[str, str] = {}
     lines = [NUMBERED]
@@ -87,10 +87,11 @@ def script(statements: list[Statement], number: str, known: set[str], pipelined:
 
 
 def _round_trips(statements: list[Statement]) -> Iterator[list[Statement]]:
-    """What the service sends at once. The server does not log it, so it follows from the SQL.
+    """Group the statements that the service sends together. The log does not contain it, so it is
+    derived from the SQL.
 
-    Nobody waits for a write, and somebody for whatever is read; two reads in a row are one
-    question, but for the one that takes the lock.
+    The service waits for the result of a read and not of a write. It sends consecutive reads
+    together, except for the one that takes the lock.
     """
     together: list[Statement] = []
     for statement, after in zip(statements, [*statements[1:], None], strict=True):
@@ -123,7 +124,7 @@ def _expression(value: str, number: str, known: set[str], made_up: dict[str, str
 
 
 def _literal(value: str) -> str:
-    """pgbench would take what follows a colon for a variable of its own."""
+    """Split a literal at its colons: pgbench takes the text after a colon for a variable."""
     if ":" in value:
         return "(" + " || ':' || ".join(f"'{part}'" for part in value[1:-1].split(":")) + ")"
     return value

@@ -1,4 +1,4 @@
-"""Swaps under load: does any request notice?"""
+"""Deploys under load: failed requests and latencies."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from typing import Any
 
 from deploy.environment.model import Environment
 from deploy.machine.checkout import ROOT
-from workshop.bench import stage
-from workshop.bench.generator import Window, load
-from workshop.bench.load import Profile
+from workshop.bench import practice_releases
+from workshop.bench.load_generator import Profile
+from workshop.bench.load_run import Window, load
 
 LIGHT = Path(__file__).with_name("light")
 VERSIONS = ("0.0.1-bench", "0.0.2-bench", "0.0.3-bench")
-"""Three: of two, each would stand by when its turn comes, and nothing would have to boot."""
+"""Three: with two, each would be the standby when it is deployed, and no container would boot."""
 QUIET = 2.0
-"""Seconds of load without a swap, before each and after the last: what swaps are compared with."""
+"""Seconds of load without a deploy, before each and after the last, for comparison."""
 
 
 def run(name: str, swaps: int, rate: float, *, light: bool = False) -> dict[str, Any]:
-    """Deploy three versions in turn, `swaps` times, under `rate` requests a second; the figures.
+    """Deploy three versions in turn, `swaps` times, under `rate` requests per second.
 
-    `light` swaps a service that costs next to nothing instead of this checkout's: what is shown
-    is then the proxy's and the deployer's doing alone, at rates where the real service would need
-    more processors than the machine has.
+    Returns the figures as JSON values. `light` deploys a minimal service, not this checkout's: it
+    shows the effect of proxy and deployer at rates that need more processors with the real
+    service than the machine has.
 
-    A window reaches from the start of a command to its exit. The fleet has one host: its clients
-    would not see the others.
+    A window lasts from the start of a command to its exit. The fleet has one host, since a client
+    uses only one.
     """
-    with stage.practice_fleet(name, hosts=1) as environment:
-        stage.publish(environment, VERSIONS, LIGHT if light else ROOT)
-        stage.bring(name, VERSIONS[0])
+    with practice_releases.practice_fleet(name, hosts=1) as environment:
+        practice_releases.publish(environment, VERSIONS, LIGHT if light else ROOT)
+        practice_releases.deploy_version(name, VERSIONS[0])
         profile = replace(Profile("", 0), rate=rate, **_target(environment))
         windows: list[Window] = []
         with load(profile) as running:
             for number in range(swaps):
                 time.sleep(QUIET)
-                outcome = stage.bring(name, VERSIONS[(number + 1) % len(VERSIONS)])
+                outcome = practice_releases.deploy_version(
+                    name, VERSIONS[(number + 1) % len(VERSIONS)]
+                )
                 windows.append((outcome.started, outcome.started + outcome.seconds))
             time.sleep(QUIET)
         return {

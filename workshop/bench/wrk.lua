@@ -1,5 +1,5 @@
--- What wrk asks and tells. Words after `--`: a token, then for releases the first and the last
--- number of the agreements that it approves, each once; then it ends.
+-- The requests of wrk and its report. Arguments after `--`: a token, then for milestone releases the
+-- first and the last number of the escrows; it approves each once, then ends.
 local ffi = require("ffi")
 ffi.cdef [[
   int getpid(void);

@@ -1,2 +1,5 @@
-"""Practice hosts: real hosts on one machine, each a container with sshd and an engine of its own, a
-registry and a PostgreSQL beside them, to rehearse deploys, rollbacks and outages on."""
+"""Practice hosts for rehearsals of deploys, rollbacks and outages on one machine.
+
+A fleet has several hosts, each a container with its own sshd and Docker Engine, a registry and a
+PostgreSQL server.
+"""

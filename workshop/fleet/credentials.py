@@ -1,4 +1,4 @@
-"""What only this checkout may know of a fleet: SSH keys and passwords, made once and kept."""
+"""The secrets of a fleet: SSH keys and passwords, generated once and kept in files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deploy.errors import UsageError
 
 @dataclass(frozen=True)
 class KeyPair:
-    """An Ed25519 key in OpenSSH's formats."""
+    """An Ed25519 key pair in OpenSSH's formats."""
 
     private: str
     public: str
@@ -23,35 +23,35 @@ class KeyPair:
         return f"KeyPair(public={self.public!r})"
 
 
-class Credentials:
-    """The keys and passwords in one folder (0700), a file each (0600)."""
+class FleetCredentials:
+    """The keys and passwords of a fleet in one folder (0700), each in a file (0600)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def identity_file(self) -> Path:
-        """The private key that opens every host."""
+        """The file of the private key for all hosts."""
         return self.folder / "id_ed25519"
 
     def identity(self) -> KeyPair:
-        """The key that opens every host, as `root` and as `deploy`."""
+        """The key pair for logins to all hosts as `root` and as `deploy`."""
         return self._key_pair(self.identity_file)
 
     def host_key(self, number: int) -> KeyPair:
-        """The key by which host `number` is known."""
+        """The host key of host `number`."""
         return self._key_pair(self.folder / f"host{number}_ed25519")
 
     def database_password(self) -> str:
-        """The password of PostgreSQL's user."""
+        """The password of the service's PostgreSQL user."""
         return self._kept(self.folder / "postgres-password", lambda: secrets.token_urlsafe(24))
 
     def repository_passphrase(self) -> str:
-        """What encrypts the database's write-ahead log in its repository."""
+        """The passphrase of the repository with the database's write-ahead log."""
         return self._kept(self.folder / "repository-passphrase", lambda: secrets.token_urlsafe(24))
 
     def secret_key(self) -> str:
-        """The key that the service signs with."""
+        """The value of `SECRET_KEY`, the service's signing key."""
         return self._kept(self.folder / "secret-key", lambda: secrets.token_urlsafe(48))
 
     def _key_pair(self, path: Path) -> KeyPair:
@@ -65,9 +65,9 @@ class Credentials:
 
 
 def write_private(path: Path, content: str) -> bool:
-    """Write a file for its owner's eyes (0600, its folder 0700), at once or not at all.
+    """Write a file with mode 0600, its folder with 0700, atomically.
 
-    Returns False where it holds that content already.
+    Returns False if it already has that content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
@@ -99,6 +99,6 @@ def _public_of(private: str, path: Path) -> str:
     try:
         key = load_ssh_private_key(private.encode(), password=None).public_key()
     except ValueError as error:
-        hint = "Remove it: the next fleet.up makes a new one."
-        raise UsageError(f"{path} holds no private key: {error}", hint=hint) from None
+        hint = "Remove the file: the next fleet.up creates a new key."
+        raise UsageError(f"{path} is not a private key: {error}", hint=hint) from None
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

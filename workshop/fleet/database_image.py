@@ -1,4 +1,4 @@
-"""The image of a practice database's host: Debian trixie with sshd, and PostgreSQL as a package."""
+"""The image of a practice database host: Debian trixie with sshd and PostgreSQL as a package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop.fleet.image import FILES as HOST_FILES
+from workshop.fleet.host_image import HOST_FILES
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -20,8 +20,8 @@ PLACES = {
     HOST_FILES / "run-sshd": ("/usr/local/lib/practice/ssh/run", 0o755),
     HOST_FILES / "sshd.conf": ("/etc/ssh/sshd_config.d/practice.conf", 0o644),
 }
-# Configuration and data of the clusters stand in one volume: neither is ever without the other.
-# pgBackRest is not installed, but lies there as packages do in a mirror.
+# Configuration and data of the clusters are in one volume, so that both survive or neither.
+# pgBackRest is not installed; its packages are in a local repository.
 CUSTOMISE = """
 rm -f /etc/ssh/ssh_host_*
 useradd --create-home --shell /bin/bash --password '*' deploy
@@ -51,7 +51,7 @@ CHANGES = ('ENTRYPOINT ["/usr/local/sbin/practice-init"]', "VOLUME /var/lib/post
 
 
 def database_image() -> str:
-    """The image's name, of which the recipe is part: checkouts with different ones get along."""
+    """The image's name with a hash of its recipe, so that other checkouts can have others."""
     contents = {path: path.read_text() for path in PLACES}
     texts = [(*place, contents[path]) for path, place in PLACES.items()]
     recipe = repr((PACKAGES, texts, CUSTOMISE, CHANGES))
@@ -59,9 +59,9 @@ def database_image() -> str:
 
 
 def ensure_database_image(client: DockerClient, announce: Callable[[str], None]) -> None:
-    """See to it that the engine holds the image, made from this recipe.
+    """Build the image from this recipe if the engine does not have it.
 
-    Raises `UsageError` where it cannot be made here, `EngineError` where the engine refuses.
+    Raises `UsageError` if it cannot be built here, `EngineError` if the engine refuses.
     """
     from deploy.images.debian import File, make_image
 

@@ -1,4 +1,4 @@
-"""A fleet of practice hosts: brought up, looked at, taken down."""
+"""Create, inspect and remove a fleet of practice hosts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy.errors import EngineError, UsageError
 from deploy.machine.checkout import ROOT
-from workshop.fleet import environment, members
-from workshop.fleet.credentials import Credentials, write_private
-from workshop.fleet.engine import OuterEngine, connect, engine_errors
-from workshop.fleet.environment import PROXY_IMAGE, Roles
-from workshop.fleet.host import HostStatus, PracticeHost, answers, wait_for
-from workshop.fleet.image import ensure_host_image
+from workshop.fleet import members, practice_environment
+from workshop.fleet.credentials import FleetCredentials, write_private
+from workshop.fleet.host_image import ensure_host_image
 from workshop.fleet.layout import REGISTRY_PORT, Layout, check_hosts, check_name
 from workshop.fleet.members import MEMBER, Member
+from workshop.fleet.outer_engine import OuterEngine, connect, engine_errors
+from workshop.fleet.practice_environment import PROXY_IMAGE, Roles
+from workshop.fleet.practice_host import HostStatus, PracticeHost, answers, wait_for
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -37,18 +37,18 @@ ROLE_PREFIX = "host"
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """What a fleet is doing: its hosts, and address and state of the registry and of PostgreSQL."""
+    """The state of a fleet: its hosts, and address and state of registry and PostgreSQL."""
 
     hosts: tuple[HostStatus, ...]
     services: dict[str, tuple[str, str]]
 
 
 class Fleet:
-    """Practice hosts under one name, with a registry and a PostgreSQL; several names stand side by
-    side. What is generated stands in `.amani/<name>/`.
+    """Practice hosts with a registry and a PostgreSQL server under one name.
 
-    Methods raise `UsageError` for what cannot be, `EngineError` where this machine's engine refuses
-    and `HostUnreachable` where a host does not come up.
+    Several fleets can run at the same time. Generated files are in `.amani/<name>/`. Methods raise
+    `UsageError` for invalid requests, `EngineError` if this machine's engine refuses, and
+    `HostUnreachable` if a host does not come up.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class Fleet:
     ) -> None:
         self.name = check_name(name)
         self.folder = root.resolve() / ".amani" / name
-        self.credentials = Credentials(self.folder)
+        self.credentials = FleetCredentials(self.folder)
         self._announce = announce
 
     @property
     def environment_file(self) -> Path:
-        """The environment, as the deployer reads it."""
+        """The environment file for the deployer."""
         return self.folder / f"{self.name}.yml"
 
     @property
     def secrets_file(self) -> Path:
-        """The values of the environment's secrets."""
+        """The file with the values of the environment's secrets."""
         return self.folder / f".env.{self.name}"
 
     @property
     def known_hosts(self) -> Path:
-        """The pinned host keys, as OpenSSH reads them."""
+        """The file with the pinned host keys in OpenSSH's format."""
         return self.folder / "known_hosts"
 
     @property
     def layout(self) -> Layout:
-        """Names and addresses; raises `UsageError` where the fleet is down."""
+        """Names and addresses of the fleet. Raises `UsageError` if it is down."""
         with engine_errors(self.name):
             network = self._outer.find_network()
             if network is None:
@@ -87,21 +87,21 @@ class Fleet:
 
     @property
     def registry(self) -> str:
-        """The registry's `address:port`, for hosts and for this machine; plain HTTP."""
+        """The registry's `address:port` for hosts and this machine; plain HTTP."""
         return self.layout.registry
 
     @property
     def database_url(self) -> str:
-        """PostgreSQL, for hosts and for this machine, password included."""
+        """The URL of PostgreSQL for hosts and this machine, with the password."""
         own = self._has_database_host
-        values = environment.secrets(self.layout, self.credentials, own_database_host=own)
+        values = practice_environment.secrets(self.layout, self.credentials, own_database_host=own)
         return values["DATABASE_URL"]
 
     @property
     def database_host(self) -> PracticeHost:
-        """PostgreSQL's own host; raises `UsageError` where the fleet has none."""
+        """The host of PostgreSQL. Raises `UsageError` if it has no host of its own."""
         if not self._has_database_host:
-            hint = "Bring it up with one: invoke fleet.up --database"
+            hint = "Add one: invoke fleet.up --database"
             raise UsageError(f"the fleet {self.name!r} has no host for its database", hint=hint)
         return self._database_host(self.layout)
 
@@ -113,15 +113,15 @@ class Fleet:
         workers: Sequence[int] | None = None,
         database: bool = False,
     ) -> list[str]:
-        """Bring the fleet to `hosts` hosts that all answer, whatever state it is in.
+        """Bring the fleet to `hosts` hosts that all answer, from any state.
 
-        Returns what was done, a line each; empty where nothing had to be. `web` and `workers` are
-        numbers of hosts (see `Roles.choose`). With `database` the environment's PostgreSQL is one
-        on a host of its own, as a package, instead of the one in a container.
+        Returns a line for each change, and no line if nothing had to change. `web` and `workers`
+        are numbers of hosts (see `Roles.choose`). With `database`, PostgreSQL runs as a package on
+        a host of its own instead of in a container.
         """
         roles = Roles.choose(check_hosts(hosts), web, workers)
         with self._locked(), engine_errors(self.name):
-            self._outer.find_network()  # refuses another checkout's fleet before anything is made
+            self._outer.find_network()  # refuses another checkout's fleet before any change
             self._ensure_images(database)
             layout, made = self._outer.ensure_layout()
             done = [f"{layout.network}: created on {layout.subnet}"] if made else []
@@ -132,7 +132,7 @@ class Fleet:
         return done
 
     def down(self) -> list[str]:
-        """Remove the fleet with its volumes, network and generated files; returns what went."""
+        """Remove the fleet, its volumes, network and files; returns a line for each container."""
         with self._locked(), engine_errors(self.name):
             network = self._outer.find_network()
             if network is not None:
@@ -144,9 +144,9 @@ class Fleet:
         return sorted(f"{container.name}: removed" for container in found)
 
     def reset(self) -> None:
-        """Leave nothing of what was deployed, on no host and in no database, in a second or two.
+        """Remove all deployed objects from the hosts and all tables from the database.
 
-        Images stay where they were pulled. Every host must be up.
+        Takes one or two seconds. Pulled images stay. All hosts must be up.
         """
         with engine_errors(self.name):
             self._in_parallel(PracticeHost.wipe, self.hosts)
@@ -158,7 +158,7 @@ class Fleet:
                 self.database_host.run([*psql, "-d", members.DATABASE_USER, "-c", owner])
 
     def status(self) -> FleetStatus:
-        """What every member is doing."""
+        """The state of all hosts and services."""
         hosts = self.hosts
         with engine_errors(self.name):
             found = self._outer.containers()
@@ -175,14 +175,14 @@ class Fleet:
 
     @property
     def hosts(self) -> list[PracticeHost]:
-        """The hosts that exist, in order."""
+        """The existing hosts in the order of their numbers."""
         with engine_errors(self.name):
             numbers = [_number(container) for container in self._outer.containers()]
         layout = self.layout
         return [self._host(number, layout) for number in sorted(filter(None, numbers))]
 
     def host(self, number: int) -> PracticeHost:
-        """Host `number`, counted from 1; raises `UsageError` where there is none."""
+        """Host `number`, counted from 1. Raises `UsageError` if it does not exist."""
         hosts = self.hosts
         for host in hosts:
             if host.name == f"{ROLE_PREFIX}{number}":
@@ -190,7 +190,7 @@ class Fleet:
         raise UsageError(f"the fleet {self.name!r} has {len(hosts)} hosts, no host {number}")
 
     def close(self) -> None:
-        """Close the connections to this machine's engine; the fleet stays as it is."""
+        """Close the connections to this machine's engine; the fleet keeps running."""
         if "_client" in self.__dict__:
             self._client.close()
             del self.__dict__["_client"]
@@ -236,7 +236,7 @@ class Fleet:
         ensure_database_image(self._client, self._announce)
 
     def _ensure_members(self, layout: Layout, hosts: int, database: bool) -> list[str]:
-        # Keys are made here, not in the threads: two of them may want the same one.
+        # Keys are generated here, not in the threads, since two threads may need the same key.
         wanted = [
             (members.host(number, layout, self.credentials), self._host(number, layout))
             for number in range(1, hosts + 1)
@@ -265,8 +265,8 @@ class Fleet:
 
     def _ensure_database_host(self, member: Member, layout: Layout) -> list[str]:
         done = self._outer.ensure_running(member, layout)
-        # The last thing that it starts.
-        wait_for("the database's host", lambda: answers(member.address, 22, b"SSH-"))
+        # sshd starts last.
+        wait_for("sshd of the database host", lambda: answers(member.address, 22, b"SSH-"))
         return _line(member, done)
 
     def _query(self, *what: str) -> None:
@@ -280,11 +280,11 @@ class Fleet:
         done = _line(member, self._outer.ensure_running(member, layout))
         wait_for("the registry", lambda: answers(member.address, REGISTRY_PORT))
         if self._push_proxy_image(layout):
-            done.append(f"{member.role}: got {PROXY_IMAGE}")
+            done.append(f"{member.role}: received {PROXY_IMAGE}")
         return done
 
     def _push_proxy_image(self, layout: Layout) -> bool:
-        """Put the proxy's image where hosts can pull it; False where it is there."""
+        """Push the proxy's image to the registry; False if it is already there."""
         name, _, tag = PROXY_IMAGE.partition(":")
         repository = f"{layout.registry}/{name}"
         image = self._client.images.get(PROXY_IMAGE)
@@ -321,7 +321,7 @@ class Fleet:
         from docker.errors import NotFound
 
         for image in self._client.images.list():
-            # The digest under which it was pushed is a name, too, and outlives the tag.
+            # The digest of a pushed image is a name, too, which stays after the tag is removed.
             for name in (*image.tags, *(image.attrs["RepoDigests"] or ())):
                 if name.startswith(f"{registry}/"):
                     with suppress(NotFound):
@@ -330,14 +330,15 @@ class Fleet:
     def _write_files(self, layout: Layout, hosts: int, roles: Roles, database: bool) -> list[str]:
         found = [self._host(number, layout) for number in range(1, hosts + 1)]
         own = self._database_host(layout) if database else None
-        document = environment.document(layout, found, roles, own)
-        secrets = environment.secrets(layout, self.credentials, own_database_host=database)
+        document = practice_environment.document(layout, found, roles, own)
+        secrets = practice_environment.secrets(layout, self.credentials, own_database_host=database)
         found += [own] if own else []
         files = {
-            self.environment_file: environment.render(document, layout),
-            self.secrets_file: environment.render_secrets(secrets),
-            self.known_hosts: environment.known_hosts(found),
-            self.folder / "ssh_config": environment.ssh_config(found, str(self.known_hosts)),
+            self.environment_file: practice_environment.render(document, layout),
+            self.secrets_file: practice_environment.render_secrets(secrets),
+            self.known_hosts: practice_environment.known_hosts(found),
+            self.folder
+            / "ssh_config": practice_environment.ssh_config(found, str(self.known_hosts)),
         }
         return [
             f"{path.name}: written" for path, text in files.items() if write_private(path, text)
@@ -365,13 +366,13 @@ class Fleet:
         )
 
     def _in_parallel(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Call for all items at once; the first failure is raised once all have ended."""
+        """Call for all items at once; raises the first failure after all have ended."""
         with ThreadPoolExecutor(max_workers=16) as pool:
             return list(pool.map(call, items))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time changes the fleet; the others wait for it."""
+        """Hold the fleet's lock: one process at a time changes it, the others wait."""
         self.folder.parent.mkdir(exist_ok=True)
         with (self.folder.parent / f"{self.name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Where everything of a fleet stands: names and addresses. Pure."""
+"""The names and addresses of a fleet. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deploy.errors import UsageError
 PREFIX = "amani"
 LABEL = "amani.fleet"
 FLEETS = IPv4Network("198.18.0.0/16")
-"""Each fleet takes a /24 of it. 198.18.0.0/15 is set aside for tests of network gear (RFC 2544): no
-home, office or cloud network stands there."""
+"""Each fleet uses a /24 of it. 198.18.0.0/15 is reserved for tests of network devices (RFC 2544),
+so no home, office or cloud network uses it."""
 NESTED = IPv4Network("198.19.0.0/16")
-"""Each host's own containers live in a /24 of it."""
+"""The containers of each host use a /24 of it."""
 MOST_HOSTS = 200
 FIRST_HOST = 10
 REGISTRY_PORT = 5000
@@ -36,14 +36,14 @@ class Layout:
 
     @property
     def gateway(self) -> IPv4Address:
-        """This machine's own address on the fleet's network."""
+        """This machine's address on the fleet's network."""
         return self.subnet[1]
 
     @property
     def registry(self) -> str:
-        """The registry, `address:port`, by a name that holds on this machine and in each host.
+        """The registry's `address:port`, the same on this machine and in each host.
 
-        It is a loopback address: engines speak plain HTTP there without being told to.
+        It is a loopback address, for which engines use plain HTTP without configuration.
         """
         return f"127.{str(self.registry_address).partition('.')[2]}:{REGISTRY_PORT}"
 
@@ -54,12 +54,12 @@ class Layout:
 
     @property
     def database(self) -> IPv4Address:
-        """PostgreSQL's address."""
+        """The address of PostgreSQL in a container."""
         return self.subnet[3]
 
     @property
     def database_host(self) -> IPv4Address:
-        """The address of the host that PostgreSQL may have of its own."""
+        """The address of the host of PostgreSQL, if it has one."""
         return self.subnet[4]
 
     def host(self, number: int) -> IPv4Address:
@@ -77,25 +77,25 @@ def network_name(fleet: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return a fleet's name; raises `UsageError` where it is none."""
+    """Return a fleet's name. Raises `UsageError` if it is invalid."""
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
         raise UsageError(
-            f"{name!r} is no name for a fleet",
-            hint="A name has small letters, digits and '-', begins with a letter, 31 at most.",
+            f"{name!r} is not a valid name of a fleet",
+            hint="Use at most 31 lower-case letters, digits and '-', and begin with a letter.",
         )
     return name
 
 
 def check_hosts(hosts: int) -> int:
-    """Return a number of hosts; raises `UsageError` where no fleet can have that many."""
+    """Return a number of hosts. Raises `UsageError` if a fleet cannot have it."""
     if not 1 <= hosts <= MOST_HOSTS:
         raise UsageError(f"a fleet has 1 to {MOST_HOSTS} hosts, not {hosts}")
     return hosts
 
 
 def candidates(name: str, taken: Iterable[IPv4Network]) -> Iterator[IPv4Network]:
-    """The subnets that a fleet may take, its own favourite first, without those that overlap with
-    what is taken."""
+    """The free subnets for a fleet, the one that its name hashes to first. Leaves out those that
+    overlap with `taken`."""
     taken = list(taken)
     subnets = list(FLEETS.subnets(new_prefix=24))
     first = zlib.crc32(name.encode()) % len(subnets)
@@ -105,8 +105,8 @@ def candidates(name: str, taken: Iterable[IPv4Network]) -> Iterator[IPv4Network]
 
 
 def engine_settings(number: int) -> dict[str, object]:
-    """The `daemon.json` of host `number`: its containers keep running while the engine restarts,
-    their networks overlap with no other host's and not with the fleet's."""
+    """The `daemon.json` of host `number`. Containers keep running during a restart of the engine,
+    and their networks overlap with no other network of the fleet."""
     own = list(NESTED.subnets(new_prefix=24))[number]
     bridge, pool = own.subnets(new_prefix=25)
     return {
@@ -118,8 +118,8 @@ def engine_settings(number: int) -> dict[str, object]:
 
 
 def check_numbers(what: str, numbers: Iterable[int], hosts: int) -> tuple[int, ...]:
-    """Return host numbers, sorted; raises `UsageError` for one that the fleet does not have."""
+    """Return host numbers, sorted. Raises `UsageError` for one that the fleet does not have."""
     found = tuple(sorted(set(numbers)))
-    if strangers := [number for number in found if not 1 <= number <= hosts]:
-        raise UsageError(f"{what}: there is no host {strangers[0]} in a fleet of {hosts}")
+    if unknown := [number for number in found if not 1 <= number <= hosts]:
+        raise UsageError(f"{what}: there is no host {unknown[0]} in a fleet of {hosts}")
     return found

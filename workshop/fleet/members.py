@@ -1,4 +1,4 @@
-"""The containers that a fleet consists of, as values; equal members give equal containers."""
+"""The containers of a fleet as values; equal values give equal containers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from workshop.fleet.credentials import Credentials
+from workshop.fleet.credentials import FleetCredentials
 from workshop.fleet.database_image import FILES, database_image
-from workshop.fleet.image import host_image
+from workshop.fleet.host_image import host_image
 from workshop.fleet.layout import LABEL, REGISTRY_PORT, Layout, engine_settings
 
 REGISTRY_IMAGE = "registry:2"
 DATABASE_IMAGE = "postgres:17-trixie"
 DATABASE_USER = "amani"
 RENEW_PASSWORD = "/etc/renew-password.sql"  # nosec B105
-"""What gives a database of an earlier life the password of this one."""
+"""The script that sets the current password in an existing database."""
 DEPLOY_UID = 1000
 ROLE = FILES / "role.sql"
-"""Makes the service's user and database where they are not there, and renews the password."""
+"""Creates the service's user and database if they are missing, and sets the password."""
 DATABASE_HOST = 0
-"""The number that the database's host has among the hosts' keys."""
+"""The number of the database host among the host keys."""
 CONFIG = f"{LABEL}.config"
 MEMBER = f"{LABEL}.member"
 
 
 @dataclass(frozen=True)
 class PlacedFile:
-    """A file laid into a container before it starts: in no layer, variable or label."""
+    """A file that is copied into a container before its start: in no layer, variable or label."""
 
     content: str
     mode: int = 0o600
@@ -40,21 +40,21 @@ class PlacedFile:
 
 @dataclass(frozen=True)
 class Member:
-    """What one container of a fleet is made from. `ports` maps a port to this machine's address."""
+    """The definition of a container. `ports` maps a port to an address and port of this machine."""
 
     role: str
     image: str
     address: str
     data: str
-    """Where its volume is mounted."""
+    """The mount point of its volume."""
     files: Mapping[str, PlacedFile] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     nests: bool = False
-    """Whether it runs an engine of its own."""
+    """Whether it runs its own engine."""
 
     def archive(self) -> bytes:
-        """The files to lay in, as a tar archive for `/`; their folders are in the image."""
+        """Its files as a tar archive for `/`; their folders are in the image."""
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w") as archive:
             for path, file in self.files.items():
@@ -67,7 +67,7 @@ class Member:
 
 
 def registry(layout: Layout) -> Member:
-    """The fleet's registry: plain HTTP, for anyone on the fleet's network or this machine."""
+    """The fleet's registry: plain HTTP, without login, on the fleet's network and this machine."""
     host = layout.registry.partition(":")[0]
     return Member(
         role="registry",
@@ -78,8 +78,8 @@ def registry(layout: Layout) -> Member:
     )
 
 
-def database(layout: Layout, credentials: Credentials) -> Member:
-    """The fleet's PostgreSQL."""
+def database(layout: Layout, credentials: FleetCredentials) -> Member:
+    """The fleet's PostgreSQL server in a container."""
     password = "/etc/postgres-password"  # nosec B105
     renew = f"\\set password `cat {password}`\nALTER USER {DATABASE_USER} PASSWORD :'password';\n"
     return Member(
@@ -95,9 +95,9 @@ def database(layout: Layout, credentials: Credentials) -> Member:
     )
 
 
-def database_host(layout: Layout, credentials: Credentials) -> Member:
-    """A host with nothing but PostgreSQL, as a package: opened by the fleet's key as `root` and as
-    `deploy`, who has sudo."""
+def database_host(layout: Layout, credentials: FleetCredentials) -> Member:
+    """A host with PostgreSQL as a package. The fleet's key logs in as `root` and as `deploy`, who
+    has sudo."""
     own, visitor = credentials.host_key(DATABASE_HOST), credentials.identity().public + "\n"
     password = credentials.database_password()
     role = f"\\set name {DATABASE_USER}\n\\set password '{password}'\n{ROLE.read_text()}"
@@ -116,8 +116,8 @@ def database_host(layout: Layout, credentials: Credentials) -> Member:
     )
 
 
-def host(number: int, layout: Layout, credentials: Credentials) -> Member:
-    """Practice host `number`: opened by the fleet's key as `root` and as `deploy`."""
+def host(number: int, layout: Layout, credentials: FleetCredentials) -> Member:
+    """Practice host `number`. The fleet's key logs in as `root` and as `deploy`."""
     own, visitor = credentials.host_key(number), credentials.identity().public + "\n"
     settings = json.dumps(engine_settings(number), indent=2)
     return Member(
@@ -145,8 +145,8 @@ def container_body(
 ) -> dict[str, Any]:
     """The body of the engine's `/containers/create`.
 
-    The label `CONFIG` is a hash of everything that the container is made from: of the body, the
-    files and what it `stands_on`, the ids that image and network have now.
+    The label `CONFIG` is a hash of the body, the files, and `stands_on`: the current ids of image
+    and network.
     """
     settings: dict[str, Any] = {
         "Binds": [f"{layout.container(member.role)}:{member.data}"],
@@ -174,11 +174,11 @@ def container_body(
     return body | {"Labels": {**labels, MEMBER: member.role, CONFIG: config}}
 
 
-# What an engine inside a container needs, and no more: SYS_ADMIN to mount layers and namespaces,
+# The minimal privileges of an engine inside a container: SYS_ADMIN for mounts and namespaces,
 # NET_ADMIN for bridges and rules, SYS_PTRACE to enter (exec) containers that do not run as root,
-# no mask over /proc/sys, where both are switched. With a cgroup namespace of its own it limits its
-# containers inside its own share, under cgroup v1 and v2 alike; with an empty /run no file of a
-# life before this one misleads it.
+# and no mask over /proc/sys, which the engine writes. With its own cgroup namespace it limits its
+# containers inside its own share, under cgroup v1 and v2. With an empty /run it finds no files of
+# an earlier run.
 NESTING: dict[str, Any] = {
     "CapAdd": ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"],
     "CgroupnsMode": "private",

@@ -1,1 +1,1 @@
-"""What the pipeline runs: the suites, the scanners, and the workflows that call them."""
+"""The jobs of the pipeline: test suites with coverage, scanners, image checks, compatibility."""

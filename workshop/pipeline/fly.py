@@ -1,4 +1,4 @@
-"""Fly.io, where the platform itself builds, migrates (release command) and replaces machines."""
+"""Deploy to Fly.io, which builds, migrates (release command) and replaces machines itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def deploy() -> None:
     """Run flyctl on this checkout; raises `UsageError` without it, `ReleaseFailed` if it fails."""
     flyctl = shutil.which("flyctl")
     if flyctl is None:
-        raise UsageError("there is no flyctl on PATH", hint="https://fly.io/docs/flyctl/install")
+        raise UsageError("flyctl is not on PATH", hint="https://fly.io/docs/flyctl/install")
     argv = [flyctl, "deploy", "--remote-only", "--yes"]
     schema = read_checkout(ROOT / "migrations" / "versions").arguments
     for name, value in {**BuildInfo.of(ROOT).arguments, **schema}.items():
         argv += ["--build-arg", f"{name}={value}"]
     if subprocess.run(argv, cwd=ROOT).returncode != 0:
-        raise ReleaseFailed("flyctl could not deploy; its own words stand above")
+        raise ReleaseFailed("flyctl could not deploy; its output is above")

@@ -1,4 +1,4 @@
-"""What a built image must be: its user, labels and size, and no secret in any of its layers."""
+"""Check a built image: its user, labels and size, and that no layer contains a secret."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deploy.errors import GateRefused
 
 USER = "10001:10001"
 OWN_BUDGET = 20_000_000
-"""Bytes that an image may hold above its floor: the service, the standard library's bytecode."""
+"""Bytes of an image above its floor: the service and the bytecode of the standard library."""
 LARGEST = 8_000_000
-"""Files above this many bytes are judged by their names alone."""
+"""Files with more bytes are checked by their names only."""
 _PREFIX = "org.opencontainers.image."
 _EXTRAS = """
 from amani_app.telemetry.observability import require_extras
@@ -45,7 +45,7 @@ _CONTENTS = re.compile(
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of an image, and of what no image of this service could do without."""
+    """Bytes of an image, of its base, and of the locked dependencies."""
 
     image: int
     base: int
@@ -66,14 +66,14 @@ class Size:
 
 
 def check(image: str, base: str) -> Size:
-    """Look at an image of this machine's engine that was built on `base`.
+    """Check an image of this machine's engine that was built on `base`; returns its size.
 
-    Raises `GateRefused` naming everything that is wrong.
+    Raises `GateRefused` with all findings.
     """
     import docker
 
     client = docker.from_env(timeout=300)
-    api: Any = client.api  # its stubs know some of its methods only
+    api: Any = client.api  # its stubs lack some of its methods
     try:
         found, below = api.inspect_image(image), api.inspect_image(base)
         size = Size(found["Size"], below["Size"], _dependencies(api.history(image)))
@@ -87,12 +87,12 @@ def check(image: str, base: str) -> Size:
     finally:
         client.close()
     if wrong:
-        raise GateRefused(f"the image {image} is not as it must be:\n- " + "\n- ".join(wrong))
+        raise GateRefused(f"the image {image} failed its checks:\n- " + "\n- ".join(wrong))
     return size
 
 
 def structure(found: Mapping[str, Any]) -> list[str]:
-    """What is wrong with an image's own words about itself."""
+    """The findings in an image's configuration: labels, user, health check, environment."""
     config = found["Config"]
     labels = config.get("Labels") or {}
     wrong = [f"it has no label {name}" for name in LABELS if not labels.get(name)]
@@ -106,13 +106,14 @@ def structure(found: Mapping[str, Any]) -> list[str]:
 
 
 def over_budget(size: Size) -> list[str]:
-    """One line where the image is larger than its floor allows."""
+    """A finding if the image exceeds its floor by more than the budget."""
     return [f"it is too large: {size}"] if size.image - size.floor > OWN_BUDGET else []
 
 
 def leaks(saved: IO[bytes], known: set[str]) -> list[str]:
-    """Secrets, and a missing or broken build-info.json, in a saved image's layers beside those
-    that are `known` by their diff ids. A file that a later layer deletes is in the image still."""
+    """The findings in the layers of a saved image: secrets, and a missing or incomplete
+    build-info.json. Skips the layers with `known` diff ids. A file that a later layer deletes is
+    still in the image."""
     wrong: list[str] = []
     told = False
     with tarfile.open(fileobj=saved) as archive:
@@ -159,7 +160,7 @@ def _dependencies(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def require_extras(image: str) -> None:
-    """Raises `GateRefused` where the service would refuse to report to Sentry and OpenTelemetry."""
+    """Raise `GateRefused` if the image lacks the packages for Sentry and OpenTelemetry."""
     import docker
     from docker.errors import ContainerError
 
@@ -169,7 +170,9 @@ def require_extras(image: str) -> None:
             image, ["python", "-c", _EXTRAS], remove=True, read_only=True, network_mode="none"
         )
     except ContainerError as error:
-        raise GateRefused(f"the image {image} lacks its extras: {_last_line(error)}") from None
+        raise GateRefused(
+            f"the image {image} lacks the packages of its extras: {_last_line(error)}"
+        ) from None
     finally:
         client.close()
 
@@ -180,9 +183,9 @@ def _last_line(error: Any) -> str:
 
 
 def run(checkout: Path, reports: Path) -> Size:
-    """Build the checkout's image, check it, and write what was found to `reports`/image.json.
+    """Build and check the checkout's image, and write its size to `reports`/image.json.
 
-    The image with the extras is built and checked, too, and must find what they bring.
+    Also builds and checks the image with the extras, which must contain their packages.
     """
     from deploy.events import Events
     from deploy.images import build
@@ -192,7 +195,7 @@ def run(checkout: Path, reports: Path) -> Size:
     ensure_engine()
     arguments = BuildInfo.of(checkout).arguments
     built = build.build(checkout, arguments, ["amani-backend:ci"], events=Events())
-    base = build.base_names((checkout / "Dockerfile").read_text())[0]
+    base = build.find_base_names((checkout / "Dockerfile").read_text())[0]
     size = check(built.id, base)
     more = {**arguments, "EXTRAS": "observability"}
     extended = build.build(checkout, more, ["amani-backend:ci-observability"], events=Events())

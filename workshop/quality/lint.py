@@ -1,4 +1,4 @@
-"""The static checks: run all of them, say how each ended and how long it took, fail at the end."""
+"""Run all static checks, report the outcome and time of each, and fail at the end."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ PYTHON = (
 
 @dataclass(frozen=True)
 class Check:
-    """One tool over the files that it is for."""
+    """A static checker with its arguments; it fails by its exit status."""
 
     name: str
     argv: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a check ended; `seconds` is wall time."""
+class LintResult:
+    """The exit status and output of a check; `seconds` is wall time."""
 
     check: Check
     status: int
@@ -45,21 +45,21 @@ class Verdict:
 
 
 def run_all(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
-    """Run every check side by side; raises `GateRefused` naming those that failed."""
+    """Run all checks in parallel. Raises `GateRefused` with the names of those that failed."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        verdicts = list(pool.map(lambda check: _run(check, root), checks(root)))
-    for verdict in verdicts:
-        word = "ok" if verdict.status == 0 else "FAILED"
-        report(f"{verdict.check.name:<20}{word:<8}{verdict.seconds:6.1f} s")
-        if verdict.status != 0:
-            report(verdict.output.rstrip())
-    if failed := [verdict.check.name for verdict in verdicts if verdict.status != 0]:
-        hint = "./inv format does what black asks for" if "black" in failed else ""
+        results = list(pool.map(lambda check: _run(check, root), checks(root)))
+    for result in results:
+        outcome = "ok" if result.status == 0 else "FAILED"
+        report(f"{result.check.name:<20}{outcome:<8}{result.seconds:6.1f} s")
+        if result.status != 0:
+            report(result.output.rstrip())
+    if failed := [result.check.name for result in results if result.status != 0]:
+        hint = "Run ./inv format for black." if "black" in failed else ""
         raise GateRefused(f"lint: {', '.join(failed)} failed", hint=hint)
 
 
 def checks(root: Path = ROOT) -> list[Check]:
-    """The checks for what this checkout holds, the slowest first."""
+    """The checks for the files in this checkout, the slowest first."""
     python = tuple(path for path in PYTHON if (root / path).exists())
     shipped = tuple(path for path in python if path not in {"tests", "migrations"})
     typed = tuple(
@@ -105,7 +105,10 @@ def workflow_linters(root: Path = ROOT) -> dict[str, tuple[str, ...]]:
 
 
 def shell_scripts(root: Path = ROOT) -> list[str]:
-    """Tracked or new files that a shell runs: by their `.sh`, or by their first line."""
+    """Shell scripts among tracked and new files, known by `.sh` or by their first line.
+
+    Raises `UsageError` if git fails.
+    """
     argv = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(argv, cwd=root, capture_output=True, text=True)
     if listed.returncode != 0:
@@ -114,7 +117,7 @@ def shell_scripts(root: Path = ROOT) -> list[str]:
 
 
 def format_all(root: Path = ROOT) -> None:
-    """Let black rewrite what it would complain about."""
+    """Format all Python files with black."""
     python = [path for path in PYTHON if (root / path).exists()]
     subprocess.run([program("black"), *python], cwd=root, check=True)
 
@@ -129,9 +132,9 @@ def _is_shell(path: Path) -> bool:
     return first.startswith(b"#!") and first.split()[-1].endswith((b"/sh", b"bash", b"/dash"))
 
 
-def _run(check: Check, root: Path) -> Verdict:
+def _run(check: Check, root: Path) -> LintResult:
     started = time.monotonic()
     done = subprocess.run(
         check.argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return Verdict(check, done.returncode, done.stdout, time.monotonic() - started)
+    return LintResult(check, done.returncode, done.stdout, time.monotonic() - started)

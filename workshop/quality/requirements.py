@@ -1,4 +1,4 @@
-"""The lock files: every package of a set with the hashes of what may be installed."""
+"""The lock files: all packages of a set with the hashes of their files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOCKS = {
 
 
 def lock_all() -> None:
-    """Write each lock from its `.in`, keeping versions that still fit; raises `UsageError` where
-    no set of versions does."""
+    """Write each lock file from its `.in` file; keeps versions that still fit. Raises `UsageError`
+    if the requirements cannot be resolved."""
     for source, lock in LOCKS.items():
         argv = [program("uv"), "pip", "compile", source, "-o", lock]
         argv += ["--universal", "--python-version", "3.11", "--generate-hashes", "--quiet"]
         argv += ["--no-emit-index-url", "--no-emit-find-links"]
         argv += ["--custom-compile-command", "invoke lock-requirements"]
         if subprocess.run(argv, cwd=ROOT).returncode != 0:
-            raise UsageError(f"{source} cannot be resolved; uv's own words stand above")
+            raise UsageError(f"{source} cannot be resolved; the output of uv is above")
         print(f"{source} -> {lock}")

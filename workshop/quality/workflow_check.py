@@ -1,5 +1,7 @@
-"""The workflows, checked on this side of the push: what each says must be so in this project, and
-what they ship beside the image (scripts, Dockerfile, the rules of the monitoring) must be sound."""
+"""Check the GitHub workflows before a push, against the rules and documents of this project.
+
+Also checks the scripts, the Dockerfile and the monitoring rules that are shipped with the image.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +53,9 @@ GRAPH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "explore.yml": {"explore": ()},
     "retention.yml": {"staging": ()},
 }
-"""The jobs of each workflow and what each waits for."""
+"""The jobs of each workflow, and the jobs that each waits for."""
 UNSTOPPABLE = {"deploy.yml", "deploy-staging.yml", "fly-deploy.yml"}
-"""A run of these is never cancelled half-way."""
+"""The workflows whose runs are never cancelled."""
 RISKY = {"pull_request_target", "workflow_run"}
 RUNNER = "ubuntu-24.04"
 RETENTION = 90
@@ -75,7 +77,7 @@ _NEEDS: Mapping[str, Mapping[str, str]] = {
     "./inv rollback": {"packages": "read"},
     "$/.github/workflows/ci.yml": {"contents": "read", "id-token": "write"},
 }
-"""What a step may do only with the permission for it."""
+"""The permissions that a step needs, by the beginning of its action or command."""
 MONITORING: Mapping[str, tuple[str, ...]] = {
     "promtool config": ("promtool", "check", "config", "config/prometheus.yml"),
     "promtool rules": ("promtool", "check", "rules", "config/rules.yml"),
@@ -83,12 +85,12 @@ MONITORING: Mapping[str, tuple[str, ...]] = {
     "amtool": ("amtool", "check-config", "config/alertmanager.yml"),
 }
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
-"""The packages that bring promtool and amtool."""
+"""The packages with promtool and amtool."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """What there is to agree with: files of workflows, secrets and checks as documented."""
+    """The workflows, and the documented secrets and required checks that they must agree with."""
 
     workflows: Mapping[str, Mapping[str, Any]]
     secrets: frozenset[str]
@@ -98,19 +100,19 @@ class Project:
 
 
 def run(root: Path = ROOT, report: Callable[[str], None] = print) -> None:
-    """Run every check; raises `GateRefused` with all that is wrong, `UsageError` where a checker
-    is missing and may not be installed."""
-    ensure_packages(PROGRAMS, "checking the monitoring", report)
+    """Run all checks. Raises `GateRefused` with all findings, `UsageError` if a checker is missing
+    and cannot be installed."""
+    ensure_packages(PROGRAMS, "the checks of the monitoring", report)
     checkers = {**linters(root), **MONITORING}
     wrong = [line for name, argv in checkers.items() for line in _run(root, name, argv)]
     wrong += inspect(read(root))
     if wrong:
-        raise GateRefused("the workflows are not as they must be:\n- " + "\n- ".join(wrong))
-    report(f"{len(GRAPH)} workflows: the project's own rules hold, and {', '.join(checkers)}")
+        raise GateRefused("the workflows failed their checks:\n- " + "\n- ".join(wrong))
+    report(f"{len(GRAPH)} workflows passed the project's rules and {', '.join(checkers)}")
 
 
 def linters(root: Path) -> dict[str, tuple[str, ...]]:
-    """Of the static checks those of workflows, scripts and the Dockerfile, by name."""
+    """The static checks of workflows, scripts and the Dockerfile, by name."""
     known = {check.name.removeprefix("workflows: "): check.argv for check in checks(root)}
     return {
         name: known[name]
@@ -120,7 +122,7 @@ def linters(root: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read(root: Path) -> Project:
-    """What a checkout holds. Raises `GateRefused` where a file is missing."""
+    """Read workflows and documents of a checkout. Raises `GateRefused` if a file is missing."""
     try:
         texts = {p.name: p.read_text() for p in sorted(root.glob(".github/workflows/*.yml"))}
         pipeline = (root / "docs" / "CI_CD.md").read_text()
@@ -140,7 +142,7 @@ def read(root: Path) -> Project:
 
 
 def inspect(project: Project) -> list[str]:
-    """Everything in which the workflows differ from what the project says; pure."""
+    """A line for each violation of the project's rules; pure."""
     return [
         *_graph(project),
         *(line for name in project.workflows for line in _workflow(name, project)),
@@ -150,13 +152,13 @@ def inspect(project: Project) -> list[str]:
 
 
 def jobs(workflow: Mapping[str, Any]) -> Mapping[str, Job]:
-    """The jobs of a workflow, by id."""
+    """The jobs of a workflow, by their ids."""
     found: Mapping[str, Job] = workflow.get("jobs") or {}
     return found
 
 
 def steps(job: Job) -> list[Mapping[str, Any]]:
-    """The steps of a job; none where it calls another workflow."""
+    """The steps of a job; none if it calls another workflow."""
     return list(job.get("steps") or ())
 
 
@@ -182,7 +184,7 @@ def _workflow(name: str, project: Project) -> Iterator[str]:
     named: Mapping[Any, Any] = workflow
     # YAML 1.1 reads the key `on` as true.
     if risky := RISKY & set(named.get("on") or named.get(True) or ()):
-        yield f"{name}: {min(risky)} runs what strangers wrote beside our secrets"
+        yield f"{name}: {min(risky)} runs untrusted code with access to the secrets"
     for id_, job in jobs(workflow).items():
         cache = _caches(job) if name in UNSTOPPABLE else ()
         for line in (*_job(job), *_permissions(job), *_steps(job), *cache):
@@ -203,11 +205,11 @@ def _permissions(job: Job) -> Iterator[str]:
     for text in [job.get("uses", ""), *map(_what, steps(job))]:
         for prefix, permissions in _NEEDS.items():
             if text == prefix or text.startswith((f"{prefix} ", f"{prefix}@")):
-                # Of reading and writing the same, writing is asked for.
+                # Write permission includes read permission.
                 needed |= {k: max(v, needed.get(k, "")) for k, v in permissions.items()}
     given = job.get("permissions") or {}
     if given != needed:
-        yield f"permissions are {dict(given)}, what its steps need is {needed}"
+        yield f"permissions are {dict(given)}, its steps need {needed}"
 
 
 def _steps(job: Job) -> Iterator[str]:
@@ -219,18 +221,18 @@ def _steps(job: Job) -> Iterator[str]:
             yield from workflow_commands.problems(step["run"])
         elif step["uses"].startswith("actions/checkout@"):
             if (step.get("with") or {}).get("persist-credentials") is not False:
-                yield "the checkout must not leave its credentials"
+                yield "the checkout must not keep its credentials (persist-credentials: false)"
         elif step["uses"].startswith("actions/upload-artifact@"):
             if (days := (step.get("with") or {}).get("retention-days")) != RETENTION:
                 yield f"an artifact is kept {days} days, must be {RETENTION}"
 
 
 def _caches(job: Job) -> Iterator[str]:
-    """What a release could take from a run that anyone may start."""
+    """Caches in a release: another run could have filled them with other content."""
     for step in steps(job):
         cached = (step.get("with") or {}).get("cache")
         if step.get("uses", "").startswith("actions/cache@") or cached:
-            yield "a release takes nothing from a cache"
+            yield "a release must not use a cache"
 
 
 def _what(step: Mapping[str, Any]) -> str:
@@ -255,7 +257,7 @@ def _checks(project: Project) -> Iterator[str]:
         for id_, job in jobs(project.workflows.get(name, {})).items()
     }
     for check in sorted(project.documented_checks - names):
-        yield f"docs/BRANCH_PROTECTION.md requires {check!r}, which is no job"
+        yield f"docs/BRANCH_PROTECTION.md requires {check!r}, which is not a job"
     if project.documented_checks != project.required_checks:
         differ = sorted(project.documented_checks ^ project.required_checks)
         yield f"docs/BRANCH_PROTECTION.md and .github/rulesets/main.json differ: {differ}"

@@ -1,4 +1,4 @@
-"""A workflow's `run:` lines: each is one task of this checkout with options that it has."""
+"""Check `run:` lines of workflows: each must be one task of this checkout with valid options."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import importlib
 import shlex
 from collections.abc import Iterator
 
-DOOR = "./inv"
+PROGRAM = "./inv"
 
 
 def problems(line: str) -> Iterator[str]:
-    """What is wrong with a `run:` line."""
+    """The findings in a `run:` line; at most one for its form, else one for each option."""
     if "${{" in line:
-        yield f"an expression inside `run: {line.strip()}`; hand it over by env"
+        yield f"an expression inside `run: {line.strip()}`; pass it by env"
         return
     if "\n" in line.strip():
         yield f"more than one line: {line.strip().splitlines()[0]} ..."
         return
     words = shlex.split(line)
-    if words[:1] != [DOOR] or len(words) < 2:
+    if words[:1] != [PROGRAM] or len(words) < 2:
         yield f"`{line.strip()}` is no ./inv TASK"
         return
     yield from _of_task(words[1], words[2:])

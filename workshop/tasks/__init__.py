@@ -1,4 +1,4 @@
-"""The workshop's surface: Invoke tasks for benchmarks, practice hosts, CI jobs and the checkout."""
+"""The Invoke tasks for benchmarks, practice hosts, CI jobs and the checkout."""
 
 from __future__ import annotations
 

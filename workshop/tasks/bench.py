@@ -1,4 +1,4 @@
-"""Benchmarks on hosts or servers of their own; figures as JSON on standard output."""
+"""Benchmarks, each on its own hosts or server; figures as JSON on standard output."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from invoke.context import Context
 
 from deploy.tasks.surface import task
 
-ENV = {"env": "name of the practice fleet, brought up where it is not (default: bench)"}
+ENV = {"env": "name of the practice fleet, which is started if it is down (default: bench)"}
 
 
 @task(
     help=ENV
     | {
-        "swaps": "how many deploys, of three versions in turn",
-        "rate": "requests a second",
-        "light": "swap a service that costs next to nothing, for rates beyond this machine's",
+        "swaps": "number of deploys, of three versions in turn",
+        "rate": "requests per second",
+        "light": "deploy a minimal service, for rates that the real one cannot serve here",
     }
 )
 def swap(
@@ -24,7 +24,7 @@ def swap(
     env: str = "bench",
     light: bool = False,
 ) -> None:
-    """Swap releases under load; fails where any request failed."""
+    """Deploy releases under load; fails if any request failed."""
     import json
 
     from invoke.exceptions import Exit
@@ -37,11 +37,11 @@ def swap(
         raise Exit(f"{result['failures']} of {result['requests']} requests failed", code=1)
 
 
-@task(name="deploy", help=ENV | {"hosts": "fleet sizes", "rounds": "runs of each"})
+@task(name="deploy", help=ENV | {"hosts": "numbers of hosts", "rounds": "measurements of each"})
 def time_deploys(
     context: Context, hosts: str = "1,2,4", rounds: int = 5, env: str = "bench"
 ) -> None:
-    """Time deploys and rollbacks beside their floor: a container's start to its first answer."""
+    """Time deploys and rollbacks with the start of a container as the baseline."""
     import json
 
     from deploy.errors import UsageError
@@ -55,15 +55,15 @@ def time_deploys(
 
 @task(
     help={
-        "clients": "how many ask at a time",
-        "seconds": "for how long",
+        "clients": "number of concurrent users",
+        "seconds": "duration of the run",
         "seed": "repeats the choices of an earlier run (default: at random)",
     }
 )
 def chaos(
     context: Context, clients: int = 16, seconds: float = 60.0, seed: int | None = None
 ) -> None:
-    """Kill the service's workers and its database under random use; fails on any wrong kobo."""
+    """Kill workers and database under random requests; fails if the ledger is wrong."""
     import json
 
     from invoke.exceptions import Exit
@@ -72,19 +72,21 @@ def chaos(
     from workshop.bench.chaos import run
 
     if clients < 1 or seconds <= 0:
-        raise UsageError("--clients and --seconds must be more than nothing")
+        raise UsageError("--clients and --seconds must be greater than 0")
     result = run(clients, seconds, seed)
     print(json.dumps(result, indent=2))
     if result["differences"]:
-        raise Exit(f"{len(result['differences'])} differences", code=1)
+        raise Exit(
+            f"{len(result['differences'])} differences between the ledger and the answers", code=1
+        )
 
 
 @task(
     help={
-        "seconds": "length of one stretch of load",
-        "rounds": "stretches of each load, in turn",
+        "seconds": "duration of one measurement",
+        "rounds": "measurements of each load, in turn",
         "clients": "connections, and pgbench's clients",
-        "releases": "releases of each client in one stretch",
+        "releases": "milestone releases of each client in one measurement",
         "entries": "length of the long wallet",
     }
 )
@@ -96,7 +98,7 @@ def api(
     releases: int = 250,
     entries: int = 1_000_000,
 ) -> None:
-    """Ping, releases and pages of entries beside their floors; fails where a target is missed."""
+    """Measure ping, milestone releases and pages with their baselines; fails below a target."""
     import json
 
     from invoke.exceptions import Exit
@@ -105,7 +107,7 @@ def api(
     from workshop.bench.api import missed, run
 
     if min(seconds, rounds, clients, releases) < 1 or entries < 50:
-        raise UsageError("every option must be 1 at least, --entries 50")
+        raise UsageError("each option must be at least 1, --entries at least 50")
     result = run(seconds, rounds, clients, releases, entries)
     print(json.dumps(result, indent=2))
     if found := missed(result):
@@ -114,10 +116,10 @@ def api(
 
 @task(
     help={
-        "env": "name of the practice fleet, brought up where it is not (default: bench-backup)",
-        "rows": "rows besides the service's own",
-        "rounds": "dumps, and plain dumps, in turn",
-        "jobs": "how many dump and restore at once, with the rows in as many tables",
+        "env": "name of the practice fleet, which is started if it is down (default: bench-backup)",
+        "rows": "rows in addition to the service's own",
+        "rounds": "backups and plain dumps, in turn",
+        "jobs": "parallel jobs of dump and restore, with the rows in as many tables",
     }
 )
 def backup(
@@ -127,7 +129,7 @@ def backup(
     jobs: int = 1,
     env: str = "bench-backup",
 ) -> None:
-    """Back up beside `pg_dump | zstd`, lose a busy database and restore it; fails below 0.9."""
+    """Compare a backup with `pg_dump | zstd`, restore a dropped database; fails below 0.9."""
     import json
 
     from invoke.exceptions import Exit
@@ -136,8 +138,8 @@ def backup(
     from workshop.bench.backups import run
 
     if min(rows, rounds, jobs) < 1 or jobs > 64:
-        raise UsageError("--rows, --rounds and --jobs must be 1 at least, --jobs 64 at most")
+        raise UsageError("--rows, --rounds and --jobs must be at least 1, --jobs at most 64")
     result = run(env, rows, rounds, jobs)
     print(json.dumps(result, indent=2))
     if result["ratio_to_plain"] < 0.9:
-        raise Exit("slower than nine tenths of pg_dump | zstd", code=1)
+        raise Exit("the backup reaches less than 0.9 of the speed of pg_dump | zstd", code=1)

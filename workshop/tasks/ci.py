@@ -1,4 +1,4 @@
-"""The jobs of the pipeline, each a task that runs the same at a desk; reports go to reports/."""
+"""The jobs of the pipeline, which also run on a developer's machine; reports go to reports/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploy.tasks.options import ENV, default_environment
 from deploy.tasks.surface import task
 
 LEAST = 85.0
-"""Percent of lines and branches that the tests must reach of each wing."""
+"""Percent of lines and branches of each package that the tests must cover."""
 
 
 def _reports() -> Path:
@@ -19,9 +19,9 @@ def _reports() -> Path:
     return folder()
 
 
-@task(help={"informational": "report findings, and end well all the same"})
+@task(help={"informational": "report findings, but succeed"})
 def lint(context: Context, informational: bool = False) -> None:
-    """Run every static check; failing by default."""
+    """Run every static check; fails if one fails."""
     from deploy.errors import GateRefused
     from workshop.quality.lint import run_all
 
@@ -35,45 +35,45 @@ def lint(context: Context, informational: bool = False) -> None:
 
 @task(help={"least": "percent of amani_app's lines and branches (default: 85)"})
 def unit(context: Context, least: float = LEAST) -> None:
-    """Run the unit tests with coverage, and hold the service to it."""
-    from workshop.pipeline.testing import judge, run_suite
+    """Run the unit tests; fails if they cover too little of the service."""
+    from workshop.pipeline.suite_job import judge, run_suite
 
     run_suite("unit", reports=_reports(), coverage=True)
     judge(_reports() / "coverage-unit.json", {"amani_app": least})
 
 
-@task(help={"coverage": "measure what it reaches"})
+@task(help={"coverage": "measure the coverage"})
 def integration(context: Context, coverage: bool = False) -> None:
-    """Run the tests on PostgreSQL and this machine's engine; on DATABASE_URL's server if given."""
-    from workshop.pipeline.testing import run_suite
+    """Run the tests with PostgreSQL (the server in DATABASE_URL if set) and the engine."""
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("integration", reports=_reports(), coverage=coverage)
 
 
-@task(help={"coverage": "measure what it reaches"})
+@task(help={"coverage": "measure the coverage"})
 def api(context: Context, coverage: bool = False) -> None:
     """Run the tests of requests and responses against the OpenAPI document."""
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("api", reports=_reports(), coverage=coverage)
 
 
 @task()
 def migrations(context: Context) -> None:
-    """Run the migrations' tests: up, down, up, each revision alone, models against them."""
-    from workshop.pipeline.testing import run_suite
+    """Run the tests of migrations: upgrade, downgrade, each revision, models."""
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("migrations", reports=_reports())
 
 
 @task(
     help={
-        "base": "the release before, as git knows it (default: the newest version tag in the past)",
-        "image": "its image, to be pulled and not built",
+        "base": "commit of the previous release (default: the newest version tag in the past)",
+        "image": "the image of the previous release, to pull it instead of building it",
     }
 )
 def compat(context: Context, base: str = "", image: str = "") -> None:
-    """Run the release before on this checkout's schema, and this checkout on that release's."""
+    """Run the previous release on this checkout's schema, and this checkout on its schema."""
     from deploy.machine.checkout import ROOT
     from workshop.pipeline.compat.trial import run
 
@@ -85,32 +85,32 @@ def image(context: Context) -> None:
     """Build the image, check its structure, size and layers, and run its tests."""
     from deploy.machine.checkout import ROOT
     from workshop.pipeline import image_check
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     print(f"image: {image_check.run(ROOT, _reports())}")
     run_suite("image", reports=_reports())
 
 
-@task(help={"coverage": "measure what it reaches"})
+@task(help={"coverage": "measure the coverage"})
 def e2e(context: Context, coverage: bool = False) -> None:
     """Run the tests on practice hosts."""
-    from workshop.pipeline.testing import run_suite
+    from workshop.pipeline.suite_job import run_suite
 
     run_suite("e2e", reports=_reports(), coverage=coverage)
 
 
-@task(help={"least": "percent of each wing's lines and branches (default: 85)"})
+@task(help={"least": "percent of each package's lines and branches (default: 85)"})
 def coverage(context: Context, least: float = LEAST) -> None:
-    """Hold both wings to what unit, integration, api and e2e together covered."""
-    from workshop.pipeline.testing import WINGS, judge_suites
+    """Fail if unit, integration, api and e2e together cover too little of a package."""
+    from workshop.pipeline.suite_job import MEASURED, judge_suites
 
     suites = ("unit", "integration", "api", "e2e")
-    judge_suites(suites, _reports(), dict.fromkeys(WINGS, least))
+    judge_suites(suites, _reports(), dict.fromkeys(MEASURED, least))
 
 
 @task()
 def workflows(context: Context) -> None:
-    """Check the workflows, and scripts, Dockerfile and monitoring rules that go with them."""
+    """Check the workflows, the scripts, the Dockerfile and the monitoring rules."""
     from workshop.quality.workflow_check import run
 
     run()
@@ -118,7 +118,7 @@ def workflows(context: Context) -> None:
 
 @task()
 def gate(context: Context) -> None:
-    """Pass only where every job in NEEDS (the context `needs`, as JSON) succeeded."""
+    """Succeed only if every job in NEEDS (the context `needs`, as JSON) succeeded."""
     import os
 
     from workshop.pipeline.job_results import require_success
@@ -142,7 +142,7 @@ def live(context: Context, env: str = "") -> None:
 @task(
     help={
         **ENV,
-        "outcome": "how it ended: success, failure, cancelled, approved",
+        "outcome": "how the deploy ended: success, failure, cancelled, approved",
         "version": "the release",
     }
 )
@@ -155,7 +155,7 @@ def notify(context: Context, env: str = "", outcome: str = "", version: str = ""
 
 @task()
 def fly(context: Context) -> None:
-    """Deploy this checkout to Fly.io with flyctl, built there (fly.toml)."""
+    """Deploy this checkout to Fly.io with flyctl, which builds it there (fly.toml)."""
     from workshop.pipeline.fly import deploy
 
     deploy()
@@ -163,7 +163,7 @@ def fly(context: Context) -> None:
 
 @task(name="all")
 def every(context: Context) -> None:
-    """Run every job, the scanners too; one that cannot reach its data counts as not run."""
+    """Run every job and every scanner; a scanner without its data counts as not run."""
     from workshop.tasks import security
 
     for each in (lint, workflows):

@@ -1,4 +1,4 @@
-"""Practice hosts: real hosts on this machine to rehearse deploys, rollbacks and outages on."""
+"""Practice hosts: hosts in containers of this machine for rehearsals of deploys and outages."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from invoke.context import Context
 from deploy.tasks.surface import task
 
 if TYPE_CHECKING:
-    from workshop.fleet.host import PracticeHost
+    from workshop.fleet.practice_host import PracticeHost
 
-NAME = {"name": "the fleet's name; several stand side by side"}
+NAME = {"name": "the fleet's name; several fleets can run at the same time"}
 HOST = NAME | {"host": "the host's number, counted from 1"}
 
 
 @task(
     help=NAME
     | {
-        "hosts": "how many",
+        "hosts": "number of hosts",
         "web": "numbers of the web hosts, such as 1,2 (default: all)",
-        "workers": "numbers of the worker hosts (default: those that --web leaves, or the last)",
-        "database": "give PostgreSQL a host of its own, where it can be taken back to any moment",
+        "workers": "numbers of the worker hosts (default: those not in --web, or the last)",
+        "database": "run PostgreSQL on a host of its own with point-in-time recovery",
     }
 )
 def up(
@@ -34,7 +34,7 @@ def up(
     name: str = "fleet",
     database: bool = False,
 ) -> None:
-    """Bring the fleet up, or to another number of hosts, or repair it; as often as you like."""
+    """Create or repair the fleet, or change its number of hosts; can be repeated."""
     from workshop.fleet.fleet import Fleet
 
     chosen_web, chosen_workers = _numbers("--web", web), _numbers("--workers", workers)
@@ -46,7 +46,7 @@ def up(
 
 @task(help=NAME)
 def down(context: Context, name: str = "fleet") -> None:
-    """Remove the fleet with everything that it holds."""
+    """Remove the fleet with its volumes, network and files."""
     from workshop.fleet.fleet import Fleet
 
     with Fleet(name) as fleet:
@@ -55,13 +55,13 @@ def down(context: Context, name: str = "fleet") -> None:
 
 @task(help=NAME)
 def status(context: Context, name: str = "fleet") -> None:
-    """Show each host's address, state and engine."""
+    """Show the address, the state and the engine of each host."""
     from workshop.fleet.fleet import Fleet
 
     with Fleet(name) as fleet:
         found = fleet.status()
     for host in found.hosts:
-        engine = f"Docker {host.engine}" if host.engine else "no engine answers"
+        engine = f"Docker {host.engine}" if host.engine else "its engine does not answer"
         print(f"{host.name:<10}{host.address:<17}{host.state:<10}{engine}")
     for service, (address, state) in found.services.items():
         print(f"{service:<10}{address:<17}{state}")
@@ -69,35 +69,35 @@ def status(context: Context, name: str = "fleet") -> None:
 
 @task(help=HOST)
 def pause(context: Context, host: int = 0, name: str = "fleet") -> None:
-    """Freeze a host: connections stay open and nothing answers."""
+    """Freeze a host: connections stay open without an answer."""
     with _host(name, host) as chosen:
         chosen.pause()
 
 
 @task(help=HOST)
 def kill(context: Context, host: int = 0, name: str = "fleet") -> None:
-    """End every process of a host at once, as when the power goes."""
+    """Kill all processes of a host at once, as a power failure does."""
     with _host(name, host) as chosen:
         chosen.kill()
 
 
 @task(help=HOST)
 def cut(context: Context, host: int = 0, name: str = "fleet") -> None:
-    """Drop every packet between a host and its network; its processes run on."""
+    """Drop all packets between a host and its network; its processes keep running."""
     with _host(name, host) as chosen:
         chosen.cut()
 
 
 @task(help=HOST)
 def heal(context: Context, host: int = 0, name: str = "fleet") -> None:
-    """Undo what was done to a host and wait until it answers."""
+    """Undo pause, kill and cut of a host, and wait until it answers."""
     with _host(name, host) as chosen:
         print(chosen.heal() or "nothing to do")
 
 
 @task(help=HOST)
 def restart_engine(context: Context, host: int = 0, name: str = "fleet") -> None:
-    """Restart a host's Docker Engine; its containers run on."""
+    """Restart a host's Docker Engine; its containers keep running."""
     with _host(name, host) as chosen:
         chosen.restart_engine()
 
@@ -108,7 +108,7 @@ def _host(name: str, number: int) -> Iterator[PracticeHost]:
     from workshop.fleet.fleet import Fleet
 
     if not number:
-        raise UsageError("which host is meant?", hint="Name it by its number: --host=1")
+        raise UsageError("--host is missing", hint="Give the number of a host: --host=1")
     with Fleet(name) as fleet:
         yield fleet.host(number)
 

@@ -1,4 +1,4 @@
-"""Security scans: what each finds goes to reports/; one that cannot run says so and is no pass."""
+"""Security scans with reports in reports/; a scanner that cannot run has not passed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from invoke.context import Context
 
 from deploy.tasks.surface import task
 
-TOLERANT = {"tolerant": "end well although a scanner could not run (it still counts as not run)"}
+TOLERANT = {"tolerant": "succeed although a scanner could not run (it still counts as not run)"}
 
 
 @task()
 def bandit(context: Context) -> None:
-    """Look for security mistakes in the Python code."""
+    """Scan the Python code for security mistakes."""
     from workshop.pipeline import scanners
 
     scanners.conclude([scanners.bandit(scanners.folder())])
@@ -19,15 +19,15 @@ def bandit(context: Context) -> None:
 
 @task(help=TOLERANT)
 def audit(context: Context, tolerant: bool = False) -> None:
-    """Look up every locked package's known vulnerabilities; Safety too where its key is set."""
+    """Look up known vulnerabilities of the locked packages; also with Safety if its key is set."""
     from workshop.pipeline import scanners
 
     scanners.conclude(scanners.audit(scanners.folder()), tolerant=tolerant)
 
 
-@task(help={"image": "this image instead of the checkout", **TOLERANT})
+@task(help={"image": "scan this image instead of the checkout", **TOLERANT})
 def trivy(context: Context, image: str = "", tolerant: bool = False) -> None:
-    """Scan the checkout, or an image, with Trivy; SARIF."""
+    """Scan the checkout, or an image, with Trivy; the report is SARIF."""
     from workshop.pipeline import scanners
 
     scanners.conclude([scanners.trivy(scanners.folder(), image)], tolerant=tolerant)
@@ -35,7 +35,7 @@ def trivy(context: Context, image: str = "", tolerant: bool = False) -> None:
 
 @task()
 def sbom(context: Context) -> None:
-    """Write the bill of materials (CycloneDX) of what the image carries."""
+    """Write the bill of materials (CycloneDX) of the image's packages."""
     from workshop.pipeline import scanners
 
     scanners.conclude([scanners.sbom(scanners.folder())])

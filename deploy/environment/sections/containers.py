@@ -30,7 +30,7 @@ class RegistryLogin(Section):
 
 
 class ImageConfig(Section):
-    """The image's registries and tags."""
+    """The image's registries, tags and build options."""
 
     repository: Repository = "amani-backend"
     """The repository that hosts pull from, always by digest."""
@@ -83,7 +83,7 @@ class ImageConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """Limits of a container."""
+    """Memory, processor and process limits of a container."""
 
     memory: Bytes = 512_000_000
     """Memory, such as `512MB` or `1GiB`. 0: no limit."""
@@ -94,7 +94,7 @@ class ResourcesConfig(Section):
 
 
 class RoleConfig(Section):
-    """The containers of a role."""
+    """Command, variables and limits of a role's containers."""
 
     command: Command | None = None
     """The command, as a list. Default: the image's own command."""

@@ -17,7 +17,7 @@ from deploy.environment.sections.values import (
 
 
 class ProxyTimeouts(Section):
-    """The proxy's timeouts."""
+    """The proxy's timeouts, for each phase of a request."""
 
     connect: Seconds = 2.0
     """For a connection to a slot."""

@@ -17,7 +17,7 @@ from deploy.environment.sections.values import (
 
 
 class TimeoutsConfig(Section):
-    """The deployer's timeouts."""
+    """The timeouts of a deploy's steps and connections."""
 
     connect: Seconds = 10.0
     """For each phase of an SSH connection: TCP, banner, authentication, channel."""
@@ -37,7 +37,7 @@ class TimeoutsConfig(Section):
 
 
 class RetentionConfig(Section):
-    """What is kept for a rollback."""
+    """Images and containers that are kept for a rollback."""
 
     releases: Annotated[int, Field(ge=1)] = 5
     """Releases whose image stays on the hosts, including the live release."""

@@ -77,7 +77,7 @@ def test_process_over_its_timeout_is_killed(host: Host, tmp_path: Path) -> None:
     script = 'echo $$ >"$1"; trap "" TERM; while :; do sleep 0.1; done'
     result = host.run(["sh", "-c", script, "sh", str(note)], timeout=3, check=False)
     assert result.status == 124
-    assert b"no end within 3 s" in result.stderr
+    assert b"not ended within 3 s" in result.stderr
     eventually(lambda: not Path("/proc", note.read_text().strip()).exists())
 
 
@@ -85,7 +85,7 @@ def test_command_over_its_timeout_fails(host: Host) -> None:
     with pytest.raises(CommandFailed) as caught:
         host.run(["sleep", "60"], timeout=0.3)
     assert caught.value.status == 124
-    assert "no end within 0.3 s" in caught.value.message
+    assert "not ended within 0.3 s" in caught.value.message
 
 
 def test_process_ended_by_signal_has_failed(host: Host) -> None:

@@ -50,4 +50,4 @@ def test_guide_commands_create_and_check_a_revision(tmp_path: Path):
     }
     text = written.read_text()
     assert f'down_revision = "{head()}"' in text and "time_zone" in text
-    assert said.splitlines()[-1].endswith(": ok: says expand, its SQL shows expand")
+    assert said.splitlines()[-1].endswith(": ok: states expand, its SQL shows expand")

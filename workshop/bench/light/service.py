@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A service without a database that keeps the image contract and costs next to nothing.
+"""A service without a database that keeps the image contract and needs little processor time.
 
-What a swap does to requests is the deployer's and the proxy's doing. Under the real service a
-small machine is busy long before the load is high, and then shows its own limits instead.
+It shows the effect of deployer and proxy on requests at rates at which the real service would
+already use all processors of a small machine.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ VERSION = os.environ["VERSION"]
 
 
 def answer(content: object) -> bytes:
-    """A whole answer with this content."""
+    """An HTTP answer with status 200 and this content as JSON."""
     body = json.dumps(content).encode()
     head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
     return f"{head}{len(body)}\r\n\r\n".encode() + body
@@ -31,7 +31,7 @@ ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
-    """One connection; requests without a body, one after another."""
+    """A connection with requests without a body, one after another."""
 
     opened: "ClassVar[set[Connection]]" = set()
     stopping = False
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve until SIGTERM, then answer what has come."""
+    """Serve until SIGTERM, then answer the requests that have been received."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)

@@ -1,1 +1,1 @@
-"""Whether the release before and this one run on each other's schema: real images, real server."""
+"""The compatibility trial: the previous release and this checkout on each other's schema."""

@@ -1,4 +1,4 @@
-"""Every operation of a service's own OpenAPI document, asked the same way each time."""
+"""Call each operation of a service's own OpenAPI document, with the same requests each time."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 import requests
 
 from deploy.errors import DeployError
-from workshop.bench.service import API, PASSWORD
-from workshop.pipeline.compat.money import move_money
-from workshop.pipeline.compat.stand import Service
+from workshop.bench.local_service import API, PASSWORD
+from workshop.pipeline.compat.compat_environment import RunningRelease
+from workshop.pipeline.compat.money_flow import move_money
 
 EXAMPLES = 3
-"""Requests an operation."""
+"""The number of requests for each operation."""
 DOCUMENT = f"{API}/openapi.json"
 _PERSON = {"email": "carol@example.org", "name": "carol", "password": PASSWORD}
 
 
 @dataclass
 class Answers:
-    """Statuses by operation, in the order of the requests; and answers that nobody documented."""
+    """Statuses by operation, in the order of the requests, and undocumented answers."""
 
     statuses: dict[str, list[object]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def differences(self, now: Answers) -> list[str]:
-        """What the same requests are answered with now, where that is something else."""
+        """A line for each operation with other statuses now."""
         return [
             f"{operation}: answered {_told(before)}, now {_told(now.statuses.get(operation, []))}"
             for operation, before in self.statuses.items()
@@ -35,11 +35,11 @@ class Answers:
         ]
 
 
-def ask_all(service: Service) -> Answers:
-    """Ask every operation of the document that a service serves, as somebody who has signed up.
+def ask_all(service: RunningRelease) -> Answers:
+    """Call each operation of the document that a service serves, as a new user.
 
-    The values come from the document alone, and are the same for the same document: two services
-    of one release on equal databases answer alike.
+    The values follow from the document alone: two services of one release on equal databases give
+    the same answers.
     """
     import schemathesis
 
@@ -48,7 +48,7 @@ def ask_all(service: Service) -> Answers:
         headers = _sign_up(service)
         found.statuses |= move_money(service, headers)
     except requests.RequestException as error:
-        raise DeployError(f"money in and out: no answer: {error}") from None
+        raise DeployError(f"deposit and withdrawal: no answer: {error}") from None
     document: Any = schemathesis.openapi.from_url(f"{service.url}{DOCUMENT}")
     for number, each in enumerate(document.get_all_operations()):
         _ask(each.ok(), number, headers, found)
@@ -85,14 +85,14 @@ def _ask(operation: Any, number: int, headers: Mapping[str, str], found: Answers
         statuses.append(answer.status_code)
         try:
             case.validate_response(answer, headers=headers, checks=wanted)
-        except Exception as error:  # of many kinds; each is told by its first line
+        except Exception as error:  # of many types; reported by its first line
             said = next((line for line in str(error).splitlines() if line.strip()), "")
             found.wrong.append(f"{operation.label}: {answer.status_code}: {said.strip()}")
 
     ask()
 
 
-def _sign_up(service: Service) -> Mapping[str, str]:
+def _sign_up(service: RunningRelease) -> Mapping[str, str]:
     answer = requests.post(f"{service.url}{API}/auth/signup", json=_PERSON, timeout=30)
     if answer.status_code != 201:
         raise DeployError(f"POST /auth/signup answered {answer.status_code}: {answer.text[:500]}")

@@ -99,7 +99,7 @@ def test_nothing_is_added_to_the_known_hosts(
 
 def test_a_key_that_the_host_does_not_accept(sshd: Server, tmp_path: Path) -> None:
     stranger = make_key(tmp_path / "stranger")
-    with pytest.raises(HostUnreachable, match="accepts none of the keys") as caught:
+    with pytest.raises(HostUnreachable, match="accepts none of the offered keys") as caught:
         connect(replace(sshd.config, identity_file=str(stranger)))
     assert str(stranger) in caught.value.hint
 
@@ -128,7 +128,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 def test_without_an_identity_file_the_agent_is_asked(sshd: Server, agent: object) -> None:
     config = replace(sshd.config, identity_file=None)
-    with pytest.raises(HostUnreachable, match="accepts none of the keys"):
+    with pytest.raises(HostUnreachable, match="accepts none of the offered keys"):
         connect(config)
     subprocess.run(["ssh-add", "-q", sshd.user_key], check=True)
     connect(config).close()

@@ -19,7 +19,9 @@ from deploy.images.debian import File, make_image
 @pytest.mark.engine
 def test_base_images_that_are_there_stay(engine: APIClient):
     bases.ensure_bases()
-    before = {name: engine.images(name, quiet=True) for name in (b.name for b in bases.bases())}
+    before = {
+        name: engine.images(name, quiet=True) for name in (b.name for b in bases.list_bases())
+    }
     announced: list[str] = []
 
     bases.ensure_bases(announce=announced.append)
@@ -126,7 +128,7 @@ def test_python_makes_virtual_environments_and_installs_into_itself(engine: APIC
 @contextmanager
 def container(engine: APIClient, image: str, command=None, environment=None) -> Iterator[str]:
     bases.ensure_bases(
-        [image] if image in {base.name for base in bases.bases()} else ["registry:2"]
+        [image] if image in {base.name for base in bases.list_bases()} else ["registry:2"]
     )
     made = engine.create_container(image, command, environment=environment)["Id"]
     try:

@@ -18,7 +18,7 @@ from deploy import proxy
 from deploy.environment.model import Environment
 from deploy.errors import DeployError, EngineError, UsageError
 from tests.support.proxy_stand import Stand, eventually, free_port
-from workshop.bench.generator import load
+from workshop.bench.load_run import load
 
 pytestmark = pytest.mark.engine
 

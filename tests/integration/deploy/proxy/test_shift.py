@@ -10,7 +10,7 @@ from deploy import proxy
 from deploy.errors import DeployError
 from deploy.state.facts import Slot, other
 from tests.support.proxy_stand import Answer, Stand, eventually
-from workshop.bench.generator import load
+from workshop.bench.load_run import load
 
 pytestmark = pytest.mark.engine
 

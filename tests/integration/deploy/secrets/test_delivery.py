@@ -14,7 +14,7 @@ from deploy.errors import EngineError
 from deploy.hosts.engine import ContainerSpec, Mount
 from deploy.hosts.local import LocalHost
 from deploy.images.bases import ensure_bases
-from deploy.secrets import Secret, Secrets, current_generation, deliver, prune, volume_name
+from deploy.secrets import Secret, Secrets, deliver, find_generation, prune, volume_name
 from deploy.secrets.delivery import MOUNT_POINT
 
 pytestmark = pytest.mark.engine
@@ -109,9 +109,9 @@ def test_another_user_of_the_container_reads_nothing(
 
 
 def test_delivering_again_changes_nothing(host: LocalHost, environment: Environment) -> None:
-    assert current_generation(host, environment, FIRST) is None
+    assert find_generation(host, environment, FIRST) is None
     generation = deliver(host, environment, FIRST, image=IMAGE)
-    assert current_generation(host, environment, FIRST) == generation
+    assert find_generation(host, environment, FIRST) == generation
     register = Path(environment.folder, "secrets.json").read_bytes()
     assert deliver(host, environment, FIRST, image=IMAGE) == generation
     assert Path(environment.folder, "secrets.json").read_bytes() == register
@@ -125,8 +125,8 @@ def test_changed_values_make_a_new_generation_and_the_old_one_stays(
     assert old != new
     assert "s3same" in run(host, environment, old, "10001")
     assert "n3w-value" in run(host, environment, new, "10001")
-    assert current_generation(host, environment, FIRST) == old
-    assert current_generation(host, environment, SECOND) == new
+    assert find_generation(host, environment, FIRST) == old
+    assert find_generation(host, environment, SECOND) == new
 
 
 def test_only_a_digest_is_kept_in_the_open(host: LocalHost, environment: Environment) -> None:
@@ -158,7 +158,7 @@ def test_pruning_removes_what_is_neither_kept_nor_needed(
         for generation in (needed, gone, kept)
     }
     assert present == {needed: True, gone: False, kept: True}
-    assert current_generation(host, environment, SECOND) is None
+    assert find_generation(host, environment, SECOND) is None
 
 
 def test_a_delivery_that_was_cut_off_counts_for_nothing_and_is_tidied(
@@ -173,7 +173,7 @@ def test_a_delivery_that_was_cut_off_counts_for_nothing_and_is_tidied(
             deliver(host, environment, FIRST, image=IMAGE)
     path = Path(environment.folder, "secrets.json")
     (broken,) = json.loads(path.read_text())["generations"]
-    assert current_generation(host, environment, FIRST) is None
+    assert find_generation(host, environment, FIRST) is None
     whole = deliver(host, environment, FIRST, image=IMAGE)
     prune(host, environment, {whole})
     assert host.engine.volume(volume_name(environment, broken)) is None
@@ -185,7 +185,7 @@ def test_a_volume_that_was_removed_by_hand_is_delivered_again(
 ) -> None:
     first = deliver(host, environment, FIRST, image=IMAGE)
     host.engine.remove_volume(volume_name(environment, first))
-    assert current_generation(host, environment, FIRST) is None
+    assert find_generation(host, environment, FIRST) is None
     assert deliver(host, environment, FIRST, image=IMAGE) != first
 
 
@@ -196,5 +196,5 @@ def test_a_register_that_makes_no_sense_counts_as_none(
     path = Path(environment.folder, "secrets.json")
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    assert current_generation(host, environment, FIRST) is None
+    assert find_generation(host, environment, FIRST) is None
     assert deliver(host, environment, FIRST, image=IMAGE)

@@ -31,6 +31,6 @@ def test_of_a_fleet_that_is_not_up_no_host_can_be_meant(capsys: pytest.CaptureFi
 
 
 @pytest.mark.engine
-def test_unknown_base_image_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_unknown_base_image_is_rejected(capsys: pytest.CaptureFixture[str]):
     assert end("image.bases", names=["nginx:1"]) == 2
-    assert "no base image is called nginx:1" in capsys.readouterr().err
+    assert "no base image is named nginx:1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`invoke bench.api` in small: what it measures has really happened."""
+"""A short run of `invoke bench.api`: the measured operations are in the ledger."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from workshop.bench.meters import Reading, Series, ratio
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
 
-def test_releases_over_http_and_in_sql_leave_the_same_books() -> None:
-    # Each stretch raises where one of its releases did not leave its rows.
+def test_releases_over_http_and_in_sql_write_the_same_rows() -> None:
+    # Each measurement raises if the rows of one of its releases are missing.
     figures = run(seconds=1, rounds=1, clients=2, releases=20, entries=2_000)
     for kind in ("spread", "hot"):
         assert figures["release"][kind]["http"]["per_second"] > 0
@@ -39,12 +39,12 @@ def test_ratios_are_taken_round_by_round() -> None:
 def test_a_ratio_below_its_target_is_named() -> None:
     good, bad = {"ratio": {"median": 1.0}}, {"ratio": {"median": 0.1}}
     figures = {"ping": good, "release": {"spread": good, "hot": bad}, "entries": good}
-    assert missed(figures) == ["release, hot: 0.1 where 0.5 is wanted"]
+    assert missed(figures) == ["release, hot: ratio 0.1, target 0.5"]
 
 
 BENCH = """
 import time
-from workshop.bench.service import installed
+from workshop.bench.local_service import installed
 with installed() as (_, service):
     service.serve()
     print("up", flush=True)
@@ -53,7 +53,7 @@ with installed() as (_, service):
 
 
 def started_by(bench: subprocess.Popen[str]) -> list[str]:
-    """The processes and folders that are owned by *bench*."""
+    """The process ids and folders that *bench* owns."""
     found = [str(each) for each in Path(tempfile.gettempdir()).glob(f"amani-*-{bench.pid}.*")]
     for process in Path("/proc").glob("[0-9]*"):
         try:

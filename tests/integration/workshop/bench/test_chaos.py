@@ -1,4 +1,4 @@
-"""The books after a short storm; `invoke bench.chaos` is the long one."""
+"""Ledger invariants after a short run of `invoke bench.chaos`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 
 from tests.support.postgres import PostgresServer
 from tests.support.service_fixtures import Shell
-from workshop.bench.books import Books, Deposit
-from workshop.bench.callers import Answer, Person, Request
+from workshop.bench.api_client import ApiAnswer, ApiRequest, ApiUser
 from workshop.bench.chaos import run
+from workshop.bench.ledger_checks import LedgerChecks, OperatorDeposit
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
 
-def test_books_say_what_callers_were_told_though_workers_and_database_die() -> None:
+def test_the_ledger_agrees_with_the_answers_though_workers_and_database_are_killed() -> None:
     figures = run(clients=8, seconds=8)
     assert figures["differences"] == []
     assert figures["workers_killed"] > 0
@@ -23,8 +23,8 @@ def test_books_say_what_callers_were_told_though_workers_and_database_die() -> N
 
 
 @pytest.fixture
-def told(postgres_server: PostgresServer, migrated_template: str) -> Books:
-    """The books of somebody whose agreement, as it says, was made and whose deposit was booked."""
+def told(postgres_server: PostgresServer, migrated_template: str) -> LedgerChecks:
+    """Checks of a ledger with a deposit, and an acknowledged escrow that is not stored."""
     name = postgres_server.create_database(migrated_template)
     shell = Shell(DATABASE_URL=postgres_server.url(name))
     email = "ada@example.org"
@@ -32,24 +32,26 @@ def told(postgres_server: PostgresServer, migrated_template: str) -> Books:
     ada = shell.ok("flask", "amani", "user-create", email, "--name=Ada")
     shell.ok("flask", "amani", "deposit", email, "10.00", "--reference=d1")
     body = {"id": "e1", "version": 1, "milestones": []}
-    request = Request(Person(ada, email, ""), "/escrows", {})
-    request.answers.append(Answer(201, body))
-    books = Books(postgres_server, [request], [Deposit(ada, "d1", 1000, done=True)], name)
-    assert books.differences() != []
-    return books
+    request = ApiRequest(ApiUser(ada, email, ""), "/escrows", {})
+    request.answers.append(ApiAnswer(201, body))
+    checks = LedgerChecks(
+        postgres_server, [request], [OperatorDeposit(ada, "d1", 1000, done=True)], name
+    )
+    assert checks.differences() != []
+    return checks
 
 
-def test_an_acknowledged_request_without_a_trace_is_a_difference(told: Books) -> None:
-    assert any("acknowledged, and gone" in line for line in told.differences())
+def test_an_acknowledged_request_that_is_not_stored_is_a_difference(told: LedgerChecks) -> None:
+    assert any("acknowledged, but not stored" in line for line in told.differences())
 
 
-def test_two_first_answers_are_a_difference(told: Books) -> None:
+def test_two_first_answers_are_a_difference(told: LedgerChecks) -> None:
     told.requests[0].answers.append(told.requests[0].answers[0])
-    assert any("done twice" in line for line in told.differences())
+    assert any("executed twice" in line for line in told.differences())
 
 
-def test_a_balance_that_nobody_was_told_of_is_a_difference(told: Books) -> None:
+def test_a_balance_without_a_request_is_a_difference(told: LedgerChecks) -> None:
     told.deposits.clear()
     found = told.differences()
-    assert any("nobody did it" in line for line in found)
-    assert any("has 1000, must have 0" in line for line in found)
+    assert any("but not requested" in line for line in found)
+    assert any("balance 1000, expected 0" in line for line in found)

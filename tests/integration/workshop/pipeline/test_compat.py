@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,10 @@ from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
 from tests.support.releases import commit, git, release_repository
 from tests.support.revisions import ADD, DROP, checkout, write_revision
-from workshop.pipeline.compat import previous
-from workshop.pipeline.compat.trial import run
+from workshop.pipeline.compat import previous_release
+from workshop.pipeline.compat.trial import PreparedTrial, prepare, run
 
-HEAD = read_checkout(ROOT / previous.VERSIONS).head
+HEAD = read_checkout(ROOT / previous_release.VERSIONS).head
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.engine
-def test_an_image_that_cannot_be_had_is_told(repository: Path):
+def test_an_image_that_cannot_be_pulled_is_reported(repository: Path):
     with pytest.raises(UsageError, match="localhost:1/amani:1.1.0 cannot be pulled"):
         run(repository, image="localhost:1/amani:1.1.0", report=lambda line: None)
 
@@ -44,42 +46,50 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def prepared(released: Path) -> Iterator[PreparedTrial]:
+    """The image of v1.0.0, a server, and the result of v1.0.0 on its own schema, made once."""
+    found = replace(previous_release.find(released, "v1.0.0"), version="1.0.0")
+    with prepare(released, found) as trial:
+        yield trial
+
+
 NEW_TABLE = 'op.create_table("notes", sa.Column("id", sa.BigInteger(), primary_key=True))'
 
 
 @pytest.mark.engine
 @pytest.mark.timeout(900)
-def test_what_only_adds_passes(released: Path):
+def test_a_release_that_only_adds_to_the_schema_passes(released: Path, prepared: PreparedTrial):
     path = write_revision(released, "a002", "a001", "expand", NEW_TABLE, 'op.drop_table("notes")')
     heard: list[str] = []
     try:
-        run(released, report=heard.append)
+        run(released, report=heard.append, prepared=prepared)
     finally:
         path.unlink()
-    # With its worker, and the payment provider's stand-in: all that there is but the new one.
+    # With the worker and the payment provider's sandbox it uses all tables except the new one.
     used = re.search(r"it used (\d+) of (\d+) tables, all but notes$", heard[2])
     assert used and int(used[1]) == int(used[2]) - 1
     assert heard == [
         "between 1.0.0 (schema a001) and this checkout: a002 (expand)",
         "1.0.0: its own API tests cannot be run: it has no tests/api and no tests/service",
-        f"1.0.0 on a002: as on a001; {used[0]}",
-        "this checkout on a001: unready, changed nothing, ready once it migrated",
-        "what 1.0.0 wrote is right for both on a002",
+        f"1.0.0 on a002: same answers as on a001; {used[0]}",
+        "this checkout on a001: unready, no change, ready after its migrations",
+        "the data of 1.0.0 is correct for both on a002",
         "1.0.0 runs on a002, and this checkout keeps to its schema",
     ]
 
 
 @pytest.mark.engine
 @pytest.mark.timeout(900)
-def test_what_takes_away_a_column_that_the_release_before_reads_fails(released: Path):
-    """Beside one that its code never used, whose loss would be none."""
+def test_a_release_that_drops_a_column_in_use_is_refused(released: Path, prepared: PreparedTrial):
+    """It also drops a column that the previous release does not use, which is allowed."""
     up = f'{DROP}\n    op.drop_column("users", "role")'
     path = write_revision(released, "a002", "a001", "contract", up, ADD)
     heard: list[str] = []
     try:
         with pytest.raises(GateRefused, match="1.0.0 does not run on the schema a002") as refused:
-            run(released, report=heard.append)
+            run(released, report=heard.append, prepared=prepared)
     finally:
         path.unlink()
-    assert heard[-1] == "this checkout on a001: serves before what goes is gone"
-    assert "a002: what goes must not be used by the release before" in refused.value.hint
+    assert heard[-1] == "this checkout on a001: serves before the contract migrations"
+    assert "a002: the previous release must not use what a contract removes" in refused.value.hint

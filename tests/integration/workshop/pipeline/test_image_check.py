@@ -1,4 +1,4 @@
-"""An image that is not as it must be is found out, layer by layer."""
+"""The image check refuses an image with a wrong configuration, size or layer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SOUND = [
 ]
 
 
-def test_a_sound_image_passes_with_its_floor_beside_its_size(build):
+def test_a_valid_image_passes_and_its_floor_is_reported(build):
     size = check(build(SOUND, **{"build-info.json": INFO}), BASE)
     assert size.floor == size.base <= size.image
     assert "floor" in str(size)
@@ -81,7 +81,7 @@ def test_a_secret_that_a_later_layer_deletes_is_found(build):
     assert "a key or token in /app/note" in refused.value.message
 
 
-def test_root_and_silence_are_found(build):
+def test_root_and_missing_labels_are_found(build):
     with pytest.raises(GateRefused) as refused:
         check(build(["ENV API_TOKEN=hunter2"]), BASE)
     for words in ("runs as root", "no health check", "amani.schema.head", "build-info.json"):
@@ -90,6 +90,6 @@ def test_root_and_silence_are_found(build):
     assert "hunter2" not in refused.value.message
 
 
-def test_an_image_may_be_so_much_larger_than_its_floor():
+def test_the_budget_limits_the_size_above_the_floor():
     assert over_budget(Size(100 + OWN_BUDGET, 60, 40)) == []
     assert over_budget(Size(101 + OWN_BUDGET, 60, 40)) != []

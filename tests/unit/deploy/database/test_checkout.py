@@ -45,8 +45,8 @@ def test_unknown_class_counts_as_unsafe():
 @pytest.mark.parametrize(
     ("revisions", "message"),
     [
-        ([("a", None), ("b", "a"), ("c", "a")], "several heads: b and c follow a both"),
-        ([("a", None), ("c", "b")], "c follows b, which is not there"),
+        ([("a", None), ("b", "a"), ("c", "a")], "several heads: b and c both follow a"),
+        ([("a", None), ("c", "b")], "c follows b, which does not exist"),
     ],
 )
 def test_branched_history_is_rejected(tmp_path: Path, revisions, message: str):
@@ -59,11 +59,11 @@ def test_branched_history_is_rejected(tmp_path: Path, revisions, message: str):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("revision = (", "is no Python"),
+        ("revision = (", "is not valid Python"),
         ("revision = make()", "x.py:1: `revision` must be a plain value"),
         ("down_revision = None", "`revision` must be a plain string"),
-        ("revision = 'x'\ndown_revision = ('a', 'b')", "must be one line, without merges"),
-        ("revision = 'x'", "must say `Class: expand .* and says none"),
+        ("revision = 'x'\ndown_revision = ('a', 'b')", "must be linear, without merges"),
+        ("revision = 'x'", "must state `Class: expand .* and states none"),
         ('"""Class: nice"""\nrevision = "x"', "not 'nice'"),
     ],
 )

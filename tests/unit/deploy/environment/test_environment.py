@@ -1,4 +1,4 @@
-"""Valid environment files, and the messages for invalid ones."""
+"""Valid environment files, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.environment.model import Environment, available, load_environment
+from deploy.environment.model import Environment, find_environments, load_environment
 from deploy.environment.reference import PAGE, update
 from deploy.errors import UsageError
 
@@ -60,7 +60,7 @@ def test_shipped_environments_are_valid(name: str) -> None:
 
 
 def test_shipped_environments_share_no_network() -> None:
-    names = [n for n, p in available().items() if p.parent.name == "environments"]
+    names = [n for n, p in find_environments().items() if p.parent.name == "environments"]
     subnets = {load_environment(name, placeholders=True).network.subnet for name in names}
     assert len(subnets) == len(names) == 3
 

@@ -27,7 +27,7 @@ from deploy.backups import catalogue, container, jobs, retention
 from deploy.backups.manifest import Backup, BackupManifest
 from deploy.backups.program import copies
 from deploy.environment.model import Environment, load_environment
-from deploy.environment.reference import leaves
+from deploy.environment.reference import list_keys
 from deploy.errors import DeployError
 from deploy.events import Events
 from deploy.execute.run import Run
@@ -45,7 +45,7 @@ from deploy.proxy.configuration import render
 from deploy.proxy.container import make_specification
 from deploy.proxy.settings import read_settings
 from deploy.secrets.secret import Secret, Secrets
-from deploy.secrets.sources import origins
+from deploy.secrets.sources import list_origins
 from deploy.state import containers
 from deploy.state.facts import HostFacts
 from deploy.steps.container import Verify
@@ -189,7 +189,7 @@ def of_preflight(environment: Environment, patch: Patch) -> object:
 
 def of_secrets(environment: Environment, patch: Patch) -> object:
     values = Secrets({name: Secret(f"sqlite:///{name}") for name in ("DATABASE_URL", "OTHER")})
-    return origins(environment, environ={}), container.database_url(environment, values)
+    return list_origins(environment, environ={}), container.database_url(environment, values)
 
 
 def of_database(environment: Environment, patch: Patch) -> object:
@@ -197,7 +197,7 @@ def of_database(environment: Environment, patch: Patch) -> object:
 
 
 def of_connections(environment: Environment, patch: Patch) -> object:
-    """What Fabric is asked to connect to; every connection fails but those to a jump host."""
+    """The connections that Fabric is asked for. Only those to a jump host succeed."""
     asked = []
 
     class Connection(MagicMock):
@@ -261,7 +261,7 @@ def of_registry(environment: Environment, patch: Patch) -> object:
 
 
 def of_steps(environment: Environment, patch: Patch) -> object:
-    """Steps that succeed."""
+    """The engine calls of steps that succeed."""
     run = run_of(
         environment,
         inspect={"State": {"Status": "exited", "ExitCode": 0}},
@@ -282,7 +282,7 @@ def of_steps(environment: Environment, patch: Patch) -> object:
 
 
 def of_patience(environment: Environment, patch: Patch) -> object:
-    """Steps that wait for ever."""
+    """The errors of steps that wait until their timeout."""
     hurry(patch)
     patch.setattr(proxy, "wait_until_up", lambda *_, **__: SimpleNamespace(up=False, check=""))
     patch.setattr(proxy, "wait_drained", lambda *_: 3)
@@ -362,7 +362,7 @@ def of_examination(environment: Environment, patch: Patch) -> object:
     made = desk_of(environment)
     made.live = {"one": SimpleNamespace(digest=DIGEST)}
     patch.setattr("secrets.token_hex", lambda _: "token")
-    patch.setattr(restored_database.secrets, "generations", lambda *_: ("", {}))
+    patch.setattr(restored_database.secrets, "list_generations", lambda *_: ("", {}))
     patch.setattr(restored_database.secrets, "deliver", lambda *_, **__: "g1")
     patch.setattr(restored_database.secrets, "prune", lambda *_: None)
     with contextlib.suppress(Stop):
@@ -618,7 +618,7 @@ def first(key: Key) -> str:
 
 
 def test_the_table_has_a_row_for_every_key() -> None:
-    assert sorted(KEYS) == sorted(leaves())
+    assert sorted(KEYS) == sorted(list_keys())
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -38,6 +38,6 @@ def test_other_distribution_has_no_mirror():
 
 
 def test_unknown_base_image_is_rejected_with_known_names():
-    with pytest.raises(UsageError, match="no base image is called nginx:1") as caught:
+    with pytest.raises(UsageError, match="no base image is named nginx:1") as caught:
         bases.ensure_bases(["nginx:1"])
     assert "haproxy:3.0-trixie" in caught.value.hint

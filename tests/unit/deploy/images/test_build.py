@@ -21,7 +21,7 @@ def test_base_images_are_resolved_through_arguments_and_stages():
         "ARG PYTHON=python:3.13-slim-trixie\nFROM --platform=linux/amd64 ${PYTHON} AS builder\n"
         "FROM haproxy:3.0-trixie\nFROM builder\nFROM other/image:1\nFROM $PYTHON\n"
     )
-    assert build.base_names(dockerfile) == ["python:3.13-slim-trixie", "haproxy:3.0-trixie"]
+    assert build.find_base_names(dockerfile) == ["python:3.13-slim-trixie", "haproxy:3.0-trixie"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from deploy.images.expiry import Tagged, classify, expired
+from deploy.images.expiry import Tagged, classify, select_expired
 from deploy.images.github_packages import GitHubPackages
 from deploy.images.registry import RegistryError
 
@@ -52,7 +52,7 @@ def test_commit_images_expire_after_90_days_and_staging_after_30():
         image("somebodys-try", days=900),
         image("prod-4123abc", days=None),
     ]
-    assert [found.tags[0] for found in expired(images, NOW, keep=0)] == [
+    assert [found.tags[0] for found in select_expired(images, NOW, keep=0)] == [
         "prod-0123abc",
         "staging-2123abc",
     ]
@@ -64,12 +64,12 @@ def test_permanent_tag_keeps_the_image():
         image("staging-1123abc", "latest", days=400),
         image("staging-2123abc", "prod-2123abc", days=40),
     ]
-    assert expired(images, NOW, keep=0) == []
+    assert select_expired(images, NOW, keep=0) == []
 
 
 def test_newest_images_of_each_kind_are_kept():
     images = [image(f"prod-{n}123abc", days=100 + n) for n in range(7)]
-    assert [found.tags[0] for found in expired(images, NOW, keep=5)] == [
+    assert [found.tags[0] for found in select_expired(images, NOW, keep=5)] == [
         "prod-6123abc",
         "prod-5123abc",
     ]

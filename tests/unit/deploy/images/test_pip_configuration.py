@@ -1,4 +1,4 @@
-"""The part of this machine's pip configuration that a build receives."""
+"""The part of this machine's pip configuration that reaches a build."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_pip_certificates_override_ssl_certificates(tmp_path: Path):
 
 
 def test_missing_certificate_bundle_is_named(tmp_path: Path):
-    with pytest.raises(UsageError, match=f"no CA bundle {tmp_path}/none.pem"):
+    with pytest.raises(UsageError, match=f"the CA bundle {tmp_path}/none.pem"):
         render_configuration("", f"{tmp_path}/none.pem")
 
 

@@ -42,7 +42,7 @@ def test_pid_files_without_engine_process_are_left_over(run: Path, content: Call
     files = [run / "docker.pid", run / "docker" / "containerd" / "containerd.pid"]
     for file in files:
         file.write_text(content())
-    assert engine.leftovers(run) == files
+    assert engine.find_leftovers(run) == files
 
 
 def test_pid_file_of_running_engine_is_kept(run: Path, tmp_path: Path):
@@ -55,7 +55,7 @@ def test_pid_file_of_running_engine_is_kept(run: Path, tmp_path: Path):
         deadline = time.monotonic() + 10  # the kernel sets the name shortly after the start
         while named.read_text() != "dockerd\n" and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert engine.leftovers(run) == []
+        assert engine.find_leftovers(run) == []
     finally:
         process.kill()
         process.wait()
@@ -66,8 +66,8 @@ def test_socket_without_listener_is_left_over(run: Path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        assert engine.leftovers(run) == []
-    assert engine.leftovers(run) == [path]
+        assert engine.find_leftovers(run) == []
+    assert engine.find_leftovers(run) == [path]
 
 
 def test_remote_engine_is_never_replaced_by_a_local_one(monkeypatch: pytest.MonkeyPatch):
@@ -98,7 +98,7 @@ def test_missing_privileges_are_reported_with_command_to_run(unprivileged, sudo)
         UsageError, match=r"missing: tool \(the tests\), and installing .* root"
     ) as caught:
         packages.ensure_packages(["tool"], "the tests")
-    assert caught.value.hint == "Type: sudo apt-get update && sudo apt-get install tool"
+    assert caught.value.hint == "Run: sudo apt-get update && sudo apt-get install tool"
 
 
 def test_missing_packages_are_installed_with_passwordless_sudo(unprivileged, tmp_path):

@@ -18,7 +18,7 @@ from deploy.errors import UsageError
 from deploy.machine.checkout import ROOT
 from deploy.secrets.editing import edit, encrypt
 from deploy.secrets.inspection import examine, is_placeholder
-from deploy.secrets.sources import age_file, login_names, parse
+from deploy.secrets.sources import list_login_names, locate_age_file, parse
 
 GOOD = "k3J9vQp2Lx8Zr5Tn7Wm4Yc6Bd1Fg0Hs3"
 
@@ -152,7 +152,7 @@ def decrypted(root: Path) -> dict[str, str]:
 
     from deploy.secrets import age
 
-    path = age_file("trial", root)
+    path = locate_age_file("trial", root)
     return parse(age.decrypt(path, os.environ), path)
 
 
@@ -177,11 +177,11 @@ def test_failed_edit_leaves_the_file_unchanged(sealed, monkeypatch, script):
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", editor(sealed, 'echo SECRET_KEY=one >"$1"'))
     assert edit("trial", root=sealed)
-    before = age_file("trial", sealed).read_bytes()
+    before = locate_age_file("trial", sealed).read_bytes()
     monkeypatch.setenv("EDITOR", editor(sealed, script))
     with pytest.raises(UsageError):
         edit("trial", root=sealed)
-    assert age_file("trial", sealed).read_bytes() == before
+    assert locate_age_file("trial", sealed).read_bytes() == before
     monkeypatch.setenv("EDITOR", editor(sealed, "true"))
     assert not edit("trial", root=sealed)
 
@@ -209,7 +209,7 @@ def test_example_names_every_setting_and_secret():
     wanted = service_settings()
     for name in ("local", "staging", "production"):
         loaded = load_environment(name, folder=ROOT / "config" / "environments", placeholders=True)
-        wanted |= {*loaded.container_secrets, *login_names(loaded), *loaded.settings}
+        wanted |= {*loaded.container_secrets, *list_login_names(loaded), *loaded.settings}
     assert wanted - example().keys() == set()
 
 

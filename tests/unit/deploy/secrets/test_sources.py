@@ -11,7 +11,7 @@ import pytest
 from deploy.environment.model import Environment, load_environment
 from deploy.errors import UsageError
 from deploy.secrets import Secrets, load_secrets
-from deploy.secrets.sources import age_file, check_name, origins, parse, store
+from deploy.secrets.sources import check_name, list_origins, locate_age_file, parse, store
 
 
 def environment(**changes: object) -> Environment:
@@ -70,7 +70,7 @@ def test_variables_override_the_file_and_the_file_the_encrypted_one(
         "SECRET_KEY": "from-file",
         "REDIS_URL": "from-variable",
     }
-    assert origins(environment(), root=tmp_path, environ=environ) == [
+    assert list_origins(environment(), root=tmp_path, environ=environ) == [
         ("DATABASE_URL", "yes", "config/secrets/trial.age"),
         ("SECRET_KEY", "yes", ".env.trial"),
         ("REDIS_URL", "optional", "environment"),
@@ -109,7 +109,7 @@ def test_all_missing_secrets_are_named_with_ways_to_set_them(tmp_path: Path) -> 
         ".env.trial (mode 0600)",
         "secrets.set DATABASE_URL --env=trial",
         "DATABASE_URL is set, but only AMANI_SECRET_DATABASE_URL is read",
-        'SECRET_KEY: there is a value under another name (did you mean "SECRETKEY"?)',
+        'SECRET_KEY: a similar name has a value (did you mean "SECRETKEY"?)',
     ):
         assert part in c.value.hint
     assert "tell-nobody" not in c.value.message + c.value.hint
@@ -188,7 +188,7 @@ def test_invalid_lines_are_rejected_without_quoting_them(line: str) -> None:
 
 
 def test_duplicate_name_is_rejected() -> None:
-    with pytest.raises(UsageError, match="^f:2: A is there twice$"):
+    with pytest.raises(UsageError, match="^f:2: A is a duplicate name$"):
         parse("A=1\nA=2\n", Path("f"))
 
 
@@ -225,8 +225,8 @@ def test_encrypted_file_without_key_names_the_missing_setting(
     tmp_path: Path, identity: Path
 ) -> None:
     path = store("trial", "REDIS_URL", "x", root=tmp_path)
-    assert path == age_file("trial", tmp_path)
-    with pytest.raises(UsageError, match="there is no key to open it with") as caught:
+    assert path == locate_age_file("trial", tmp_path)
+    with pytest.raises(UsageError, match="no key to decrypt it was found") as caught:
         load(tmp_path, {**BOTH, "HOME": str(tmp_path)})
     assert "AMANI_AGE_IDENTITY" in caught.value.hint
 
@@ -235,7 +235,7 @@ def test_encrypted_file_without_key_names_the_missing_setting(
     ("given", "expected"),
     [
         ("other", "cannot be decrypted"),
-        ("nonsense", "is no usable private key"),
+        ("nonsense", "is not a usable private key"),
         ("absent", "No such file or directory"),
     ],
 )
@@ -250,7 +250,7 @@ def test_wrong_keys_are_reported(tmp_path: Path, identity: Path, given: str, exp
 
 @pytest.mark.parametrize(
     ("recipients", "expected"),
-    [("", "names nobody who could decrypt"), ("age1nonsense\n", "is no public key")],
+    [("", "names no public key"), ("age1nonsense\n", "is not a public key")],
 )
 def test_store_without_valid_recipients_is_rejected(
     tmp_path: Path, recipients: str, expected: str
@@ -260,7 +260,7 @@ def test_store_without_valid_recipients_is_rejected(
     (folder / "recipients").write_text(recipients)
     with pytest.raises(UsageError, match=expected):
         store("trial", "REDIS_URL", "x", root=tmp_path)
-    assert not age_file("trial", tmp_path).exists()
+    assert not locate_age_file("trial", tmp_path).exists()
 
 
 def test_only_declared_secrets_can_be_stored() -> None:

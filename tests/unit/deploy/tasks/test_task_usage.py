@@ -51,12 +51,12 @@ def test_unknown_environment_is_rejected_with_known_ones(
     ("name", "options", "words"),
     [
         ("bench.deploy", {"hosts": "1,some"}, "--hosts takes numbers such as 1,2,4"),
-        ("bench.chaos", {"clients": 0}, "--clients and --seconds must be more than nothing"),
-        ("bench.api", {"rounds": 0}, "every option must be 1 at least"),
-        ("bench.api", {"entries": 49}, "--entries 50"),
+        ("bench.chaos", {"clients": 0}, "--clients and --seconds must be greater than 0"),
+        ("bench.api", {"rounds": 0}, "each option must be at least 1"),
+        ("bench.api", {"entries": 49}, "--entries at least 50"),
         ("ci.gate", {}, "NEEDS must hold the context"),
         ("db.downgrade", {}, "to which revision?"),
-        *((f"fleet.{verb}", {}, "which host is meant?") for verb in VERBS),
+        *((f"fleet.{verb}", {}, "--host is missing") for verb in VERBS),
         ("fleet.up", {"web": "1,x"}, "--web takes numbers of hosts such as 1,3"),
         ("image.retention", {"keep": 0}, "keep at least 1"),
     ],
@@ -114,4 +114,4 @@ def test_failed_fly_deploy_fails_the_job(
     assert end("ci.fly") == 5
     flyctl.unlink()
     assert end("ci.fly") == 2
-    assert "there is no flyctl on PATH" in capsys.readouterr().err
+    assert "flyctl is not on PATH" in capsys.readouterr().err

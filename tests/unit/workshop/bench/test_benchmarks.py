@@ -1,24 +1,24 @@
-"""What benchmarks make of what they measured, and the runs of a command that they measure."""
+"""Figures of benchmarks, and a measured command that fails."""
 
 from __future__ import annotations
 
 import pytest
 
 from deploy.errors import DeployError
-from workshop.bench import deploys, stage
-from workshop.bench.stage import Outcome
+from workshop.bench import deploys, practice_releases
+from workshop.bench.practice_releases import CommandOutcome
 
 
-def ran(seconds: float, *ends: tuple[str, float, float]) -> Outcome:
-    """A command that ran so long, with steps that ended at a second of it and took so many."""
+def ran(seconds: float, *ends: tuple[str, float, float]) -> CommandOutcome:
+    """A command that took *seconds*; each step has a kind, an end and a duration in seconds."""
     events = [
         {"kind": "step-finished", "step": step, "at": 100.0 + at, "data": {"seconds": took}}
         for step, at, took in ends
     ]
-    return Outcome(100.0, seconds, ({"kind": "plan", "at": 100.1}, *events))
+    return CommandOutcome(100.0, seconds, ({"kind": "plan", "at": 100.1}, *events))
 
 
-def test_traffic_has_moved_when_the_last_host_has_shifted():
+def test_time_to_traffic_ends_with_the_shift_of_the_last_host():
     outcome = ran(9, ("boot", 2, 2), ("shift", 3, 1), ("shift", 5, 1), ("drain", 8, 3))
     assert outcome.to_traffic == pytest.approx(5)
     assert ran(9, ("boot", 2, 2)).to_traffic == 0
@@ -39,7 +39,7 @@ def test_figures_are_medians_and_ratios_are_those_of_each_round():
     assert set(found["deploy"]["steps"]) == {"boot", "shift"}
 
 
-def test_a_command_that_fails_ends_the_benchmark_with_its_words():
+def test_a_failed_command_ends_the_benchmark_with_its_output():
     with pytest.raises(DeployError, match=r"ended with 2:\n(.|\n)*nowhere") as failed:
-        stage.bring("nowhere", "1.0.0")
+        practice_releases.deploy_version("nowhere", "1.0.0")
     assert "--version=1.0.0" in failed.value.message

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.errors import UsageError
-from workshop.fleet.environment import Roles
 from workshop.fleet.layout import (
     FLEETS,
     MOST_HOSTS,
@@ -20,6 +19,7 @@ from workshop.fleet.layout import (
     check_name,
     engine_settings,
 )
+from workshop.fleet.practice_environment import Roles
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
 SUBNETS = st.integers(0, 255).map(lambda n: list(FLEETS.subnets(new_prefix=24))[n])
@@ -33,7 +33,7 @@ def test_a_fleet_takes_no_subnet_that_is_taken(name: str, taken: list[IPv4Networ
     assert all(subnet.subnet_of(FLEETS) for subnet in found)
 
 
-def test_a_fleet_keeps_clear_of_a_network_that_spans_several_subnets() -> None:
+def test_a_fleet_avoids_a_network_that_spans_several_subnets() -> None:
     wide = IPv4Network("198.18.0.0/17")
     assert not any(subnet.overlaps(wide) for subnet in candidates("fleet", [wide]))
     assert list(candidates("fleet", [IPv4Network("198.18.0.0/15")])) == []
@@ -45,7 +45,7 @@ def test_a_name_always_prefers_the_same_subnet() -> None:
 
 
 @given(SUBNETS)
-def test_every_member_has_an_address_of_its_own(subnet: IPv4Network) -> None:
+def test_every_container_has_its_own_address(subnet: IPv4Network) -> None:
     layout = Layout("fleet", subnet)
     hosts = [layout.host(number) for number in range(1, MOST_HOSTS + 1)]
     services = [layout.registry_address, layout.database, layout.database_host]
@@ -75,12 +75,12 @@ def test_networks_inside_hosts_overlap_with_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["", "Fleet", "1st", "a b", "../x", "a" * 32, "fleet\n"])
 def test_a_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="no name for a fleet"):
+    with pytest.raises(UsageError, match="not a valid name of a fleet"):
         check_name(name)
 
 
 @pytest.mark.parametrize("hosts", [-1, 0, MOST_HOSTS + 1])
-def test_a_number_of_hosts_that_cannot_be_is_refused(hosts: int) -> None:
+def test_an_impossible_number_of_hosts_is_refused(hosts: int) -> None:
     with pytest.raises(UsageError, match="1 to 200 hosts"):
         check_hosts(hosts)
 
@@ -96,13 +96,13 @@ def test_a_number_of_hosts_that_cannot_be_is_refused(hosts: int) -> None:
         (2, None, [1], [["web", "worker"], ["web"]]),
     ],
 )
-def test_roles_fall_to_hosts(
+def test_roles_of_hosts_follow_from_the_options(
     hosts: int, web: list[int] | None, workers: list[int] | None, roles: list[list[str]]
 ) -> None:
     chosen = Roles.choose(hosts, web, workers)
     assert [chosen.of(number) for number in range(1, hosts + 1)] == roles
 
 
-def test_a_role_for_a_host_that_is_not_there_is_refused() -> None:
+def test_a_role_for_a_missing_host_is_refused() -> None:
     with pytest.raises(UsageError, match="web: there is no host 4 in a fleet of 3"):
         Roles.choose(3, [1, 4], None)

@@ -1,4 +1,4 @@
-"""A scanner passed, failed or did not run; the last is never a pass."""
+"""A scanner passes, fails or does not run; a scanner that did not run has not passed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from deploy.errors import GateRefused, UsageError
 from workshop.pipeline import scanners
-from workshop.pipeline.scanners import Finding
+from workshop.pipeline.scanners import ScanResult
 
 
 def program(folder: Path, name: str, script: str) -> str:
@@ -30,28 +30,30 @@ def program(folder: Path, name: str, script: str) -> str:
         ("echo 'a (1.0): Dependency not found and could not be audited'; exit 1", "not run"),
     ],
 )
-def test_an_outcome_is_told_from_what_a_scanner_did(tmp_path: Path, script: str, outcome: str):
+def test_the_outcome_follows_from_status_and_report(tmp_path: Path, script: str, outcome: str):
     written = tmp_path / "report.json"
     written.write_text("of the run before")
     finding = scanners._judge("one", [program(tmp_path, "scan", script), str(written)], written)
     assert finding.outcome == outcome
 
 
-def test_a_failure_is_a_refusal_whatever_is_tolerated():
+def test_a_failure_is_refused_even_if_tolerant():
     with pytest.raises(GateRefused, match="security: one failed"):
-        scanners.conclude([Finding("one", "failed"), Finding("two", "not run")], tolerant=True)
+        scanners.conclude(
+            [ScanResult("one", "failed"), ScanResult("two", "not run")], tolerant=True
+        )
 
 
-def test_what_did_not_run_is_said_and_ends_badly_unless_tolerated():
+def test_a_scanner_that_did_not_run_fails_the_task_unless_tolerant():
     said: list[str] = []
     with pytest.raises(UsageError, match="not run: one"):
-        scanners.conclude([Finding("one", "not run", "no data")], report=said.append)
-    scanners.conclude([Finding("one", "not run", "no data")], tolerant=True, report=said.append)
+        scanners.conclude([ScanResult("one", "not run", "no data")], report=said.append)
+    scanners.conclude([ScanResult("one", "not run", "no data")], tolerant=True, report=said.append)
     assert sum("not run" in line for line in said) == 2
     assert not any("passed" in line for line in said)
 
 
-def test_a_second_opinion_may_be_missing(tmp_path: Path):
+def test_an_optional_scanner_may_be_missing(tmp_path: Path):
     scanners.conclude([scanners._safety(tmp_path, {})], report=lambda line: None)
 
 
@@ -60,7 +62,7 @@ def test_without_trivy_nothing_was_scanned(tmp_path: Path, monkeypatch: pytest.M
     assert scanners.trivy(tmp_path).outcome == "not run"
 
 
-def test_trivy_looks_at_files_or_at_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_trivy_scans_files_or_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     script = 'for word; do case $word in --output=*) echo "$@" > "${word#*=}";; esac; done'
     program(tmp_path, "trivy", script)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -70,7 +72,7 @@ def test_trivy_looks_at_files_or_at_an_image(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "trivy-image.sarif").read_text().endswith("amani:1\n")
 
 
-def test_the_bill_of_materials_names_what_the_lock_names(tmp_path: Path):
+def test_the_bill_of_materials_lists_the_locked_packages(tmp_path: Path):
     assert scanners.sbom(tmp_path).outcome == "passed"
     bill = json.loads((tmp_path / "sbom.cdx.json").read_text())
     names = {component["name"] for component in bill["components"]}

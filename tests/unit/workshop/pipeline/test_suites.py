@@ -1,4 +1,4 @@
-"""Each test has one suite, and a suite's coverage is held to what it must reach."""
+"""Each test belongs to one suite, and the coverage of a suite must reach its limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
-from workshop.pipeline import suites, testing
+from workshop.pipeline import suite_job
+from workshop.quality.suite_catalog import SERVER, SUITES
 
 TESTS = ROOT / "tests"
 MARK = re.compile(r"(?:@|marks=)pytest\.mark\.(\w+)")
@@ -19,7 +20,7 @@ SUMMARY = {"num_statements": 80, "num_branches": 20, "covered_lines": 80, "cover
 
 def test_each_suite_is_a_folder_with_tests():
     folders = {path.parts[0] for path in _test_files()}
-    assert folders == set(suites.SUITES)
+    assert folders == set(SUITES)
 
 
 def test_unit_tests_need_no_server():
@@ -44,28 +45,28 @@ def report(folder: Path, **files: dict[str, int]) -> Path:
 
 def test_lines_and_branches_count_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     found = report(tmp_path, amani_app__a=SUMMARY, deploy__b=SUMMARY | {"covered_lines": 0})
-    testing.judge(found, {"amani_app": 86})
+    suite_job.judge(found, {"amani_app": 86})
     assert "coverage of amani_app: 86.0 %" in capsys.readouterr().out
     with pytest.raises(GateRefused, match="deploy 6.0 % of 85 %"):
-        testing.judge(found, {"amani_app": 86, "deploy": 85})
+        suite_job.judge(found, {"amani_app": 86, "deploy": 85})
 
 
-def test_a_wing_that_was_not_measured_has_none(tmp_path: Path):
+def test_a_package_without_measurements_has_no_coverage(tmp_path: Path):
     with pytest.raises(GateRefused, match="deploy 0.0 %"):
-        testing.judge(report(tmp_path, amani_app__a=SUMMARY), {"deploy": 1})
+        suite_job.judge(report(tmp_path, amani_app__a=SUMMARY), {"deploy": 1})
 
 
 def test_a_suite_without_data_is_named(tmp_path: Path):
     (tmp_path / ".coverage-unit").touch()
     with pytest.raises(UsageError, match="no coverage data of api"):
-        testing.judge_suites(["unit", "api"], tmp_path, {})
+        suite_job.judge_suites(["unit", "api"], tmp_path, {})
 
 
 def test_only_suites_with_a_server_get_the_given_one():
     given = {"DATABASE_URL": "postgresql://amani@127.0.0.1/amani", "HOME": "/root"}
-    assert testing._environ("integration", given) == {
+    assert suite_job._environ("integration", given) == {
         "HOME": "/root",
-        testing.SERVER: given["DATABASE_URL"],
+        SERVER: given["DATABASE_URL"],
     }
-    assert testing._environ("unit", given) == {"HOME": "/root"}
-    assert testing._environ("api", {"DATABASE_URL": "sqlite://"}) == {}
+    assert suite_job._environ("unit", given) == {"HOME": "/root"}
+    assert suite_job._environ("api", {"DATABASE_URL": "sqlite://"}) == {}

@@ -1,4 +1,4 @@
-"""The checks of a checkout: each one runs and is reported, and nothing passes for want of tests."""
+"""The static checks: each runs and is reported; a run without tests fails."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
 from workshop.quality.lint import run_all, shell_scripts
-from workshop.quality.suite import run_suite
+from workshop.quality.suite_run import run_suite
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A small checkout under this project's rules, with nothing to complain about."""
+    """A small checkout with this project's configuration that passes all checks."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     for name in (".flake8", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -34,7 +34,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def failures(checkout: Path) -> tuple[list[str], str]:
-    """The checks that failed, and everything that was reported."""
+    """The names of the failed checks, and the report."""
     reported: list[str] = []
     try:
         run_all(checkout, reported.append)
@@ -44,7 +44,7 @@ def failures(checkout: Path) -> tuple[list[str], str]:
     return [], "\n".join(reported)
 
 
-def test_every_check_that_fails_is_named_and_the_others_still_run(checkout: Path):
+def test_all_failed_checks_are_named_and_the_others_run(checkout: Path):
     assert failures(checkout)[0] == []
 
     (checkout / "deploy" / "bad.py").write_text("import os\ndef f(x): return eval(x) + undefined\n")
@@ -67,7 +67,7 @@ def test_shell_scripts_are_known_by_name_or_first_line(checkout: Path):
     assert shell_scripts(checkout) == ["a.sh", "b", "tool"]
 
 
-def test_outside_of_git_it_says_so(tmp_path: Path):
+def test_a_folder_outside_of_git_is_refused(tmp_path: Path):
     with pytest.raises(UsageError, match="git cannot list"):
         shell_scripts(tmp_path)
 

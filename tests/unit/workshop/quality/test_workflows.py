@@ -1,4 +1,4 @@
-"""The workflows agree with the project, and a copy that does not is found out."""
+"""The workflows agree with the project's rules, and a changed copy is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workshop.quality.workflow_check import GRAPH, MONITORING, inspect, read, ru
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A checkout with all that the check reads."""
+    """A checkout with all files that the check reads."""
     for folder in (".github", "config", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "Dockerfile", tmp_path)
@@ -26,7 +26,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_they_are_as_they_must_be(capsys: pytest.CaptureFixture[str]):
+def test_the_workflows_pass(capsys: pytest.CaptureFixture[str]):
     run()
     said = capsys.readouterr().out
     assert f"{len(GRAPH)} workflows" in said
@@ -50,7 +50,7 @@ BROKEN = [
         "deploy.yml",
         'run: ./inv deploy --env=production --version="$IMAGE"',
         "run: ./inv deploy --env=production --version=${{ inputs.version }}",
-        "hand it over by env",
+        "pass it by env",
     ),
     ("unpinned action", "ci.yml", "@3d3c42e5aac5ba805825da76410c181273ba90b1", "@v7", "not pinned"),
     ("wide permission", "ci.yml", "permissions: {}", "permissions: write-all", "top-level"),
@@ -73,7 +73,7 @@ BROKEN = [
         "codeql.yml",
         "      contents: read # to check out\n",
         "      contents: write # for fun\n",
-        "what its steps need",
+        "its steps need",
     ),
     ("wrong secret", "deploy.yml", "secrets.FINCRA_API_KEY", "secrets.FINCRA_KEY", "FINCRA_KEY"),
     ("forgotten secret", "fly-deploy.yml", "secrets.FLY_API_TOKEN", "vars.FLY", "FLY_API_TOKEN"),
@@ -105,7 +105,7 @@ BROKEN = [
         "ci.yml",
         "  pull_request:\n",
         "  pull_request_target:\n",
-        "strangers",
+        "untrusted code",
     ),
     ("a moving runner", "deploy.yml", "ubuntu-24.04", "ubuntu-latest", "must be ubuntu-24.04"),
     ("a short memory", "deploy.yml", "retention-days: 90", "retention-days: 9", "9 days, must be"),
@@ -116,7 +116,7 @@ BROKEN = [
         "      - name: A cache\n"
         "        uses: actions/cache@55cc8345863c7cc4c66a329aec7e433d2d1c52a9 # v6.1.0\n"
         "      - name: flyctl\n",
-        "nothing from a cache",
+        "must not use a cache",
     ),
     ("another job's name", "ci.yml", "name: Unit tests", "name: Units", "'Unit tests'"),
 ]
@@ -136,7 +136,7 @@ def test_a_broken_copy_is_refused(copy: Path, file: str, sound: str, broken: str
     assert any(complaint in line for line in wrong), wrong
 
 
-def test_a_workflow_that_nobody_specified_is_refused(copy: Path):
+def test_a_workflow_without_a_specification_is_refused(copy: Path):
     shutil.copy(copy / ".github/workflows/codeql.yml", copy / ".github/workflows/other.yml")
     assert any(line.startswith("other.yml: its jobs") for line in inspect(read(copy)))
 
@@ -147,7 +147,7 @@ def test_ruleset_and_document_must_agree(copy: Path):
     assert any("differ: ['API tests', 'APIs']" in line for line in inspect(read(copy)))
 
 
-def test_what_the_tools_find_is_refused_all_at_once(copy: Path):
+def test_all_findings_of_the_tools_are_in_one_refusal(copy: Path):
     workflow = ".github/workflows/codeql.yml"
     broken = [
         (workflow, "timeout-minutes: 30", "timeout-minuts: 30"),

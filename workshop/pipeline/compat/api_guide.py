@@ -1,4 +1,4 @@
-"""A release's own guide to its API, docs/api.md, typed against a service that is there already."""
+"""Run the commands of a release's API guide, docs/api.md, against a running service."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import tempfile
 from pathlib import Path
 
 from deploy.images.build import find_client
-from workshop.pipeline.compat.stand import Service
+from workshop.pipeline.compat.compat_environment import RunningRelease
 
 PAGE = "docs/api.md"
 _BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.DOTALL)
 _END = "=== end of block"
-# The guide begins on a bare machine: here the schema is made, and the server runs.
+# The guide creates the schema and starts the server; both exist here.
 _PROGRAMS = {
     "flask": '[ "$1" != db ] || exit 0\nexec {docker} exec {container} flask "$@"',
     "gunicorn": "exec sleep 300",
 }
 
 
-def walk(source: Path, service: Service) -> list[str]:
-    """What the guide in `source` prints of this service otherwise than it says, a line each."""
+def run_guide(source: Path, service: RunningRelease) -> list[str]:
+    """Run the guide in `source`; returns a line for the first output that is different."""
     blocks = list(_BLOCK.finditer((source / PAGE).read_text()))
     script = "".join(f"{block['script']}\necho '{_END}'\n" for block in blocks)
     with tempfile.TemporaryDirectory(prefix="compat-walk-") as home:
@@ -62,7 +62,7 @@ def _compare(blocks: list[re.Match[str]], printed: list[str], errors: str) -> li
             continue
         last = block["script"].strip().splitlines()[-1]
         if found is not None:
-            return [f"{PAGE}: `{last}` prints {found!r}, and not {wanted!r}"]
+            return [f"{PAGE}: `{last}` prints {found!r}, expected {wanted!r}"]
         said = "\n".join([*printed[number].strip().splitlines()[-3:], *errors.splitlines()[-3:]])
-        return [f"{PAGE}: the walk stops in front of `{last}`: {said}"]
+        return [f"{PAGE}: failed before the end of `{last}`: {said}"]
     return []

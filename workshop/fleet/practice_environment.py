@@ -1,5 +1,5 @@
-"""A fleet as an environment: the file that `invoke deploy --env=NAME` reads, its secrets, and what
-OpenSSH needs to log in."""
+"""The environment of a fleet: the file for `invoke deploy --env=NAME`, its secrets, and files for
+logins with OpenSSH."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.secrets.sources import quoted
-from workshop.fleet.credentials import Credentials
-from workshop.fleet.host import PracticeHost
+from deploy.secrets.sources import quote_value
+from workshop.fleet.credentials import FleetCredentials
 from workshop.fleet.layout import Layout, check_numbers
 from workshop.fleet.members import DATABASE_USER
+from workshop.fleet.practice_host import PracticeHost
 
 PROXY_IMAGE = "haproxy:3.0-trixie"
 CONTAINERS = "172.29.40.0/24"
@@ -20,17 +20,17 @@ CONTAINERS = "172.29.40.0/24"
 
 @dataclass(frozen=True)
 class Roles:
-    """Which hosts are web hosts and which are workers, by number."""
+    """The numbers of the web hosts and of the worker hosts."""
 
     web: tuple[int, ...]
     workers: tuple[int, ...]
 
     @classmethod
     def choose(cls, hosts: int, web: Sequence[int] | None, workers: Sequence[int] | None) -> Roles:
-        """Roles as asked for; by default all hosts are web hosts and the last is a worker too.
+        """The given roles; by default all hosts are web hosts, and the last is also a worker.
 
-        With `web` alone given the others are workers. Raises `UsageError` for a host that is not
-        there.
+        With `web` alone, the other hosts are workers. Raises `UsageError` for a host that does not
+        exist.
         """
         every = range(1, hosts + 1)
         if workers is None:
@@ -42,7 +42,7 @@ class Roles:
         )
 
     def of(self, number: int) -> list[str]:
-        """The roles of one host; a host without any is left out of the environment."""
+        """The roles of one host; a host without a role is not in the environment."""
         return ["web"] * (number in self.web) + ["worker"] * (number in self.workers)
 
 
@@ -52,8 +52,8 @@ def document(
     roles: Roles,
     database: PracticeHost | None = None,
 ) -> dict[str, Any]:
-    """The environment file's content. With a host of its own for the `database` that can be taken
-    back to any moment; the last of the others keeps what that needs."""
+    """The content of the environment file. A `database` host gets point-in-time recovery, with its
+    repository on the last of the other hosts."""
     recovery = {"backups": {"pitr": _recovery(database, hosts[-1])}} if database else {}
     repository = f"{layout.registry}/amani-backend"
     limits = {"memory": "256MB", "cpus": 1.0, "pids": 128}
@@ -110,9 +110,9 @@ def _recovery(database: PracticeHost, keeper: PracticeHost) -> dict[str, Any]:
 
 
 def secrets(
-    layout: Layout, credentials: Credentials, *, own_database_host: bool = False
+    layout: Layout, credentials: FleetCredentials, *, own_database_host: bool = False
 ) -> dict[str, str]:
-    """The values that the environment's secrets have."""
+    """The values of the environment's secrets by name."""
     login = f"{DATABASE_USER}:{credentials.database_password()}"
     address = layout.database_host if own_database_host else layout.database
     found = {
@@ -126,25 +126,25 @@ def secrets(
 
 
 def render(content: Mapping[str, Any], layout: Layout) -> str:
-    """The environment file."""
+    """The environment file as YAML with a header."""
     import yaml
 
-    head = f"# Made by `invoke fleet.up --name={layout.name}`, which overwrites it.\n"
+    head = f"# Written by `invoke fleet.up --name={layout.name}`, which overwrites it.\n"
     return head + yaml.safe_dump(dict(content), sort_keys=False)
 
 
 def render_secrets(values: Mapping[str, str]) -> str:
-    """The file of secrets, a `NAME=value` a line."""
-    return "".join(f"{name}={quoted(value)}\n" for name, value in values.items())
+    """The file of secrets, one `NAME=value` per line."""
+    return "".join(f"{name}={quote_value(value)}\n" for name, value in values.items())
 
 
 def known_hosts(hosts: Sequence[PracticeHost]) -> str:
-    """The hosts' pinned keys as OpenSSH reads them."""
+    """The hosts' pinned keys in OpenSSH's format."""
     return "".join(f"{host.address} {host.host_key}\n" for host in hosts)
 
 
 def ssh_config(hosts: Sequence[PracticeHost], known: str) -> str:
-    """For people: `ssh -F .amani/fleet/ssh_config host1`."""
+    """A configuration for manual logins: `ssh -F .amani/fleet/ssh_config host1`."""
     return "".join(
         f"Host {host.name}\n  HostName {host.address}\n  User {host.user}\n"
         f'  IdentityFile "{host.identity_file}"\n  IdentitiesOnly yes\n'

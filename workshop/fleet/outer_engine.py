@@ -1,4 +1,4 @@
-"""This machine's engine as a fleet uses it: members brought to where they should be, or removed."""
+"""This machine's engine, which runs the containers of a fleet."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 FOLDER = f"{LABEL}.folder"
 _PATIENCE = 300.0
-"""Seconds that a command in a member may take."""
+"""Seconds that a command in a container may take."""
 
 
 def connect() -> DockerClient:
-    """A client of this machine's engine; raises `EngineError` where it does not answer."""
+    """A client of this machine's engine. Raises `EngineError` if it does not answer."""
     import docker
     import docker.errors
 
@@ -32,7 +32,7 @@ def connect() -> DockerClient:
         client = docker.from_env(timeout=60)
         client.ping()
     except docker.errors.DockerException as error:
-        hint = "Start it, or name it by DOCKER_HOST."
+        hint = "Start the engine, or set DOCKER_HOST."
         failure = EngineError(f"the Docker Engine does not answer: {error}")
         failure.hint = hint
         raise failure from None
@@ -40,9 +40,9 @@ def connect() -> DockerClient:
 
 
 class OuterEngine:
-    """What one fleet, kept in `folder`, has on this machine's engine.
+    """The containers, volumes and network of the fleet in `folder` on this machine's engine.
 
-    Every method raises `EngineError` with the engine's own words where it refuses.
+    Errors of the engine become `EngineError` inside `engine_errors`.
     """
 
     def __init__(self, client: DockerClient, fleet: str, folder: Path) -> None:
@@ -51,7 +51,7 @@ class OuterEngine:
         self._labels = {LABEL: fleet, FOLDER: str(folder)}
 
     def find_network(self) -> Network | None:
-        """The fleet's network; raises `UsageError` where another checkout owns it."""
+        """The fleet's network, or None. Raises `UsageError` if another checkout owns it."""
         name = network_name(self._fleet)
         for network in self.client.networks.list(filters={"label": f"{LABEL}={self._fleet}"}):
             if network.name != name:
@@ -60,29 +60,29 @@ class OuterEngine:
             if owner != self._labels[FOLDER]:
                 raise UsageError(
                     f"the fleet {self._fleet!r} belongs to {owner}",
-                    hint="Choose another one with --name, or take that one down over there.",
+                    hint="Choose another name with --name, or run fleet.down in that checkout.",
                 )
             return network
         return None
 
     def ensure_layout(self) -> tuple[Layout, bool]:
-        """The fleet's layout, its network made where it is missing; and whether it was missing."""
+        """The fleet's layout, and whether its network was missing and has been created."""
         network = self.find_network()
         if network is not None:
             return self.layout(network), False
         for subnet in candidates(self._fleet, self._taken()):
             if self._create_network(subnet):
                 return Layout(self._fleet, subnet), True
-        raise UsageError("no subnet is left for another fleet", hint="Take one down: fleet.down")
+        raise UsageError("no subnet is free for another fleet", hint="Remove a fleet: fleet.down")
 
     def layout(self, network: Network) -> Layout:
-        """The layout that stands on an existing network."""
+        """The layout of a fleet on an existing network."""
         return Layout(self._fleet, IPv4Network(network.attrs["IPAM"]["Config"][0]["Subnet"]))
 
     def ensure_running(self, member: Member, layout: Layout) -> str:
-        """Bring a member's container to its wanted state, whatever it is in.
+        """Bring a container to its definition and start it, from any state.
 
-        Returns what was done, such as `created`, or an empty string.
+        Returns the change, such as `created`, or an empty string.
         """
         image = self.client.images.get(member.image)
         network = self.client.networks.get(layout.network)
@@ -98,9 +98,9 @@ class OuterEngine:
         return done or revived
 
     def revive(self, container: Container, address: str) -> str:
-        """Let a container run on its network again, whatever was done to it.
+        """Unpause, reconnect and start a container as necessary.
 
-        Returns what it took, such as `unpaused`, or an empty string.
+        Returns the last change, such as `unpaused`, or an empty string.
         """
         container.reload()
         name, done = network_name(self._fleet), ""
@@ -116,36 +116,36 @@ class OuterEngine:
         return done
 
     def find(self, role: str) -> Container | None:
-        """The container of a member, or None."""
+        """The container of a role, or None."""
         found = self.containers(f"{MEMBER}={role}")
         return found[0] if found else None
 
     def get(self, role: str) -> Container:
-        """The container of a member; raises `UsageError` where there is none."""
+        """The container of a role. Raises `UsageError` if it does not exist."""
         container = self.find(role)
         if container is None:
-            hint = "Bring the fleet up again: invoke fleet.up"
+            hint = "Repair the fleet: invoke fleet.up"
             raise UsageError(f"the fleet {self._fleet!r} has no {role}", hint=hint)
         return container
 
     def run_in(self, container: Container, argv: Sequence[str]) -> tuple[int, str]:
-        """Run a command as root in a running container; its status and what it printed."""
-        # Not docker-py's: it loses what comes in one piece with the answer's head.
+        """Run a command as root in a running container; returns its status and output."""
+        # Not by docker-py: it loses output that arrives in one packet with the answer's head.
         with closing(LocalHost()) as machine:
             result = machine.engine.run_in(str(container.id), argv, timeout=_PATIENCE)
         return result.status, result.output
 
-    def last_words(self, container: Container) -> str:
-        """The last lines that a container printed."""
+    def log_tail(self, container: Container) -> str:
+        """The last 10 lines of a container's log."""
         return bytes(container.logs(tail=10)).decode(errors="replace").strip()
 
     def containers(self, *labels: str) -> list[Container]:
-        """The fleet's containers that carry all these labels, running or not."""
+        """The fleet's containers with all these labels, running or not."""
         filters: dict[str, str | list[str] | bool] = {"label": [f"{LABEL}={self._fleet}", *labels]}
         return list(self.client.containers.list(all=True, filters=filters))
 
     def remove_member(self, container: Container) -> None:
-        """Remove a member with everything it keeps."""
+        """Remove a container and its volume."""
         import docker.errors
 
         container.remove(force=True, v=True)
@@ -155,7 +155,7 @@ class OuterEngine:
             pass
 
     def remove_rest(self) -> None:
-        """Remove volumes and networks of the fleet that no container holds any more."""
+        """Remove volumes and networks of the fleet that no container uses."""
         filters = {"label": f"{LABEL}={self._fleet}"}
         for volume in self.client.volumes.list(filters=filters):
             volume.remove(force=True)
@@ -184,7 +184,7 @@ class OuterEngine:
                 check_duplicate=True,
             )
         except APIError as error:
-            # Another fleet, or a route that only the engine sees, was quicker.
+            # Another fleet took the subnet first, or a route that only the engine sees uses it.
             if "overlap" in str(error.explanation):
                 return False
             raise
@@ -201,7 +201,7 @@ class OuterEngine:
 
 @contextmanager
 def engine_errors(what: str) -> Iterator[None]:
-    """Say a refusal of this machine's engine as an `EngineError` about `what`."""
+    """Convert errors of this machine's engine to an `EngineError` about `what`."""
     import docker.errors
     import requests
 
@@ -215,7 +215,7 @@ def engine_errors(what: str) -> Iterator[None]:
 
 
 def _routes() -> Iterator[IPv4Network]:
-    """Where this machine has a way to, but for the default route (Linux; nothing elsewhere)."""
+    """The networks of this machine's routes except the default route; none if not on Linux."""
     table = Path("/proc/net/route")
     for line in table.read_text().splitlines()[1:] if table.exists() else ():
         fields = line.split()

@@ -1,12 +1,12 @@
-"""A load generator in one thread: paced requests over an epoll loop, every one of them recorded.
+"""A load generator in one thread: paced requests over an epoll loop, each one recorded.
 
-Half a dozen system calls and little Python a request, so that 2,000 requests a second leave the
-machine to what is measured. The pace is open: a request is due when the clock says so, however
-slow the answers are, and where all connections are busy its waiting time counts.
+A request costs half a dozen system calls and little Python, so that 2,000 requests per second leave
+the machine to the measured system. The pace is open: a request is due at its time, however slow the
+answers are, and if all connections are busy, its waiting time counts.
 
-Runs as `python -m workshop.bench.load` with a `Profile` as JSON on standard input; prints `started`
-after the first answer, ends on SIGTERM or after `seconds`, and then prints all records as
-JSON. `generator.py` starts and reads it.
+Runs as `python -m workshop.bench.load_generator` with a `Profile` as JSON on standard input. Prints
+`started` after the first answer, ends on SIGTERM or after `seconds`, then prints all records as
+JSON. `load_run.py` starts it and reads the records.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Profile:
-    """What is asked, how often and for how long.
+    """The target, the rate and the duration of a load.
 
-    `rate` is requests a second, `fresh` the share of them that use a connection each, `slow` how
-    many of those in a second take `slow_path` instead of `path`. `timeout` in seconds bounds one
-    request, `connections` those that are kept alive.
+    `rate` is requests per second, `fresh` the share of requests on a new connection, `slow` the
+    requests per second for `slow_path` instead of `path`. `timeout` limits one request in seconds,
+    `connections` the number of kept-alive connections.
     """
 
     address: str
@@ -51,8 +51,8 @@ class Profile:
 
 
 @dataclass
-class Request:
-    """A request under way; `due` is when it should have started (monotonic)."""
+class PendingRequest:
+    """A request in progress; `due` is its planned start (monotonic clock, seconds)."""
 
     due: float
     text: bytes
@@ -60,37 +60,37 @@ class Request:
 
 
 @dataclass
-class Connection:
-    """One connection and what it works on."""
+class ClientConnection:
+    """One connection and its request in progress."""
 
     socket: socket.socket
     fresh: bool
-    request: Request | None = None
+    request: PendingRequest | None = None
     connected: bool = False
     received: bytes = b""
     expected: int = -1
-    """Bytes of the whole answer, once its head is there."""
+    """Bytes of the whole answer; -1 until its head is received."""
     closing: bool = False
-    """Whether the server said that it closes after this answer."""
+    """Whether the server announced that it closes the connection after this answer."""
 
 
 @dataclass
 class Generator:
-    """The loop and its books."""
+    """The event loop and the records of all requests."""
 
     profile: Profile
     starts: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     reconnects: int = 0
-    """Kept-alive connections that the server closed between two requests, as it may."""
+    """Kept-alive connections that the server closed between two requests, which is allowed."""
     stopping: bool = False
 
     def __post_init__(self) -> None:
         self._epoll = select.epoll()
-        self._connections: dict[int, Connection] = {}
-        self._idle: deque[Connection] = deque()
-        self._waiting: deque[Request] = deque()
+        self._connections: dict[int, ClientConnection] = {}
+        self._idle: deque[ClientConnection] = deque()
+        self._waiting: deque[PendingRequest] = deque()
         self._kept = 0
         self._epoch = time.time() - time.monotonic()
         self._announced = False
@@ -106,7 +106,7 @@ class Generator:
         }
 
     def run(self) -> None:
-        """Send until told to stop, then wait for the last answers."""
+        """Send until `stopping` is set or the time is over, then wait for the last answers."""
         begun = time.monotonic()
         sent = 0
         interval = 1 / self.profile.rate
@@ -114,7 +114,7 @@ class Generator:
         while True:
             now = time.monotonic()
             if self.stopping or now - begun > self.profile.seconds:
-                # The sweep below ends what takes too long, so this comes to its end.
+                # The sweep below ends requests that take too long, so this loop ends.
                 self.stopping = True
                 if not self._busy():
                     return
@@ -128,7 +128,7 @@ class Generator:
             self._poll(0.1 if self.stopping else begun + sent * interval - time.monotonic())
 
     def report(self) -> dict[str, Any]:
-        """The records: seconds since the epoch, seconds of latency, outcome."""
+        """The records: starts (seconds since the epoch), latencies (seconds) and outcomes."""
         return {
             "reconnects": self.reconnects,
             "processor_seconds": time.process_time(),
@@ -142,11 +142,11 @@ class Generator:
 
     def _begin(self, number: int, now: float) -> None:
         profile = self.profile
-        # Spread evenly, the same in every run: the fresh ones, and among all the slow ones.
+        # New connections and slow requests are spread evenly, the same in each run.
         fresh = int((number + 1) * profile.fresh) > int(number * profile.fresh)
         share = profile.slow / profile.rate
         slow = int((number + 1) * share) > int(number * share)
-        request = Request(now, self._texts[slow, fresh], fresh)
+        request = PendingRequest(now, self._texts[slow, fresh], fresh)
         if fresh:
             self._connect(request)
         elif self._idle:
@@ -156,10 +156,10 @@ class Generator:
         else:
             self._waiting.append(request)
 
-    def _connect(self, request: Request) -> None:
+    def _connect(self, request: PendingRequest) -> None:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(made, request.fresh, request)
+        connection = ClientConnection(made, request.fresh, request)
         self._kept += not request.fresh
         self._connections[made.fileno()] = connection
         code = made.connect_ex((self.profile.address, self.profile.port))
@@ -168,7 +168,7 @@ class Generator:
             return
         self._epoll.register(made.fileno(), select.EPOLLOUT)
 
-    def _send(self, connection: Connection, request: Request) -> None:
+    def _send(self, connection: ClientConnection, request: PendingRequest) -> None:
         connection.request = request
         connection.received = b""
         connection.expected = -1
@@ -187,7 +187,7 @@ class Generator:
             else:
                 self._established(connection)
 
-    def _established(self, connection: Connection) -> None:
+    def _established(self, connection: ClientConnection) -> None:
         code = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._fail(connection, f"connect: {errno.errorcode.get(code, code)}")
@@ -197,7 +197,7 @@ class Generator:
         if connection.request:
             self._send(connection, connection.request)
 
-    def _receive(self, connection: Connection) -> None:
+    def _receive(self, connection: ClientConnection) -> None:
         try:
             data = connection.socket.recv(65536)
         except BlockingIOError:
@@ -214,7 +214,7 @@ class Generator:
         if len(connection.received) >= connection.expected:
             self._answered(connection)
 
-    def _read_head(self, connection: Connection) -> bool:
+    def _read_head(self, connection: ClientConnection) -> bool:
         head, found, _ = connection.received.partition(_HEAD_END)
         if not found:
             return False
@@ -228,10 +228,10 @@ class Generator:
         connection.closing = b"\r\nconnection: close" in lower
         return True
 
-    def _answered(self, connection: Connection) -> None:
+    def _answered(self, connection: ClientConnection) -> None:
         status = connection.received[9:12].decode(errors="replace")
         self._record(connection, OK if status.startswith("2") else f"status: {status}")
-        # Where the server is to close, it must be the first: the port is free again at once here.
+        # The server must close first if it is to close: then the port here is free at once.
         if connection.fresh or connection.closing:
             return
         if self._waiting:
@@ -239,7 +239,7 @@ class Generator:
         else:
             self._idle.append(connection)
 
-    def _ended(self, connection: Connection) -> None:
+    def _ended(self, connection: ClientConnection) -> None:
         if connection.request:
             self._fail(connection, "closed before the answer was complete")
             return
@@ -247,19 +247,19 @@ class Generator:
             self.reconnects += 1
         self._drop(connection)
 
-    def _fail(self, connection: Connection, outcome: str, registered: bool = True) -> None:
+    def _fail(self, connection: ClientConnection, outcome: str, registered: bool = True) -> None:
         if connection.request:
             self._record(connection, outcome)
         self._drop(connection, registered)
 
-    def _record(self, connection: Connection, outcome: str) -> None:
+    def _record(self, connection: ClientConnection, outcome: str) -> None:
         request = connection.request
         if request is None:
             return
         connection.request = None
         self._note(request, outcome)
 
-    def _note(self, request: Request, outcome: str) -> None:
+    def _note(self, request: PendingRequest, outcome: str) -> None:
         self.starts.append(round(request.due + self._epoch, 6))
         self.latencies.append(round(time.monotonic() - request.due, 6))
         self.outcomes.append(outcome)
@@ -267,7 +267,7 @@ class Generator:
             self._announced = True
             print("started", flush=True)
 
-    def _drop(self, connection: Connection, registered: bool = True) -> None:
+    def _drop(self, connection: ClientConnection, registered: bool = True) -> None:
         del self._connections[connection.socket.fileno()]
         if registered:
             self._epoll.unregister(connection.socket.fileno())
@@ -293,7 +293,7 @@ def _name(error: OSError) -> str:
 
 
 def main() -> None:
-    """Run the profile on standard input and print the records."""
+    """Run the profile from standard input and print the records as JSON."""
     generator = Generator(Profile(**json.loads(sys.stdin.readline())))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

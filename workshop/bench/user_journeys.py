@@ -1,4 +1,4 @@
-"""A small market where everybody deals with everybody: random operations on shared things."""
+"""User journeys: random operations of concurrent users on shared escrows and wallets."""
 
 from __future__ import annotations
 
@@ -10,88 +10,90 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from workshop.bench.callers import Answer, Person, Request, Wire
+from workshop.bench.api_client import ApiAnswer, ApiClient, ApiRequest, ApiUser
 
 OPEN = 24
-"""Agreements under way at a time: few enough that callers meet."""
+"""Open escrows at a time: few enough that users collide."""
 UNIT = 4_000
-"""Minor units that every price is a multiple of: fees and halves come out whole."""
+"""Minor units that each price is a multiple of, so that fees and halves are whole numbers."""
 TRIES = 6
 PAUSE = 0.3
-"""Seconds, at most and chosen at random, until an unanswered request is sent again."""
+"""The longest random delay in seconds until an unanswered request is sent again."""
 
 Escrow = dict[str, Any]
-Move = tuple[Person, str, dict[str, Any]]
-"""Who asks for it, the end of its path, and its body."""
+Move = tuple[ApiUser, str, dict[str, Any]]
+"""The user who sends it, the end of its path, and its body."""
 
 
 @dataclass
-class Market:
-    """What the callers share, and the record of every request with an effect."""
+class SharedState:
+    """The users, their open escrows, and the record of all requests with an effect."""
 
-    members: list[Person]
-    arbiter: Person
-    requests: list[Request] = field(default_factory=list)
-    reads: list[Answer] = field(default_factory=list)
+    members: list[ApiUser]
+    arbiter: ApiUser
+    requests: list[ApiRequest] = field(default_factory=list)
+    reads: list[ApiAnswer] = field(default_factory=list)
     races: dict[str, int] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
-    _open: dict[str, Person] = field(default_factory=dict)
-    """The agreements under way, each with its client."""
+    _open: dict[str, ApiUser] = field(default_factory=dict)
+    """The open escrows by id, each with its client."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, request: Request) -> Request:
-        """Keep *request* for the books."""
+    def note(self, request: ApiRequest) -> ApiRequest:
+        """Record *request* for the ledger checks; returns it."""
         with self._lock:
             self.requests.append(request)
         return request
 
-    def parties(self, escrow: Escrow) -> tuple[Person, Person]:
-        """Client and freelancer of *escrow*."""
+    def parties(self, escrow: Escrow) -> tuple[ApiUser, ApiUser]:
+        """The client and the freelancer of *escrow*, in this order."""
         known = {person.id: person for person in self.members}
         return known[escrow["client_id"]], known[escrow["freelancer_id"]]
 
     def saw(self, escrow: Escrow) -> None:
-        """Keep an agreement in the pool for as long as something can be done with it."""
+        """Keep an escrow in the pool until it is completed or cancelled."""
         with self._lock:
             if escrow["state"] in ("completed", "cancelled"):
                 self._open.pop(escrow["id"], None)
             else:
                 self._open[escrow["id"]] = self.parties(escrow)[0]
 
-    def pick(self, choice: random.Random) -> tuple[str, Person] | None:
-        """An agreement that is under way, and its client; none where there are too few."""
+    def pick(self, choice: random.Random) -> tuple[str, ApiUser] | None:
+        """A random open escrow and its client; None at random while fewer than `OPEN` exist."""
         with self._lock:
             wanted = choice.randrange(OPEN)
             found = list(self._open.items())
         return found[wanted] if wanted < len(found) else None
 
     def raced(self, kind: str) -> None:
-        """Count a race."""
+        """Count a race of this kind."""
         with self._lock:
             self.races[kind] = self.races.get(kind, 0) + 1
 
 
-class Caller:
-    """One client: does something random, again and again, until the end."""
+class UserJourney:
+    """One user: performs random operations until the end."""
 
-    def __init__(self, market: Market, wire: Wire, pool: ThreadPoolExecutor, seed: int) -> None:
-        self._market = market
-        self._wire = wire
+    def __init__(
+        self, shared: SharedState, api: ApiClient, pool: ThreadPoolExecutor, seed: int
+    ) -> None:
+        self._shared = shared
+        self._api = api
         self._pool = pool
         self._choice = random.Random(seed)  # nosec B311 - a load, no secret
 
     def run(self, until: float) -> None:
-        """Until the monotonic clock says *until*, or it is over before."""
+        """Perform operations until *until* (monotonic clock), or until the run is over."""
         acts: list[Callable[[], None]] = [
             self._advance, self._approve_twice, self._fund_against_withdraw,
             self._approve_against_dispute, self._repeat, self._look,
         ]  # fmt: skip
         weights = [50, 12, 12, 12, 6, 8]
-        while time.monotonic() < until and not self._market.over.is_set():
+        while time.monotonic() < until and not self._shared.over.is_set():
             self._choice.choices(acts, weights)[0]()
 
     def _propose(self) -> None:
-        client, freelancer = self._choice.sample(self._market.members, 2)
+        client, freelancer = self._choice.sample(self._shared.members, 2)
         body = {
             "title": "Work",
             "freelancer_email": freelancer.email,
@@ -101,22 +103,22 @@ class Caller:
                 for number in range(self._choice.randint(1, 3))
             ],
         }
-        self._send(Request(client, "/escrows", body))
+        self._send(ApiRequest(client, "/escrows", body))
 
     def _advance(self) -> None:
-        """One step of an agreement: mostly one that is allowed."""
+        """Perform one step of an escrow, in most cases an allowed one."""
         escrow = self._found()
         if not escrow:
             return
         moves = self._moves(escrow)
         if self._choice.random() < 0.05:
             verb = self._choice.choice(("/accept", "/fund", "/cancel"))
-            moves = [(self._choice.choice(self._market.parties(escrow)), verb, {})]
+            moves = [(self._choice.choice(self._shared.parties(escrow)), verb, {})]
         if moves:
             self._send(self._request(escrow, self._choice.choice(moves)))
 
     def _approve_twice(self) -> None:
-        """The same request twice at once, and the same wish under another key."""
+        """Send the same request twice at once, and the same operation under another key."""
         found = self._submitted()
         if found:
             escrow, move = found
@@ -127,59 +129,59 @@ class Caller:
         found = self._submitted()
         if found:
             escrow, (client, path, _) = found
-            by = self._choice.choice(self._market.parties(escrow))
+            by = self._choice.choice(self._shared.parties(escrow))
             rival: Move = (by, path.replace("/approve", "/dispute"), {})
             requests = [self._request(escrow, (client, path, {})), self._request(escrow, rival)]
             self._race("approve against dispute", requests)
 
     def _fund_against_withdraw(self) -> None:
-        """Both want the same money."""
+        """Fund and withdraw at once from the same wallet."""
         escrow = self._found()
         if not escrow or escrow["state"] != "accepted":
             return self._advance()
-        client = self._market.parties(escrow)[0]
+        client = self._shared.parties(escrow)[0]
         rivals = [self._request(escrow, (client, "/fund", {})), self._withdrawal(client)]
         self._race("fund against withdraw", rivals)
 
-    def _withdrawal(self, person: Person) -> Request:
+    def _withdrawal(self, person: ApiUser) -> ApiRequest:
         body = {
             "amount": UNIT * self._choice.randint(1, 100),
             "currency": "NGN",
             "bank_code": "058",
             "account_number": "0123456789",
         }
-        return Request(person, "/withdrawals", body)
+        return ApiRequest(person, "/withdrawals", body)
 
     def _repeat(self) -> None:
-        """Send again what was answered long ago."""
-        if self._market.requests:
-            request = self._choice.choice(self._market.requests)
+        """Send a request again that was answered earlier."""
+        if self._shared.requests:
+            request = self._choice.choice(self._shared.requests)
             if request.told:
-                self._wire.post(request)
+                self._api.post(request)
 
     def _look(self) -> None:
-        person = self._choice.choice(self._market.members)
-        wallets = self._wire.ask("GET", "/wallets", person.token)
-        self._market.reads.append(wallets)
+        person = self._choice.choice(self._shared.members)
+        wallets = self._api.ask("GET", "/wallets", person.token)
+        self._shared.reads.append(wallets)
         for wallet in wallets.body["items"] if wallets.acknowledged else ():
             path = f"/wallets/{wallet['id']}/entries"
-            self._market.reads.append(self._wire.ask("GET", path, person.token))
+            self._shared.reads.append(self._api.ask("GET", path, person.token))
 
     def _found(self) -> Escrow | None:
-        picked = self._market.pick(self._choice)
+        picked = self._shared.pick(self._choice)
         if picked is None:
             self._propose()
             return None
         id, client = picked
-        answer = self._wire.ask("GET", f"/escrows/{id}", client.token)
-        self._market.reads.append(answer)
+        answer = self._api.ask("GET", f"/escrows/{id}", client.token)
+        self._shared.reads.append(answer)
         if not answer.acknowledged:
             return None
-        self._market.saw(answer.body)
+        self._shared.saw(answer.body)
         return answer.body  # type: ignore[no-any-return]
 
     def _submitted(self) -> tuple[Escrow, Move] | None:
-        """A milestone that waits for its client; without one, things go on elsewhere."""
+        """An escrow with a delivered milestone and its approval; without one, take another step."""
         escrow = self._found()
         if escrow:
             for move in self._moves(escrow):
@@ -189,7 +191,7 @@ class Caller:
         return None
 
     def _moves(self, escrow: Escrow) -> list[Move]:
-        parties = client, freelancer = self._market.parties(escrow)
+        parties = client, freelancer = self._shared.parties(escrow)
         moves: list[Move] = []
         if escrow["state"] == "draft":
             moves += [(freelancer, "/accept", {})] * 9 + [(client, "/cancel", {})]
@@ -205,34 +207,34 @@ class Caller:
                 moves += [(client, f"{path}/reject", {}), (freelancer, f"{path}/dispute", {})]
             elif milestone["state"] == "disputed":
                 part = {"to_client_basis_points": self._choice.choice((0, 5_000, 10_000))}
-                moves += [(self._market.arbiter, f"{milestone['dispute_id']}/resolve", part)]
+                moves += [(self._shared.arbiter, f"{milestone['dispute_id']}/resolve", part)]
         return moves
 
-    def _request(self, escrow: Escrow, move: Move) -> Request:
+    def _request(self, escrow: Escrow, move: Move) -> ApiRequest:
         person, path, body = move
         base = "/disputes/" if path.endswith("/resolve") else f"/escrows/{escrow['id']}"
-        return Request(person, f"{base}{path}", body, escrow["version"])
+        return ApiRequest(person, f"{base}{path}", body, escrow["version"])
 
-    def _race(self, kind: str, requests: list[Request]) -> None:
-        """Send all *requests* at once; one that stands there twice is sent twice."""
-        self._market.raced(kind)
+    def _race(self, kind: str, requests: list[ApiRequest]) -> None:
+        """Send all *requests* at once; one that is listed twice is sent twice."""
+        self._shared.raced(kind)
         for request in {id(request): request for request in requests}.values():
-            self._market.note(request)
+            self._shared.note(request)
         running = [self._pool.submit(self._insist, request) for request in requests]
         self._see(future.result() for future in running)
 
-    def _send(self, request: Request) -> None:
-        self._see([self._insist(self._market.note(request))])
+    def _send(self, request: ApiRequest) -> None:
+        self._see([self._insist(self._shared.note(request))])
 
-    def _see(self, answers: Iterable[Answer]) -> None:
+    def _see(self, answers: Iterable[ApiAnswer]) -> None:
         for answer in answers:
             if answer.acknowledged and "milestones" in answer.body:
-                self._market.saw(answer.body)
+                self._shared.saw(answer.body)
 
-    def _insist(self, request: Request) -> Answer:
-        """Send until something definite comes back, or patience ends as it does for people."""
+    def _insist(self, request: ApiRequest) -> ApiAnswer:
+        """Send until the answer is final, at most `TRIES` times; stops earlier at random."""
         for _ in range(TRIES):
-            answer = self._wire.post(request)
+            answer = self._api.post(request)
             if answer.acknowledged or answer.refused or self._choice.random() < 0.3:
                 break
             time.sleep(self._choice.uniform(0, PAUSE))

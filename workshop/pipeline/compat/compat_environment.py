@@ -1,4 +1,4 @@
-"""A PostgreSQL server and services of any release on it, in containers that end with the trial."""
+"""A PostgreSQL server and running releases, in containers that are removed after the trial."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, Self
 import requests
 
 from deploy.errors import DeployError, EngineError, GateRefused
-from workshop.bench.service import API
+from workshop.bench.local_service import API
 
 SERVER = "postgres:17-trixie"
 PORT, PROVIDER, DATABASE_PORT = 8000, 8090, 5432
 _KEYS = ("SECRET_KEY", "PUBLIC_KEY", "BUSINESS_ID", "WEBHOOK_SECRET")
 PATIENCE = 60.0
-"""Seconds that a container has to answer."""
-# The guide shows the limit for reading; what is asked beside it writes more often than people do.
+"""Seconds until a container must answer."""
+# The guide shows the limit for reading. The other checks write more often than the limits allow.
 _SETTINGS = dict.fromkeys(("LIMIT_WRITE", "LIMIT_SIGN_IN", "LIMIT_PAY_OUT"), "0")
 _REACHED = (
     "SELECT relname, coalesce(seq_scan, 0) + coalesce(idx_scan, 0) + n_tup_ins"
@@ -30,16 +30,16 @@ _REACHED = (
 
 
 @dataclass(frozen=True)
-class Service:
-    """A release that serves; `url` is where this machine finds it."""
+class RunningRelease:
+    """A running release; `url` reaches it from this machine."""
 
     container: str
     url: str
     provider: str = ""
-    """Where the payment provider's stand-in is found, if it has one."""
+    """The URL of the payment provider's sandbox, if it has one."""
 
     def status(self, path: str) -> int:
-        """What GET answers; 0 where nothing does."""
+        """The status of GET; 0 without an answer."""
         try:
             return requests.get(f"{self.url}{API}{path}", timeout=10).status_code
         except requests.RequestException:
@@ -47,7 +47,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether it wants traffic."""
+        """Whether its readiness endpoint answers 200."""
         return self.status("/readiness") == 200
 
 
@@ -66,13 +66,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-class Stand:
-    """The network, the server and everything on them; gone when the `with` block ends."""
+class CompatEnvironment:
+    """A network with a PostgreSQL server and releases; removed when the `with` block ends."""
 
     def __init__(self) -> None:
         self.name = f"amani-compat-{uuid.uuid4().hex[:8]}"
         self._containers: list[Any] = []
-        self._password = secrets.token_hex(16)  # good for as long as the server lives
+        self._password = secrets.token_hex(16)  # of this server only
 
     def __enter__(self) -> Self:
         import docker
@@ -87,9 +87,11 @@ class Stand:
                 ports=_published(DATABASE_PORT),
                 environment={"POSTGRES_USER": "amani", "POSTGRES_PASSWORD": self._password},
             )
-            # Over TCP: while it makes its cluster it listens on its socket only.
+            # Over TCP: during the initialisation it listens on its socket only.
             ready = ["pg_isready", "--quiet", "--host=127.0.0.1", "--username=amani"]
-            self._await(lambda: self._server.exec_run(ready)[0] == 0, "the server", self._server)
+            self._await(
+                lambda: self._server.exec_run(ready)[0] == 0, "start of the server", self._server
+            )
         except BaseException:
             self.__exit__()
             raise
@@ -104,7 +106,7 @@ class Stand:
 
     @property
     def url(self) -> str:
-        """Where this machine finds the server; it holds the password."""
+        """The URL of the server from this machine, with the password."""
         self._server.reload()
         place = f"127.0.0.1:{_port(self._server, DATABASE_PORT)}"
         return f"postgresql://amani:{self._password}@{place}/postgres"
@@ -112,23 +114,30 @@ class Stand:
     # -- databases -------------------------------------------------------------------------------
 
     def create(self, database: str, template: str = "template1") -> None:
-        """Make a database, by copy of another one that nobody uses."""
+        """Create a database, or replace it, as a copy of one without connections."""
+        self._sql("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
         self._sql("postgres", f"CREATE DATABASE {database} TEMPLATE {template}")
 
+    def snapshot(self, database: str, name: str) -> None:
+        """Copy a database that may have connections."""
+        self.create(name)
+        script = f"set -o pipefail; pg_dump -U amani {database} | psql -XqAt -U amani {name}"
+        self._in_server(["bash", "-c", script])
+
     def revision(self, database: str) -> str:
-        """Where its schema is."""
+        """The revision in its table `alembic_version`."""
         return self._sql(database, "SELECT version_num FROM alembic_version")
 
     def fingerprint(self, database: str) -> str:
-        """Of everything in a database, schema and rows."""
+        """A hash of the schema and of all rows of a database."""
         argv = ["pg_dump", "--username=amani", "--no-password", database]
         lines = self._in_server(argv).splitlines()
-        # A dump's own guard is another one each time.
+        # These lines contain a random key of the dump.
         kept = [line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))]
         return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
     def uses(self, database: str) -> dict[str, int]:
-        """How often each table was read or written, once all connections have ended."""
+        """Reads and writes of each table; the counts are complete once all connections ended."""
         lines = self._sql(database, _REACHED).splitlines()
         return {name: int(count) for name, count in (line.split("|") for line in lines)}
 
@@ -140,24 +149,26 @@ class Stand:
         status, output = self._server.exec_run(argv)
         said = str(output.decode(errors="replace"))
         if status:
-            raise DeployError(f"{argv[0]} on the trial's server ended with {status}: {said}")
+            raise DeployError(
+                f"{argv[0]} on the trial's server failed with status {status}: {said}"
+            )
         return said
 
     # -- releases --------------------------------------------------------------------------------
 
     def run(self, image: str, database: str, *command: str) -> str:
-        """What a command of a release prints; raises `DeployError` with it where it fails."""
+        """Run a command of a release; returns its output. Raises `DeployError` if it fails."""
         container = self._begin(image, list(command), **self._service(database))
         status = int(container.wait(timeout=300)["StatusCode"])
         said = str(container.logs().decode(errors="replace"))
         if status:
             tail = "\n".join(said.strip().splitlines()[-15:])
-            raise DeployError(f"`{' '.join(command)}` ended with {status}:\n{tail}")
+            raise DeployError(f"`{' '.join(command)}` failed with status {status}:\n{tail}")
         return said
 
     @contextlib.contextmanager
-    def serve(self, image: str, database: str, *, paying: bool = False) -> Iterator[Service]:
-        """A release on a database, answering, ready or not; `paying` gives it its own stand-in of
+    def serve(self, image: str, database: str, *, paying: bool = False) -> Iterator[RunningRelease]:
+        """Run a release on a database; it answers, ready or not. `paying` adds its own sandbox of
         the payment provider."""
         name, url = f"{self.name}-{database}-{len(self._containers)}", ""
         options = self._service(database)
@@ -167,13 +178,15 @@ class Stand:
             container = stack.enter_context(
                 self._running(image, None, name=name, ports=_published(PORT), **options)
             )
-            service = Service(name, f"http://localhost:{_port(container, PORT)}", url)
-            self._await(lambda: service.status("/ping") == 200, "its first answer", container)
+            service = RunningRelease(name, f"http://localhost:{_port(container, PORT)}", url)
+            self._await(
+                lambda: service.status("/ping") == 200, "first answer of the service", container
+            )
             yield service
 
     @contextlib.contextmanager
-    def work(self, image: str, service: Service) -> Iterator[None]:
-        """A release's worker beside its service."""
+    def work(self, image: str, service: RunningRelease) -> Iterator[None]:
+        """Run a release's worker beside its service."""
         environment = self._engine.containers.get(service.container).attrs["Config"]["Env"]
         options = {**self._service(""), "environment": environment}
         with self._running(image, ["flask", "amani", "worker"], **options):
@@ -190,22 +203,26 @@ class Stand:
         words += [f"--webhook-url=http://{service}:{PORT}{API}/webhooks/fincra"]
         words += ["--switch=payouts=successful"]
         ports = _published(PROVIDER)
-        with self._running(image, words, name=name, ports=ports, **options) as container:
+        # The sandbox keeps no data and, as the first process of its container, ignores SIGTERM.
+        with self._running(image, words, grace=0, name=name, ports=ports, **options) as container:
             url = f"http://localhost:{_port(container, PROVIDER)}"
-            self._await(lambda: _answers(url), "the provider's stand-in", container)
+            self._await(lambda: _answers(url), "first answer of the provider's sandbox", container)
             yield url
 
     @contextlib.contextmanager
-    def _running(self, image: str, command: list[str] | None, **options: Any) -> Iterator[Any]:
+    def _running(
+        self, image: str, command: list[str] | None, *, grace: int = 20, **options: Any
+    ) -> Iterator[Any]:
+        """Run a container; it gets SIGKILL after `grace` seconds if it does not stop."""
         container = self._begin(image, command, **options)
         try:
             container.reload()
             yield container
         finally:
-            container.stop(timeout=20)
+            container.stop(timeout=grace)
 
-    def await_readiness(self, service: Service, what: str) -> None:
-        """Until a service is ready; raises `GateRefused` with its last words where it never is."""
+    def await_readiness(self, service: RunningRelease, what: str) -> None:
+        """Wait until a service is ready. Raises `GateRefused` with its log if it never is."""
         container = self._engine.containers.get(service.container)
         try:
             self._await(lambda: service.ready, what, container)
@@ -243,6 +260,6 @@ class Stand:
             ended = container.status == "exited"
             if ended or time.monotonic() > deadline:
                 said = container.logs(tail=15).decode(errors="replace").strip()
-                why = "it ended" if ended else f"not within {PATIENCE:g} s"
-                raise DeployError(f"{what}: {why}. Its last words:\n{said}")
+                why = "its container ended" if ended else f"not within {PATIENCE:g} s"
+                raise DeployError(f"{what}: {why}. The end of its log:\n{said}")
             time.sleep(0.1)

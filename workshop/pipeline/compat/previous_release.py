@@ -1,4 +1,4 @@
-"""The release before a checkout, as git knows it."""
+"""Find the previous release of a checkout in git."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ VERSIONS = Path("migrations/versions")
 
 
 @dataclass(frozen=True)
-class Previous:
-    """A release: its version (its commit where it has none), and what it knows of the schema."""
+class PreviousRelease:
+    """A release: its version (its commit if it has none), its commit and its migrations."""
 
     version: str
     commit: str
     history: History
 
 
-def find(checkout: Path, base: str = "") -> Previous:
-    """The release that serves when this checkout is deployed.
+def find(checkout: Path, base: str = "") -> PreviousRelease:
+    """Find the release that is live when this checkout is deployed.
 
-    That is `base` (anything that names a commit); else the newest stable version tag in the past of
-    HEAD; and, as long as nothing was ever tagged, the newest commit there whose migrations end
-    elsewhere. Raises UsageError where there is none.
+    It is `base` (any name of a commit), else the newest stable version tag in the past of HEAD,
+    else the newest commit there whose schema head is different. Raises `UsageError` if there is
+    none.
     """
     if base:
         try:
             commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")
         except UsageError:
             raise UsageError(f"--base={base} names no commit of {checkout}") from None
-        return Previous(base, commit, _history(checkout, commit))
+        return PreviousRelease(base, commit, _history(checkout, commit))
     if tag := _newest_tag(checkout):
         commit = ask_git(checkout, "rev-parse", f"{tag}^{{commit}}")
-        return Previous(str(Version(tag)), commit, _history(checkout, commit))
+        return PreviousRelease(str(Version(tag)), commit, _history(checkout, commit))
     here = read_checkout(checkout / VERSIONS)
     for commit in _candidates(checkout):
         history = _history(checkout, commit)
         if history.head and history.head != here.head:
-            return Previous(commit[:12], commit, history)
+            return PreviousRelease(commit[:12], commit, history)
     raise UsageError(
-        "there is no version tag, and no commit whose migrations end elsewhere",
-        hint="fetch all of the history (`git fetch --unshallow --tags`), or name one: --base=REF",
+        "there is no version tag, and no commit with another schema head",
+        hint="fetch the whole history (`git fetch --unshallow --tags`), or set --base=REF",
     )
 
 
@@ -66,14 +66,14 @@ def export(checkout: Path, commit: str, folder: Path, *paths: str) -> None:
 
 def _newest_tag(checkout: Path) -> str:
     info = BuildInfo.of(checkout)
-    # What is tagged here is this release itself, unless it has been changed since.
+    # A tag of HEAD is this release itself, unless there are uncommitted changes.
     own = () if info.dirty else ("--no-contains", "HEAD")
     tags = ask_git(checkout, "tag", "--merged", "HEAD", *own, "--list", "v[0-9]*").split()
     return max((tag for tag in tags if Version(tag).stable), key=Version, default="")
 
 
 def _candidates(checkout: Path) -> Iterator[str]:
-    """HEAD, for a change that is not committed, and what was before each change of migrations."""
+    """HEAD, for an uncommitted change, and the parent of each commit that changed migrations."""
     yield ask_git(checkout, "rev-parse", "HEAD")
     log = ask_git(checkout, "log", "--first-parent", "--format=%P", "--", str(VERSIONS))
     for parents in log.splitlines():

@@ -1,4 +1,4 @@
-"""The service under test: gunicorn, its commands and its worker, as processes on this machine."""
+"""The service under test as processes on this machine: gunicorn, commands and worker."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from workshop.bench import leftovers
 from workshop.bench.postgres import PostgresServer
 
 API = "/api/v1"
-PASSWORD = "correct horse battery"  # nosec B105 - of people who live as long as a bench
+PASSWORD = "correct horse battery"  # nosec B105 - of users of a throw-away database
 UNLIMITED = dict.fromkeys(("LIMIT_READ", "LIMIT_WRITE", "LIMIT_SIGN_IN", "LIMIT_PAY_OUT"), "0")
-"""A bench asks more often than people do."""
+"""Benchmarks send more requests than the rate limits allow."""
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -36,19 +36,19 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Until *condition* holds. Raises `DeployError` after *seconds*."""
+    """Wait until *condition* holds. Raises `DeployError` after *seconds*."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise DeployError(f"{what}: not within {seconds:g} s")
+            raise DeployError(f"{what}: did not happen within {seconds:g} s")
         time.sleep(0.02)
 
 
-class Service:
-    """One installation on *server*; everything it starts ends with the `with` block of `started`.
+class LocalService:
+    """One installation on *server*; `end` stops all processes that it started.
 
-    *settings* are environment variables; nothing else of this process's environment reaches it
-    but what programs need.
+    *settings* are environment variables. Of this process's environment only the variables that
+    programs need are passed on.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Service:
     def start(
         self, *words: str, log: str, cwd: Path = ROOT, **more: str
     ) -> subprocess.Popen[bytes]:
-        """Start a program of the locked requirements in a process group of its own."""
+        """Start a program of the locked requirements in a session of its own, output to *log*."""
         with (self.home / log).open("ab") as out:
             process = subprocess.Popen(
                 [program(words[0]), *words[1:]],
@@ -87,15 +87,15 @@ class Service:
         return process
 
     def serve(self) -> subprocess.Popen[bytes]:
-        """Start gunicorn as the image does, and wait for its first answer."""
+        """Start gunicorn as the image does, and wait until the service is ready."""
         metrics = str(self.home / "metrics")
         words = ("gunicorn", "wsgi:app")
         process = self.start(*words, log="server.log", PROMETHEUS_MULTIPROC_DIR=metrics)
-        wait_for(lambda: answers(self.port, f"{API}/readiness"), "the service's first answer")
+        wait_for(lambda: answers(self.port, f"{API}/readiness"), "readiness of the service")
         return process
 
     def serve_provider(self) -> None:
-        """Start the sandbox that stands in for the payment provider; it pays at once, for a fee."""
+        """Start the sandbox of the payment provider; it pays at once, for a fee."""
         port = free_port()
         self.environ |= {
             "FINCRA_URL": f"http://127.0.0.1:{port}",
@@ -108,22 +108,22 @@ class Service:
         words = ("flask", "amani", "sandbox", f"--port={port}", f"--webhook-url={notices}")
         switches = ("--switch=payouts=successful", "--switch=payout_fee=53.75")
         self.start(*words, *switches, log="sandbox.log")
-        wait_for(lambda: reachable(port), "the sandbox")
+        wait_for(lambda: reachable(port), "first connection to the sandbox")
 
     def arrived(self, minor: int) -> None:
-        """Money of a bank transfer is in our wallet at the provider."""
+        """Fund the wallet at the provider by *minor* units, as a bank transfer does."""
         connection = http.client.HTTPConnection(self.environ["FINCRA_URL"][7:], timeout=20)
         try:
             body = json.dumps({"amount": minor / 100, "currency": "NGN"})
             headers = {"Content-Type": "application/json"}
             connection.request("POST", "/sandbox/fund", body, headers)
             if (status := connection.getresponse().status) != 200:
-                raise DeployError(f"the sandbox took no money: {status}")
+                raise DeployError(f"the sandbox refused to fund the wallet: status {status}")
         finally:
             connection.close()
 
     def flask(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run `flask ...` to its end; *more* are further environment variables."""
+        """Run `flask ...` and wait for it; *more* are further environment variables."""
         return subprocess.run(
             [program("flask"), *words],
             cwd=ROOT,
@@ -134,14 +134,14 @@ class Service:
         )
 
     def must(self, *words: str, **more: str) -> str:
-        """What `flask ...` prints. Raises `DeployError` where it fails."""
+        """Run `flask ...` and return its output. Raises `DeployError` if it fails."""
         done = self.flask(*words, **more)
         if done.returncode:
             raise DeployError(f"flask {' '.join(words)} failed: {done.stderr[-2000:]}")
         return done.stdout.strip()
 
     def end(self) -> None:
-        """Kill everything that was started, children too."""
+        """Kill all processes that were started, and their children."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -149,14 +149,14 @@ class Service:
 
 
 def reachable(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Whether a TCP connection to the port of this machine succeeds."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
         return True
     return False
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether a 200 comes from there."""
+    """Whether GET of the path on the port of this machine answers 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -168,7 +168,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that *pid* has started and that still are."""
+    """The ids of the running children of the process *pid*."""
     try:
         return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     except OSError:
@@ -178,15 +178,16 @@ def children(pid: int) -> list[int]:
 @contextlib.contextmanager
 def installed(
     settings: Mapping[str, str] | None = None, server: Mapping[str, str] | None = None
-) -> Iterator[tuple[PostgresServer, Service]]:
-    """A PostgreSQL server with its own settings *server*, and a service on a migrated database.
+) -> Iterator[tuple[PostgresServer, LocalService]]:
+    """A PostgreSQL server with the settings *server*, and a service on a migrated database.
 
-    Ctrl-C and SIGTERM end both; what a run that got SIGKILL has left is ended first.
+    Ctrl-C and SIGTERM stop both. Removes first the processes and folders of earlier runs that got
+    SIGKILL.
     """
     leftovers.sweep()
     with interrupts.handle(interrupts.raise_interrupt):
         postgres = PostgresServer(server)
-        service = Service(postgres, leftovers.folder("amani-bench-"), settings)
+        service = LocalService(postgres, leftovers.folder("amani-bench-"), settings)
         try:
             postgres.start()
             service.must("db", "upgrade")
@@ -199,4 +200,4 @@ def installed(
 
 
 def _finish_first() -> None:
-    """Asked to stop while it stops, a bench goes on with that."""
+    """Ignore a second request to stop during the clean-up."""

@@ -1,4 +1,4 @@
-"""The suites of the tests, one for each CI job: `tests/NAME` holds the suite NAME."""
+"""The test suites, one for each CI job: `tests/NAME` holds the suite NAME. Imports nothing."""
 
 from __future__ import annotations
 
@@ -10,3 +10,10 @@ SUITES = {
     "image": "the service's image, built and run",
     "e2e": "deploys, failures and outages on practice hosts",
 }
+WITH_ENGINE = frozenset({"integration", "image", "e2e"})
+"""The suites with tests that need a Docker Engine."""
+PROFILE = "HYPOTHESIS_PROFILE"
+"""Environment variable with the name of a Hypothesis profile: `steady` tries the same examples each
+time, `explore` new ones."""
+SERVER = "AMANI_TEST_POSTGRES"
+"""Environment variable with the URL of a server on which tests may create and drop databases."""

@@ -1,4 +1,4 @@
-"""People who call the service, and everything that they asked for and were told."""
+"""An HTTP client of the service that records each request and its answers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.errors import DeployError
-from workshop.bench.service import API, PASSWORD
+from workshop.bench.local_service import API, PASSWORD
 
 IDLE = 60.0
-"""Seconds after which an idle connection is opened anew: the service closes it after 95."""
+"""Seconds after which an idle connection is opened again: the service closes it after 95."""
 PATIENCE = 15.0
-"""Seconds a caller waits for an answer: longer than the service waits for its database."""
+"""Seconds that a client waits for an answer: longer than the service waits for its database."""
 
 
 @dataclass(frozen=True)
-class Person:
-    """Somebody who is signed in."""
+class ApiUser:
+    """A signed-in user with an access token."""
 
     id: str
     email: str
@@ -29,8 +29,8 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back; status 0 is a connection that ended before an answer."""
+class ApiAnswer:
+    """An answer of the service; status 0 if the connection ended before an answer."""
 
     status: int
     body: Any = None
@@ -39,44 +39,44 @@ class Answer:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the caller was told that it is done."""
+        """Whether the answer has a status from 200 to 299."""
         return 200 <= self.status < 300
 
     @property
     def refused(self) -> bool:
-        """Whether the caller was told that nothing happens."""
+        """Whether the service reported that the request has no effect."""
         return 400 <= self.status < 500 and not self.running
 
     @property
     def running(self) -> bool:
-        """Whether the same request, sent before, still runs."""
+        """Whether the service still processes the same request, sent earlier."""
         return self.status == 409 and self.body.get("code") == "idempotency-key-in-use"
 
 
 @dataclass
-class Request:
-    """Something asked for under one Idempotency-Key, however often it is sent."""
+class ApiRequest:
+    """A request with one Idempotency-Key, and the answers to all its sendings."""
 
-    person: Person
+    person: ApiUser
     path: str
     body: Any = field(default_factory=dict)
     version: int | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ApiAnswer] = field(default_factory=list)
 
     @property
     def verb(self) -> str:
-        """The last word of the path: what is done."""
+        """The last segment of the path, which names the operation."""
         return self.path.rpartition("/")[2]
 
     @property
-    def told(self) -> Answer | None:
-        """The first acknowledgement."""
+    def told(self) -> ApiAnswer | None:
+        """The first answer that reports success, or None."""
         return next((answer for answer in self.answers if answer.acknowledged), None)
 
 
-class Wire:
-    """Connections to the service, one for each thread, kept alive while that works."""
+class ApiClient:
+    """One kept-alive connection to the service for each thread."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -84,12 +84,12 @@ class Wire:
         self._all: list[http.client.HTTPConnection] = []
 
     def close(self) -> None:
-        """Close all of them; no thread may be at one."""
+        """Close all connections; no thread may use one."""
         for connection in self._all:
             connection.close()
 
-    def post(self, request: Request) -> Answer:
-        """Send *request* once, and note the answer in it. The key is the request id, too."""
+    def post(self, request: ApiRequest) -> ApiAnswer:
+        """Send *request* once and append the answer to it. Its key is also the request id."""
         headers = {"Idempotency-Key": request.key, "X-Request-ID": request.key}
         if request.version is not None:
             headers["If-Match"] = f'"{request.version}"'
@@ -105,8 +105,8 @@ class Wire:
         token: str | None = None,
         body: str | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
-        """One request, never repeated by itself."""
+    ) -> ApiAnswer:
+        """Send one request without a retry; a lost connection gives an answer with status 0."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         if token:
             sent["Authorization"] = f"Bearer {token}"
@@ -120,23 +120,23 @@ class Wire:
             found = json.loads(raw)
         except (OSError, http.client.HTTPException, ValueError):
             connection.close()
-            return Answer(0, seconds=time.monotonic() - started)
-        return Answer(status, found, replayed, time.monotonic() - started)
+            return ApiAnswer(0, seconds=time.monotonic() - started)
+        return ApiAnswer(status, found, replayed, time.monotonic() - started)
 
-    def sign_up(self, email: str) -> Person:
-        """A new person. Raises `DeployError`."""
+    def sign_up(self, email: str) -> ApiUser:
+        """Create a user. Raises `DeployError` if the service refuses."""
         asked = {"email": email, "name": email.partition("@")[0], "password": PASSWORD}
         return self._session("/auth/signup", asked)
 
-    def sign_in(self, email: str) -> Person:
-        """Somebody who is known. Raises `DeployError`."""
+    def sign_in(self, email: str) -> ApiUser:
+        """Sign an existing user in. Raises `DeployError` if the service refuses."""
         return self._session("/auth/login", {"email": email, "password": PASSWORD})
 
-    def _session(self, path: str, asked: dict[str, str]) -> Person:
+    def _session(self, path: str, asked: dict[str, str]) -> ApiUser:
         answer = self.ask("POST", path, body=json.dumps(asked))
         if not answer.acknowledged:
             raise DeployError(f"{path} answered {answer.status}: {answer.body}")
-        return Person(answer.body["user"]["id"], asked["email"], answer.body["token"])
+        return ApiUser(answer.body["user"]["id"], asked["email"], answer.body["token"])
 
     def _connection(self) -> http.client.HTTPConnection:
         if not hasattr(self._mine, "connection"):

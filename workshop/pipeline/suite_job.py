@@ -1,4 +1,4 @@
-"""One suite of the tests as a job runs it: what it needs brought in, a report, coverage."""
+"""Run one test suite as a CI job does: install what it needs, write a report and coverage."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from deploy.images.bases import ensure_bases
 from deploy.machine.checkout import ROOT, program
 from deploy.machine.engine import ensure_engine
 from deploy.machine.packages import ensure_packages
-from workshop.quality.suite import PACKAGES, workers
+from workshop.quality.suite_catalog import SERVER, WITH_ENGINE
+from workshop.quality.suite_run import DISTRIBUTION, PACKAGES, workers
 
-WINGS = ("amani_app", "deploy", "workshop")
-WITH_ENGINE = {"integration", "image", "e2e"}
-SERVER = "AMANI_TEST_POSTGRES"
-"""Names the server on which tests may make and drop databases of their own."""
+MEASURED = ("amani_app", "deploy", "workshop")
 
 
 def run_suite(suite: str, *, reports: Path, coverage: bool = False) -> None:
-    """Run one suite; JUnit XML and, with `coverage`, its data, XML and HTML go to `reports`.
+    """Run one suite; write JUnit XML and, with `coverage`, its data, XML and HTML to `reports`.
 
-    Raises `GateRefused` where a test fails, `UsageError` where there was none to run.
+    Raises `GateRefused` if a test fails, `UsageError` if the suite has no tests.
     """
     ensure_packages(PACKAGES, f"the {suite} tests")
     if suite in WITH_ENGINE:
@@ -36,16 +34,16 @@ def run_suite(suite: str, *, reports: Path, coverage: bool = False) -> None:
     argv = _argv(suite, reports, coverage=coverage)
     status = subprocess.run(argv, cwd=ROOT, env=environ).returncode
     if status == 5:
-        raise UsageError(f"the {suite} suite holds no tests")
+        raise UsageError(f"the {suite} suite has no tests")
     if status != 0:
-        raise GateRefused(f"the {suite} tests failed (pytest ended with {status})")
+        raise GateRefused(f"the {suite} tests failed (pytest ended with code {status})")
 
 
 def judge_suites(suites: Sequence[str], reports: Path, least: Mapping[str, float]) -> None:
-    """Print what these suites together cover of each wing; XML of it goes to `reports`.
+    """Print the coverage of each package by these suites together; write it as XML to `reports`.
 
-    Raises `GateRefused` where a wing has less than its `least` percent, `UsageError` where a
-    suite left no data.
+    Raises `GateRefused` if a package has less than its `least` percent, `UsageError` if the data of
+    a suite is missing.
     """
     data = [_data(reports, suite) for suite in suites]
     if missing := [suite for suite, path in zip(suites, data, strict=True) if not path.is_file()]:
@@ -63,30 +61,30 @@ def judge_suites(suites: Sequence[str], reports: Path, least: Mapping[str, float
 
 
 def judge(report: Path, least: Mapping[str, float]) -> None:
-    """Print each wing's coverage; raises `GateRefused` where one has less than its `least`."""
+    """Print each package's coverage. Raises `GateRefused` if one has less than its `least`."""
     files: Mapping[str, Mapping[str, Mapping[str, float]]]
     files = json.loads(report.read_text())["files"]
-    too_little = []
-    for wing in WINGS:
-        reached = percentage([f["summary"] for name, f in files.items() if _within(wing, name)])
-        wanted = least.get(wing)
+    too_low = []
+    for package in MEASURED:
+        reached = percentage([f["summary"] for name, f in files.items() if _within(package, name)])
+        wanted = least.get(package)
         limit = f"at least {wanted:g} %" if wanted is not None else "no limit for this suite alone"
-        print(f"coverage of {wing}: {reached:.1f} % of lines and branches ({limit})")
+        print(f"coverage of {package}: {reached:.1f} % of lines and branches ({limit})")
         if wanted is not None and reached < wanted:
-            too_little.append(f"{wing} {reached:.1f} % of {wanted:g} %")
-    if too_little:
-        raise GateRefused(f"too little is covered: {', '.join(too_little)}")
+            too_low.append(f"{package} {reached:.1f} % of {wanted:g} %")
+    if too_low:
+        raise GateRefused(f"the coverage is too low: {', '.join(too_low)}")
 
 
 def percentage(summaries: Sequence[Mapping[str, float]]) -> float:
-    """Lines and branches that were taken, of those that there are; 0 where there are none."""
+    """The covered share of lines and branches in percent; 0 if there are none."""
     there = sum(s["num_statements"] + s["num_branches"] for s in summaries)
     taken = sum(s["covered_lines"] + s["covered_branches"] for s in summaries)
     return 100 * taken / there if there else 0.0
 
 
-def _within(wing: str, file: str) -> bool:
-    return Path(file).parts[:1] == (wing,)
+def _within(package: str, file: str) -> bool:
+    return Path(file).parts[:1] == (package,)
 
 
 def _data(reports: Path, suite: str) -> Path:
@@ -95,10 +93,10 @@ def _data(reports: Path, suite: str) -> Path:
 
 def _argv(suite: str, reports: Path, *, coverage: bool) -> list[str]:
     argv = [sys.executable, "-m", "pytest", "-q", f"tests/{suite}", f"--numprocesses={workers()}"]
-    argv += ["--dist=loadfile", "--no-loadscope-reorder", "--durations=5"]
+    argv += [*DISTRIBUTION, "--durations=5"]
     argv += [f"--junitxml={reports}/junit-{suite}.xml"]
     if coverage:
-        argv += [f"--cov={wing}" for wing in WINGS] + ["--cov-branch"]
+        argv += [f"--cov={package}" for package in MEASURED] + ["--cov-branch"]
         argv += [
             f"--cov-report=xml:{reports}/coverage-{suite}.xml",
             f"--cov-report=json:{reports}/coverage-{suite}.json",
@@ -108,7 +106,7 @@ def _argv(suite: str, reports: Path, *, coverage: bool) -> list[str]:
 
 
 def _environ(suite: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """A job's environment: of a database given to it, only the tests' own name is left."""
+    """The environment of a job: the database that it is given is renamed to `SERVER`."""
     kept = dict(environ)
     given = kept.pop("DATABASE_URL", "")
     if suite != "unit" and given.startswith("postgresql"):

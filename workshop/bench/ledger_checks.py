@@ -1,8 +1,8 @@
-"""Do the books say what the callers were told, each thing once, and nothing else?
+"""Ledger invariant checks: each acknowledged request has its effect once, and nothing else has.
 
-The callers' record is one side. The other is the database, read with SQL of its own and not through
-the service: idempotency keys, audit lines, events, transfers, balances. A balance is computed a
-third time from the answers alone.
+Compares the clients' record of requests and answers with the database, which is read by SQL and not
+through the service: idempotency keys, audit log, events, transfers, balances. Balances are also
+computed from the answers alone.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workshop.bench.callers import Request
+from workshop.bench.api_client import ApiRequest
 from workshop.bench.postgres import PostgresServer
 
 Stored = Mapping[str, Any]
 WHOLE = 10_000
 MONEY_REASONS = {"fund": "fund", "approve": "released", "resolve": "resolved"}
-"""What the ledger calls that which moves money, by the verb that asks for it."""
+"""The reason of the ledger transfer that each operation makes."""
 
 
 @dataclass
-class Deposit:
-    """A bank transfer that an operator books; *done* where the command said so."""
+class OperatorDeposit:
+    """A deposit that an operator records; *done* if the command succeeded."""
 
     person: str
     reference: str
@@ -33,18 +33,18 @@ class Deposit:
 
 
 @dataclass
-class Books:
-    """What the database holds of the run."""
+class LedgerChecks:
+    """The checks of the database after a run."""
 
     server: PostgresServer
-    requests: list[Request]
-    deposits: list[Deposit]
+    requests: list[ApiRequest]
+    deposits: list[OperatorDeposit]
     database: str = "postgres"
     _stored: dict[str, Stored] = field(default_factory=dict)
     _audited: Counter[str] = field(default_factory=Counter)
 
     def differences(self) -> list[str]:
-        """A line for everything that is not as it was told."""
+        """A line for each difference between the database and the clients' record."""
         rows = self._rows("SELECT key, caller, status, body FROM idempotency_keys")
         self._stored = {row["key"]: row for row in rows}
         lines = self._rows("SELECT request_id, count(*) AS n FROM audit_log GROUP BY 1")
@@ -58,51 +58,51 @@ class Books:
             *self._balances(),
         ]
 
-    def applied(self, request: Request) -> bool:
-        """Whether the database knows the answer to *request*."""
+    def applied(self, request: ApiRequest) -> bool:
+        """Whether the database holds the answer to *request*."""
         return request.key in self._stored
 
-    def body(self, request: Request) -> Any:
-        """The stored answer to *request*."""
+    def body(self, request: ApiRequest) -> Any:
+        """The stored answer to *request*, as JSON values. Raises `KeyError` if there is none."""
         return json.loads(self._stored[request.key]["body"])
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
         return self.server.rows(query, self.database)
 
-    def _done(self) -> Iterator[tuple[Request, Any]]:
+    def _done(self) -> Iterator[tuple[ApiRequest, Any]]:
         return ((each, self.body(each)) for each in self.requests if self.applied(each))
 
     def _answers(self) -> Iterator[str]:
-        """Told is stored; refused is not; twice is the same."""
+        """An acknowledged answer is stored once, a refused request has none, replays are equal."""
         for request in self.requests:
             good = [answer for answer in request.answers if answer.acknowledged]
             name = f"{request.path} ({request.key})"
             if sum(not answer.replayed for answer in good) > 1:
-                yield f"{name}: done twice"
+                yield f"{name}: executed twice"
             if any(answer.status >= 500 and answer.status != 503 for answer in request.answers):
                 yield f"{name}: answered {[answer.status for answer in request.answers]}"
             if good and not self.applied(request):
-                yield f"{name}: acknowledged, and gone"
+                yield f"{name}: acknowledged, but not stored"
             if good and self.applied(request):
                 stored = self.body(request)
                 if any(answer.body != stored for answer in good):
                     yield f"{name}: the answers differ"
             if request.answers and all(answer.refused for answer in request.answers):
                 if self.applied(request):
-                    yield f"{name}: refused, and done"
+                    yield f"{name}: refused, but stored"
 
     def _whole(self) -> Iterator[str]:
-        """A key and an audit line are there together or not at all; nobody else's are."""
+        """Each stored answer has one audit line, and belongs to a known request."""
         known = {request.key for request in self.requests}
         for request in self.requests:
             lines, applied = self._audited[request.key], self.applied(request)
             if lines != applied:
                 yield f"{request.path} ({request.key}): answer stored: {applied}, audited: {lines}"
         for key in self._stored.keys() - known:
-            yield f"the answer to {key} is stored, and nobody asked"
+            yield f"the answer to {key} is stored, but no client sent that request"
 
     def _versions(self) -> Iterator[str]:
-        """Each agreement has exactly the versions that its requests were answered with."""
+        """Each escrow has exactly the versions that are in the answers to its requests."""
         seen: dict[str, list[int]] = {}
         for _, body in self._done():
             if "milestones" in body:
@@ -110,8 +110,8 @@ class Books:
         for row in self._rows("SELECT id, version FROM escrows"):
             found = sorted(seen.pop(row["id"], []))
             if not found or found != list(range(found[0], row["version"] + 1)):
-                yield f"escrow {row['id']} is at {row['version']}, told were {found}"
-        yield from (f"escrow {id} was told, and is not there" for id in seen)
+                yield f"escrow {row['id']} is at version {row['version']}, answered were {found}"
+        yield from (f"escrow {id} is in an answer, but not in the database" for id in seen)
 
     def _events(self) -> Iterator[str]:
         query = """SELECT coalesce(a.action, o.topic) AS what, a.n AS audited, o.n AS published
@@ -131,14 +131,16 @@ class Books:
             wanted |= set(_transfer(request, body, funded))
         query = "SELECT reason, reference FROM transfers WHERE kind IN ('direct', 'pending')"
         found = Counter((row["reason"], row["reference"]) for row in self._rows(query))
-        yield from (f"{each}: done, and not in the ledger" for each in wanted - found.keys())
         yield from (
-            f"{each}: in the ledger, nobody did it" for each in found.keys() - wanted - possible
+            f"{each}: acknowledged, but not in the ledger" for each in wanted - found.keys()
+        )
+        yield from (
+            f"{each}: in the ledger, but not requested" for each in found.keys() - wanted - possible
         )
         yield from (f"{each}: {n} times in the ledger" for each, n in found.items() if n > 1)
 
     def _balances(self) -> Iterator[str]:
-        """What everybody must have, from the answers alone."""
+        """Each wallet has the balance that follows from the answers alone."""
         wanted: Counter[str] = Counter()
         booked = self._rows("SELECT reference FROM transfers WHERE reason = 'deposit'")
         there = {row["reference"] for row in booked}
@@ -154,17 +156,17 @@ class Books:
         found = Counter({row["owner"]: row["n"] for row in self._rows(query)})
         for person in sorted(wanted.keys() | found.keys()):
             if wanted[person] != found[person]:
-                yield f"{person} has {found[person]}, must have {wanted[person]}"
+                yield f"wallet of {person}: balance {found[person]}, expected {wanted[person]}"
 
     def _failed_withdrawals(self) -> Counter[str]:
-        """Given back."""
+        """The minor units that voided payouts returned, by owner."""
         query = """SELECT a.owner, sum(p.amount) AS n FROM transfers v
             JOIN transfers p ON p.id = v.pending_id JOIN accounts a ON a.id = p.account_id
             WHERE v.kind = 'void' GROUP BY 1"""
         return Counter({row["owner"]: int(row["n"]) for row in self._rows(query)})
 
 
-def _transfer(request: Request, body: Any, funded: set[str]) -> Iterable[tuple[str, str]]:
+def _transfer(request: ApiRequest, body: Any, funded: set[str]) -> Iterable[tuple[str, str]]:
     if request.path == "/withdrawals":
         return [("withdraw", body["id"])]
     if request.verb in MONEY_REASONS:
@@ -174,16 +176,17 @@ def _transfer(request: Request, body: Any, funded: set[str]) -> Iterable[tuple[s
     return []
 
 
-def _subject(request: Request) -> str:
-    """The milestone, or the escrow, that *request* is about."""
+def _subject(request: ApiRequest) -> str:
+    """The id of the milestone or escrow that *request* changes."""
     parts = request.path.split("/")
     return parts[2].partition(".")[2] if parts[1] == "disputes" else parts[-2]
 
 
-def _moved(request: Request, body: Any, resolved: set[str]) -> Iterator[tuple[str, int]]:
-    """Whose wallet changes by how much, as the terms of the agreement say.
+def _moved(request: ApiRequest, body: Any, resolved: set[str]) -> Iterator[tuple[str, int]]:
+    """The changes of wallets, as owner and minor units, that follow from an answer.
 
-    What an arbiter gave back before is no refund of a later cancellation: *resolved* names it.
+    *resolved* are the milestones that an arbiter has decided: a later cancellation refunds them not
+    once more.
     """
     if request.path == "/withdrawals":
         yield request.person.id, -body["amount"]["minor"]

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: practice hosts, and releases in their registry."""
+"""Practice hosts for benchmarks, releases in their registry, and commands that deploy them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How one command ended: seconds from its start to its exit, and its events."""
+class CommandOutcome:
+    """A finished command: its start (seconds since the epoch), duration in seconds, and events."""
 
     started: float
     seconds: float
@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def to_traffic(self) -> float:
-        """Seconds from the command's start until the last host's traffic had moved."""
+        """Seconds from the command's start until the traffic of the last host is shifted."""
         return max(
             (
                 event["at"] - self.started
@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def steps(self) -> dict[str, float]:
-        """Seconds by kind of step; of steps side by side the longest."""
+        """Seconds by kind of step; the longest of the steps on several hosts."""
         longest: dict[str, float] = {}
         for event in self.events:
             if event["kind"] == "step-finished":
@@ -58,9 +58,9 @@ class Outcome:
 
 @contextlib.contextmanager
 def practice_fleet(name: str, hosts: int, **backups: int) -> Iterator[Environment]:
-    """A fleet of web hosts whose service may be asked to be slow; it stays up afterwards.
+    """A fleet of web hosts whose service honours `delay_ms`; it stays up afterwards.
 
-    Its environment says what is given of `backups`.
+    `backups` are settings of the environment's `backups` section.
     """
     with Fleet(name, announce=_tell) as fleet:
         fleet.up(hosts, web=range(1, hosts + 1), workers=())
@@ -69,8 +69,8 @@ def practice_fleet(name: str, hosts: int, **backups: int) -> Iterator[Environmen
 
 
 def publish(wanted: Environment, versions: Sequence[str], source: Path = ROOT) -> None:
-    """Build `source` under each version and push it where the environment keeps images."""
-    from deploy.images import build as images
+    """Build `source` once for each version and push the images to the environment's registry."""
+    from deploy.images import build
 
     info = BuildInfo.of(ROOT)
     repository = wanted.image.repository
@@ -79,24 +79,24 @@ def publish(wanted: Environment, versions: Sequence[str], source: Path = ROOT) -
         _tell(f"building {version}")
         named = dataclasses.replace(info, version=Version(version))
         reference = f"{repository}:{version}"
-        images.build(
+        build.build(
             source, named.arguments, [reference], platform=wanted.image.platform, events=events
         )
         login = load_secrets(wanted).registry(repository)
-        images.push([reference], {repository: login} if login else {}, events=events)
+        build.push([reference], {repository: login} if login else {}, events=events)
 
 
-def bring(name: str, version: str) -> Outcome:
-    """`invoke deploy` of a version that the registry holds, as anyone would type it."""
+def deploy_version(name: str, version: str) -> CommandOutcome:
+    """Run `invoke deploy` for a version in the registry. Raises `DeployError` if it fails."""
     return _invoke("deploy", f"--env={name}", f"--version={version}", "--json")
 
 
-def go_back(name: str, version: str) -> Outcome:
-    """`invoke rollback` to a version that was live before."""
+def roll_back(name: str, version: str) -> CommandOutcome:
+    """Run `invoke rollback` to a version that was live. Raises `DeployError` if it fails."""
     return _invoke("rollback", f"--env={name}", f"--version={version}", "--auto-confirm", "--json")
 
 
-def _invoke(*words: str) -> Outcome:
+def _invoke(*words: str) -> CommandOutcome:
     started = time.time()
     clock = time.monotonic()
     done = subprocess.run(  # nosec B603
@@ -113,12 +113,11 @@ def _invoke(*words: str) -> Outcome:
             f"invoke {' '.join(words)} ended with {done.returncode}:\n"
             f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
-    return Outcome(started, seconds, tuple(lines))
+    return CommandOutcome(started, seconds, tuple(lines))
 
 
 def _adjust(path: Path, backups: Mapping[str, int]) -> None:
-    """Let the service honour `delay_ms` and use all processors, for the load's sake; `fleet.up`
-    makes the file anew each time."""
+    """Let the service honour `delay_ms` and use all processors. `fleet.up` overwrites the file."""
     import yaml
 
     content = yaml.safe_load(path.read_text())

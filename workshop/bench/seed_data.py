@@ -1,7 +1,7 @@
-"""What the API bench works on: one agreement made through the API, and many like it.
+"""Seed data of the API benchmark: one escrow created through the API, and many copies of it.
 
-Copies are made in SQL, with triggers off: a million entries through the API would take an hour. A
-copy has every column of its model but the ids, so that a new column needs nothing here.
+Copies are inserted by SQL, with triggers off: a million entries through the API would take an hour.
+A copy has all columns of its model except the ids, so a new column needs no change here.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import DeployError
-from workshop.bench.callers import Person, Request, Wire
+from workshop.bench.api_client import ApiClient, ApiRequest, ApiUser
+from workshop.bench.local_service import LocalService
 from workshop.bench.postgres import PostgresServer
-from workshop.bench.service import Service
 
 PRICE = 200_000
 FIRST = 1_000_001
-"""Numbers of copies have seven digits: no other value of a statement does."""
+"""Numbers of copies have seven digits, which no other value of a statement has."""
 KEYS = 1_000
-"""Enough for PostgreSQL to look a key up in the index; the answers kept with them take room."""
+"""Enough idempotency keys for PostgreSQL to use their index."""
 
 
 @dataclass
-class Stock:
-    """A client, two freelancers, and the copies."""
+class SeedData:
+    """A client, a freelancer, their escrow and its copies."""
 
     postgres: PostgresServer
-    wire: Wire
-    client: Person
-    freelancer: Person
+    api: ApiClient
+    client: ApiUser
+    freelancer: ApiUser
     escrow: str
     milestone: str
     _next: int = FIRST
     _wallets: int = 0
 
     @classmethod
-    def made(cls, postgres: PostgresServer, service: Service, wire: Wire) -> Stock:
-        """An agreement whose one milestone waits for the client. Raises `DeployError`."""
-        client, freelancer = wire.sign_up("client@example.org"), wire.sign_up("free@example.org")
+    def made(cls, postgres: PostgresServer, service: LocalService, api: ApiClient) -> SeedData:
+        """Create an escrow with a delivered milestone. Raises `DeployError` if a request fails."""
+        client, freelancer = api.sign_up("client@example.org"), api.sign_up("free@example.org")
         for number, person in enumerate((client, freelancer)):
             words = ("amani", "deposit", person.email, "10000.00", "--reference", f"bench-{number}")
             service.must(*words)
@@ -48,20 +48,21 @@ class Stock:
             "currency": "NGN",
             "milestones": [{"title": "All of it", "amount": PRICE}],
         }
-        made = _done(wire, Request(client, "/escrows", asked))
+        made = _done(api, ApiRequest(client, "/escrows", asked))
         path, milestone = f"/escrows/{made['id']}", made["milestones"][0]["id"]
-        _done(wire, Request(freelancer, f"{path}/accept", version=1))
-        _done(wire, Request(client, f"{path}/fund", version=2))
-        _done(wire, Request(freelancer, f"{path}/milestones/{milestone}/submit", version=3))
-        return cls(postgres, wire, client, freelancer, made["id"], milestone)
+        _done(api, ApiRequest(freelancer, f"{path}/accept", version=1))
+        _done(api, ApiRequest(client, f"{path}/fund", version=2))
+        _done(api, ApiRequest(freelancer, f"{path}/milestones/{milestone}/submit", version=3))
+        return cls(postgres, api, client, freelancer, made["id"], milestone)
 
     @property
     def people(self) -> set[str]:
-        """The ids that no copy changes."""
+        """The ids of the users that no copy changes."""
         return {self.client.id, self.freelancer.id}
 
     def submitted(self, kind: str, number: int) -> range:
-        """The numbers of *number* new copies; of the kind `spread` each has its own freelancer."""
+        """Insert *number* copies and return their numbers; with kind `spread` each has its own
+        freelancer."""
         found = range(self._next, self._next + number)
         self._next = found.stop
         hold = f"hold:{self.milestone}:NGN"
@@ -85,7 +86,7 @@ class Stock:
         return found
 
     def released(self, first: int, last: int) -> None:
-        """Raise `DeployError` unless all of them are paid, each with three entries."""
+        """Raise `DeployError` unless all these copies are paid, each with three entries."""
         query = f"""SELECT count(DISTINCT t.id) AS paid, count(*) AS entries
             FROM generate_series({first}, {last}) n
             JOIN milestones m ON m.id = 'bench-m-' || n AND m.state = 'released'
@@ -95,12 +96,12 @@ class Stock:
         found = self.postgres.rows(query)[0]
         number = last - first + 1
         if found != {"paid": number, "entries": 3 * number}:
-            raise DeployError(f"of {number} releases there are {found}")
+            raise DeployError(f"of {number} releases the database holds {found}")
 
-    def wallet(self, entries: int) -> Person:
-        """Somebody whose wallet has so many entries, the first of them of requests with a key."""
+    def wallet(self, entries: int) -> ApiUser:
+        """Create a user whose wallet has *entries* entries, the first with idempotency keys."""
         self._wallets += 1
-        person = self.wire.sign_up(f"wallet{self._wallets}@example.org")
+        person = self.api.sign_up(f"wallet{self._wallets}@example.org")
         wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
         found = range(1, entries + 1)
         model = "(SELECT min(id) FROM transfers WHERE reason = 'deposit')"
@@ -131,17 +132,17 @@ class Stock:
 def _copies(
     table: str, model: str, numbers: range, changes: Mapping[str, str], by: str = "id"
 ) -> str:
-    """One copy of the row with *model* in *by* for each of *numbers*, *changes* as SQL of `n`."""
+    """SQL that copies the row with *model* in *by* for each `n` of *numbers*, with *changes*."""
     wanted = model if model.startswith("(") else f"'{model}'"
     pairs = ", ".join(f"'{column}', {value}" for column, value in changes.items())
     return f"""INSERT INTO {table} SELECT copy.* FROM {table} model,
         generate_series({numbers.start}, {numbers.stop - 1}) n,
         LATERAL jsonb_populate_record(model, jsonb_build_object({pairs})) copy
-        WHERE model.{by} = {wanted};"""  # nosec B608 - our own words and numbers
+        WHERE model.{by} = {wanted};"""  # nosec B608 - constants and numbers
 
 
-def _done(wire: Wire, request: Request) -> dict[str, Any]:
-    answer = wire.post(request)
+def _done(api: ApiClient, request: ApiRequest) -> dict[str, Any]:
+    answer = api.post(request)
     if not answer.acknowledged:
         raise DeployError(f"{request.path} answered {answer.status}: {answer.body}")
     body: dict[str, Any] = answer.body

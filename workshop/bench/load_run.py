@@ -1,4 +1,4 @@
-"""Starts the load generator in a process of its own, and makes sense of what it recorded."""
+"""Run the load generator in a process of its own and summarise its records."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import IO, Any, cast
 
 from deploy.errors import DeployError
 from deploy.machine.checkout import ROOT
-from workshop.bench.load import OK, Profile
+from workshop.bench.load_generator import OK, Profile
 
 Window = tuple[float, float]
-"""From and to, in seconds since the epoch."""
+"""Start and end, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """Every request of a run: start (seconds since the epoch), latency (seconds), outcome."""
+    """All requests of a run: start (seconds since the epoch), latency (seconds), outcome."""
 
     starts: Sequence[float]
     latencies: Sequence[float]
@@ -31,16 +31,16 @@ class Records:
 
     @property
     def failures(self) -> dict[str, int]:
-        """How many requests failed, by kind: status, connect, send, receive, closed, timeout."""
+        """Failed requests by kind: status, connect, send, receive, closed, timeout."""
         return dict(Counter(outcome for outcome in self.outcomes if outcome != OK))
 
     def summary(self, windows: Sequence[Window] = ()) -> dict[str, Any]:
-        """The figures as JSON values: times in milliseconds, inside and outside the windows."""
+        """The figures as JSON values: latencies in milliseconds, inside and outside the windows."""
         inside: list[float] = []
         outside: list[float] = []
         for start, latency, outcome in zip(self.starts, self.latencies, self.outcomes, strict=True):
             if outcome == OK:
-                # A request belongs to a window that any part of it touches.
+                # A request belongs to a window if any part of it overlaps.
                 touched = any(a <= start + latency and start <= b for a, b in windows)
                 (inside if touched else outside).append(latency)
         seconds = max(self.starts) - min(self.starts) if self.starts else 0.0
@@ -72,21 +72,24 @@ def _percentiles(latencies: list[float]) -> dict[str, float | int | None]:
 
 @dataclass
 class Load:
-    """A generator at work; `records` is there once the `with` block that made it has ended."""
+    """A running load generator; `records` is set when the `with` block of `load` has ended."""
 
     _records: list[Records] = field(default_factory=list)
 
     @property
     def records(self) -> Records:
-        """What was recorded."""
+        """The records of the run. Raises `IndexError` before the `with` block has ended."""
         return self._records[0]
 
 
 @contextmanager
 def load(profile: Profile) -> Iterator[Load]:
-    """Load for as long as the block lasts, from its first answered request on."""
+    """Send requests while the block runs; it starts after the first answer.
+
+    Raises `DeployError` if the generator ends before its first answer.
+    """
     process = subprocess.Popen(  # nosec B603
-        [sys.executable, "-m", "workshop.bench.load"],
+        [sys.executable, "-m", "workshop.bench.load_generator"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""One practice host: what can befall it, and how it recovers."""
+"""One practice host: simulated failures, recovery, and commands inside it."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import CommandFailed, EngineError, HostUnreachable, UsageError
-from workshop.fleet.engine import OuterEngine, engine_errors
+from workshop.fleet.outer_engine import OuterEngine, engine_errors
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
 PATIENCE = 60.0
-"""Seconds within which a host must be up again."""
+"""Seconds until a host must be up."""
 INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
 class HostStatus:
-    """What a host is doing: `running`, `paused`, `cut` or what the engine calls its container."""
+    """The state of a host: `running`, `paused`, `cut` or another state of its container."""
 
     name: str
     address: str
     state: str
     engine: str = ""
-    """The version of its own engine; empty where that does not answer."""
+    """The version of its own engine; empty if that does not answer."""
 
 
 @dataclass(frozen=True)
 class PracticeHost:
-    """A host of a fleet. Its failure switches return once the failure is there; `heal` and
-    `restart_engine` once the host answers again. All raise `EngineError` where this machine's
-    engine refuses, `UsageError` where the host's state does not allow it."""
+    """A host of a fleet. Methods that simulate a failure return when the failure is in effect;
+    `heal` and `restart_engine` when the host answers again. All raise `EngineError` if this
+    machine's engine refuses, and `UsageError` if the host's state does not allow it."""
 
     name: str
     address: str
     user: str
     identity_file: Path
     host_key: str
-    """As in `known_hosts`: type and key."""
+    """Type and key, as in `known_hosts`."""
     outer: OuterEngine = field(repr=False)
-    """Where its container stands."""
+    """The engine that runs its container."""
 
     def pause(self) -> None:
-        """Freeze every process: connections stay open and nothing answers, as in a stalled VM."""
+        """Freeze all processes: connections stay open without an answer, as with a stalled VM."""
         with engine_errors(self.name):
             container = self._container
             if container.status != "paused":
@@ -55,7 +55,7 @@ class PracticeHost:
                 _freeze(container)
 
     def kill(self) -> None:
-        """End every process at once, as when the power goes."""
+        """Kill all processes at once, as a power failure does."""
         with engine_errors(self.name):
             container = self._container
             if container.status == "paused":
@@ -66,19 +66,19 @@ class PracticeHost:
                 container.wait()
 
     def cut(self) -> None:
-        """Drop every packet from and to the network without a word; its processes run on."""
+        """Drop all packets from and to the network silently; processes keep running."""
         self.run(["practice-network", "cut"])
 
     def restart_engine(self) -> None:
-        """Restart the Docker Engine; its containers run on (`live-restore`)."""
+        """Restart the Docker Engine; its containers keep running (`live-restore`)."""
         self.run(["sv", "-w", "30", "restart", "docker"])
         self.wait_until_up()
 
     def heal(self) -> str:
         """Undo `pause`, `kill`, `cut` and a dead engine or sshd, and wait until the host answers.
 
-        Returns what it took, such as `unpaused`; an empty string where nothing was wrong. Raises
-        `HostUnreachable` where it does not come up within a minute.
+        Returns the change, such as `unpaused`, or an empty string. Raises `HostUnreachable` if it
+        does not come up within `PATIENCE`.
         """
         with engine_errors(self.name):
             done = self.outer.revive(self._container, self.address)
@@ -89,15 +89,15 @@ class PracticeHost:
         return done
 
     def wipe(self) -> None:
-        """Leave nothing of what was deployed: containers, volumes, networks, files. Images stay."""
+        """Remove all deployed containers, volumes, networks and files. Images stay."""
         self.run(["practice-wipe"])
 
     def is_cut(self) -> bool:
-        """Whether its packets are dropped."""
+        """Whether all its packets are dropped."""
         return self._exec(["practice-network", "is-cut"])[0] == 0
 
     def status(self) -> HostStatus:
-        """What the host is doing now."""
+        """The current state of the host."""
         with engine_errors(self.name):
             state = self._container.status
         if state != "running":
@@ -109,9 +109,9 @@ class PracticeHost:
         return HostStatus(self.name, self.address, state, "" if status else version.strip())
 
     def run(self, argv: Sequence[str]) -> str:
-        """Run a command in the host as root, past SSH; returns what it printed.
+        """Run a command in the host as root, without SSH; returns its output.
 
-        Raises `CommandFailed` where it ends with another status than 0.
+        Raises `CommandFailed` if its status is not 0.
         """
         status, output = self._exec(argv)
         if status != 0:
@@ -121,15 +121,15 @@ class PracticeHost:
     def wait_until_up(self, patience: float = PATIENCE) -> None:
         """Wait until sshd and the engine answer.
 
-        Raises `HostUnreachable` where they do not within `patience` seconds.
+        Raises `HostUnreachable` if they do not within `patience` seconds.
         """
         deadline = time.monotonic() + patience
         status, _ = self._exec(["await-engine", str(patience)])
         if status != 0:
-            raise self._silent("its engine", patience)
+            raise self._not_answering("its engine", patience)
         while not answers(self.address, 22, b"SSH-"):
             if time.monotonic() > deadline:
-                raise self._silent("sshd", patience)
+                raise self._not_answering("sshd", patience)
             time.sleep(INTERVAL)
 
     @property
@@ -144,19 +144,21 @@ class PracticeHost:
 
     def _require_running(self, container: Container) -> None:
         if container.status != "running":
-            raise UsageError(f"{self.name} is {container.status}", hint="Heal it first: fleet.heal")
+            raise UsageError(
+                f"{self.name} is {container.status}", hint="Repair it first: fleet.heal"
+            )
 
-    def _silent(self, what: str, patience: float) -> HostUnreachable:
+    def _not_answering(self, what: str, patience: float) -> HostUnreachable:
         with engine_errors(self.name):
-            log = self.outer.last_words(self._container)
+            log = self.outer.log_tail(self._container)
         return HostUnreachable(
-            f"{self.name}: {what} does not answer after {patience:.0f} s; its last words:\n{log}",
+            f"{self.name}: {what} does not answer after {patience:.0f} s; end of the log:\n{log}",
             host=self.name,
         )
 
 
 def answers(address: str, port: int, greeting: bytes = b"") -> bool:
-    """Whether something accepts connections there, and greets with these bytes."""
+    """Whether the port accepts a connection and sends `greeting` first."""
     try:
         with socket.create_connection((address, port), timeout=1) as connection:
             return not greeting or connection.recv(len(greeting)) == greeting
@@ -173,14 +175,14 @@ def _freeze(container: Container) -> None:
             container.pause()
             return
         except APIError as error:
-            # runc gives up where processes are made quicker than it can stop them all.
+            # runc gives up if processes are created faster than it can stop them.
             if "unable to freeze" not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(INTERVAL)
 
 
 def wait_for(what: str, ready: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait until something is ready; raises `EngineError` after `patience` seconds."""
+    """Wait until `ready` holds. Raises `EngineError` after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not ready():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A release in the trial, and how it went through its own API suite."""
+"""A release in the trial, and the result of its API checks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from workshop.pipeline.compat.contract import Answers
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A release in the trial: what it is called, its image, and its sources."""
+class TriedRelease:
+    """A release in the trial: its name in messages, its image, and the folder of its source."""
 
     name: str
     image: str
@@ -18,8 +18,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How a release went through its own API suite on some database."""
+class ApiResult:
+    """The failures of a release's API checks on one database, and the statuses of its answers."""
 
     wrong: list[str]
     answers: Answers = field(default_factory=Answers)

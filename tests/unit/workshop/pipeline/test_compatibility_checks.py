@@ -1,4 +1,4 @@
-"""Every way in which a trial of two releases can fail, each with its own words."""
+"""Each failure of a trial of two releases has its own message."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pytest
 
 from deploy.database.revisions import Revision
 from deploy.errors import DeployError, GateRefused
-from workshop.pipeline.compat import own_tests, rounds
-from workshop.pipeline.compat.candidate import Candidate, Ran
+from workshop.pipeline.compat import compatibility_checks, own_tests
+from workshop.pipeline.compat.api_checks import ApiChecks
+from workshop.pipeline.compat.compatibility_checks import CompatibilityChecks, Control
 from workshop.pipeline.compat.contract import Answers
-from workshop.pipeline.compat.rounds import Rounds
-from workshop.pipeline.compat.suite import Suite
+from workshop.pipeline.compat.tried_release import ApiResult, TriedRelease
 
-OLD, NEW = Candidate("1.0.0", "old", Path("/none")), Candidate(
+OLD, NEW = TriedRelease("1.0.0", "old", Path("/none")), TriedRelease(
     "this checkout", "new", Path("/none")
 )
-FINE = Ran([], Answers({"GET /me": [200]}))
+FINE = ApiResult([], Answers({"GET /me": [200]}))
 
 
 @dataclass
 class Served:
-    """A release that serves; what its readiness answers, in the order of the questions."""
+    """A running release; the statuses of its readiness in the order of the requests."""
 
     statuses: list[int]
 
@@ -40,20 +40,25 @@ class Served:
 
 @dataclass
 class Script:
-    """Stand and suite, of which all is well but what a case says."""
+    """An environment and API checks in which everything succeeds except for the given failures."""
 
     failing: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By image and command, or image and database, what it says."""
+    """Error messages by image and command, or by image and database."""
     ends_at: dict[str, str] = field(default_factory=dict)
     """By database, the revision that its last migration ends at."""
     prints: list[str] = field(default_factory=lambda: ["as it was"])
-    """Fingerprints, in the order in which they are asked for."""
+    """Fingerprints, in the order of the calls."""
     old_ready: list[int] = field(default_factory=lambda: [200])
     new_ready: list[int] = field(default_factory=lambda: [503])
-    ran: dict[tuple[str, str], Ran] = field(default_factory=dict)
-    """By image and database, how its suite went."""
+    ran: dict[tuple[str, str], ApiResult] = field(default_factory=dict)
+    """Results of the API checks by image and database."""
     tests: list[str] = field(default_factory=list)
     databases: dict[str, str] = field(default_factory=dict)
+
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def snapshot(self, database: str, name: str) -> None:
+        self.databases[name] = self.databases[database]
 
     def create(self, database: str, template: str = "") -> None:
         self.databases[database] = self.databases.get(template, "")
@@ -85,24 +90,26 @@ class Script:
         if what in self.failing.values():
             raise GateRefused(f"{what}: not within 60 s. Its last words:\n")
 
-    def ask(self, release: Candidate, service: Any) -> Ran:
-        return self.ran.get((release.image, self.serving[1]), FINE)
+    def ask(self, release: TriedRelease, service: Any) -> ApiResult:
+        self.asked.append((release.image, self.serving[1]))
+        return self.ran.get(self.asked[-1], FINE)
 
-    def test(self, release: Candidate, database: str, own: str) -> list[str]:
+    def test(self, release: TriedRelease, database: str, own: str) -> list[str]:
         assert (self.databases[database], self.databases[own]) == ("h2", "h1")
         return self.tests
 
 
-BROKEN = Ran(["POST /escrows: 500: undocumented"])
-ANOTHER = Ran([], Answers({"GET /me": [500]}))
+BROKEN = ApiResult(["POST /escrows: 500: undocumented"])
+ANOTHER = ApiResult([], Answers({"GET /me": [500]}))
 EXPANDS: dict[str, tuple[Script, str]] = {
-    "the release before cannot make its own schema": (
+    "the previous release cannot create its own schema": (
         Script(failing={("old", "lived"): "no such type"}),
         "1.0.0 cannot migrate: no such type",
     ),
     "it fails on its own schema": (
         Script(ran={("old", "lived"): BROKEN}),
-        "1.0.0 fails on its own schema h1 already, so nothing can be told of another one:\n- POST",
+        "1.0.0 fails on its own schema h1 already, so its result on another schema proves "
+        "nothing:\n- POST",
     ),
     "this checkout cannot migrate": (
         Script(failing={("new", "fresh"): "no such table"}),
@@ -110,11 +117,11 @@ EXPANDS: dict[str, tuple[Script, str]] = {
     ),
     "its migrations end elsewhere": (
         Script(ends_at={"fresh": "h0"}),
-        "this checkout: `flask db upgrade` ended at h0, not at h2",
+        "this checkout: `flask db upgrade` ended at h0, expected h2",
     ),
-    "the release before is never ready on the new schema": (
-        Script(failing={("old", ""): "1.0.0 ready on h2"}),
-        "1.0.0 ready on h2: not within 60 s",
+    "the previous release is never ready on the new schema": (
+        Script(failing={("old", ""): "readiness of 1.0.0 on h2"}),
+        "readiness of 1.0.0 on h2: not within 60 s",
     ),
     "it answers what it does not document": (
         Script(ran={("old", "fresh"): BROKEN}),
@@ -130,7 +137,7 @@ EXPANDS: dict[str, tuple[Script, str]] = {
     ),
     "this checkout is ready too early": (
         Script(new_ready=[503, 200]),
-        "this checkout's readiness answers 200 on the schema h1, which is not enough for it",
+        "this checkout's readiness answers 200 on the schema h1, which is too old for it",
     ),
     "this checkout is gone before its migrations": (
         Script(new_ready=[0]),
@@ -138,62 +145,74 @@ EXPANDS: dict[str, tuple[Script, str]] = {
     ),
     "unready it changes the database": (
         Script(prints=["as it was", "otherwise"]),
-        "this checkout, unready on h1, changed what 1.0.0 uses",
+        "this checkout, unready on h1, disturbed 1.0.0 or its database",
     ),
-    "unready it takes the release before along": (
+    "unready it makes the previous release unready": (
         Script(old_ready=[503]),
-        "this checkout, unready on h1, changed what 1.0.0 uses",
+        "this checkout, unready on h1, disturbed 1.0.0 or its database",
     ),
     "it stays unready once it migrated": (
-        Script(failing={("new", ""): "this checkout ready on h2"}),
-        "this checkout ready on h2: not within 60 s",
+        Script(failing={("new", ""): "readiness of this checkout on h2"}),
+        "readiness of this checkout on h2: not within 60 s",
     ),
-    "what was written is wrong for the release before": (
+    "the data is wrong for the previous release": (
         Script(failing={("old", "reconcile"): "a wallet is 7 kobo short"}),
-        "what 1.0.0 wrote is wrong for 1.0.0 on h2:\na wallet is 7 kobo short",
+        "the data of 1.0.0 is wrong for 1.0.0 on h2:\na wallet is 7 kobo short",
     ),
-    "what was written is wrong for this checkout": (
+    "the data is wrong for this checkout": (
         Script(failing={("new", "reconcile"): "a wallet is 7 kobo short"}),
-        "what 1.0.0 wrote is wrong for this checkout on h2:\na wallet is 7 kobo short",
+        "the data of 1.0.0 is wrong for this checkout on h2:\na wallet is 7 kobo short",
     ),
-    "the release before ends up unready": (
+    "the previous release ends up unready": (
         Script(old_ready=[200, 503]),
-        "1.0.0 is not ready any more on h2",
+        "1.0.0 is no longer ready on h2",
     ),
 }
 CONTRACTS: dict[str, tuple[Script, str]] = {
-    "this checkout is not ready before what goes is gone": (
-        Script(failing={("new", ""): "this checkout ready on h1"}),
-        "this checkout ready on h1: not within 60 s",
+    "this checkout is not ready before the contract": (
+        Script(failing={("new", ""): "readiness of this checkout on h1"}),
+        "readiness of this checkout on h1: not within 60 s",
     ),
-    "this checkout needs it gone": (
+    "this checkout needs the contract": (
         Script(ran={("new", "empty"): BROKEN}),
-        "this checkout does not run on h1, and its migrations come after it:\n- POST /escrows",
+        "this checkout does not run on h1, and its migrations run after it serves:\n- POST",
     ),
-    "the release before uses what goes": (
+    "the previous release uses what the contract removes": (
         Script(ran={("old", "fresh"): BROKEN}),
         "1.0.0 does not run on the schema h2:\n- POST /escrows: 500",
     ),
-    "what goes cannot go once there are rows": (
+    "the contract fails on existing rows": (
         Script(failing={("new", "lived"): "violated by a row"}),
         "this checkout cannot migrate: violated by a row",
     ),
 }
 
 
-def run(script: Script, kind: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(rounds, "WATCH", 0.15)
+def run(
+    script: Script, kind: Any, monkeypatch: pytest.MonkeyPatch, shared: Control | None = None
+) -> list[str]:
+    monkeypatch.setattr(compatibility_checks, "WATCH", 0.15)
     heard: list[str] = []
     both: Any = script
-    trial = Rounds(both, both, OLD, NEW, "h1", "h2", heard.append)
+    trial = CompatibilityChecks(both, both, OLD, NEW, "h1", "h2", heard.append, shared)
     trial.run((Revision("h2", kind),), early=kind != "contract")
     return heard
 
 
 @pytest.mark.parametrize("kind", ["expand", "contract"])
-def test_what_keeps_to_the_schema_passes(kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_release_that_keeps_to_the_schema_passes(kind: str, monkeypatch: pytest.MonkeyPatch):
     heard = run(Script(), kind, monkeypatch)
-    assert heard[-1] == "what 1.0.0 wrote is right for both on h2" and len(heard) == 3
+    assert heard[-1] == "the data of 1.0.0 is correct for both on h2" and len(heard) == 3
+
+
+def test_trials_against_one_release_share_its_control_run(monkeypatch: pytest.MonkeyPatch):
+    script, shared = Script(), Control()
+    run(script, "expand", monkeypatch, shared)
+    assert shared.result is FINE
+    assert script.asked == [("old", "lived"), ("old", "fresh")]
+    run(script, "contract", monkeypatch, shared)
+    assert script.asked[2:] == [("new", "empty"), ("old", "fresh")]
+    assert script.databases["written"] == "h1"
 
 
 @pytest.mark.parametrize("case", EXPANDS)
@@ -234,16 +253,16 @@ def test_of_another_machine(migrated_template):
 
 @dataclass
 class Server:
-    url: str = "postgresql://nobody@localhost/none"
+    url: str = "postgresql://unused@localhost/none"
 
 
-def test_its_own_tests_run_on_what_another_release_has_migrated(
+def test_own_tests_run_on_the_schema_of_another_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(own_tests, "workers", lambda: 0)
     heard: list[str] = []
-    where: Any = Server()
-    suite, release = Suite(where, heard.append), Candidate("1.0.0", "", tmp_path)
+    server: Any = Server()
+    suite, release = ApiChecks(server, heard.append), TriedRelease("1.0.0", "", tmp_path)
     place = tmp_path / "tests/service"
 
     def test() -> list[str]:
@@ -255,15 +274,15 @@ def test_its_own_tests_run_on_what_another_release_has_migrated(
     place.mkdir(parents=True)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    postgres: a server\n")
     (place / "test_api.py").write_text(OWN_TESTS)
-    assert test() == [] and "cannot be run: pytest ended with 4: " in heard.pop()
+    assert test() == [] and "cannot be run: pytest ended with code 4: " in heard.pop()
     (tmp_path / "conftest.py").write_text(OPTIONS)
     (wrong,) = test()
     assert wrong == (
         "tests/service/test_api.py::test_of_its_own_schema: AssertionError: no such column"
     )
     assert heard == [
-        "1.0.0: of its own API tests 1 pass on copies of that schema, 1 cannot be judged: they "
-        "fail on its own as well"
+        "1.0.0: 1 of its own API tests pass on copies of that schema, 1 are ignored: they also "
+        "fail on its own schema"
     ]
     (place / "test_api.py").write_text(OWN_TESTS.replace("migrated_template", "tmp_path"))
-    assert test() == [] and "do not ask for the database that they are given" in heard.pop()
+    assert test() == [] and "do not use the database that they are given" in heard.pop()

@@ -1,5 +1,8 @@
-"""Makes a release's own tests use a database that is there: loaded into their pytest by
-`own_tests.py`, under a name of its own, and with nothing of this checkout around it."""
+"""A pytest plugin that makes a release's own tests use a given database.
+
+`own_tests.py` copies it under another name into the release's pytest run, so it imports nothing of
+this checkout.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 FIXTURE = "migrated_template"
-"""Names the database that tests on PostgreSQL are given copies of."""
+"""The fixture with the name of the database that tests on PostgreSQL copy."""
 _RESULT = Path(os.environ["COMPAT_RESULT"])
 _passed: list[str] = []
 _failed: dict[str, str] = {}
@@ -19,7 +22,7 @@ _failed: dict[str, str] = {}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> object | None:
-    """Give the database, and note that a test asked for it."""
+    """Replace the fixture's value, and record that a test used it."""
     if fixturedef.argname != FIXTURE:
         return None
     template = os.environ["COMPAT_TEMPLATE"]
@@ -29,7 +32,7 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> object | None:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Keep how each test ended."""
+    """Record each passed test and the reason of each failed one."""
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
         said = str(crash.message if crash else report.longrepr).strip()
@@ -39,6 +42,6 @@ def pytest_runtest_logreport(report: Any) -> None:
 
 
 def pytest_sessionfinish(session: Any) -> None:
-    """Write it down, once."""
+    """Write the results to `COMPAT_RESULT`, in the main process only."""
     if not hasattr(session.config, "workerinput"):
         _RESULT.write_text(json.dumps({"passed": _passed, "failed": _failed}))

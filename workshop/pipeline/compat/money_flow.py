@@ -1,4 +1,4 @@
-"""Money in and out, through a release's own worker and the payment provider's stand-in."""
+"""A deposit and a withdrawal through a release's worker and the payment provider's sandbox."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 import requests
 
-from workshop.bench.service import API
-from workshop.pipeline.compat.stand import Service
+from workshop.bench.local_service import API
+from workshop.pipeline.compat.compat_environment import RunningRelease
 
 PATIENCE = 30.0
-"""Seconds until a worker is done with something."""
+"""Seconds until a worker must have processed a deposit or withdrawal."""
 _FUNDS = {"amount": 1000, "currency": "NGN"}
 _AMOUNT = {"amount": "250.00", "currency": "NGN"}
 _BANK = {"bank_code": "044", "account_number": "0123456789"}
 _ENDS = ("paid", "failed", "credited", "suspended")
 
 
-def move_money(service: Service, headers: Mapping[str, str]) -> dict[str, list[object]]:
-    """Ask for a deposit, pay it, and withdraw it; by step, what was answered or came of it.
+def move_money(service: RunningRelease, headers: Mapping[str, str]) -> dict[str, list[object]]:
+    """Request a deposit, pay it, and withdraw it; returns statuses and final states by step.
 
-    What a release does not offer is answered as such, and ends there.
+    An operation that the release does not offer ends with the status of its request.
     """
     told: dict[str, list[object]] = {}
     if not service.provider:
@@ -30,15 +30,15 @@ def move_money(service: Service, headers: Mapping[str, str]) -> dict[str, list[o
     told["fund the provider"] = [_post(f"{service.provider}/sandbox/fund", _FUNDS).status_code]
     for path, body in (("/deposits", _AMOUNT), ("/withdrawals", {**_AMOUNT, **_BANK})):
         answer = _post(f"{service.url}{API}{path}", body, **headers, **{"Idempotency-Key": path})
-        told[f"ask at {path}"] = [answer.status_code]
+        told[f"request to {path}"] = [answer.status_code]
         if answer.ok:
             place = f"{service.url}{API}{path}/{answer.json()['id']}"
-            told[f"what came of it at {path}"] = [_end(service, place, headers)]
+            told[f"final state of {path}"] = [_end(service, place, headers)]
     return told
 
 
-def _end(service: Service, place: str, headers: Mapping[str, str]) -> str:
-    """The state in which something is left, once the worker has dealt with it."""
+def _end(service: RunningRelease, place: str, headers: Mapping[str, str]) -> str:
+    """The state of a deposit or withdrawal after the worker has processed it."""
     deadline, paid = time.monotonic() + PATIENCE, False
     while True:
         found: dict[str, Any] = requests.get(place, headers=dict(headers), timeout=10).json()

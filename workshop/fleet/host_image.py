@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "amani/practice-host"
-FILES = Path(__file__).with_name("host")
+HOST_FILES = Path(__file__).with_name("host")
 PACKAGES = (
     "ca-certificates",
     "docker-cli",
@@ -35,8 +35,8 @@ PLACES = {
     "run-sshd": ("/usr/local/lib/practice/ssh/run", 0o755),
     "sshd.conf": ("/etc/ssh/sshd_config.d/practice.conf", 0o644),
 }
-# The services stand where sv looks for them, and sv answers to the names of the scripts that it
-# replaces: `service docker restart` reaches the supervisor.
+# The services are in the folder that sv reads, and links to sv replace the init scripts, so that
+# `service docker restart` reaches the supervisor.
 CUSTOMISE = """
 rm -f /etc/ssh/ssh_host_*
 useradd --create-home --shell /bin/bash --password '*' --groups docker deploy
@@ -52,22 +52,23 @@ CHANGES = ('ENTRYPOINT ["/usr/local/sbin/practice-init"]', "VOLUME /var/lib/dock
 
 
 def host_image() -> str:
-    """The image's name, of which the recipe is part: checkouts with different ones get along."""
-    contents = [(FILES / name).read_text() for name in PLACES]
+    """The image's name with a hash of its recipe, so that other checkouts can have others."""
+    contents = [(HOST_FILES / name).read_text() for name in PLACES]
     recipe = repr((PACKAGES, PLACES, contents, CUSTOMISE, CHANGES))
     return f"{REPOSITORY}:trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
 
 
 def ensure_host_image(client: DockerClient, announce: Callable[[str], None]) -> None:
-    """See to it that the engine holds the image, made from this recipe.
+    """Build the image from this recipe if the engine does not have it.
 
-    Raises `UsageError` where it cannot be made here, `EngineError` where the engine refuses.
+    Raises `UsageError` if it cannot be built here, `EngineError` if the engine refuses.
     """
     from deploy.images.debian import File, make_image
 
     if not client.images.list(host_image()):
         files = {
-            place: File((FILES / name).read_text(), mode) for name, (place, mode) in PLACES.items()
+            place: File((HOST_FILES / name).read_text(), mode)
+            for name, (place, mode) in PLACES.items()
         }
         make_image(
             host_image(),

@@ -5,11 +5,11 @@ import gc
 import os
 import sys
 
-# Invoke forbids to keep compiled modules (its --write-pyc), so that every command would compile the
-# deployer anew: a third of its start.
+# Invoke disables bytecode caches unless --write-pyc is set. Without a cache each command compiles
+# the deployer again: a third of its start.
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
-# Tasks load much and drop little: collecting garbage meanwhile costs a tenth of a command's start,
-# and once more at its end, where all of it goes with the process.
+# Tasks load many modules and drop few objects: garbage collection costs a tenth of a command's
+# start, and the same again at its end, when the process frees everything anyway.
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 

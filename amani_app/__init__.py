@@ -1,4 +1,4 @@
-"""Amani: the escrow service. ``create_app`` is its only door."""
+"""Amani: the escrow service. ``create_app`` is its only entry point."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["create_app"]
 def create_app(settings: Settings | None = None) -> Flask:
     """Build the application from *settings*, by default those of the environment.
 
-    Raises ``SettingsError`` when the environment does not make valid settings. Nothing is
-    connected to yet: the first use of the database opens the first connection.
+    Raises ``SettingsError`` if the environment does not hold valid settings. The first use of the
+    database opens the first connection.
     """
     # Imported here so that `python -m amani_app.healthcheck` loads neither Flask nor SQLAlchemy.
     from amani_app.factory import build_app

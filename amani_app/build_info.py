@@ -1,4 +1,4 @@
-"""Who am I: version, commit, build time, number and branch of the running code."""
+"""Version, commit, build time, number and branch of the running code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class BuildIdentity:
-    """The build's identity; a field that nobody told is ``unknown``."""
+    """The build's identity; a field without a value is ``unknown``."""
 
     version: str = "unknown"
     commit: str = "unknown"
@@ -34,17 +34,17 @@ VARIABLES = {
     "build_number": "BUILD_NUMBER",
     "branch": "BUILD_BRANCH",
 }
-"""Field -> the environment variable (and build argument) that tells it."""
+"""Field -> its environment variable and build argument."""
 
 
 def load_build_info(root: Path = ROOT, environ: t.Mapping[str, str] = os.environ) -> BuildIdentity:
-    """Read *environ*, else ``build-info.json`` in *root*, else git; never raises for a gap."""
+    """Read *environ*, else ``build-info.json`` in *root*, else git. A missing value is no error."""
     file = root / "build-info.json"
-    told = {field: environ.get(name, "") for field, name in VARIABLES.items()}
-    if not all(told.values()):
+    given = {field: environ.get(name, "") for field, name in VARIABLES.items()}
+    if not all(given.values()):
         base = _from_file(file) if file.exists() else _from_git(root)
-        told = {field: value or str(base.get(field, "")) for field, value in told.items()}
-    return BuildIdentity(**{field: value for field, value in told.items() if value})
+        given = {field: value or str(base.get(field, "")) for field, value in given.items()}
+    return BuildIdentity(**{field: value for field, value in given.items() if value})
 
 
 def _from_file(file: Path) -> dict[str, str]:

@@ -40,7 +40,6 @@ amani = AppGroup("amani", help="The service's own commands.")
 
 
 def install_commands(app: Flask) -> None:
-    """Add the commands to *app*."""
     Migrate(app, app.extensions["sqlalchemy"], directory=str(ROOT / "migrations"))
     for command in provider_commands():
         amani.add_command(command)
@@ -56,8 +55,8 @@ def schema_head() -> None:
 @amani.command("schema-loss")
 @click.argument("revision")
 def schema_loss(revision: str) -> None:
-    """Print what going back to REVISION would lose, a line for each table and column."""
-    # What is printed is read by the deployer, who gets both outputs as one.
+    """Print what a downgrade to REVISION would delete: each table and column with data."""
+    # The deployer reads stdout and stderr as one stream.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         for line in container().schema.losses(revision):
@@ -68,9 +67,9 @@ def schema_loss(revision: str) -> None:
 
 @amani.command("reconcile")
 def reconcile() -> None:
-    """Compute every balance again; exit 1 and a line for each difference.
+    """Recompute all balances; print each difference and exit 1 if there is one.
 
-    Where a payment provider is configured, our wallet there is compared with the books, too.
+    With a payment provider, its balance is compared with the ledger as well.
     """
     parts = container()
     found = Reconcile(parts.store, parts.provider.payments if parts.provider else None)()
@@ -84,9 +83,9 @@ def reconcile() -> None:
 @click.argument("email")
 @click.option("--name", required=True)
 @click.option("--role", type=click.Choice([role.value for role in Role]), default="member")
-@click.password_option(envvar="AMANI_PASSWORD", help="Asked for unless AMANI_PASSWORD has it.")
+@click.password_option(envvar="AMANI_PASSWORD", help="Prompts for it unless AMANI_PASSWORD is set.")
 def user_create(email: str, name: str, role: str, password: str) -> None:
-    """Create a person, an arbiter or an administrator; prints the id."""
+    """Create a member, an arbiter or an administrator; print the id."""
     _create(email, name, password, Role(role))
 
 
@@ -98,9 +97,9 @@ def admin() -> None:
 @admin.command("create")
 @click.argument("email")
 @click.option("--name", default="Administrator", show_default=True)
-@click.password_option(envvar="AMANI_PASSWORD", help="Asked for unless AMANI_PASSWORD has it.")
+@click.password_option(envvar="AMANI_PASSWORD", help="Prompts for it unless AMANI_PASSWORD is set.")
 def admin_create(email: str, name: str, password: str) -> None:
-    """Create an administrator; prints the id."""
+    """Create an administrator; print the id."""
     _create(email, name, password, Role.ADMIN)
 
 
@@ -115,14 +114,14 @@ def _create(email: str, name: str, password: str, role: Role) -> None:
 
 def _require_length(password: str) -> None:
     if len(password) < SHORTEST_PASSWORD:
-        raise click.UsageError(f"a password has {SHORTEST_PASSWORD} characters at least")
+        raise click.UsageError(f"the password must have at least {SHORTEST_PASSWORD} characters")
 
 
 @amani.command("deposit")
 @click.argument("email")
 @click.argument("amount")
 @click.option("--currency", default="NGN", show_default=True)
-@click.option("--reference", required=True, help="The bank's; the same one is booked once.")
+@click.option("--reference", required=True, help="The bank's reference; it is booked once.")
 def deposit(email: str, amount: str, currency: str, reference: str) -> None:
     """Book a bank transfer of AMOUNT (major units) that arrived for EMAIL."""
     parts = container()
@@ -136,12 +135,12 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
 
 @amani.group("suspense")
 def suspense() -> None:
-    """Money that came in, or left twice, and waits for a person to say whose it is."""
+    """Money without a known owner."""
 
 
 @suspense.command("list")
 def suspense_list() -> None:
-    """Print what waits, a line each: when, transfer, amount, why, reference."""
+    """Print each item in suspense: time, transfer, amount, reason, reference."""
     parts = container()
     for each in parts.store.read(parts.suspense.waiting):
         words = (f"{each.at:%Y-%m-%d %H:%M}", each.transfer, each.amount, each.reason)
@@ -152,7 +151,7 @@ def suspense_list() -> None:
 @click.argument("transfer")
 @click.argument("email")
 def suspense_attribute(transfer: str, email: str) -> None:
-    """Give what TRANSFER put into suspense to EMAIL, or take from them what it lacks there."""
+    """Credit the item that TRANSFER put into suspense to EMAIL; debit them if it is negative."""
     give = container().suspense.attribute
     _book(lambda unit: give(unit, OPERATOR, transfer, _person(unit, email).id))
 
@@ -160,7 +159,7 @@ def suspense_attribute(transfer: str, email: str) -> None:
 @suspense.command("send-back")
 @click.argument("transfer")
 def suspense_send_back(transfer: str) -> None:
-    """Book that the provider has sent back what TRANSFER put into suspense."""
+    """Record that the provider returned the item that TRANSFER put into suspense."""
     send_back = container().suspense.send_back
     _book(lambda unit: send_back(unit, OPERATOR, transfer))
 
@@ -175,46 +174,48 @@ def _book(change: t.Callable[[UnitOfWork], Money]) -> None:
 def _person(unit: UnitOfWork, email: str) -> User:
     user = unit.users.by_email(email.lower())
     if user is None:
-        raise NotFound(f"nobody has signed up as {email}")
+        raise NotFound(f"there is no user {email}")
     return user
 
 
 @amani.command("seed")
 @click.option("--users", default=20, show_default=True, type=click.IntRange(3, 100_000))
 @click.option("--escrows", default=50, show_default=True, type=click.IntRange(0, 1_000_000))
-@click.option("--random", "number", type=int, help="The same number makes the same agreements.")
+@click.option(
+    "--random", "number", type=int, help="Seed of the random choices, for a repeatable result."
+)
 @click.password_option(
-    envvar="AMANI_PASSWORD", help="Everybody's; asked for without AMANI_PASSWORD."
+    envvar="AMANI_PASSWORD", help="For all users; prompts for it unless AMANI_PASSWORD is set."
 )
 def seed(users: int, escrows: int, number: int | None, password: str) -> None:
-    """Fill a development database with people and agreements; prints two of their addresses."""
+    """Fill a development database with users and escrows; print two of the addresses."""
     parts = container()
     if parts.settings.environment == "production":
-        raise click.UsageError("production is not seeded")
+        raise click.UsageError("seeding is refused if ENVIRONMENT=production")
     _require_length(password)
     chance = random.Random(number)  # nosec B311
     seeder = Seeder(parts.context, parts.store, parts.people, parts.escrows, parts.deposits, chance)
     try:
         with click.progressbar(
-            seeder.make_people(users, password), length=users, label="people", file=sys.stderr
+            seeder.make_people(users, password), length=users, label="users", file=sys.stderr
         ) as bar:
             people = list(bar)
         with click.progressbar(
             seeder.make_escrows(escrows, people),
             length=escrows,
-            label="agreements",
+            label="escrows",
             file=sys.stderr,
         ) as bar:
             made = len(list(bar))
     except DomainError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{users} people, {made} agreements")
+    click.echo(f"{users} users, {made} escrows")
     click.echo(f"arbiter {people[0].email}\nmember {people[1].email}")
 
 
 @amani.command("worker")
 def worker() -> None:
-    """Run background jobs until SIGTERM or SIGINT; what is in hand is finished first."""
+    """Run background jobs until SIGTERM or SIGINT; the current item is finished first."""
     parts = container()
     observability.start(None, parts.settings, parts.build, parts.provider_settings)
     stop = threading.Event()

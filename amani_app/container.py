@@ -61,7 +61,7 @@ class Provider:
 
 @dataclass(frozen=True)
 class Container:
-    """Everything the entry points use, built once a process."""
+    """Everything that the entry points use; built once for each process."""
 
     settings: Settings
     build: BuildIdentity
@@ -93,12 +93,11 @@ class Container:
 
 
 def utc_now() -> datetime:
-    """The moment."""
     return datetime.now(UTC)
 
 
 def new_id() -> str:
-    """Unguessable, and ordered by the millisecond it was made in: 32 hexadecimal digits."""
+    """A new id: 32 hexadecimal digits, unguessable, ordered by the millisecond of its creation."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
@@ -118,7 +117,7 @@ def build_container(
     lifecycle = Lifecycle()
     schema = DatabaseSchema(engine)
     context = Context(utc_now, new_id)
-    store = DatabaseStore(engine, utc_now)
+    store = DatabaseStore(engine, utc_now, settings.database_pipeline)
     identity, accounts = _identity(settings, key)
     deposits, withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
     numbers = VirtualAccountUseCases(context)
@@ -164,7 +163,7 @@ def build_container(
 
 def _limiter(settings: Settings) -> Limiter:
     if url := settings.redis_url.get_secret_value():
-        # Not at every boot: without Redis nobody needs its client.
+        # Imported only if it is used: the client is a part of the boot.
         from amani_app.adapters.redis import RedisLimiter
 
         return RedisLimiter(url)
@@ -172,9 +171,9 @@ def _limiter(settings: Settings) -> Limiter:
 
 
 def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
-    """Whose tokens count, and who keeps the accounts when that is us."""
+    """The identity provider, and the local accounts if this service is it."""
     if settings.identity == "supabase":
-        # PyJWT is a part of the boot that most installations need at the first request only.
+        # PyJWT is imported late: most installations need it at the first request only.
         from amani_app.adapters.supabase import SupabaseIdentity
 
         secret = settings.supabase_jwt_secret.get_secret_value()
@@ -199,7 +198,6 @@ def build_provider(
     virtual_accounts: VirtualAccountUseCases,
     withdrawals: WithdrawalUseCases,
 ) -> Provider:
-    """Wire what speaks to *payments*."""
     checkouts = Checkouts(context, store, payments, deposits)
     payouts = Payouts(context, store, payments, withdrawals)
     inflows = Inflows(context, store, payments, virtual_accounts)

@@ -16,11 +16,10 @@ from amani_app.practice import install_practice
 from amani_app.settings import Settings, load_settings, signing_key
 
 LARGEST_BODY = 64 * 1024
-"""Bytes a request may carry; every document of this API is far smaller."""
+"""The largest request body in bytes; every valid body is far smaller."""
 
 
 def build_app(settings: Settings | None = None) -> Flask:
-    """See ``amani_app.create_app``."""
     settings = settings or load_settings()
     require_extras(settings)
     configure_logging(settings.log_level, settings.log_format)
@@ -36,11 +35,11 @@ def build_app(settings: Settings | None = None) -> Flask:
     register_api(app)
     install_practice(app, settings)
     if os.environ.get("FLASK_RUN_FROM_CLI") == "true":
-        # Alembic is a fifth of the boot and of no use to a web process.
+        # Importing Alembic is a fifth of the boot; a web process does not need it.
         from amani_app.commands import install_commands
 
         install_commands(app)
     else:
-        _ = parts.schema.expected  # broken migrations stop the boot, not a probe
+        _ = parts.schema.expected  # broken migrations must stop the boot, not fail a probe later
     parts.lifecycle.start()
     return app

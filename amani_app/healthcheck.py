@@ -1,7 +1,7 @@
-"""Liveness for the container engine: exit 0 when this container's process does its work.
+"""Liveness for the container engine: exit 0 if the container's process works.
 
-A web process answers the ping; a worker touches its heartbeat. Standard library only, and nothing
-of the application: an interpreter starts for this every few seconds.
+A web process answers the ping; a worker touches its heartbeat file. It imports the standard library
+only, because an interpreter starts for it every few seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 HEARTBEAT = Path(tempfile.gettempdir()) / "amani-worker.heartbeat"
 LATEST_BEAT = 30.0
-"""Seconds after which a worker that did not touch its file counts as stuck."""
+"""Seconds without a heartbeat after which a worker counts as stuck."""
 
 
 def check() -> str:

@@ -1,4 +1,4 @@
-"""The one typed, frozen settings object: from environment variables and mounted secret files."""
+"""Typed, frozen settings from environment variables and mounted secret files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SECRETS_DIR = Path("/run/secrets")
-"""Where a file named like a setting holds its value (an environment variable wins over it)."""
+"""A file named like a setting holds its value; an environment variable takes precedence."""
 
 Fault = t.Literal["exit", "unhealthy", "migration", "smoke"]
 
 
 class SettingsError(Exception):
-    """The environment holds no valid settings; the text names each variable, one a line."""
+    """Settings are missing or invalid; the text has one line for each variable."""
 
 
 class EnvironmentSettings(BaseSettings):
@@ -53,48 +53,52 @@ class Settings(EnvironmentSettings):
     log_level: t.Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: t.Literal["json", "console"] = "json"
     data_dir: Path = Path(".amani/data")
-    """Where the embedded database lives; the image says ``/data``."""
+    """Directory of the SQLite database; ``/data`` in the image."""
     database_url: SecretStr = SecretStr("")
-    """PostgreSQL or SQLite URL; needed outside ``local``, where SQLite in ``data_dir`` is meant."""
+    """PostgreSQL or SQLite URL. Required outside ``local``, which defaults to SQLite."""
     secret_key: SecretStr = SecretStr("")
-    """At least 32 characters; signs tokens and cursors; needed outside ``local``."""
+    """At least 32 characters; signs tokens and cursors. Required outside ``local``."""
     previous_secret_keys: SecretStr = SecretStr("")
-    """Retired values of ``secret_key``, with commas between: what they signed is still believed."""
+    """Retired values of ``secret_key``, comma-separated; their signatures are still accepted."""
     identity: t.Literal["local", "supabase"] = "local"
-    """Who keeps the accounts: this service, or a Supabase project."""
+    """The identity provider: this service, or a Supabase project."""
     supabase_url: str = ""
-    """The project's, ``https://<ref>.supabase.co``; needed when ``identity`` is ``supabase``."""
+    """``https://<ref>.supabase.co``; required if ``identity`` is ``supabase``."""
     supabase_jwt_secret: SecretStr = SecretStr("")
-    """The project's legacy secret, for as long as it signs tokens with one (HS256)."""
+    """The project's legacy secret, if it still signs tokens with HS256."""
     supabase_second_factor: bool = True
-    """Whether withdrawals need a sign-in with a second factor (``aal2``)."""
+    """Whether withdrawals require a sign-in with a second factor (``aal2``)."""
     redis_url: SecretStr = SecretStr("")
-    """Where rate limits are counted by all processes together; without, each counts for itself."""
+    """Redis that counts the rate limits of all processes; without it each counts its own."""
     limit_read: int = Field(default=600, ge=0)
-    """Reading requests a person may make in a minute; 0 is any number, here and below."""
+    """Read requests of a user in a minute; 0 is no limit, here and below."""
     limit_write: int = Field(default=120, ge=0)
-    """Writing requests a person may make in a minute."""
+    """Write requests of a user in a minute."""
     limit_sign_in: int = Field(default=20, ge=0)
-    """Requests with a password or a BVN that may come from one address in a minute."""
+    """Requests with a password or a BVN from one address in a minute."""
     limit_pay_out: int = Field(default=10, ge=0)
-    """Withdrawals a person may ask for in a minute; refused while ``redis_url`` is away."""
+    """Withdrawals of a user in a minute; refused while ``redis_url`` is unreachable."""
     cors_origins: str = ""
-    """Origins whose pages may call the API from a browser, with commas between; no wildcard."""
+    """Origins whose pages may call the API from a browser, comma-separated; no wildcard."""
     database_pool_size: int = Field(default=4, ge=1, le=64)
-    """Connections a process may hold: the number of its threads."""
+    """Database connections of a process; set it to the number of threads."""
     database_direct_url: SecretStr = SecretStr("")
-    """The way around a pooler in transaction mode (PgBouncer), for migrations: it says that
-    ``database_url`` leads to one. Then no statement is prepared, and timeouts are the role's."""
+    """URL past a pooler in transaction mode (PgBouncer), for migrations. If it is set,
+    ``database_url`` is taken to be the pooler: no statement is prepared, and timeouts must be set
+    on the database role."""
+    database_pipeline: bool = True
+    """Whether the hot statements go to PostgreSQL through libpq's pipeline, several in one round
+    trip (``adapters/database/wire.py``). ``false`` sends each one through SQLAlchemy."""
     database_connect_timeout: int = Field(default=3, ge=1, le=60)
-    """Seconds until an unreachable database counts as away."""
+    """Seconds after which a connection attempt to the database fails."""
     readiness_cache: float = Field(default=1.0, ge=0, le=30)
-    """Seconds a positive readiness answer is believed before the database is asked again."""
+    """Seconds for which a positive readiness result is cached."""
     proxy_hops: int = Field(default=0, ge=0, le=5)
-    """How many proxies in front add to ``X-Forwarded-*``; 0 believes no such header."""
+    """Number of trusted proxies that add to ``X-Forwarded-*``; 0 ignores these headers."""
     fee_basis_points: int = Field(default=500, ge=0, le=10_000)
-    """Amani's part of what a freelancer receives, for escrows made from now on."""
+    """Amani's fee on what a freelancer receives, for new escrows."""
     worker_interval: float = Field(default=1.0, gt=0, le=60)
-    """Seconds the worker rests between two rounds."""
+    """Seconds between two rounds of the worker."""
     payment_provider: str = ""
     """``fincra``, ``manual`` (bank transfer by hand) or ``none``.
 
@@ -103,13 +107,13 @@ class Settings(EnvironmentSettings):
     new provider does not know the old one's references.
     """
     sentry_dsn: SecretStr = SecretStr("")
-    """Where errors are reported; needs an image built with ``EXTRAS=observability``."""
+    """Receives error reports; needs an image built with ``EXTRAS=observability``."""
     otel_exporter_otlp_endpoint: str = ""
-    """The collector that gets traces, OTLP over HTTP; needs the same extras."""
+    """Receives traces, OTLP over HTTP; needs the same extras."""
     otel_exporter_otlp_headers: SecretStr = SecretStr("")
-    """What the collector wants to be told: ``name=value``, with commas between."""
+    """Headers for the collector: ``name=value``, comma-separated."""
     otel_traces_sampler_arg: float = Field(default=0.1, ge=0, le=1)
-    """The part of the requests that is traced, of those that no caller traces already."""
+    """Fraction of requests that start a trace; a caller's trace is always continued."""
     practice_fault: Fault | None = None
 
     @model_validator(mode="before")
@@ -120,17 +124,16 @@ class Settings(EnvironmentSettings):
         return values
 
     def errors(self) -> t.Iterator[str]:
-        """See ``EnvironmentSettings.errors``."""
         redis = self.redis_url.get_secret_value()
         url, key = self.database_url.get_secret_value(), self.secret_key.get_secret_value()
         for name, value in (("DATABASE_URL", url), ("SECRET_KEY", key)):
             if not value and self.environment != "local":
                 yield (
-                    f"{name}: needed when ENVIRONMENT={self.environment}; set it, "
+                    f"{name}: required if ENVIRONMENT={self.environment}; set it, "
                     f"or mount it as {SECRETS_DIR}/{name}"
                 )
         if 0 < len(key) < 32:
-            yield "SECRET_KEY: shorter than 32 characters; `openssl rand -hex 32` makes one"
+            yield "SECRET_KEY: shorter than 32 characters; try `openssl rand -hex 32`"
         yield from self._identity_wrongs()
         schemes = ("postgresql://", "postgresql+psycopg://", "sqlite:///")
         if url and not url.startswith(schemes):
@@ -140,16 +143,16 @@ class Settings(EnvironmentSettings):
             yield "REDIS_URL: must start with one of redis://, rediss://, unix://"
         for origin in self.origins:
             if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
-                yield f"CORS_ORIGINS: {origin!r} is no origin like https://app.example.org"
+                yield f"CORS_ORIGINS: {origin!r} is not an origin like https://app.example.org"
         yield from self._observability_wrongs()
         if self.practice and self.environment == "production":
-            yield "PRACTICE: refused when ENVIRONMENT=production; unset it"
+            yield "PRACTICE: not allowed if ENVIRONMENT=production; unset it"
 
     def _direct_wrongs(self) -> t.Iterator[str]:
         direct = self.database_direct_url.get_secret_value()
         for name, value in (("DATABASE_URL", self.database), ("DATABASE_DIRECT_URL", direct)):
             if direct and not value.startswith(("postgresql://", "postgresql+psycopg://")):
-                yield f"{name}: must be PostgreSQL's when DATABASE_DIRECT_URL is set"
+                yield f"{name}: must be a PostgreSQL URL if DATABASE_DIRECT_URL is set"
 
     def _observability_wrongs(self) -> t.Iterator[str]:
         dsn = self.sentry_dsn.get_secret_value()
@@ -167,7 +170,7 @@ class Settings(EnvironmentSettings):
         allowed = ("https://", "http://") if self.environment == "local" else ("https://",)
         if not self.supabase_url.startswith(allowed):
             yield (
-                "SUPABASE_URL: needed when IDENTITY=supabase, and https outside local; "
+                "SUPABASE_URL: required if IDENTITY=supabase, with https outside local: "
                 "https://<ref>.supabase.co"
             )
         if 0 < len(self.supabase_jwt_secret.get_secret_value()) < 32:
@@ -175,7 +178,6 @@ class Settings(EnvironmentSettings):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The origins of ``cors_origins``."""
         return tuple(each.strip() for each in self.cors_origins.split(",") if each.strip())
 
     @property
@@ -186,7 +188,7 @@ class Settings(EnvironmentSettings):
 
     @property
     def fault(self) -> Fault | None:
-        """The rehearsed fault; none unless ``practice`` is on."""
+        """The simulated fault; ``None`` unless ``practice`` is on."""
         return self.practice_fault if self.practice else None
 
     @property
@@ -197,7 +199,7 @@ class Settings(EnvironmentSettings):
 
     @property
     def direct_database(self) -> str:
-        """The URL to migrate at; empty where it is that of ``database``."""
+        """The URL for migrations; empty if it is that of ``database``."""
         return _with_driver(self.database_direct_url.get_secret_value())
 
 
@@ -238,8 +240,8 @@ def _line(error: t.Any) -> str:
 def signing_key(settings: Settings) -> str:
     """The key that signs tokens and cursors.
 
-    In ``local``, where none need be told, it is made once and kept beside the database, so that
-    the next release knows the tokens of this one.
+    In ``local``, where none is required, it is generated once and stored beside the database, so
+    that the next release accepts the tokens of this one.
     """
     if told := settings.secret_key.get_secret_value():
         return told

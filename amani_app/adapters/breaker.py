@@ -1,4 +1,4 @@
-"""A circuit breaker: after some failures in a row, calls fail at once for a while."""
+"""A circuit breaker: after consecutive failures, calls fail at once for a time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typing as t
 class CircuitBreaker:
     """Counts failures of one dependency; thread-safe.
 
-    *failures* in a row open it for *seconds*; then one call is let through, whose outcome closes
-    it or opens it again. Callers ask ``allows`` before a call and tell ``note`` how it went.
+    *failures* consecutive failures open it for *seconds*. Then one call is allowed; its result
+    closes the circuit or opens it again. Call ``allows`` before, and ``note`` after each call.
     """
 
     def __init__(
@@ -31,12 +31,11 @@ class CircuitBreaker:
                 return True
             if self._monotonic() < self._closed_at:
                 return False
-            # The one probe; the others wait for another period, or for its success.
+            # This call is the probe; other calls fail until it succeeds, or for another period.
             self._closed_at = self._monotonic() + self._seconds
             return True
 
     def note(self, good: bool) -> None:
-        """How a call went."""
         with self._lock:
             self._failed = 0 if good else self._failed + 1
             if self._failed >= self._most:

@@ -1,4 +1,4 @@
-"""The local identity: argon2 passwords, and tokens signed with the service's own key."""
+"""Local accounts: argon2 passwords, and tokens signed with the service's own key."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LIFETIME = 3600
 """Seconds."""
 REQUIRED = ("exp", "iat", "iss", "aud", "sub", "ver")
 REMEMBERED = 4096
-"""Good tokens whose signature is not checked again: the keys of a process never change."""
+"""Number of verified tokens that are cached: the keys of a process never change."""
 
 
 class LocalAccounts:
     """See ``ports.identity.Accounts``.
 
-    *keys* are tried in turn and the first one signs: a key is rotated by putting the new one in
-    front and dropping the old one when its last token is over. argon2 and PyJWT are imported at
-    their first use, for they would take a tenth of the boot.
+    The first of *keys* signs, and all of them verify. To rotate a key, put the new one in front,
+    and remove the old one after its last token has expired. argon2 and PyJWT are imported at their
+    first use, because they would take a tenth of the boot.
     """
 
     lifetime = LIFETIME
@@ -31,11 +31,11 @@ class LocalAccounts:
     def __init__(self, keys: t.Sequence[str], clock: t.Callable[[], float] = time.time) -> None:
         self._keys = tuple(keys)
         self._clock = clock
-        # What is refused is not remembered: it raises.
+        # A refused token raises, so it is not cached.
         self._decoded = lru_cache(REMEMBERED)(self._decode)
 
     def hash(self, password: str) -> str:
-        """argon2id with the library's own parameters."""
+        """argon2id with the library's default parameters (RFC 9106)."""
         from argon2 import PasswordHasher
 
         return PasswordHasher().hash(password)
@@ -51,7 +51,7 @@ class LocalAccounts:
             return False
 
     def issue(self, user: User) -> str:
-        """HS256; the version makes it void when the password changes."""
+        """HS256. The version revokes it when the password changes."""
         import jwt
 
         now = int(self._clock())
@@ -66,11 +66,11 @@ class LocalAccounts:
         return jwt.encode(claims, self._keys[0], algorithm="HS256")
 
     def verify(self, token: str) -> Claims:
-        """The signature once, the end each time."""
+        """Verifies the signature once (cached), and the expiry each time."""
         return self._claims(self._decoded(token))
 
     def _decode(self, token: str) -> t.Mapping[str, t.Any]:
-        """One algorithm, never the token's own choice; every claim is demanded."""
+        """Only HS256, whatever the token's header names (RFC 8725); all claims are required."""
         import jwt
 
         for key in self._keys:

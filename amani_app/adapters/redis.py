@@ -1,4 +1,4 @@
-"""Limits counted in Redis: by all processes of all hosts together."""
+"""Rate limits in Redis, shared by all processes of all hosts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from redis.retry import Retry
 from amani_app.ports.limits import LimiterUnavailable, Quota, QuotaUsage
 
 PATIENCE = 0.25
-"""Seconds for a connection, and for an answer: a slow Redis must not slow the service down."""
-AWAY = 1.0
-"""Seconds after a failure in which Redis is not asked again."""
+"""Timeout in seconds for connecting and for a response, so that Redis never delays a request."""
+RETRY_AFTER = 1.0
+"""Seconds after a failure in which Redis is not called."""
 
 
 HIT = """
@@ -39,13 +39,13 @@ if used < amount then
 end
 return {used, exceeded, string.format('%.6f', tonumber(oldest or now) + seconds - now)}
 """
-"""A list of the times within the last window, newest first: in one step, whoever else counts."""
+"""Keeps a list of the times in the last window, newest first. A script runs atomically."""
 
 
 class RedisLimiter:
-    """See ``ports.limits.Limiter``. One round trip a count; nothing is connected to before.
+    """See ``ports.limits.Limiter``. One round trip for each request; connects at the first one.
 
-    The time is Redis' own, the same for all hosts, unless *clock* gives one.
+    The time is Redis' own, the same for all hosts, unless *clock* is given.
     """
 
     def __init__(self, url: str, clock: t.Callable[[], float] | None = None) -> None:
@@ -53,27 +53,26 @@ class RedisLimiter:
             url,
             socket_timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
-            retry=Retry(NoBackoff(), 1),  # a connection that was closed meanwhile
+            retry=Retry(NoBackoff(), 1),  # for a pooled connection that was closed
         )
         self._hit = self._redis.register_script(HIT)
         self._clock = clock
-        self._away_until = 0.0
+        self._paused_until = 0.0
 
     def hit(self, quota: Quota, whose: str) -> QuotaUsage:
-        """Under a key that Redis drops when somebody has not come for a window."""
-        if time.monotonic() < self._away_until:
-            raise LimiterUnavailable("Redis was away a moment ago")
-        # What is counted by (an address, a person) is nobody's who looks into Redis.
+        """Counts under a key that expires after a window without requests."""
+        if time.monotonic() < self._paused_until:
+            raise LimiterUnavailable("Redis was unreachable a moment ago")
+        # Hashed, so that addresses and user ids are not readable in Redis.
         subject = hashlib.sha256(whose.encode()).hexdigest()[:32]
         now = repr(self._clock()) if self._clock else ""
-        told: list[str | int] = [quota.amount, quota.seconds, now]
+        arguments: list[str | int] = [quota.amount, quota.seconds, now]
         try:
-            used, exceeded, left = self._hit([f"amani:times:{quota.name}:{subject}"], told)
+            used, exceeded, left = self._hit([f"amani:times:{quota.name}:{subject}"], arguments)
         except RedisError as error:
-            self._away_until = time.monotonic() + AWAY
-            raise LimiterUnavailable("Redis is away") from error
+            self._paused_until = time.monotonic() + RETRY_AFTER
+            raise LimiterUnavailable("Redis is unreachable") from error
         return QuotaUsage(quota, int(used), max(1, math.ceil(float(left))), bool(exceeded))
 
     def close(self) -> None:
-        """Give the connections back."""
         self._redis.close()

@@ -1,7 +1,8 @@
 """Identity by Supabase Auth: its access tokens, checked here with the project's keys.
 
-Only tokens are looked at, no request goes to Supabase but the one for its keys: a session that was
-revoked there stays good here until its token ends, so let the project's tokens be short.
+Tokens are verified locally; the only request to Supabase fetches its keys. A session that is
+revoked there stays valid here until its token expires, so configure short-lived tokens in the
+project.
 """
 
 from __future__ import annotations
@@ -19,38 +20,36 @@ AUDIENCE = "authenticated"
 REQUIRED = ("exp", "sub", "aud", "iss", "role")
 ALGORITHMS = frozenset({"ES256", "RS256"})
 LEEWAY = 10
-"""Seconds the two clocks may differ."""
+"""Allowed clock difference in seconds."""
 KEYS_LIVE = 3600
-"""Seconds fetched keys are believed; an outage of the issuer shorter than this is not felt."""
+"""Seconds for which keys are cached; a shorter outage of the issuer has no effect."""
 COOLDOWN = 30
-"""Seconds between two fetches for the sake of unknown keys: forged tokens cause no flood."""
+"""Seconds between two fetches for unknown keys, so that forged tokens cause no flood."""
 FETCH_TIMEOUT = 3
-AWAY = 5
-"""Seconds after a failed fetch in which no other one is tried: nobody queues for a dead host."""
+RETRY_AFTER = 5
+"""Seconds after a failed fetch without another one, so that requests do not queue."""
 
 
 class ProjectKeys(PyJWKClient):
-    """The project's public keys."""
-
-    _away_until = 0.0
+    _paused_until = 0.0
 
     def fetch_data(self) -> t.Any:
-        """Over HTTP, not again right after a failure."""
-        if time.monotonic() < self._away_until:
+        """Fetch the keys over HTTP, except shortly after a failure."""
+        if time.monotonic() < self._paused_until:
             raise jwt.PyJWKClientConnectionError("the keys could not be fetched a moment ago")
         try:
             return super().fetch_data()
         except jwt.PyJWKClientConnectionError:
-            self._away_until = time.monotonic() + AWAY
+            self._paused_until = time.monotonic() + RETRY_AFTER
             raise
 
 
 class SupabaseIdentity:
     """See ``ports.identity.Identity``.
 
-    *url* is the project's. *secret* is the legacy one that signs HS256; without it such tokens are
-    refused. Each kind of key has its own algorithms: none follows from what a token claims. With
-    *second_factor*, a person who signed in without one is told apart.
+    *url* is the project's. *secret* is the legacy HS256 secret; without it such tokens are refused.
+    The key determines the algorithm, never the token's header (RFC 8725). With *second_factor*, the
+    claims show whether the sign-in used one.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class SupabaseIdentity:
         )
 
     def verify(self, token: str) -> Claims:
-        """Signature, issuer, audience, end, and that it is a signed-in person's."""
+        """Checks signature, issuer, audience, expiry, and that it belongs to a signed-in user."""
         try:
             key, algorithms = self._key(token)
             claims = jwt.decode(
@@ -94,12 +93,12 @@ class SupabaseIdentity:
         if self._secret and jwt.get_unverified_header(token).get("alg") == "HS256":
             return self._secret, ["HS256"]
         found = self._keys.get_signing_key_from_jwt(token)
-        # The key's own algorithm: with another one's, the library stumbles over the kind of key.
+        # The algorithm must fit the key's type, or the library raises another error.
         return found.key, [found.algorithm_name] if found.algorithm_name in ALGORITHMS else []
 
     def _claims(self, claims: t.Mapping[str, t.Any]) -> Claims:
         match claims:
-            # The audience alone lets the service's own all-powerful token pass.
+            # The audience alone would accept the project's service-role token.
             case {"sub": str(user), "email": str(email), "role": "authenticated", "exp": int(end)}:
                 if user and email and end + LEEWAY > self._clock():
                     if not claims.get("is_anonymous"):
@@ -110,17 +109,17 @@ class SupabaseIdentity:
 
 
 def _name(claims: t.Mapping[str, t.Any]) -> str:
-    """What the person calls themselves; ``user_metadata`` is theirs to write."""
+    """The display name; the user may write ``user_metadata``, so it is sanitized."""
     match claims.get("user_metadata"):
         case {"full_name": str(name)} | {"name": str(name)}:
-            # PostgreSQL holds no NUL, UTF-8 no half of a pair.
+            # PostgreSQL rejects NUL, and UTF-8 has no lone surrogates.
             if plain := "".join(filter(str.isprintable, name)).strip()[:200]:
                 return plain
     return str(claims["email"]).partition("@")[0]
 
 
 def _role(claims: t.Mapping[str, t.Any]) -> Role:
-    """``app_metadata`` alone is believed: only the project's own servers can write it."""
+    """From ``app_metadata`` only, which only the project's servers can write."""
     match claims.get("app_metadata"):
         case {"amani_role": str(role)} if role in {each.value for each in Role}:
             return Role(role)

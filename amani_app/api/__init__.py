@@ -17,7 +17,7 @@ from amani_app.settings import Settings
 
 
 def register_api(app: Flask) -> None:
-    """Give *app* its routes, its error answers and its telemetry."""
+    """Register the routes, the error handlers and the telemetry on *app*."""
     if hops := container(app).settings.proxy_hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops

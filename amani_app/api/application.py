@@ -1,4 +1,4 @@
-"""Flask, without what costs each request something and this API has no use for."""
+"""Flask without sessions, host matching and coroutine support, which cost time on each request."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from werkzeug.wsgi import get_host
 
 
 class NoSession(SessionInterface):
-    """Who calls says who they are in each request: no cookie is read, and none is set."""
+    """No cookie is read or set: each request carries its token."""
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        """None, ever: Flask then refuses to keep anything in it."""
+        """``None``: Flask then refuses to store anything in the session."""
         return None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -22,12 +22,12 @@ class NoSession(SessionInterface):
 
 
 class Application(Flask):
-    """Its views and hooks are plain functions: none is asked whether it is a coroutine."""
+    """Views and hooks are plain functions, so none is checked for being a coroutine."""
 
     session_interface = NoSession()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Bound to the request as it was read already: no name of a host decides anything here."""
+        """Bound to the parsed request; the routes do not depend on the host name."""
         if request is None:
             return super().create_url_adapter(None)
         request.host = host = get_host(request.environ)
@@ -41,5 +41,4 @@ class Application(Flask):
         )
 
     def ensure_sync(self, func: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-        """The function itself."""
         return func

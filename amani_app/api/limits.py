@@ -1,4 +1,4 @@
-"""Rate limits over HTTP (draft-ietf-httpapi-ratelimit-headers), and what holds without Redis."""
+"""Rate limits over HTTP (draft-ietf-httpapi-ratelimit-headers), with and without Redis."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from flask import Flask, Response, g
 from amani_app.api.problems import ProblemDetails, RequestRefused
 from amani_app.ports.limits import Limiter, LimiterUnavailable, Quota, QuotaUsage
 
-AWAY = ProblemDetails(
+PAUSED = ProblemDetails(
     503,
     "limits-unavailable",
-    "No money leaves while nobody can count how often; try again shortly.",
+    "Payouts are paused while the rate limiter is unavailable. Try again shortly.",
     headers={"Retry-After": "2"},
 )
 
@@ -21,7 +21,7 @@ Kind = t.Literal["read", "write", "sign-in", "pay-out"]
 
 
 class Limits:
-    """Counts the requests of each kind, *amounts* a minute; 0 is no limit.
+    """Limits the requests of each kind to *amounts* a minute; 0 is no limit.
 
     While *limiter* is unavailable, *fallback* counts in each process by itself: reads, writes and
     sign-ins continue under a laxer limit. Payouts are refused, because money that has left cannot
@@ -34,13 +34,13 @@ class Limits:
         self._quotas = {kind: Quota(kind, amount) for kind, amount in amounts.items()}
 
     def count(self, kind: Kind, whose: str) -> None:
-        """Count one request of *whose*. Raises ``RequestRefused`` (429, or 503 for a pay-out)."""
+        """Count one request of *whose*. Raises ``RequestRefused`` (429, or 503 for a payout)."""
         quota = self._quotas[kind]
         if not quota.amount:
             return
         g.standing = standing = self._hit(quota, whose)
         if standing.exceeded:
-            words = f"At most {quota.amount} in {quota.seconds} s."
+            words = f"At most {quota.amount} requests in {quota.seconds} s are allowed."
             headers = {"Retry-After": str(standing.reset)}
             raise RequestRefused(ProblemDetails(429, "quota-exceeded", words, headers=headers))
 
@@ -50,16 +50,16 @@ class Limits:
         except LimiterUnavailable:
             structlog.get_logger().warning("limits.unavailable", quota=quota.name)
             if quota.name == "pay-out":
-                raise RequestRefused(AWAY) from None
+                raise RequestRefused(PAUSED) from None
             return self._fallback.hit(quota, whose)
 
 
 def register_limits(app: Flask) -> None:
-    """Tell each caller how they stand."""
-    app.after_request(_tell)
+    """Add the ``RateLimit`` headers to each response that was counted."""
+    app.after_request(_add_headers)
 
 
-def _tell(response: Response) -> Response:
+def _add_headers(response: Response) -> Response:
     standing: QuotaUsage | None = g.get("standing")
     if standing is not None:
         name, quota = f'"{standing.quota.name}"', standing.quota

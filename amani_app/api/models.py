@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP. Unknown fields are refused; amounts are never floats."""
+"""Request and response bodies. Unknown fields are refused; amounts are never floats."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ Amount = t.Annotated[
     | t.Annotated[int, Field(ge=1, le=LARGEST)],
     Field(
         examples=["1500.50"],
-        description='A string in major units (`"1500.50"`) or an integer of minor units',
+        description='A string in major units (`"1500.50"`) or an integer in minor units',
     ),
 ]
 
 
 class RequestModel(BaseModel):
-    """A request's body."""
+    """The body of a request."""
 
     # Built at the first use, not at the boot.
     model_config = ConfigDict(
@@ -60,7 +60,7 @@ class RequestModel(BaseModel):
 
 
 class SignUp(RequestModel):
-    """A new person."""
+    """A new user account."""
 
     email: Email
     name: Name
@@ -68,7 +68,7 @@ class SignUp(RequestModel):
 
 
 class SignIn(RequestModel):
-    """An address and its password."""
+    """An email address and its password."""
 
     email: t.Annotated[str, StringConstraints(max_length=254), Field(examples=["ada@example.org"])]
     password: t.Annotated[
@@ -77,14 +77,14 @@ class SignIn(RequestModel):
 
 
 class NewPassword(RequestModel):
-    """The password of now, and the one from now on."""
+    """The current and the new password."""
 
     current: t.Annotated[str, StringConstraints(max_length=200)]
     new: Password
 
 
 class NewMilestone(RequestModel):
-    """A piece of work and its price."""
+    """A milestone: its title, its price and optionally a due date."""
 
     title: Title
     amount: Amount
@@ -93,7 +93,10 @@ class NewMilestone(RequestModel):
 
 
 class NewEscrow(RequestModel):
-    """What a client proposes to a freelancer."""
+    """An escrow that a client proposes to a freelancer.
+
+    `silence_days` after a submission without an answer, the milestone counts as approved.
+    """
 
     title: Title
     freelancer_email: t.Annotated[Email, Field(examples=["ben@example.org"])]
@@ -103,20 +106,20 @@ class NewEscrow(RequestModel):
 
 
 class Ruling(RequestModel):
-    """The client's part in basis points; the rest goes to the freelancer."""
+    """The client's share of the hold in basis points; the freelancer gets the rest."""
 
     to_client_basis_points: t.Annotated[int, Field(ge=0, le=10_000)]
 
 
 class NewDeposit(RequestModel):
-    """Money that one wants to bring in."""
+    """A deposit to create."""
 
     amount: Amount
     currency: Currency
 
 
 class NewVirtualAccount(RequestModel):
-    """Whose account number it is to be. The bank verification number is handed on, never kept."""
+    """The owner of a virtual account. The bank verification number is passed on and not stored."""
 
     currency: t.Literal["NGN"]
     first_name: t.Annotated[Name, Field(examples=["Ada"])]
@@ -129,7 +132,7 @@ class NewVirtualAccount(RequestModel):
 
 
 class NewWithdrawal(RequestModel):
-    """Money that one wants to have in a bank account."""
+    """A withdrawal to create."""
 
     amount: Amount
     currency: Currency
@@ -138,7 +141,7 @@ class NewWithdrawal(RequestModel):
 
 
 class NoticeBody(BaseModel):
-    """What the payment provider notifies; ``signature`` is over the bytes of all of it."""
+    """A notice of the payment provider; the signature covers the bytes of the whole body."""
 
     model_config = ConfigDict(extra="allow", defer_build=True)
 
@@ -147,17 +150,27 @@ class NoticeBody(BaseModel):
 
 
 class EmptyBody(RequestModel):
-    """Nothing is to be said."""
+    """An empty body."""
 
 
 class ResponseModel(BaseModel):
-    """A response's body."""
+    """The body of a response."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
+Item = t.TypeVar("Item")
+
+
+class Page(ResponseModel, t.Generic[Item]):
+    """Part of a list, newest first; ``next_cursor`` is null on the last page."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
 class MoneyOut(ResponseModel):
-    """An amount, in both spellings."""
+    """An amount in minor units (`minor`) and in major units (`amount`)."""
 
     currency: str
     minor: int
@@ -165,12 +178,11 @@ class MoneyOut(ResponseModel):
 
     @classmethod
     def of(cls, money: Money) -> MoneyOut:
-        """Of *money*."""
         return cls(currency=money.currency, minor=money.minor, amount=money.major)
 
 
 class UserOut(ResponseModel):
-    """A person, without what is only theirs to know."""
+    """A user."""
 
     id: str
     email: str
@@ -179,12 +191,11 @@ class UserOut(ResponseModel):
 
     @classmethod
     def of(cls, user: User) -> UserOut:
-        """Of *user*."""
         return cls(id=user.id, email=user.email, name=user.name, role=user.role)
 
 
 class SessionOut(ResponseModel):
-    """A bearer token and whose it is."""
+    """A bearer token, the seconds until it expires, and its user."""
 
     token: str
     token_type: t.Literal["Bearer"] = "Bearer"  # nosec B105
@@ -193,7 +204,7 @@ class SessionOut(ResponseModel):
 
 
 class WalletOut(ResponseModel):
-    """What one person has in one currency."""
+    """The balances of a user in one currency: `available` is `posted` less `reserved`."""
 
     id: str
     currency: str
@@ -203,7 +214,6 @@ class WalletOut(ResponseModel):
 
     @classmethod
     def of(cls, account: Account, balance: Balance) -> WalletOut:
-        """Of *account*."""
         return cls(
             id=account.id,
             currency=account.currency,
@@ -214,13 +224,13 @@ class WalletOut(ResponseModel):
 
 
 class WalletList(ResponseModel):
-    """All of a person's wallets."""
+    """The wallets of a user."""
 
     items: list[WalletOut]
 
 
 class EntryOut(ResponseModel):
-    """A line of a wallet."""
+    """One entry of a wallet; a negative amount leaves it."""
 
     id: int
     reason: str
@@ -231,7 +241,6 @@ class EntryOut(ResponseModel):
 
     @classmethod
     def of(cls, line: LedgerLine) -> EntryOut:
-        """Of *line*."""
         return cls(
             id=line.id,
             reason=line.reason,
@@ -242,15 +251,12 @@ class EntryOut(ResponseModel):
         )
 
 
-class EntryPage(ResponseModel):
-    """A page of lines; without ``next_cursor`` it is the last one."""
-
-    items: list[EntryOut]
-    next_cursor: str | None = None
+class EntryPage(Page[EntryOut]):
+    """A page of wallet entries."""
 
 
 class MilestoneOut(ResponseModel):
-    """A milestone; ``dispute_id`` is there while it is disputed."""
+    """A milestone; `dispute_id` is set while it is disputed."""
 
     id: str
     title: str
@@ -262,7 +268,6 @@ class MilestoneOut(ResponseModel):
 
     @classmethod
     def of(cls, milestone: Milestone, escrow: str) -> MilestoneOut:
-        """Of *milestone*."""
         disputed = milestone.state is MilestoneState.DISPUTED
         return cls(
             id=milestone.id,
@@ -276,7 +281,7 @@ class MilestoneOut(ResponseModel):
 
 
 class EscrowOut(ResponseModel):
-    """An agreement; ``version`` is what ``If-Match`` must name to change it."""
+    """An escrow; a change must send its `version` in `If-Match`."""
 
     id: str
     title: str
@@ -292,7 +297,6 @@ class EscrowOut(ResponseModel):
 
     @classmethod
     def of(cls, escrow: Escrow) -> EscrowOut:
-        """Of *escrow*."""
         return cls(
             id=escrow.id,
             title=escrow.title,
@@ -308,18 +312,15 @@ class EscrowOut(ResponseModel):
         )
 
 
-class EscrowPage(ResponseModel):
-    """A page of agreements; without ``next_cursor`` it is the last one."""
-
-    items: list[EscrowOut]
-    next_cursor: str | None = None
+class EscrowPage(Page[EscrowOut]):
+    """A page of escrows."""
 
 
 class DepositOut(ResponseModel):
-    """Money on its way in; ``checkout_url`` is where it is paid, once the provider has opened it.
+    """A deposit; `checkout_url` is the payment link, once the provider has opened it.
 
-    ``received`` is what came in: what is over the amount, or all of it when it is less, waits for
-    a person to look at.
+    `received` is what arrived. An overpayment, or all of an underpayment, is held in suspense until
+    an operator attributes it.
     """
 
     id: str
@@ -331,7 +332,6 @@ class DepositOut(ResponseModel):
 
     @classmethod
     def of(cls, deposit: Deposit) -> DepositOut:
-        """Of *deposit*."""
         return cls(
             id=deposit.id,
             state=deposit.state,
@@ -342,15 +342,12 @@ class DepositOut(ResponseModel):
         )
 
 
-class DepositPage(ResponseModel):
-    """A page of deposits; without ``next_cursor`` it is the last one."""
-
-    items: list[DepositOut]
-    next_cursor: str | None = None
+class DepositPage(Page[DepositOut]):
+    """A page of deposits."""
 
 
 class VirtualAccountOut(ResponseModel):
-    """A bank account number of one's own: what is paid into it while ``active`` is one's own."""
+    """A virtual account. Transfers into it are credited to its owner while it is `active`."""
 
     id: str
     state: AccountState
@@ -363,7 +360,6 @@ class VirtualAccountOut(ResponseModel):
 
     @classmethod
     def of(cls, account: VirtualAccount) -> VirtualAccountOut:
-        """Of *account*."""
         return cls(
             id=account.id,
             state=account.state,
@@ -376,15 +372,12 @@ class VirtualAccountOut(ResponseModel):
         )
 
 
-class VirtualAccountPage(ResponseModel):
-    """A page of virtual accounts; without ``next_cursor`` it is the last one."""
-
-    items: list[VirtualAccountOut]
-    next_cursor: str | None = None
+class VirtualAccountPage(Page[VirtualAccountOut]):
+    """A page of virtual accounts."""
 
 
 class WithdrawalOut(ResponseModel):
-    """Money on its way out; reserved in the wallet until it is paid or failed."""
+    """A withdrawal; its amount is reserved in the wallet until it is paid or failed."""
 
     id: str
     state: WithdrawalState
@@ -397,7 +390,7 @@ class WithdrawalOut(ResponseModel):
 
     @classmethod
     def of(cls, withdrawal: Withdrawal) -> WithdrawalOut:
-        """Of *withdrawal*; of the account's number the last four digits."""
+        """From *withdrawal*; shows only the last four digits of the account number."""
         return cls(
             id=withdrawal.id,
             state=withdrawal.state,
@@ -410,21 +403,18 @@ class WithdrawalOut(ResponseModel):
         )
 
 
-class WithdrawalPage(ResponseModel):
-    """A page of withdrawals; without ``next_cursor`` it is the last one."""
-
-    items: list[WithdrawalOut]
-    next_cursor: str | None = None
+class WithdrawalPage(Page[WithdrawalOut]):
+    """A page of withdrawals."""
 
 
 class NoticeReceived(ResponseModel):
-    """The notice is kept, and will be worked off."""
+    """The notice is stored and will be processed."""
 
     received: t.Literal[True] = True
 
 
 class AuditLineOut(ResponseModel):
-    """Who did what to what, and from where."""
+    """One action in the audit log."""
 
     id: str
     at: datetime
@@ -438,26 +428,22 @@ class AuditLineOut(ResponseModel):
 
     @classmethod
     def of(cls, line: AuditLine) -> AuditLineOut:
-        """Of *line*."""
         return cls(**vars(line))
 
 
-class AuditPage(ResponseModel):
-    """A page of the audit log; without ``next_cursor`` it is the last one."""
-
-    items: list[AuditLineOut]
-    next_cursor: str | None = None
+class AuditPage(Page[AuditLineOut]):
+    """A page of the audit log."""
 
 
 class ReconciliationOut(ResponseModel):
-    """What is wrong with the books: nothing, ever."""
+    """Differences in the ledger; the list is empty if it is consistent."""
 
     consistent: bool
     differences: list[str]
 
 
 def read_amount(amount: str | int, currency: str) -> Money:
-    """The money that a request names. Raises ``MoneyError``."""
+    """The amount of a request. Raises ``MoneyError``."""
     return Money(amount, currency) if isinstance(amount, int) else Money.parse(amount, currency)
 
 

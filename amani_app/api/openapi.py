@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the operations."""
+"""The OpenAPI 3.1 document, generated from the operations."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ PROBLEM = {
 _TEXT = {"type": "string"}
 _FLAG = {"type": "boolean"}
 SYSTEM: t.Mapping[str, tuple[str, dict[str, t.Any]]] = {
-    "ping": ("Answers, and touches nothing.", {"ping": _TEXT}),
-    "version": ("Which build this is.", {"version": _TEXT, "schema_head": _TEXT}),
-    "readiness": ("Whether this process may be given traffic.", {"ready": _FLAG}),
-    "health": ("How the service and what it needs are.", {"status": _TEXT, "checks": {}}),
+    "ping": ("Return `pong`, without any access to the database.", {"ping": _TEXT}),
+    "version": (
+        "Return the build and the schema head that it needs.",
+        {"version": _TEXT, "schema_head": _TEXT},
+    ),
+    "readiness": ("Return 200 if this process may receive traffic, else 503.", {"ready": _FLAG}),
+    "health": (
+        "Return the health of the service and its database.",
+        {"status": _TEXT, "checks": {}},
+    ),
 }
-"""What machines ask: the path's name, its summary, and what the answer has at least."""
+"""Endpoints for machines: path, summary, and required properties of the response."""
 
 
 def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any]:
-    """The document of *operations*."""
     models: list[tuple[type[BaseModel], t.Literal["validation", "serialization"]]] = []
     for operation in operations:
         models.append((operation.answer, "serialization"))
@@ -106,7 +111,7 @@ def _operation(operation: Operation, names: t.Mapping[t.Any, t.Any]) -> dict[str
 
 
 def statuses(operation: Operation) -> set[int]:
-    """Every error that *operation* may be answered with."""
+    """The status of every error that *operation* may return."""
     found = {429, 503, *operation.problems}
     if operation.roles is not None:
         found |= {401}
@@ -147,11 +152,11 @@ def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
     if operation.paged:
         found.append(
             parameter("limit", "query", {"type": "integer", "minimum": 1, "default": 50}, False)
-            | {"description": f"Entries a page; more than {LARGEST_PAGE} count as that."}
+            | {"description": f"Items in a page, at most {LARGEST_PAGE}."}
         )
         found.append(
             parameter("cursor", "query", text, False)
-            | {"description": "The `next_cursor` of the page before, as it is."}
+            | {"description": "The `next_cursor` of the previous page, unchanged."}
         )
     for name, values in operation.filters.items():
         found.append(parameter(name, "query", {"type": "string", "enum": list(values)}, False))

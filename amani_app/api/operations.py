@@ -1,7 +1,7 @@
-"""Operations: what a route is told once, and what is done for every one of them.
+"""Operations: each route is declared once, and all share one request pipeline.
 
-An ``Operation`` names its bodies, who may call it, and whether it moves money. From that come the
-routing, the checks of headers, token and body, the idempotency, and the OpenAPI document.
+An ``Operation`` declares its bodies, who may call it, and whether it moves money. Routing, checks
+of token, headers and body, idempotency, and the OpenAPI document follow from it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEYS = re.compile(r"[\x21-\x7e]{8,255}")
 UNAUTHENTICATED = ProblemDetails(
     401,
     "unauthenticated",
-    "A valid bearer token is needed.",
+    "A valid bearer token is required.",
     headers={"WWW-Authenticate": 'Bearer realm="amani"'},
 )
 DEFAULT_PAGE = 50
@@ -41,7 +41,7 @@ LARGEST_PAGE = 100
 
 @dataclass(frozen=True)
 class Operation:
-    """One route of the API; *handler* gets a ``Call`` and returns its answer's body."""
+    """One route of the API; its handler gets a ``Call`` and returns the response body."""
 
     method: str
     path: str
@@ -51,41 +51,39 @@ class Operation:
     body: type[BaseModel] | None = None
     status: int = 200
     roles: frozenset[Role] | None = frozenset(Role)
-    """Who may; ``None`` is anyone, without a token."""
+    """Roles that may call it; ``None`` needs no token."""
     money: bool = False
-    """An Idempotency-Key is required; elsewhere it is honoured when a POST has one."""
+    """An Idempotency-Key is required; on any other POST it is optional."""
     versioned: bool = False
-    """If-Match is required, and the answer is an escrow with an ETag."""
+    """If-Match is required, and the response is an escrow with an ETag."""
     paged: bool = False
     filters: t.Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What a list can be narrowed by: the query's parameters and their values."""
+    """Query parameters that filter a list, with their allowed values."""
     quota: Kind | None = None
-    """What it is counted as; else a GET is a read, and a POST a write."""
+    """The quota that it counts against; by default ``read`` for GET and ``write`` for POST."""
     problems: tuple[int, ...] = ()
     transactional: bool = True
-    """False for what must do slow work outside the database's transaction."""
+    """False if the handler manages its own transactions, for example around password hashing."""
     prepare: t.Callable[[Call], t.Any] | None = None
-    """Slow work before the transaction; what it returns is the call's ``prepared``."""
+    """Slow work before the transaction; its result is the call's ``prepared``."""
     complete: t.Callable[[Call, t.Any], BaseModel] | None = None
-    """Slow work after the commit, which may better the answer; it must not fail."""
+    """Slow work after the commit that may complete the response; it must not fail."""
     private: bool = False
-    """The body tells what must not be kept: an Idempotency-Key keeps only a keyed digest of it."""
+    """The body holds personal data: with an Idempotency-Key only a keyed digest of it is stored."""
     raw: bool = False
-    """The handler reads the body itself; ``body`` only describes it."""
+    """The handler reads the body itself; ``body`` is for the OpenAPI document only."""
     headers: tuple[str, ...] = ()
-    """Further headers that a request must have."""
+    """Further required headers."""
 
     @property
     def slow(self) -> bool:
-        """Whether something is done before the transaction, or without one: then the caller is
-        let in before that, else in the transaction itself."""
+        """Whether the caller is authorized before the transaction and not inside it, because
+        something happens before the transaction or without one."""
         return not self.transactional or self.prepare is not None
 
 
 @dataclass
 class Call:
-    """One request, checked."""
-
     parts: Container
     actor: Actor
     path: t.Mapping[str, str]
@@ -107,25 +105,24 @@ class Call:
         return _cursors().dumps([self.operation, self.actor.user, self.path_key(), str(last)])
 
     def path_key(self) -> str:
-        """What the pages are of."""
         return "/".join([*self.path.values(), *(f"{k}={v}" for k, v in self.filters.items())])
 
 
 @dataclass
 class Authorizer:
-    """Lets the caller in, in the role that they have now."""
+    """Authorizes the caller with their current role."""
 
     operation: Operation
     call: Call
     claims: Claims | None
 
     def ask(self) -> None:
-        """In a unit of work of its own. Raises ``RequestRefused`` and ``Forbidden``."""
+        """Authorize in a unit of work of its own. Raises ``RequestRefused`` and ``Forbidden``."""
         if self.claims:
             self.call.parts.store.look(self._admit)
 
     def enter(self, unit: stores.UnitOfWork) -> None:
-        """Begin *unit*, in which the caller is let in unless that was asked before."""
+        """Begin *unit*, and authorize in it unless ``ask`` has."""
         if self.claims and not self.operation.slow:
             self._admit(unit)
         self.call.unit = unit
@@ -145,8 +142,6 @@ Handler = t.Callable[[Call], BaseModel]
 
 
 def register_operation(blueprint: Blueprint, operation: Operation, handler: Handler) -> None:
-    """Route *operation* to *handler*."""
-
     def view(**path: str) -> Response:
         return _answer(operation, handler, path)
 
@@ -166,7 +161,7 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
     try:
         _read_request(operation, call)
     except RequestRefused:
-        authorizer.ask()  # Who may not come in learns no more than that.
+        authorizer.ask()  # A caller without access gets no details of the request's errors.
         raise
     if not operation.transactional:
         return _rendered(operation, handler(call))
@@ -181,9 +176,9 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
 
 
 def _read_request(operation: Operation, call: Call) -> None:
-    """Fill *call* with what the request says. Raises ``RequestRefused``."""
+    """Fill *call* from the request. Raises ``RequestRefused``."""
     if not operation.raw:
-        # Notices come from one address, all of them: one refused would be money come late.
+        # All notices come from one address, and a refused notice would delay money.
         _count(operation, call.actor)
     if operation.paged:
         _read_page(call, operation)
@@ -198,7 +193,7 @@ def _read_request(operation: Operation, call: Call) -> None:
 def _count(operation: Operation, actor: Actor) -> None:
     limits: Limits = current_app.extensions["amani-limits"]
     kind = operation.quota or ("read" if operation.method == "GET" else "write")
-    # Guessing passwords is counted by where it comes from, whoever is asked for.
+    # Password guesses are counted by client address, not by account.
     here = operation.roles is None or kind == "sign-in"
     limits.count(kind, actor.remote_addr if here else actor.user)
 
@@ -238,9 +233,11 @@ def _write(operation: Operation, call: Call, authorizer: Authorizer, handler: Ha
 
 
 def _fingerprint(operation: Operation, whole: bytes) -> str:
-    """Tells requests apart. Of a short number in one, a digest without a key could be guessed.
+    """A digest that identifies the request.
 
-    After a change of the signing key a repeat of a private request is another request.
+    For a private request it is keyed, because a digest of a short number (a BVN) could be reversed
+    by trying all of them. After a change of the signing key, a repeated private request counts as
+    another request.
     """
     if operation.private:
         key = t.cast(str, current_app.secret_key).encode()
@@ -249,7 +246,7 @@ def _fingerprint(operation: Operation, whole: bytes) -> str:
 
 
 def _was_answered(call: Call, key: str, fingerprint: str) -> bool:
-    """Whether the transaction will find the answer: then nothing need be prepared for it."""
+    """Whether the response is stored, so that ``prepare`` is not needed."""
     claim = call.parts.store.read
     found = claim(lambda unit: unit.idempotency.claim(call.actor.user, key, fingerprint))
     return found is not None
@@ -258,7 +255,7 @@ def _was_answered(call: Call, key: str, fingerprint: str) -> bool:
 def _complete(
     complete: t.Callable[[Call, t.Any], BaseModel], call: Call, model: BaseModel, key: str
 ) -> tuple[BaseModel, str]:
-    """The bettered answer; a repeat of the request is given the same."""
+    """The completed response, which a repeated request gets as well."""
     model = complete(call, model)
     body = model.model_dump_json()
     if key:
@@ -267,7 +264,7 @@ def _complete(
 
 
 def _recognized(operation: Operation, parts: Container) -> Claims | None:
-    """What the token says of the caller; ``None`` where anyone may call."""
+    """The claims of the token; ``None`` if the operation needs no token."""
     if operation.roles is None:
         return None
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -282,7 +279,7 @@ def _recognized(operation: Operation, parts: Container) -> Claims | None:
 
 
 def _actor(claims: Claims | None) -> Actor:
-    """The caller, in no role that matters: that is told when they are let in."""
+    """The caller with a provisional role; ``Authorizer`` sets the current one."""
     where = (request_id(), request.remote_addr or "")
     return Actor(claims.user if claims else "anonymous", Role.MEMBER, *where)
 
@@ -300,25 +297,27 @@ def _read_body(model: type[BaseModel]) -> BaseModel:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         if any(each["type"] == "json_invalid" for each in found):
             raise RequestRefused(
-                ProblemDetails(400, "invalid-json", "The body is no valid JSON.")
+                ProblemDetails(400, "invalid-json", "The body is not valid JSON.")
             ) from None
         fields = tuple(
             {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "code": e["type"]}
             for e in found
         )
-        words = "Some fields are not valid."
+        words = "Some fields are invalid; see `errors`."
         raise RequestRefused(ProblemDetails(422, "invalid-request", words, errors=fields)) from None
 
 
 def _read_version() -> int:
     given = request.headers.get("If-Match", "")
     if not given:
-        words = "If-Match must name the version that was read."
+        words = "The If-Match header must hold the version that was read."
         raise RequestRefused(ProblemDetails(428, "precondition-required", words))
     found = re.fullmatch(r'"([0-9]{1,9})"', given)
     if not found:
         raise RequestRefused(
-            ProblemDetails(412, "stale-version", "If-Match names no version of this.")
+            ProblemDetails(
+                412, "stale-version", "If-Match must hold a version in quotes, as in the ETag."
+            )
         )
     return int(found[1])
 
@@ -330,23 +329,23 @@ def _read_key(operation: Operation) -> str:
     if not given and not operation.money:
         return ""
     if not KEYS.fullmatch(given):
-        words = "An Idempotency-Key of 8 to 255 printable characters is needed."
+        words = "An Idempotency-Key of 8 to 255 printable characters is required."
         raise RequestRefused(ProblemDetails(400, "idempotency-key-missing", words))
     return given
 
 
 def _read_page(call: Call, operation: Operation) -> None:
     if unknown := set(request.args) - {"limit", "cursor", *operation.filters}:
-        raise _invalid_query(min(unknown), "no parameter of this list", "extra_forbidden")
+        raise _invalid_query(min(unknown), "not a parameter of this list", "extra_forbidden")
     given = request.args.get("limit", str(DEFAULT_PAGE)).lstrip("0")
     cursor = request.args.get("cursor")
     if not re.fullmatch(r"[0-9]+", given):
-        raise _invalid_query("limit", "a whole number from 1 on", "int")
+        raise _invalid_query("limit", "must be an integer of at least 1", "int")
     call.limit = min(int(given[:9]), LARGEST_PAGE)
     call.filters = {name: request.args[name] for name in operation.filters if name in request.args}
     for name, value in call.filters.items():
         if value not in operation.filters[name]:
-            words = f"one of {', '.join(operation.filters[name])}"
+            words = f"must be one of {', '.join(operation.filters[name])}"
             raise _invalid_query(name, words, "enum")
     if cursor is None:
         return
@@ -355,20 +354,22 @@ def _read_page(call: Call, operation: Operation) -> None:
     except (BadSignature, ValueError, TypeError):
         owner, last = [], ""
     if owner != [call.operation, call.actor.user, call.path_key()]:
-        raise _invalid_query("cursor", "not one of this list", "cursor")
+        raise _invalid_query("cursor", "does not belong to this list", "cursor")
     call.cursor = last
 
 
 def _invalid_query(name: str, message: str, code: str) -> RequestRefused:
     fields = ({"field": name, "message": message, "code": code},)
     return RequestRefused(
-        ProblemDetails(422, "invalid-request", "The page is not valid.", errors=fields)
+        ProblemDetails(
+            422, "invalid-request", "A query parameter is invalid; see `errors`.", errors=fields
+        )
     )
 
 
 def _cursors() -> URLSafeSerializer:
     keys = [*current_app.config["SECRET_KEY_FALLBACKS"][::-1], current_app.secret_key]
-    return URLSafeSerializer(keys, salt="cursor")  # the last one signs
+    return URLSafeSerializer(keys, salt="cursor")  # the last key signs
 
 
 def _rendered(operation: Operation, model: BaseModel) -> Response:

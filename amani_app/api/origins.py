@@ -1,4 +1,4 @@
-"""Which web pages may call the API from a browser (CORS): those of explicit origins."""
+"""CORS: web pages of explicitly listed origins may call the API from a browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPOSED = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, 
 
 
 def register_origins(app: Flask, origins: tuple[str, ...]) -> None:
-    """Let pages of *origins* read the answers of *app*; never with cookies: there are none."""
+    """Let pages of *origins* read the responses of *app*. There are no cookies to send."""
     if not origins:
         return
 

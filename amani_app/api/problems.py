@@ -32,15 +32,15 @@ from amani_app.ports.store import KeyInUse, KeyReused, StaleVersion
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
-"""Seconds a client should wait while the database is away."""
+"""Seconds after which a client may retry while the database is unreachable."""
 
 PROVIDER_RETRY_AFTER = "15"
-"""Seconds a client should wait while the payment provider is away."""
+"""Seconds after which a client may retry while the payment provider is unreachable."""
 
 
 @dataclass(frozen=True)
 class ProblemDetails:
-    """One error answer; ``type`` and ``code`` are stable, ``detail`` is for people."""
+    """One error response. ``type`` and ``code`` are stable; ``detail`` is text for people."""
 
     status: int
     code: str
@@ -50,7 +50,7 @@ class ProblemDetails:
     headers: t.Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
-        """Render it, with the id of the running request."""
+        """The HTTP response, with the id of the running request."""
         body: dict[str, t.Any] = {
             "type": f"urn:amani:problem:{self.code}",
             "title": HTTPStatus(self.status).phrase,
@@ -68,7 +68,7 @@ class ProblemDetails:
 
 
 class RequestRefused(Exception):
-    """The request is answered with a problem before anything was done."""
+    """The request is refused with a problem; it had no effect."""
 
     def __init__(self, problem: ProblemDetails) -> None:
         self.problem = problem
@@ -90,13 +90,13 @@ STATUS: t.Mapping[type[DomainError], int] = {
     UnknownPayee: 422,
     LedgerError: 500,
 }
-"""What a refusal of the rules is over HTTP; the nearest base counts."""
+"""The status of each domain error; the nearest base class counts."""
 
 _OWN_HEADERS = frozenset({"content-type", "content-length"})
 UNAVAILABLE = ProblemDetails(
     503,
     "database-unavailable",
-    "The database is not reachable; try again shortly.",
+    "The database is unreachable. Try again shortly.",
     headers={"Retry-After": RETRY_AFTER},
 )
 
@@ -104,21 +104,21 @@ UNAVAILABLE = ProblemDetails(
 UNKNOWN = ProblemDetails(
     503,
     "identity-unavailable",
-    "Nobody can say now whose this token is; try again shortly.",
+    "The identity provider is unavailable. Try again shortly.",
     headers={"Retry-After": "5"},
 )
 
 
 def register_problems(app: Flask) -> None:
-    """Answer every error of *app* as a problem, those of routing included."""
+    """Return every error of *app* as a problem, including those of routing."""
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_bug)
     app.register_error_handler(RequestRefused, lambda error: error.problem.response())
     app.register_error_handler(DomainError, _from_rules)
     app.register_error_handler(IdentityUnavailable, lambda error: UNKNOWN.response())
     app.register_error_handler(ProviderUnavailable, _from_provider)
-    for away in (DatabaseUnavailable, OperationalError, PoolTimeout):
-        app.register_error_handler(away, _from_database)
+    for unreachable in (DatabaseUnavailable, OperationalError, PoolTimeout):
+        app.register_error_handler(unreachable, _from_database)
 
 
 def _from_http(error: HTTPException) -> Response | HTTPException:
@@ -154,12 +154,12 @@ def _from_database(error: Exception) -> Response:
 
 def _from_provider(error: Exception) -> Response:
     structlog.get_logger().warning("payments.unavailable", error=type(error).__name__)
-    words = "The payment provider is not reachable; nothing was done. Try again shortly."
+    words = "The payment provider is unreachable. The request had no effect. Try again shortly."
     headers = {"Retry-After": PROVIDER_RETRY_AFTER}
     return ProblemDetails(503, "payments-unavailable", words, headers=headers).response()
 
 
 def _from_bug(error: Exception) -> Response:
-    # The trace goes to the log, under the request's id; the client learns nothing of the inside.
+    # The traceback goes to the log, with the request id; the client sees no internals.
     structlog.get_logger().error("request.failed", exc_info=error)
     return ProblemDetails(500, "internal-server-error").response()

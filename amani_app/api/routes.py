@@ -1,4 +1,4 @@
-"""The operations of the API, and what answers each."""
+"""The operations of the API and their handlers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from amani_app.application.requests.escrows import EscrowProposal
 from amani_app.container import Provider
 from amani_app.domain.escrow import Escrow, Party, EscrowState
 from amani_app.domain.ledger import Account
-from amani_app.domain.payments import Destination
+from amani_app.domain.payments import Deposit, Destination, VirtualAccount, Withdrawal
 from amani_app.domain.users import Role, User
 from amani_app.ports.payments import ForgedNotice, AccountHolder, ProviderUnavailable
 from amani_app.ports.schema import DatabaseUnavailable
+from amani_app.ports.store import AuditLine, LedgerLine
 
 ARBITERS = frozenset({Role.ARBITER})
 ADMINS = frozenset({Role.ADMIN})
@@ -27,13 +28,35 @@ OPERATIONS: list[tuple[Operation, Handler]] = []
 def operation(
     method: str, path: str, answer: type[t.Any], **rest: t.Any
 ) -> t.Callable[[Handler], Handler]:
-    """Register the decorated handler; its docstring is the summary."""
+    """Register the decorated handler; the first line of its docstring is the summary."""
 
     def register(handler: Handler) -> Handler:
         summary = (handler.__doc__ or "").strip().partition("\n")[0]
         made = Operation(method, path, handler.__name__, summary, answer, **rest)
         OPERATIONS.append((made, handler))
         return handler
+
+    return register
+
+
+def listing(
+    path: str, page: type[t.Any], item: t.Callable[[t.Any], t.Any], **rest: t.Any
+) -> t.Callable[[t.Callable[[Call, int], t.Sequence[t.Any]]], Handler]:
+    """Register the decorated query as a paged GET; its docstring is the summary.
+
+    The query gets the number of rows to read, one more than the page shows: with the extra row
+    there is a next page. Each row has an ``id``, which the cursor holds.
+    """
+
+    def register(query: t.Callable[[Call, int], t.Sequence[t.Any]]) -> Handler:
+        def handler(call: Call) -> t.Any:
+            rows = query(call, call.limit + 1)
+            shown = rows[: call.limit]
+            last = shown[-1].id if len(rows) > call.limit else None
+            return page(items=list(map(item, shown)), next_cursor=call.next_cursor(last))
+
+        handler.__name__, handler.__doc__ = query.__name__, query.__doc__
+        return operation("GET", path, page, paged=True, **rest)(handler)
 
     return register
 
@@ -55,7 +78,7 @@ def _session(call: Call, user: User) -> m.SessionOut:
     problems=(409,),
 )
 def sign_up(call: Call) -> m.SessionOut:
-    """Sign up, and be signed in."""
+    """Create a user account and sign in."""
     asked: m.SignUp = call.body
     user = call.parts.people.sign_up(call.actor, asked.email, asked.name, asked.password)
     return _session(call, user)
@@ -72,7 +95,7 @@ def sign_up(call: Call) -> m.SessionOut:
     problems=(401, 409),
 )
 def sign_in(call: Call) -> m.SessionOut:
-    """Sign in."""
+    """Sign in with an email address and a password."""
     return _session(call, call.parts.people.sign_in(call.body.email, call.body.password))
 
 
@@ -86,20 +109,20 @@ def sign_in(call: Call) -> m.SessionOut:
     problems=(409,),
 )
 def change_password(call: Call) -> m.SessionOut:
-    """Change the password; every older token is void."""
+    """Change your password. Invalidates all older tokens."""
     changed = call.parts.people.change_password(call.actor, call.body.current, call.body.new)
     return _session(call, changed)
 
 
 @operation("GET", "/auth/me", m.UserOut)
 def who_am_i(call: Call) -> m.UserOut:
-    """Whose token this is."""
+    """Return the signed-in user."""
     return m.UserOut.of(call.unit.users.get(call.actor.user))
 
 
 @operation("GET", "/wallets", m.WalletList)
 def list_wallets(call: Call) -> m.WalletList:
-    """One's own wallets, one for each currency."""
+    """List your wallets, one for each currency."""
     found = call.unit.ledger.wallets(call.actor.user)
     return m.WalletList(items=[m.WalletOut.of(account, balance) for account, balance in found])
 
@@ -113,24 +136,21 @@ def _wallet(call: Call) -> Account:
 
 @operation("GET", "/wallets/{wallet}", m.WalletOut)
 def read_wallet(call: Call) -> m.WalletOut:
-    """One of one's wallets."""
+    """Return a wallet."""
     account = _wallet(call)
     return m.WalletOut.of(account, call.unit.ledger.balance(account))
 
 
-@operation("GET", "/wallets/{wallet}/entries", m.EntryPage, paged=True)
-def list_entries(call: Call) -> m.EntryPage:
-    """What went in and out of a wallet, newest first."""
+@listing("/wallets/{wallet}/entries", m.EntryPage, m.EntryOut.of)
+def list_entries(call: Call, limit: int) -> t.Sequence[LedgerLine]:
+    """List the entries of a wallet, newest first."""
     before = int(call.cursor) if call.cursor else None
-    lines = call.unit.ledger.lines(_wallet(call), before, call.limit + 1)
-    page = lines[: call.limit]
-    last = page[-1].id if len(lines) > call.limit else None
-    return m.EntryPage(items=list(map(m.EntryOut.of, page)), next_cursor=call.next_cursor(last))
+    return call.unit.ledger.lines(_wallet(call), before, limit)
 
 
 @operation("POST", "/escrows", m.EscrowOut, body=m.NewEscrow, status=201)
 def create_escrow(call: Call) -> m.EscrowOut:
-    """Propose an agreement to a freelancer."""
+    """Create an escrow and propose it to a freelancer (client)."""
     asked: m.NewEscrow = call.body
     plan = EscrowProposal(
         title=asked.title,
@@ -145,34 +165,30 @@ def create_escrow(call: Call) -> m.EscrowOut:
     return m.EscrowOut.of(call.parts.escrows.create(call.unit, call.actor, plan))
 
 
-@operation(
-    "GET",
+@listing(
     "/escrows",
     m.EscrowPage,
-    paged=True,
+    m.EscrowOut.of,
     filters={
         "state": tuple(state.value for state in EscrowState),
         "party": (Party.CLIENT.value, Party.FREELANCER.value),
     },
 )
-def list_escrows(call: Call) -> m.EscrowPage:
-    """The agreements that one is party to, newest first."""
+def list_escrows(call: Call, limit: int) -> t.Sequence[Escrow]:
+    """List your escrows, newest first."""
     state, party = call.filters.get("state"), call.filters.get("party")
-    found = call.unit.escrows.of(
+    return call.unit.escrows.of(
         call.actor.user,
         call.cursor,
-        call.limit + 1,
+        limit,
         EscrowState(state) if state else None,
         Party(party) if party else None,
     )
-    page = found[: call.limit]
-    last = page[-1].id if len(found) > call.limit else None
-    return m.EscrowPage(items=list(map(m.EscrowOut.of, page)), next_cursor=call.next_cursor(last))
 
 
 @operation("GET", "/escrows/{escrow}", m.EscrowOut)
 def read_escrow(call: Call) -> m.EscrowOut:
-    """An agreement that one is party to."""
+    """Return an escrow. An arbiter may read any escrow."""
     return m.EscrowOut.of(call.parts.escrows.read(call.unit, call.actor, call.path["escrow"]))
 
 
@@ -199,13 +215,19 @@ def _milestone(verb: str, summary: str, money: bool) -> None:
     operation("POST", path, m.EscrowOut, body=m.EmptyBody, versioned=True, money=money)(handler)
 
 
-_agreement("accept", "Agree, as the freelancer.", money=False)
-_agreement("fund", "Put the whole price into holds, as the client.", money=True)
-_agreement("cancel", "End it: alone before the funding, afterwards both must.", money=True)
-_milestone("submit", "Deliver, as the freelancer.", money=False)
-_milestone("approve", "Be content, as the client: the freelancer is paid.", money=True)
-_milestone("reject", "Ask for changes, as the client.", money=False)
-_milestone("dispute", "Call the arbiter.", money=False)
+_agreement("accept", "Accept an escrow (freelancer).", money=False)
+_agreement(
+    "fund", "Fund an escrow (client). Moves the whole price from the wallet into holds.", money=True
+)
+_agreement(
+    "cancel",
+    "Cancel an escrow. After funding, both parties must request it; refunds the holds.",
+    money=True,
+)
+_milestone("submit", "Submit a milestone for approval (freelancer).", money=False)
+_milestone("approve", "Approve a milestone (client). Pays the freelancer.", money=True)
+_milestone("reject", "Request changes to a submitted milestone (client).", money=False)
+_milestone("dispute", "Dispute a milestone. An arbiter decides.", money=False)
 
 
 @operation(
@@ -218,7 +240,7 @@ _milestone("dispute", "Call the arbiter.", money=False)
     money=True,
 )
 def resolve_dispute(call: Call) -> m.EscrowOut:
-    """Rule on a disputed milestone, as an arbiter."""
+    """Resolve a dispute (arbiter). Divides the hold between client and freelancer."""
     escrow, _, milestone = call.path["dispute"].partition(".")
     to_client = call.body.to_client_basis_points
     use_case = call.parts.escrows.resolve
@@ -236,7 +258,7 @@ def _open_checkout(call: Call, made: m.DepositOut) -> m.DepositOut:
     try:
         return m.DepositOut.of(_provider(call).checkouts.open(made.id, call.actor))
     except (ProviderUnavailable, DatabaseUnavailable):
-        return made  # The deposit stands; the worker asks for its link.
+        return made  # The deposit is committed; the worker requests the link.
 
 
 @operation(
@@ -250,23 +272,20 @@ def _open_checkout(call: Call, made: m.DepositOut) -> m.DepositOut:
     complete=_open_checkout,
 )
 def create_deposit(call: Call) -> m.DepositOut:
-    """Bring money in: the answer has the link where it is paid."""
+    """Create a deposit. `checkout_url` in the response is the payment link."""
     asked = m.read_amount(call.body.amount, call.body.currency)
     return m.DepositOut.of(call.parts.deposits.request(call.unit, call.actor, asked))
 
 
-@operation("GET", "/deposits", m.DepositPage, paged=True)
-def list_deposits(call: Call) -> m.DepositPage:
-    """One's own deposits, newest first."""
-    found = call.unit.deposits.of(call.actor.user, call.cursor, call.limit + 1)
-    page = found[: call.limit]
-    last = page[-1].id if len(found) > call.limit else None
-    return m.DepositPage(items=list(map(m.DepositOut.of, page)), next_cursor=call.next_cursor(last))
+@listing("/deposits", m.DepositPage, m.DepositOut.of)
+def list_deposits(call: Call, limit: int) -> t.Sequence[Deposit]:
+    """List your deposits, newest first."""
+    return call.unit.deposits.of(call.actor.user, call.cursor, limit)
 
 
 @operation("GET", "/deposits/{deposit}", m.DepositOut)
 def read_deposit(call: Call) -> m.DepositOut:
-    """One of one's deposits."""
+    """Return a deposit."""
     return m.DepositOut.of(call.parts.deposits.read(call.unit, call.actor, call.path["deposit"]))
 
 
@@ -278,7 +297,7 @@ def _issue(call: Call, made: m.VirtualAccountOut) -> m.VirtualAccountOut:
         issued = _provider(call).inflows.issue(made.id, holder, call.actor)
         return m.VirtualAccountOut.of(issued)
     except (ProviderUnavailable, DatabaseUnavailable):
-        return made  # The worker asks what became of it.
+        return made  # The worker queries the outcome.
 
 
 @operation(
@@ -287,31 +306,27 @@ def _issue(call: Call, made: m.VirtualAccountOut) -> m.VirtualAccountOut:
     m.VirtualAccountOut,
     body=m.NewVirtualAccount,
     status=201,
-    # A BVN can be guessed at, like a password, and each guess costs a question to the bank.
+    # A BVN can be guessed, like a password, and each guess costs a query at the bank.
     quota="sign-in",
     private=True,
     prepare=_provider,
     complete=_issue,
 )
 def create_virtual_account(call: Call) -> m.VirtualAccountOut:
-    """Ask for a bank account number of one's own, to bring money in by bank transfer."""
+    """Request a virtual account, a bank account number for deposits by bank transfer."""
     request_ = call.parts.virtual_accounts.request
     return m.VirtualAccountOut.of(request_(call.unit, call.actor, call.body.currency))
 
 
-@operation("GET", "/virtual-accounts", m.VirtualAccountPage, paged=True)
-def list_virtual_accounts(call: Call) -> m.VirtualAccountPage:
-    """One's own virtual accounts, newest first."""
-    found = call.unit.virtual_accounts.of(call.actor.user, call.cursor, call.limit + 1)
-    page = found[: call.limit]
-    last = page[-1].id if len(found) > call.limit else None
-    items = list(map(m.VirtualAccountOut.of, page))
-    return m.VirtualAccountPage(items=items, next_cursor=call.next_cursor(last))
+@listing("/virtual-accounts", m.VirtualAccountPage, m.VirtualAccountOut.of)
+def list_virtual_accounts(call: Call, limit: int) -> t.Sequence[VirtualAccount]:
+    """List your virtual accounts, newest first."""
+    return call.unit.virtual_accounts.of(call.actor.user, call.cursor, limit)
 
 
 @operation("GET", "/virtual-accounts/{account}", m.VirtualAccountOut)
 def read_virtual_account(call: Call) -> m.VirtualAccountOut:
-    """One of one's virtual accounts."""
+    """Return a virtual account."""
     read = call.parts.virtual_accounts.read
     return m.VirtualAccountOut.of(read(call.unit, call.actor, call.path["account"]))
 
@@ -334,25 +349,21 @@ def _payee(call: Call) -> Destination:
     prepare=_payee,
 )
 def create_withdrawal(call: Call) -> m.WithdrawalOut:
-    """Take money out, to a bank account that its bank knows; it is reserved at once."""
+    """Create a withdrawal to a bank account. Reserves the amount in the wallet."""
     amount = m.read_amount(call.body.amount, call.body.currency)
     reserve = call.parts.withdrawals.request
     return m.WithdrawalOut.of(reserve(call.unit, call.actor, amount, call.prepared))
 
 
-@operation("GET", "/withdrawals", m.WithdrawalPage, paged=True)
-def list_withdrawals(call: Call) -> m.WithdrawalPage:
-    """One's own withdrawals, newest first."""
-    found = call.unit.withdrawals.of(call.actor.user, call.cursor, call.limit + 1)
-    page = found[: call.limit]
-    last = page[-1].id if len(found) > call.limit else None
-    items = list(map(m.WithdrawalOut.of, page))
-    return m.WithdrawalPage(items=items, next_cursor=call.next_cursor(last))
+@listing("/withdrawals", m.WithdrawalPage, m.WithdrawalOut.of)
+def list_withdrawals(call: Call, limit: int) -> t.Sequence[Withdrawal]:
+    """List your withdrawals, newest first."""
+    return call.unit.withdrawals.of(call.actor.user, call.cursor, limit)
 
 
 @operation("GET", "/withdrawals/{withdrawal}", m.WithdrawalOut)
 def read_withdrawal(call: Call) -> m.WithdrawalOut:
-    """One of one's withdrawals."""
+    """Return a withdrawal."""
     read = call.parts.withdrawals.read
     return m.WithdrawalOut.of(read(call.unit, call.actor, call.path["withdrawal"]))
 
@@ -380,7 +391,7 @@ def receive_notice(call: Call) -> m.NoticeReceived:
     try:
         provider.notices.receive(request.get_data(), headers)
     except ForgedNotice:
-        words = "The signature is not the provider's."
+        words = "The signature does not match the payment provider's key."
         raise RequestRefused(ProblemDetails(401, "forged-notice", words)) from None
     except ValueError as error:
         raise RequestRefused(ProblemDetails(422, "invalid-request", str(error))) from None
@@ -389,15 +400,12 @@ def receive_notice(call: Call) -> m.NoticeReceived:
 
 @operation("GET", "/admin/reconciliation", m.ReconciliationOut, roles=ADMINS)
 def reconcile(call: Call) -> m.ReconciliationOut:
-    """Compute every balance again from the entries, and compare."""
+    """Recompute all balances from the entries and list the differences (administrator)."""
     found = call.unit.ledger.differences()
     return m.ReconciliationOut(consistent=not found, differences=found)
 
 
-@operation("GET", "/admin/audit", m.AuditPage, roles=ADMINS, paged=True)
-def read_audit_log(call: Call) -> m.AuditPage:
-    """Who did what to what, newest first."""
-    lines = call.unit.audited(call.cursor, call.limit + 1)
-    page = lines[: call.limit]
-    last = page[-1].id if len(lines) > call.limit else None
-    return m.AuditPage(items=list(map(m.AuditLineOut.of, page)), next_cursor=call.next_cursor(last))
+@listing("/admin/audit", m.AuditPage, m.AuditLineOut.of, roles=ADMINS)
+def read_audit_log(call: Call, limit: int) -> t.Sequence[AuditLine]:
+    """List the audit log, newest first (administrator)."""
+    return call.unit.audited(call.cursor, limit)

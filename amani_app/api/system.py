@@ -1,4 +1,4 @@
-"""What machines ask the service about itself."""
+"""Endpoints for machines: build, readiness, health, metrics."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ blueprint = Blueprint("api", __name__)
 
 
 def answer(body: t.Mapping[str, t.Any], status: int = 200, media: str = "") -> Response:
-    """*body* as JSON."""
     return Response(json.dumps(body), status, content_type=media or "application/json")
 
 
 @blueprint.get("/")
 def root() -> Response:
-    """Name, version, and where to go from here."""
+    """Name, version, and links to the other endpoints."""
     names = ("ping", "version", "health", "readiness", "openapi.json", "docs")
     links = {name: f"/api/v1/{name}" for name in names}
     return answer({"name": "amani", "version": container().build.version, "links": links})
@@ -30,20 +29,19 @@ def root() -> Response:
 
 @blueprint.get("/ping")
 def ping() -> Response:
-    """Answers, and touches nothing."""
     return answer({"ping": "pong"})
 
 
 @blueprint.get("/version")
 def version() -> Response:
-    """Which build this is, and the schema revision that it needs."""
+    """The build, and the schema head that it needs."""
     parts = container()
     return answer({**parts.build.as_dict(), "schema_head": parts.schema.expected})
 
 
 @blueprint.get("/readiness")
 def readiness() -> Response:
-    """200 when this process may be given traffic, else 503 with the reason."""
+    """200 if this process may receive traffic, else 503 with the reason."""
     verdict = container().readiness()
     if verdict.ready:
         return answer({"ready": True})
@@ -99,7 +97,7 @@ def _document(version: str) -> dict[str, t.Any]:
 
 
 def metrics() -> Response:
-    """The metrics of all processes of this server and of the books, in Prometheus' text format."""
+    """Metrics of all processes of this server and of the ledger, in Prometheus' text format."""
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
     registry = REGISTRY

@@ -1,1 +1,1 @@
-"""The use cases, one module a capability."""
+"""The use cases, one module for each capability."""

@@ -1,4 +1,4 @@
-"""What the business refuses."""
+"""Errors of the business rules."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import typing as t
 
 
 class DomainError(Exception):
-    """The rules forbid it; nothing was changed. ``code`` is stable, the text is for people."""
+    """A business rule forbids it; nothing was changed. ``code`` is stable, the text is not."""
 
     code = "refused"
 
 
 class MoneyError(DomainError, ValueError):
-    """An amount that is none, or arithmetic across currencies."""
+    """An invalid amount, or arithmetic across currencies."""
 
     code = "invalid-amount"
 
 
 class LedgerError(DomainError, ValueError):
-    """A transaction that does not balance or is not one."""
+    """A transaction that does not balance."""
 
     code = "unbalanced-transaction"
 
 
 class InsufficientFunds(DomainError):
-    """The account holds less than is asked of it."""
+    """The account's available balance is too low."""
 
     code = "insufficient-funds"
 
 
 class AlreadySettled(DomainError):
-    """The pending transfer was posted or voided before: that happens once."""
+    """The pending transfer has been posted or voided before."""
 
     code = "already-settled"
 
 
 class IllegalTransition(DomainError):
-    """The state does not allow the action; ``allowed`` says which ones it does allow."""
+    """The state does not allow the action; ``allowed`` lists the actions that it allows."""
 
     code = "illegal-transition"
 
@@ -45,16 +45,16 @@ class IllegalTransition(DomainError):
         self.action = action
         self.allowed = tuple(sorted(allowed))
         ways = ", ".join(self.allowed) or "nothing"
-        super().__init__(f"{what} is {state}: {action} is not allowed, {ways} is")
+        super().__init__(f"{what} is {state}: {action} is not allowed (allowed: {ways})")
 
 
 class NotYourPart(DomainError):
-    """The action belongs to another party of the escrow."""
+    """The action is reserved for another party of the escrow."""
 
     code = "not-your-part"
 
 
 class InvalidEscrow(DomainError, ValueError):
-    """An escrow that cannot be agreed on as written."""
+    """The terms of the escrow are invalid."""
 
     code = "invalid-escrow"

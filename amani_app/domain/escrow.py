@@ -1,7 +1,7 @@
-"""The escrow: an agreement on milestones, and every way its money can go.
+"""The escrow: an agreement on milestones, and every way its money can move.
 
-An ``Escrow`` is a value: each action gives a new one and the ``Settlement``s that must be booked
-with it. Two tables hold every allowed transition: ``ESCROW_RULES`` and ``MILESTONE_RULES``.
+An ``Escrow`` is a value: each action returns a new one, with the ``Settlement``s to book. Two
+tables hold every allowed transition: ``ESCROW_RULES`` and ``MILESTONE_RULES``.
 """
 
 from __future__ import annotations
@@ -20,18 +20,14 @@ WHOLE = 10_000
 
 
 class Party(enum.Enum):
-    """Who acts."""
-
     CLIENT = "client"
     FREELANCER = "freelancer"
     ARBITER = "arbiter"
     CLOCK = "clock"
-    """Nobody: the agreed days of silence are over."""
+    """The worker, after the agreed days of silence."""
 
 
 class EscrowState(enum.Enum):
-    """Of the agreement."""
-
     DRAFT = "draft"
     ACCEPTED = "accepted"
     FUNDED = "funded"
@@ -40,8 +36,6 @@ class EscrowState(enum.Enum):
 
 
 class MilestoneState(enum.Enum):
-    """Of a milestone."""
-
     PLANNED = "planned"
     FUNDED = "funded"
     SUBMITTED = "submitted"
@@ -54,7 +48,7 @@ class MilestoneState(enum.Enum):
 
     @property
     def holds(self) -> bool:
-        """Whether the milestone's money is held in this state."""
+        """Whether the milestone's amount is held in this state."""
         return self in HOLDING
 
 
@@ -78,10 +72,10 @@ ESCROW_RULES: t.Mapping[tuple[EscrowState, str], tuple[frozenset[Party], EscrowS
     (EscrowState.DRAFT, "cancel"): (_BOTH, EscrowState.CANCELLED),
     (EscrowState.ACCEPTED, "fund"): (_CLIENT, EscrowState.FUNDED),
     (EscrowState.ACCEPTED, "cancel"): (_BOTH, EscrowState.CANCELLED),
-    # The first asks, the other agrees: see `Escrow.cancel`.
+    # Needs a request of both parties: see `Escrow.cancel`.
     (EscrowState.FUNDED, "cancel"): (_BOTH, EscrowState.CANCELLED),
 }
-"""(state, action) -> who may, and the state after."""
+"""(state, action) -> the parties that may take it, and the next state."""
 
 MILESTONE_RULES: t.Mapping[tuple[MilestoneState, str], tuple[frozenset[Party], MilestoneState]] = {
     (MilestoneState.FUNDED, "submit"): (_FREELANCER, MilestoneState.SUBMITTED),
@@ -96,28 +90,30 @@ MILESTONE_RULES: t.Mapping[tuple[MilestoneState, str], tuple[frozenset[Party], M
     (MilestoneState.DISPUTED, "refund"): (_ARBITER, MilestoneState.REFUNDED),
     (MilestoneState.DISPUTED, "split"): (_ARBITER, MilestoneState.SPLIT),
 }
-"""(state, action) -> who may, and the state after."""
+"""(state, action) -> the parties that may take it, and the next state."""
 
 
 @dataclass(frozen=True)
 class FeePolicy:
-    """What Amani keeps of each amount that a freelancer receives, in basis points."""
+    """Amani's share of each amount that a freelancer receives, in basis points."""
 
     basis_points: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.basis_points <= WHOLE:
-            raise InvalidEscrow(f"a fee of {self.basis_points} basis points")
+            raise InvalidEscrow(
+                f"a fee of {self.basis_points} basis points is not within 0 to {WHOLE}"
+            )
 
     def divide(self, amount: Money) -> tuple[Money, Money]:
-        """*amount* as (what the freelancer gets, the fee)."""
+        """*amount* divided into (net, fee); a rest of a minor unit goes to the larger remainder."""
         net, fee = amount.allocate((WHOLE - self.basis_points, self.basis_points))
         return net, fee
 
 
 @dataclass(frozen=True)
 class Milestone:
-    """A piece of work and its price."""
+    """A part of an escrow with its own price and state."""
 
     id: str
     title: str
@@ -135,7 +131,7 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Settlement:
-    """How a milestone's hold ends: the three parts add up to its amount."""
+    """How a milestone's hold ends; the three amounts add up to the hold."""
 
     milestone: str
     outcome: MilestoneState
@@ -146,7 +142,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Escrow:
-    """The agreement of a client and a freelancer, and where it stands."""
+    """An escrow and its state."""
 
     id: str
     title: str
@@ -155,53 +151,50 @@ class Escrow:
     currency: str
     fee: FeePolicy
     silence: timedelta
-    """How long the client may stay silent on submitted work before it counts as approved."""
+    """Time after a submission without an answer of the client that counts as approval."""
     milestones: tuple[Milestone, ...]
     state: EscrowState = EscrowState.DRAFT
     cancel_asked_by: Party | None = None
     version: int = 1
-    """Grows with every change; the ETag of the HTTP API."""
+    """Incremented by every change; the ETag of the HTTP API."""
 
     def __post_init__(self) -> None:
         if self.client == self.freelancer:
-            raise InvalidEscrow("client and freelancer are the same person")
+            raise InvalidEscrow("client and freelancer must be different users")
         if not 0 < len(self.milestones) <= MOST_MILESTONES:
             raise InvalidEscrow(f"an escrow has 1 to {MOST_MILESTONES} milestones")
         if any(m.amount.currency != self.currency for m in self.milestones):
             raise InvalidEscrow(f"every milestone is paid in {self.currency}")
         if not timedelta(days=1) <= self.silence <= timedelta(days=60):
-            raise InvalidEscrow("the days of silence are 1 to 60")
+            raise InvalidEscrow("the days of silence must be 1 to 60")
         if not 0 < len(self.title.strip()) <= 200:
             raise InvalidEscrow("an escrow needs a title of 1 to 200 characters")
 
     @property
     def amount(self) -> Money:
-        """The price of everything."""
         return total((m.amount for m in self.milestones), self.currency)
 
     def party(self, user: str) -> Party | None:
-        """The part that *user* has in it."""
+        """The role of *user* in the escrow; ``None`` if they are not a party."""
         return {self.client: Party.CLIENT, self.freelancer: Party.FREELANCER}.get(user)
 
     def milestone(self, id: str) -> Milestone:
-        """The milestone *id*. Raises ``KeyError``."""
         return {m.id: m for m in self.milestones}[id]
 
     def accept(self, by: Party) -> Escrow:
-        """The freelancer agrees."""
         return self._moved(state=self._agreed("accept", by))
 
     def fund(self, by: Party) -> Escrow:
-        """The client's money is held, all of it, a hold for each milestone."""
+        """The client funds it: the whole price is held, one hold for each milestone."""
         state = self._agreed("fund", by)
         held = tuple(replace(m, state=MilestoneState.FUNDED) for m in self.milestones)
         return self._moved(state=state, milestones=held)
 
     def cancel(self, by: Party) -> tuple[Escrow, tuple[Settlement, ...]]:
-        """End it: alone before it is funded; afterwards when the other one has asked as well.
+        """End it: before funding at once, afterwards when both parties have requested it.
 
-        What is held then goes back to the client; what was released stays released. A disputed
-        milestone must be resolved first: an arbiter has it in hand.
+        Holds are refunded to the client; released milestones stay released. Raises
+        ``IllegalTransition`` while a milestone is disputed, because an arbiter decides on it.
         """
         state = self._agreed("cancel", by)
         if self.state is EscrowState.FUNDED:
@@ -221,25 +214,24 @@ class Escrow:
         return self._moved(state=state, milestones=ended, cancel_asked_by=None), refunds
 
     def submit(self, id: str, by: Party, at: datetime) -> Escrow:
-        """The freelancer delivers a milestone; the client's days begin."""
+        """The freelancer delivers a milestone; the days of silence begin."""
         return self._worked(id, "submit", by, submitted_at=at)
 
     def reject(self, id: str, by: Party) -> Escrow:
-        """The client asks for changes."""
         return self._worked(id, "reject", by, submitted_at=None)
 
     def dispute(self, id: str, by: Party) -> Escrow:
-        """One of the two calls the arbiter; nothing moves until the ruling."""
+        """A party disputes a milestone; the hold stays until an arbiter resolves it."""
         return self._worked(id, "dispute", by)
 
     def approve(self, id: str, by: Party) -> tuple[Escrow, Settlement]:
-        """The client is content: the freelancer is paid."""
+        """The client approves: the hold is paid to the freelancer, less the fee."""
         return self._paid(id, "approve", by, to_client=0)
 
     def expire(self, id: str, now: datetime) -> tuple[Escrow, Settlement]:
-        """The client stayed silent for the agreed days: as if approved.
+        """The days of silence are over, which counts as approval.
 
-        Raises ``IllegalTransition`` while days are left.
+        Raises ``IllegalTransition`` before that.
         """
         found = self.milestone(id)
         if found.submitted_at is not None and now < found.submitted_at + self.silence:
@@ -247,14 +239,14 @@ class Escrow:
         return self._paid(id, "expire", Party.CLOCK, to_client=0)
 
     def resolve(self, id: str, by: Party, to_client: int) -> tuple[Escrow, Settlement]:
-        """The arbiter rules: *to_client* basis points go back, the rest to the freelancer."""
+        """The arbiter divides the hold: *to_client* basis points are refunded, the rest is paid."""
         if not 0 <= to_client <= WHOLE:
             raise InvalidEscrow(f"the client's part is 0 to {WHOLE} basis points, not {to_client}")
         ruling = {0: "release", WHOLE: "refund"}.get(to_client, "split")
         return self._paid(id, ruling, by, to_client)
 
     def allowed(self) -> frozenset[str]:
-        """The actions that the agreement's state has a rule for."""
+        """The actions that the escrow's state allows."""
         return frozenset(action for state, action in ESCROW_RULES if state is self.state)
 
     def _agreed(self, action: str, by: Party) -> EscrowState:
@@ -269,7 +261,7 @@ class Escrow:
             raise IllegalTransition("the milestone", found.state.value, action, allowed)
         done = replace(found, state=_permitted(rule, action, by), **changes)
         milestones = tuple(done if m.id == id else m for m in self.milestones)
-        # Whoever asked to cancel asked about another state of the work.
+        # A request to cancel was made for another state, so it lapses.
         over = not any(m.state.holds for m in milestones)
         state = EscrowState.COMPLETED if over else self.state
         return self._moved(state=state, milestones=milestones, cancel_asked_by=None)
@@ -294,5 +286,5 @@ def _permitted(rule: Rule, action: str, by: Party) -> t.Any:
     parties, after = rule
     if by not in parties:
         names = " or ".join(sorted(party.value for party in parties))
-        raise NotYourPart(f"{action} belongs to the {names}")
+        raise NotYourPart(f"{action} is allowed to the {names} only")
     return after

@@ -18,36 +18,20 @@ from amani_app.domain.errors import LedgerError
 from amani_app.domain.money import Money
 
 ATTRIBUTED = "attributed"
-"""The reason of a transaction that takes out of suspense what another one, which is its reference,
-has put there."""
-
-
-class Side(enum.IntEnum):
-    """The sign of an account's normal balance."""
-
-    CREDIT = 1
-    DEBIT = -1
+"""The reason of a transaction that moves an item out of suspense; its reference is the transfer
+that put the item there."""
 
 
 class AccountKind(enum.Enum):
-    """What an account is for."""
-
     WALLET = "wallet"
-    """A user's money, free to spend or withdraw."""
+    """A user's money."""
     HOLD = "hold"
     """A milestone's money, held until it is released, refunded or split."""
-    TRANSIT = "transit"
-    """Money on its way out, until the provider says that it arrived."""
     FEES = "fees"
     PROVIDER = "provider"
     """The mirror of our wallet at the payment provider."""
     SUSPENSE = "suspense"
-    """Money that came in and cannot be attributed: over- and underpayments."""
-
-    @property
-    def side(self) -> Side:
-        """Where its balance normally stands."""
-        return Side.DEBIT if self is AccountKind.PROVIDER else Side.CREDIT
+    """Money without a known owner, such as over- and underpayments."""
 
     @property
     def guarded(self) -> bool:
@@ -74,13 +58,13 @@ class Account:
 
     @cached_property
     def id(self) -> str:
-        """Its name, and its place in the one order in which accounts are locked."""
+        """Its name, which is also the order in which accounts are locked."""
         return ":".join(filter(None, (self.kind.value, self.owner, self.currency)))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: *amount* credited (positive) or debited (negative)."""
+    """*amount* credited (positive) or debited (negative) on an account."""
 
     account: Account
     amount: Money
@@ -94,10 +78,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Transaction:
-    """Entries that happen together or not at all.
+    """Entries that are written together or not at all.
 
-    ``reason`` says what it is and ``reference`` what it is about; the two together are unique, so
-    that nothing is booked twice. ``settles`` names the pending transfer that this one posts.
+    ``reason`` is the kind and ``reference`` the subject. The pair is unique, so that
+    nothing is booked twice. ``settles`` names the pending transfer that this one posts.
     """
 
     id: str
@@ -114,15 +98,10 @@ class Transaction:
         if wrong := {c: s for c, s in sums(self.entries).items() if s}:
             raise LedgerError(f"{self.reason}: the entries do not sum to zero: {wrong}")
 
-    def reversed(self, id: str) -> Transaction:
-        """The transaction that undoes this one."""
-        undone = tuple(Entry(e.account, -e.amount) for e in self.entries)
-        return Transaction(id, f"reverse-{self.reason}", self.reference, undone)
-
 
 @dataclass(frozen=True)
 class PendingTransfer:
-    """A transfer in waiting: *amount* of *account* is reserved until it is posted or voided."""
+    """A reservation of *amount* on *account*, until it is posted or voided."""
 
     id: str
     reason: str
@@ -137,31 +116,32 @@ class PendingTransfer:
             raise LedgerError(f"{self.reason}: {self.amount} cannot be reserved")
 
     def post(self, id: str, to: t.Sequence[Entry]) -> Transaction:
-        """The transaction that settles it, crediting *to* with all of it."""
+        """The transaction that settles it; the entries *to* credit the whole amount."""
         debit = Entry(self.account, -self.amount)
         return Transaction(id, self.reason, self.reference, (debit, *to), settles=self.id)
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Of a guarded account: what it holds, and how much of that is reserved."""
+    """The balance of a guarded account, and the reserved part of it."""
 
     posted: Money
     reserved: Money
 
     @property
     def available(self) -> Money:
-        """What may be spent."""
         return self.posted - self.reserved
 
 
 def receive(
     id: str, reason: str, reference: str, fee: Money, *targets: tuple[Account, Money]
 ) -> Transaction:
-    """What came in at the provider: *targets* are credited whole.
+    """A transaction for money that arrived at the provider; *targets* are credited in full.
 
-    Of it the provider kept *fee*, which is ours to bear; its mirror gets the rest. Raises
-    ``LedgerError`` when nothing moves.
+    The provider kept *fee*, which Amani bears; the provider's mirror is debited with the rest.
+    Raises ``LedgerError`` if the amounts sum to zero. Example: 100.00 arrive, the fee is 1.50::
+
+        wallet +100.00, provider -98.50, fees -1.50
     """
     whole = sum((amount for _, amount in targets), Money.zero(fee.currency))
     if not whole:
@@ -186,9 +166,9 @@ def sums(entries: t.Iterable[Entry]) -> dict[str, int]:
 def move(
     id: str, reason: str, reference: str, source: Account, *targets: tuple[Account, Money]
 ) -> Transaction:
-    """A transaction that debits *source* and credits *targets*; a target of nothing is left out.
+    """A transaction that debits *source* and credits *targets*; a zero amount is left out.
 
-    Raises ``LedgerError`` when nothing at all moves.
+    Raises ``LedgerError`` if all amounts are zero.
     """
     credits = [Entry(account, amount) for account, amount in targets if amount]
     whole = sum((entry.amount for entry in credits), Money.zero(source.currency))

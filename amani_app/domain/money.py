@@ -1,4 +1,4 @@
-"""Money: integer minor units of one ISO 4217 currency. No float comes near it."""
+"""Money: an integer of minor units in one ISO 4217 currency, never a float."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ EXPONENTS: t.Mapping[str, int] = {
     "UGX": 0,
     "XOF": 0,
 }
-"""Currency -> digits after the point (ISO 4217). An exponent never changes once money is held."""
+"""Currency -> digits after the decimal point (ISO 4217). Stored amounts depend on it."""
 
 LARGEST = 10**15
-"""Minor units one amount may have: ten thousand times the largest plausible escrow, and far from
-the edge of a 64-bit integer even when a great many are summed."""
+"""The largest amount in minor units. Sums of thousands of them still fit a 64-bit integer."""
 
 _DECIMAL = re.compile(r"(-?)(\d{1,16})(?:\.(\d{1,4}))?", re.ASCII)
 
@@ -48,7 +47,6 @@ class Money:
 
     @classmethod
     def zero(cls, currency: str) -> Money:
-        """Nothing, in *currency*."""
         return cls(0, currency)
 
     @classmethod
@@ -66,7 +64,6 @@ class Money:
 
     @property
     def exponent(self) -> int:
-        """Digits after the point."""
         return EXPONENTS[self.currency]
 
     @property
@@ -97,7 +94,7 @@ class Money:
         return self.minor != 0
 
     def allocate(self, weights: t.Sequence[int]) -> tuple[Money, ...]:
-        """Divide by *weights* so that the parts add up to the whole (largest remainder).
+        """Divide by *weights* without a loss (largest remainder): 100 by (1, 2) is 33 and 67.
 
         Ties go to the earlier part. Raises ``MoneyError`` for a negative amount, a negative
         weight, or weights without a sum.

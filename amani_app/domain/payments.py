@@ -1,4 +1,4 @@
-"""Money that comes in from outside and goes out again: deposits, virtual accounts, withdrawals."""
+"""Deposits, virtual accounts and withdrawals, with their states."""
 
 from __future__ import annotations
 
@@ -11,54 +11,51 @@ from amani_app.domain.money import Money
 
 
 class DepositState(enum.Enum):
-    """Where a deposit stands."""
-
     OPENING = "opening"
-    """The provider has not given the link yet."""
+    """There is no payment link yet."""
     PENDING = "pending"
     """The payer has the link."""
     CREDITED = "credited"
-    """The wallet has what was asked for; what came on top of it is in suspense."""
+    """The wallet has the amount; an overpayment is in suspense."""
     SUSPENDED = "suspended"
-    """Less came than was asked for, or another currency: all of it is in suspense."""
+    """An underpayment, or another currency: all of it is in suspense."""
     FAILED = "failed"
-    """Nothing came, and the link is dead. A payment that arrives all the same is credited."""
+    """The link expired without a payment. A payment that arrives later is credited."""
 
     @property
     def booked(self) -> bool:
-        """Whether money came in for it; that happens once."""
+        """Whether its money is in the ledger."""
         return self in (DepositState.CREDITED, DepositState.SUSPENDED)
 
 
 class WithdrawalState(enum.Enum):
-    """Where a withdrawal stands. Its amount is reserved until it is paid or failed."""
+    """The state of a withdrawal. Its amount is reserved until it is paid or failed."""
 
     REQUESTED = "requested"
-    """The provider has not heard of it."""
+    """The payout was not sent."""
     SENDING = "sending"
-    """The provider may have heard of it."""
+    """The payout was sent, or may have been."""
     PROCESSING = "processing"
-    """The provider has taken it on."""
+    """The provider has accepted the payout."""
     PAID = "paid"
     FAILED = "failed"
     RETURNED = "returned"
-    """It was paid, and the bank has sent it back since: its owner has it again."""
+    """Paid, then returned by the bank: the amount is in the wallet again."""
     PAID_LATE = "paid-late"
-    """It was given back, and has been paid all the same: what is missing is missing in suspense."""
+    """Failed and released, then paid after all: the amount is missing in suspense."""
 
     @property
     def final(self) -> bool:
-        """Whether the reservation is settled."""
         return self is WithdrawalState.PAID or self is WithdrawalState.FAILED or self.corrected
 
     @property
     def corrected(self) -> bool:
-        """Whether the provider has taken back the word by which it was settled."""
+        """Whether the provider reversed the outcome after the settlement."""
         return self in CORRECTIONS.values()
 
     @property
     def paid(self) -> bool:
-        """Whether the money has left for good, as far as is known."""
+        """Whether the money has left, as far as is known."""
         return self in (WithdrawalState.PAID, WithdrawalState.PAID_LATE)
 
 
@@ -66,33 +63,31 @@ CORRECTIONS: t.Mapping[WithdrawalState, WithdrawalState] = {
     WithdrawalState.PAID: WithdrawalState.RETURNED,
     WithdrawalState.FAILED: WithdrawalState.PAID_LATE,
 }
-"""What becomes of a settled withdrawal, once, when the provider says the opposite."""
+"""The state after the provider reverses the outcome of a settled withdrawal; possible once."""
 
 
 class AccountState(enum.Enum):
-    """Where a virtual account stands."""
-
     REQUESTED = "requested"
-    """The provider may have heard of it."""
+    """The request was sent, or may have been."""
     PENDING = "pending"
-    """The provider considers it."""
+    """The provider is reviewing the request."""
     ACTIVE = "active"
-    """What is paid into it is its owner's."""
+    """Transfers into it are credited to its owner."""
     DECLINED = "declined"
     CLOSED = "closed"
-    """What is paid into it all the same goes to suspense."""
+    """Transfers into it go to suspense."""
     FAILED = "failed"
-    """The provider never heard of it; the owner asks anew, for nobody kept what it must be told."""
+    """The provider did not get the request. The owner must repeat it: KYC data is not stored."""
 
     @property
     def open(self) -> bool:
-        """Whether it is or may become active by itself."""
+        """Whether it is active, or may become active without a new request."""
         return self in (AccountState.REQUESTED, AccountState.PENDING, AccountState.ACTIVE)
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A bank account, and the name that its bank has for it."""
+    """A bank account and its holder's name, as the bank reports it."""
 
     bank_code: str
     account_number: str
@@ -100,7 +95,7 @@ class Destination:
 
     @property
     def masked(self) -> str:
-        """The account's number, of which only the last four digits are shown."""
+        """The account number with all but the last four digits replaced by ``*``."""
         return self.account_number[-4:].rjust(len(self.account_number), "*")
 
     def __repr__(self) -> str:
@@ -110,7 +105,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Deposit:
-    """Money that *owner* wants to bring in; its id is our reference at the provider."""
+    """A deposit of *owner*; its id is our reference at the provider."""
 
     id: str
     owner: str
@@ -123,9 +118,9 @@ class Deposit:
 
 @dataclass(frozen=True)
 class VirtualAccount:
-    """A bank account number for *owner* to be paid at; its id is our reference at the provider.
+    """A bank account number of *owner*; its id is our reference at the provider.
 
-    ``provider_id`` is the provider's own name for it, empty until that is known.
+    ``provider_id`` is the provider's id, empty until it is known.
     """
 
     id: str
@@ -142,7 +137,7 @@ class VirtualAccount:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """Money that *owner* wants to have at *to*; its id is our reference at the provider."""
+    """A withdrawal of *owner* to *to*; its id is our reference at the provider."""
 
     id: str
     owner: str
@@ -151,5 +146,5 @@ class Withdrawal:
     created_at: datetime
     state: WithdrawalState = WithdrawalState.REQUESTED
     doubted_at: datetime | None = None
-    """When it was last sent without a definite answer."""
+    """When it was last sent with an unknown outcome."""
     failure: str = ""

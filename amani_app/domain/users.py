@@ -8,7 +8,7 @@ from datetime import datetime
 
 
 class Role(enum.Enum):
-    """What a person may do beyond their own escrows; client and freelancer are parts, not roles."""
+    """What a user may do beyond their own escrows. Client and freelancer are parties, not roles."""
 
     MEMBER = "member"
     ARBITER = "arbiter"
@@ -17,7 +17,7 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class User:
-    """A person with an account; ``email`` is kept in lower case and belongs to one person."""
+    """A user account; ``email`` is in lower case and unique."""
 
     id: str
     email: str
@@ -26,4 +26,4 @@ class User:
     password_hash: str
     created_at: datetime
     token_version: int = 1
-    """Grows with each change of the password: tokens from before it are void."""
+    """Incremented by each change of the password, which revokes older tokens."""

@@ -1,1 +1,1 @@
-"""What the use cases need from outside, as protocols beside the errors they may raise."""
+"""Interfaces that the use cases need, as protocols, with the errors that they raise."""

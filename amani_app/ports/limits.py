@@ -1,4 +1,4 @@
-"""How often somebody may do something."""
+"""Rate limits: a sliding window for each subject."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 
 class LimiterUnavailable(Exception):
-    """Nobody can say now how often it was done."""
+    """The shared counter is unreachable."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """*amount* times within any *seconds*, whenever they begin."""
+    """At most *amount* requests in any period of *seconds*."""
 
     name: str
     amount: int
@@ -21,24 +21,22 @@ class Quota:
 
 @dataclass(frozen=True)
 class QuotaUsage:
-    """How somebody stands with a quota."""
+    """The use of a quota by one subject."""
 
     quota: Quota
     used: int
-    """Times within the last ``quota.seconds``, this one among them unless it was one too many."""
+    """Requests in the last ``quota.seconds``, including this one unless it was refused."""
     reset: int
-    """Seconds until the oldest of these counts no more, at least 1."""
+    """Seconds until the oldest of these leaves the window, at least 1."""
     exceeded: bool = False
-    """Whether this time was one too many; then it does not count."""
+    """Whether this request was refused; then it does not count."""
 
     @property
     def remaining(self) -> int:
-        """How many times are left now."""
+        """Requests that are left in the window."""
         return max(self.quota.amount - self.used, 0)
 
 
 class Limiter(t.Protocol):
-    """Counts."""
-
     def hit(self, quota: Quota, whose: str) -> QuotaUsage:
-        """Count one more time of *whose*, if there is one left. Raises ``LimiterUnavailable``."""
+        """Count one request of *whose* if the quota allows it. Raises ``LimiterUnavailable``."""

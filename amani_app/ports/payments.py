@@ -1,7 +1,8 @@
-"""The payment provider: money in by checkout or virtual account, money out to bank accounts.
+"""The payment provider: deposits by checkout or virtual account, payouts to bank accounts.
 
-Whatever has an effect carries a reference of ours, and can be asked about by it. The provider
-takes a reference once: that, and asking before anything is repeated, makes a pay-out happen once.
+Every call with an effect carries a reference of ours, and its outcome can be queried by it. The
+provider accepts a reference once. Together with a query before every retry, this makes a payout
+happen exactly once.
 """
 
 from __future__ import annotations
@@ -17,43 +18,46 @@ from amani_app.domain.payments import AccountState, Destination
 
 
 class ProviderUnavailable(Exception):
-    """No answer; what was asked for has not happened, and may be asked for again."""
+    """The provider is unreachable. The request had no effect and may be repeated."""
 
 
 class AnswerUnknown(ProviderUnavailable):
-    """No definite answer: it may have happened, or may yet. Ask by the reference before more."""
+    """The outcome is unknown: the request may have had its effect, or may have it later.
+
+    Query it by the reference before a retry.
+    """
 
 
 class PaymentRefused(DomainError):
-    """The provider's definite no: it has not happened and will not."""
+    """The provider refused the request. It had no effect and will have none."""
 
     code = "payment-refused"
 
 
 class UnknownPayee(DomainError):
-    """The bank has no such account."""
+    """The bank does not know the account."""
 
     code = "unknown-payee"
 
 
 class ForgedNotice(Exception):
-    """A notice whose signature is not the provider's."""
+    """The signature of a notice is not valid."""
 
 
 class PaymentOutcome(enum.Enum):
-    """What became of something at the provider."""
+    """The outcome of a checkout, a payout or a transfer."""
 
     WAITING = "waiting"
     SUCCESSFUL = "successful"
     FAILED = "failed"
-    """For good: failed, or expired before anything was paid."""
+    """Final: failed, or expired without a payment."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A checkout as the provider tells it; *received* is what came in, more or less than asked.
+    """The state of a checkout. *received* is what arrived, which may differ from the amount.
 
-    *fee* is what the provider kept of that, where it tells so: payers bear it, as a rule.
+    *fee* is the part that the provider kept; ``None`` if the payer bore it, as is the rule.
     """
 
     reference: str
@@ -64,15 +68,15 @@ class Collection:
 
     @property
     def kept(self) -> Money:
-        """What of *received* our wallet did not get."""
+        """The part of *received* that did not reach our wallet."""
         return self.fee or Money.zero(self.received.currency)
 
 
 @dataclass(frozen=True)
 class Payout:
-    """A pay-out as the provider tells it.
+    """The state of a payout.
 
-    *fee* is what it charges beside *amount*; ``None`` where it does not tell.
+    *fee* is charged beside *amount*; ``None`` if the provider has not reported it.
     """
 
     reference: str
@@ -83,15 +87,15 @@ class Payout:
 
     @property
     def charged(self) -> Money:
-        """What it takes from our wallet."""
+        """The amount that leaves our wallet."""
         return self.amount + self.fee if self.fee else self.amount
 
 
 @dataclass(frozen=True)
 class AccountHolder:
-    """Whose virtual account it is to be, as the provider must know (KYC).
+    """The owner of a virtual account, as the provider must know them (KYC).
 
-    It is handed through to the provider and kept nowhere: in no row, no log, no queue.
+    Passed through to the provider and stored nowhere: in no row, no log and no queue.
     """
 
     first_name: str
@@ -106,7 +110,7 @@ class AccountHolder:
 
 @dataclass(frozen=True)
 class IssuedAccount:
-    """A virtual account as the provider tells it; *reference* is ours, *id* the provider's."""
+    """The state of a virtual account; *reference* is ours, *id* is the provider's."""
 
     reference: str
     id: str
@@ -121,7 +125,7 @@ class IssuedAccount:
 class Inflow:
     """A bank transfer into a virtual account; *reference* is the provider's.
 
-    *amount* is what was sent. Of it the provider kept *fee*: our wallet there got the rest.
+    *amount* is what was sent. The provider kept *fee* of it; our wallet received the rest.
     """
 
     reference: str
@@ -132,20 +136,21 @@ class Inflow:
 
 
 class NoticeKind(enum.Enum):
-    """What a notice is about."""
-
     COLLECTION = "collection"
     PAYOUT = "payout"
     INFLOW = "inflow"
-    """Its reference is the provider's, of the transfer into a virtual account."""
+    """The reference is the provider's id of a transfer into a virtual account."""
     ACCOUNT = "account"
-    """Its reference is the provider's own id of a virtual account."""
+    """The reference is the provider's id of a virtual account."""
     OTHER = "other"
 
 
 @dataclass(frozen=True)
 class ProviderNotice:
-    """A signed word of the provider. It is a reason to ask, never a reason to move money."""
+    """A webhook's content, after its signature was verified.
+
+    It triggers a query of the provider; by itself it never moves money.
+    """
 
     kind: NoticeKind
     event: str
@@ -154,24 +159,24 @@ class ProviderNotice:
 
     @property
     def personal(self) -> bool:
-        """Whether its body tells of a person what we need not know, and must not keep."""
+        """Whether the body holds personal data (KYC), which must not be stored."""
         return self.kind is NoticeKind.ACCOUNT
 
     @property
     def renewable(self) -> frozenset[str]:
         """The outcomes after which a copy of it is due again.
 
-        An account may be closed and opened in turn, and what became of a pay-out be taken back,
-        told in the same words each time.
+        An account may close and open several times, and a payout may be reversed: each time the
+        provider sends the same text.
         """
         turning = self.kind in (NoticeKind.ACCOUNT, NoticeKind.PAYOUT)
         ended = ("done", "ignored") if turning else ()
         return frozenset({"given-up", *ended})
 
     def fingerprint(self, raw: bytes) -> str:
-        """The same for each copy of it, however it is spaced or ordered inside: it has no id.
+        """The identity of the notice, which has no id: equal for copies with other spacing.
 
-        An account may be changed more than once in the same words: there, each body is its own.
+        For an account, whose changes repeat the same fields, it is the hash of the whole body.
         """
         said = (self.kind.value, self.event, self.reference, self.status)
         once = self.reference and self.kind is not NoticeKind.ACCOUNT
@@ -180,53 +185,53 @@ class ProviderNotice:
 
 
 class Payments(t.Protocol):
-    """Every method but ``read_notice`` may raise ``ProviderUnavailable``."""
+    """A payment provider. All methods except ``read_notice`` may raise ``ProviderUnavailable``."""
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
-        """Open a checkout for *amount*; the link that the payer follows.
+        """Open a checkout for *amount*; returns the payment link.
 
         Raises ``PaymentRefused``, also for a reference that was used before, and
         ``AnswerUnknown``.
         """
 
     def collection(self, reference: str) -> Collection | None:
-        """The checkout with our *reference*; ``None`` when the provider knows none."""
+        """The checkout with our *reference*; ``None`` if there is none."""
 
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """Ask for a virtual account in *currency*.
+        """Request a virtual account in *currency*.
 
         Raises ``PaymentRefused`` and ``AnswerUnknown``.
         """
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """The virtual account with our *reference*; ``None`` when the provider knows none."""
+        """The virtual account with our *reference*; ``None`` if there is none."""
 
     def account_named(self, id: str) -> IssuedAccount | None:
-        """The virtual account that the provider calls *id*; ``None`` when it knows none."""
+        """The virtual account with the provider's *id*; ``None`` if there is none."""
 
     def inflow(self, reference: str) -> Inflow | None:
-        """The transfer that the provider calls *reference*; ``None`` when it knows none."""
+        """The transfer with the provider's *reference*; ``None`` if there is none."""
 
     def inflows(self, id: str) -> list[Inflow]:
-        """The newest transfers into the virtual account that the provider calls *id*."""
+        """The newest transfers into the virtual account with the provider's *id*."""
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
-        """The name that the bank has for an account. Raises ``UnknownPayee``."""
+        """The account holder's name at the bank. Raises ``UnknownPayee``."""
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
         """Send *amount* to a bank account.
 
-        A reference that was used before sends nothing: the first one is answered again. Raises
+        A reference that was used before sends nothing; the first payout is returned. Raises
         ``PaymentRefused`` and ``AnswerUnknown``.
         """
 
     def payout(self, reference: str) -> Payout | None:
-        """The pay-out with our *reference*; ``None`` when the provider knows none (yet)."""
+        """The payout with our *reference*; ``None`` if there is none (yet)."""
 
     def balance(self, currency: str) -> Money:
-        """What our wallet at the provider holds, pay-outs under way perhaps still included."""
+        """The balance of our wallet; open payouts may or may not be deducted."""
 
     def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
         """The notice in the body *raw*, after its signature is verified.

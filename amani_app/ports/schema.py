@@ -6,7 +6,7 @@ import typing as t
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached or does not answer in time."""
+    """The database is unreachable or did not answer in time."""
 
 
 class UnknownRevision(ValueError):
@@ -14,15 +14,13 @@ class UnknownRevision(ValueError):
 
 
 class SchemaSource(t.Protocol):
-    """Tells the schema's revisions."""
-
     @property
     def expected(self) -> str:
         """The revision that this code needs: the head of its own migrations."""
 
     @property
     def insufficient(self) -> frozenset[str]:
-        """Revisions of its own that this code cannot run on."""
+        """Known revisions that are too old for this code."""
 
     def live(self) -> str | None:
         """The revision of the database, ``None`` before the first migration.

@@ -1,8 +1,10 @@
-"""The store: everything that must change together or not at all.
+"""The store: what must change together or not at all.
 
-``Store.run`` gives the work a ``UnitOfWork``; when the work returns, all of it is committed, and
-when it raises, none of it is. The work may be called again after a conflict with another one, so
-it touches nothing but its unit of work.
+``Store.run`` calls an action with a ``UnitOfWork`` and commits it when the action returns; if the
+action raises, everything is rolled back. After a conflict with another transaction the action is
+called again, so it must have no effect outside its unit of work. Example::
+
+    store.run(lambda unit: unit.ledger.book(transaction))
 """
 
 from __future__ import annotations
@@ -23,38 +25,38 @@ T = t.TypeVar("T")
 
 
 class AlreadyBooked(DomainError):
-    """A transaction of the same reason and reference stands in the ledger."""
+    """The ledger has a transaction with the same reason and reference."""
 
     code = "already-booked"
 
 
 class EmailTaken(DomainError):
-    """Somebody has signed up with this address."""
+    """Another user has this email address."""
 
     code = "email-taken"
 
 
 class StaleVersion(DomainError):
-    """The escrow changed since it was read."""
+    """The escrow has changed since it was read."""
 
     code = "stale-version"
 
 
 class KeyReused(DomainError):
-    """The idempotency key came before with another request."""
+    """The idempotency key was used with a different request."""
 
     code = "idempotency-key-reused"
 
 
 class KeyInUse(DomainError):
-    """The request that brought this idempotency key first is still running."""
+    """The first request with this idempotency key is still running."""
 
     code = "idempotency-key-in-use"
 
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """One entry as its owner reads it; ``id`` orders the lines of all accounts."""
+    """One entry of an account, with its transfer. ``id`` grows over all accounts."""
 
     id: int
     transfer: str
@@ -67,7 +69,7 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class SuspenseItem:
-    """What one transfer has put into suspense, where it waits for people; negative: it lacks."""
+    """What one transfer has put into suspense; negative if money is missing there."""
 
     transfer: str
     reason: str
@@ -78,7 +80,7 @@ class SuspenseItem:
 
 @dataclass(frozen=True)
 class OutboxEvent:
-    """Something that happened, to be delivered once its unit of work is committed."""
+    """An event that is delivered after its unit of work is committed, at least once."""
 
     id: str
     topic: str
@@ -89,7 +91,7 @@ class OutboxEvent:
 
 @dataclass(frozen=True)
 class AuditLine:
-    """Who did what to what, from where, and what it was before and after."""
+    """One action: actor, subject, state before and after, request and client address."""
 
     id: str
     at: datetime
@@ -104,34 +106,34 @@ class AuditLine:
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """A stored answer: what a repeated request is given again."""
+    """The response that a repeated request gets again."""
 
     status: int
     body: str
 
 
 class Ledger(t.Protocol):
-    """The books. Accounts open on first use; guarded ones never go below zero."""
+    """The double-entry ledger. Accounts open on first use; guarded ones never go below zero."""
 
     def book(self, transaction: Transaction) -> None:
-        """Write *transaction*; once in a unit of work, or two of them could lock each other out.
+        """Write *transaction*. Call it at most once in a unit of work, to exclude deadlocks.
 
         Locks the guarded accounts in the order of their ids. Raises ``InsufficientFunds``,
-        ``AlreadyBooked``, and ``AlreadySettled`` for one that settles what is settled: now, or
+        ``AlreadyBooked``, or ``AlreadySettled`` if it settles a settled transfer: either here or
         when the unit of work ends.
         """
 
     def reserve(self, pending: PendingTransfer) -> None:
-        """Reserve the amount of *pending*. Raises as ``book`` does."""
+        """Reserve the amount of *pending*. Raises the same errors as ``book``."""
 
     def void(self, id: str, pending: str) -> None:
-        """Give up the reservation *pending*. Raises as ``book`` does, and ``KeyError``."""
+        """Release the reservation *pending*. Raises the errors of ``book``, and ``KeyError``."""
 
     def pending(self, id: str) -> PendingTransfer:
         """The pending transfer *id*. Raises ``KeyError``."""
 
     def balance(self, account: Account) -> Balance:
-        """Of a guarded account; zero when it was never used."""
+        """The balance of a guarded account; zero if it was never used."""
 
     def total(self, account: Account) -> Money:
         """The sum of the entries of any account, credit positive."""
@@ -140,29 +142,27 @@ class Ledger(t.Protocol):
         """The entries of a guarded account, newest first, with ids below *before*."""
 
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
-        """The wallets of *owner*, by currency."""
+        """The wallets of *owner* with their balances, ordered by currency."""
 
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
-        """Those of *references* that a transaction of this *reason* stands in the ledger for."""
+        """The subset of *references* that have a transaction with *reason*."""
 
     def unattributed(self) -> list[SuspenseItem]:
-        """What stands in suspense and was attributed to nobody since, oldest first."""
+        """The unattributed items in suspense, oldest first."""
 
     def differences(self) -> list[str]:
-        """What is wrong with the books, one line each: nothing, ever."""
+        """Inconsistencies of the ledger, one line each; empty if it is correct."""
 
 
 class Escrows(t.Protocol):
-    """The agreements."""
-
     def add(self, escrow: Escrow, at: datetime) -> None:
-        """Keep a new one."""
+        """Insert a new one."""
 
     def get(self, id: str, lock: bool = False) -> Escrow:
-        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+        """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
 
     def save(self, escrow: Escrow) -> None:
-        """Keep the next version of one. Raises ``StaleVersion`` when it is not the next."""
+        """Update it. Raises ``StaleVersion`` unless it is the next version of the stored one."""
 
     def of(
         self,
@@ -172,162 +172,161 @@ class Escrows(t.Protocol):
         state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
-        """Those that *user* is party to, newest first, with ids below *before*.
+        """Escrows of *user*, newest first, with ids below *before*.
 
-        Only those in *state*, and those that *user* has the part of *party* in, where given.
+        *state* and *party* (the role of *user* in the escrow) filter them.
         """
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
-        """(escrow, milestone) submitted so long before *now* that silence means consent."""
+        """Ids (escrow, milestone) of submitted milestones whose days of silence are over."""
 
 
 class Users(t.Protocol):
-    """The people."""
-
     def add(self, user: User) -> None:
-        """Keep a new one. Raises ``EmailTaken``."""
+        """Insert a new one. Raises ``EmailTaken``."""
 
     def save(self, user: User) -> None:
-        """Keep changes of name, role or password."""
+        """Update name, role or password."""
 
     def get(self, id: str) -> User:
-        """The one with *id*. Raises ``KeyError``."""
+        """Read *id*. Raises ``KeyError``."""
 
     def by_email(self, email: str) -> User | None:
-        """The one with *email*, if any."""
+        """The user with *email*, or ``None``."""
 
 
 class Idempotency(t.Protocol):
-    """Requests that were answered, by caller and key; lives in the same transaction."""
+    """Stored responses by caller and key, in the transaction of what they respond to.
+
+    See draft-ietf-httpapi-idempotency-key-header.
+    """
 
     def foresee(self, caller: str, key: str) -> None:
-        """A ``claim`` comes soon: what it asks may be asked together with something else."""
+        """Announce a ``claim``, so that its query can share a round trip with the next one."""
 
     def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
-        """The answer given before to the same request, or ``None``: then *key* is now taken.
+        """The stored response to the same request, or ``None``: then *key* is now taken.
 
-        Raises ``KeyReused`` when *fingerprint* differs, ``KeyInUse`` while the first one runs.
+        Raises ``KeyReused`` if *fingerprint* differs, ``KeyInUse`` while the first request runs.
         """
 
     def keep(
         self, caller: str, key: str, fingerprint: str, answer: StoredResponse, at: datetime
     ) -> None:
-        """Keep the answer to a claimed key."""
+        """Store the response to a claimed key."""
 
     def amend(self, caller: str, key: str, body: str) -> None:
-        """Keep *body* instead: what happened after the commit bettered the answer."""
+        """Replace the stored body: post-commit work produced a more complete response."""
 
     def forget(self, before: datetime) -> int:
-        """Drop the answers older than *before*; how many."""
+        """Delete the responses older than *before*; returns their number."""
 
 
 class Deposits(t.Protocol):
-    """Money that people bring in. One with a due time waits for a worker to look at it."""
+    """The repository of deposits. A worker processes each one that is due."""
 
     def add(self, deposit: Deposit, due: datetime | None) -> None:
-        """Keep a new one."""
+        """Insert a new one."""
 
     def get(self, id: str, lock: bool = False) -> Deposit:
-        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+        """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
 
     def save(self, deposit: Deposit, due: datetime | None) -> None:
-        """Keep its change, and when to look at it again, if ever."""
+        """Update it, and set when it is due again; ``None`` is never."""
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Deposit]:
-        """Those of *owner*, newest first, with ids below *before*."""
+        """Items of *owner*, newest first, with ids below *before*."""
 
     def claim(self, now: datetime, until: datetime) -> tuple[Deposit, int] | None:
-        """One that is due, and how often it was claimed; no other worker has it before *until*."""
+        """Lease one that is due *until* then, with the number of times it was claimed."""
 
     def waiting(self) -> list[Deposit]:
-        """Those that a payer has the link of."""
+        """Deposits whose payment link is open."""
 
 
 class VirtualAccounts(t.Protocol):
-    """Account numbers that people are paid at. One with a due time waits for a worker."""
+    """The repository of virtual accounts. A worker processes each one that is due."""
 
     def add(self, account: VirtualAccount, due: datetime | None) -> None:
-        """Keep a new one."""
+        """Insert a new one."""
 
     def get(self, id: str, lock: bool = False) -> VirtualAccount:
-        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+        """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
 
     def save(self, account: VirtualAccount, due: datetime | None) -> None:
-        """Keep its change, and when to look at it again, if ever."""
+        """Update it, and set when it is due again; ``None`` is never."""
 
     def of(self, owner: str, before: str | None, limit: int) -> list[VirtualAccount]:
-        """Those of *owner*, newest first, with ids below *before*."""
+        """Items of *owner*, newest first, with ids below *before*."""
 
     def claim(self, now: datetime, until: datetime) -> tuple[VirtualAccount, int] | None:
-        """One that is due, and how often it was claimed; no other worker has it before *until*."""
+        """Lease one that is due *until* then, with the number of times it was claimed."""
 
     def named(self, provider_id: str) -> VirtualAccount | None:
-        """The one that the provider calls so."""
+        """The account with this id of the provider."""
 
     def active(self, account_number: str, currency: str) -> VirtualAccount | None:
-        """The active one with this number; ``None`` also when several have it."""
+        """The active account with this number; ``None`` if several have it."""
 
     def issued(self) -> list[VirtualAccount]:
-        """Those that were ever active: what money may have come in at."""
+        """Accounts that were ever active, and so may have received money."""
 
 
 class Withdrawals(t.Protocol):
-    """Money that people take out. One with a due time waits for a worker to look at it."""
+    """The repository of withdrawals. A worker processes each one that is due."""
 
     def add(self, withdrawal: Withdrawal) -> None:
-        """Keep a new one, whose reservation stands in the ledger under the same id."""
+        """Insert a new one; its reservation is in the ledger under the same id."""
 
     def get(self, id: str, lock: bool = False) -> Withdrawal:
-        """The one with *id*; with *lock* nobody else changes it before the end. ``KeyError``."""
+        """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
 
     def save(self, withdrawal: Withdrawal, due: datetime | None) -> None:
-        """Keep its change, and when to look at it again, if ever."""
+        """Update it, and set when it is due again; ``None`` is never."""
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Withdrawal]:
-        """Those of *owner*, newest first, with ids below *before*."""
+        """Items of *owner*, newest first, with ids below *before*."""
 
     def claim(self, now: datetime, until: datetime) -> tuple[Withdrawal, int] | None:
-        """One that is due, and how often it was claimed; no other worker has it before *until*."""
+        """Lease one that is due *until* then, with the number of times it was claimed."""
 
     def waiting(self) -> list[Withdrawal]:
-        """Those that the provider may have heard of and has not ended."""
+        """Withdrawals that were sent, or may have been, and have no final outcome."""
 
 
 class Inbox(t.Protocol):
-    """The provider's notices, and our own to ask it again: kept once, worked off by the worker."""
+    """Notices of the payment provider, and our own reminders. The worker processes each once."""
 
     def add(self, notice: ProviderNotice, raw: bytes, at: datetime) -> bool:
-        """Keep *notice*, due *at*; false for one that is there. A renewable one is due again."""
+        """Store *notice*, due *at*; false for a copy. A copy of a renewable one is due again."""
 
     def claim(self, now: datetime, until: datetime) -> tuple[str, ProviderNotice, int] | None:
-        """One that is due with its id, and how often it was claimed; nobody else's till *until*."""
+        """Lease one that is due *until* then: id, notice, number of claims."""
 
     def finish(self, id: str, outcome: str) -> None:
-        """It was worked off; *outcome* is ``done``, ``ignored`` or ``given-up``."""
+        """Mark it as processed; *outcome* is ``done``, ``ignored`` or ``given-up``."""
 
     def put_off(self, id: str, due: datetime) -> None:
-        """Look at it again when it is *due*."""
+        """Process it again at *due*."""
 
 
 class Outbox(t.Protocol):
-    """The events of committed units of work, on their way to who listens."""
+    """Events of committed units of work that are still to be delivered."""
 
     def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
-        """The oldest undelivered one of *topics*; no other worker has it before *until*."""
+        """Lease the oldest undelivered event of *topics* *until* then."""
 
     def delivered(self, id: str, at: datetime) -> None:
-        """It has reached who listens."""
+        """Mark it as delivered."""
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
-        """Count those of all other topics as delivered, *limit* at most; how many they were."""
+        """Mark up to *limit* events of all other topics as delivered; returns their number."""
 
     def forget(self, before: datetime) -> int:
-        """Drop those delivered before *before*; how many."""
+        """Delete the events delivered before *before*; returns their number."""
 
 
 class UnitOfWork(t.Protocol):
-    """One transaction's view of everything."""
-
     @property
     def ledger(self) -> Ledger:
         """The books."""
@@ -375,13 +374,11 @@ class UnitOfWork(t.Protocol):
 
 
 class Store(t.Protocol):
-    """Runs units of work."""
-
     def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Do *action* in one transaction. Raises what it raises, and ``DatabaseUnavailable``."""
+        """Run *action* in one transaction. Raises its errors, and ``DatabaseUnavailable``."""
 
     def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Do *action*, which changes nothing, on one consistent view; waits for no writer."""
+        """Run a read-only *action* on one consistent snapshot; waits for no writer."""
 
     def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Do *action*, which reads one thing."""
+        """Run an *action* of one read statement, without a transaction."""

@@ -7,13 +7,13 @@ from datetime import datetime
 
 
 class WorkerRegister(t.Protocol):
-    """Where each worker says that it lives. Every method may raise ``DatabaseUnavailable``."""
+    """Heartbeats of the workers. Every method may raise ``DatabaseUnavailable``."""
 
     def beat(self, name: str, version: str, at: datetime) -> None:
-        """Note that worker *name* running *version* was alive *at*."""
+        """Record a heartbeat of worker *name*, which runs *version*."""
 
     def leave(self, name: str) -> None:
-        """Forget worker *name*: it stopped cleanly."""
+        """Delete worker *name*, which stopped cleanly."""
 
     def forget(self, before: datetime) -> int:
-        """Drop the workers not seen since *before*; how many they were."""
+        """Delete workers without a heartbeat since *before*; returns their number."""

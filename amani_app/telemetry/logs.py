@@ -1,4 +1,4 @@
-"""Logging: one JSON object a line on stderr, from our own code and from every library."""
+"""Logging: one JSON object on each line of stderr, from our code and from all libraries."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ _SHARED: tuple[Processor, ...] = (
 
 
 class _Stderr:
-    """Whatever ``sys.stderr`` is at the moment of writing; loggers live longer than it."""
+    """The current ``sys.stderr`` at each write: loggers outlive a replaced stream."""
 
     def write(self, line: str) -> None:
-        """Hand *line* on."""
         sys.stderr.write(line)
 
     def flush(self) -> None:
-        """Hand the flush on."""
         sys.stderr.flush()
 
 
 def configure_logging(level: str = "INFO", style: str = "json") -> None:
-    """Send everything to stderr from *level* up; *style* is ``json`` or ``console``.
+    """Log to stderr from *level* up; *style* is ``json`` or ``console``.
 
-    Stdout belongs to what a command prints: ``flask db current`` is read by programs.
+    Stdout is for the output of commands, such as ``flask db current``, which programs read.
     """
     render = _renderer(style)
     structlog.configure(
@@ -69,7 +67,7 @@ def library_logging(level: str, render: Processor | None = None) -> dict[str, t.
         },
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
-            # gunicorn attaches handlers of its own unless told otherwise.
+            # Without this, gunicorn attaches handlers of its own.
             "gunicorn.error": {"level": level, "handlers": [], "propagate": True},
             "gunicorn.access": {"level": "ERROR", "handlers": [], "propagate": True},
             "alembic.runtime.plugins": {"level": "WARNING"},

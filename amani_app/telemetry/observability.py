@@ -1,8 +1,8 @@
-"""Errors for Sentry and traces for an OpenTelemetry collector, where the settings name one.
+"""Errors for Sentry and traces for an OpenTelemetry collector, if the settings name one.
 
-Both are extras (``requirements/observability.in``) that the default image does not carry, and off
-by default; nothing of them is imported until a process starts to report. Each process starts for
-itself, after the fork: the threads that send do not survive one.
+Both are extras (``requirements/observability.in``), which the default image does not contain, and
+off by default; they are imported only when a process starts to report. Each process starts them
+after its fork, because the sending threads do not survive one.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if t.TYPE_CHECKING:
 
 SERVICE = "amani"
 QUIET = "/metrics,/api/v1/ping,/api/v1/readiness,/api/v1/health"
-"""Asked many times a minute by machines: no trace begins there."""
+"""Paths that machines call many times a minute; they start no trace."""
 HEADERS = frozenset({"Content-Length", "Content-Type", "Host", "User-Agent", "X-Request-Id"})
-"""What is told of a request's headers."""
+"""The request headers that are reported."""
 _ADDRESSES = frozenset({"client.address", "client.port", "http.client_ip", "net.peer.ip"})
 _WITH_QUERY = frozenset({"http.target", "http.url", "url.full"})
 
 
 def require_extras(settings: Settings) -> None:
-    """Raise ``SettingsError`` where *settings* ask for what this installation does not have."""
+    """Raise ``SettingsError`` if *settings* need a package that is not installed."""
     asked = {
         "SENTRY_DSN": (settings.sentry_dsn.get_secret_value(), "sentry_sdk"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": (settings.otel_exporter_otlp_endpoint, "opentelemetry"),
     }
     missing = [
-        f"{name}: {module} is not installed here; build the image with EXTRAS=observability, "
+        f"{name}: {module} is not installed; build the image with EXTRAS=observability, "
         f"or unset {name}"
         for name, (value, module) in asked.items()
         if value and importlib.util.find_spec(module) is None
@@ -55,9 +55,9 @@ def start(
     build: BuildIdentity,
     provider: EnvironmentSettings | None = None,
 ) -> None:
-    """Report from this process on: its errors, and of a web process (*app*) its requests.
+    """Start to report errors, and the requests of a web process (*app*).
 
-    Does nothing where the settings name nobody to report to.
+    Does nothing if the settings name no receiver. The secrets of *provider* are scrubbed as well.
     """
     if not (settings.sentry_dsn.get_secret_value() or settings.otel_exporter_otlp_endpoint):
         return
@@ -89,13 +89,13 @@ def _start_sentry(settings: Settings, build: BuildIdentity, scrub: Scrubber) -> 
         before_send=lambda event, hint: _clean_event(event, hint, scrub),
     )
     sentry_sdk.set_tag("commit", build.commit)
-    # Our errors are answered and logged, so no handler of Sentry's own would see them.
-    # In place: loggers that were used before the fork keep this very list.
+    # Our error handlers return a response and log, so Sentry's own handlers see no exception.
+    # In place: loggers that were used before the fork keep this list.
     structlog.get_config()["processors"].insert(0, _report)
 
 
 def _report(_log: t.Any, _method: str, line: t.MutableMapping[str, t.Any]) -> t.Any:
-    """Send the exception that a line of the log is about, if there is one."""
+    """Send the exception of a log line, if it has one."""
     if isinstance(error := line.get("exc_info"), BaseException):
         import sentry_sdk
 
@@ -104,18 +104,18 @@ def _report(_log: t.Any, _method: str, line: t.MutableMapping[str, t.Any]) -> t.
 
 
 def _clean_event(event: Event, _hint: Hint, scrub: Scrubber) -> Event:
-    told: dict[str, t.Any] = scrub(event)
-    if request := told.get("request"):
+    clean: dict[str, t.Any] = scrub(event)
+    if request := clean.get("request"):
         headers = request.get("headers") or {}
-        told["request"] = {
+        clean["request"] = {
             "method": request.get("method"),
             "url": request.get("url"),
             "headers": {name: value for name, value in headers.items() if name in HEADERS},
         }
-    told.pop("user", None)
+    clean.pop("user", None)
     if request_id := structlog.contextvars.get_contextvars().get("request_id"):
-        told["tags"] = {**(told.get("tags") or {}), "request_id": request_id}
-    return t.cast("Event", told)
+        clean["tags"] = {**(clean.get("tags") or {}), "request_id": request_id}
+    return t.cast("Event", clean)
 
 
 def _start_traces(app: Flask, settings: Settings, build: BuildIdentity, scrub: Scrubber) -> None:
@@ -150,7 +150,7 @@ def _start_traces(app: Flask, settings: Settings, build: BuildIdentity, scrub: S
 
 
 def _cleaning(exporter: SpanExporter, scrub: Scrubber) -> SpanExporter:
-    """*exporter* for spans without secrets, queries and addresses."""
+    """Wraps *exporter*: removes secrets, query strings and addresses from spans."""
     from opentelemetry.sdk.trace import Event as SpanEvent, ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.trace import Status
@@ -191,9 +191,9 @@ def _cleaning(exporter: SpanExporter, scrub: Scrubber) -> SpanExporter:
 
 
 def _attributes(attributes: t.Mapping[str, t.Any], scrub: Scrubber) -> dict[str, t.Any]:
-    told: dict[str, t.Any] = scrub(attributes)
+    clean: dict[str, t.Any] = scrub(attributes)
     return {
         name: str(value).partition("?")[0] if name in _WITH_QUERY else value
-        for name, value in told.items()
+        for name, value in clean.items()
         if name not in _ADDRESSES and name != "url.query"
     }

@@ -1,4 +1,4 @@
-"""What is told about each request: its id, one log line, and its metrics."""
+"""The id, the log line and the metrics of each request, and the security headers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-"""What is believed of a caller's ``X-Request-ID``; anything else is replaced."""
+"""A caller's ``X-Request-ID`` is accepted in this form and replaced otherwise."""
 
 QUIET = frozenset({"api.readiness", "api.ping", "metrics"})
-"""Asked many times a second by machines: good answers are logged at debug level only."""
+"""Called many times a second by machines: successes are logged at debug level only."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -28,9 +28,9 @@ SECURITY_HEADERS = {
 }
 
 HSTS = "max-age=31536000"
-"""Seconds in which a browser comes by TLS only: a year."""
+"""Browsers use TLS only for a year (RFC 6797)."""
 
-# Labels are the route's template, never the path: an id in a label would be a series of its own.
+# The label is the route's template and not the path, or each id would create a time series.
 REQUESTS = Counter("amani_http_requests", "Requests answered.", ("method", "route", "status"))
 SECONDS = Histogram("amani_http_request_seconds", "Time to answer.", ("method", "route"))
 RUNNING = Gauge("amani_http_running", "Requests being answered.", multiprocess_mode="livesum")
@@ -44,18 +44,18 @@ def request_id() -> str:
     return str(request.environ[_ID])
 
 
-def _made_up() -> str:
-    # No secret. The kernel's randomness is a system call, at which threads take turns.
+def _new_request_id() -> str:
+    # Not a secret, so no system call for the kernel's randomness is needed.
     return f"{random.getrandbits(128):032x}"  # nosec B311
 
 
 def register_telemetry(app: Flask, hsts: bool) -> None:
-    """Observe every request of *app*; *hsts* where nobody may come without TLS."""
+    """Observe every request of *app*; *hsts* if the service is reachable by TLS only."""
     app.wsgi_app = Telemetry(app.wsgi_app, hsts)  # type: ignore[method-assign]
 
 
 class Telemetry:
-    """Stands before *answer*, the application: hooks of Flask's cost twice as much for the same."""
+    """WSGI middleware in front of *answer*; Flask's hooks would cost twice as much."""
 
     def __init__(self, answer: WSGIApplication, hsts: bool) -> None:
         self._answer = answer
@@ -69,12 +69,12 @@ class Telemetry:
     ) -> t.Iterable[bytes]:
         begun = perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        id = environ[_ID] = given if REQUEST_ID.fullmatch(given) else _made_up()
+        id = environ[_ID] = given if REQUEST_ID.fullmatch(given) else _new_request_id()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=id)
 
         def begin(status: str, headers: list[tuple[str, str]], *failed: t.Any) -> t.Any:
-            self._tell(environ["werkzeug.request"], int(status[:3]), perf_counter() - begun)
+            self._record(environ["werkzeug.request"], int(status[:3]), perf_counter() - begun)
             there = {name.lower() for name, _ in headers}
             headers += [header for name, header in self._headers if name not in there]
             headers.append(("X-Request-ID", id))
@@ -86,7 +86,7 @@ class Telemetry:
         finally:
             RUNNING.dec()
 
-    def _tell(self, asked: Request, status: int, seconds: float) -> None:
+    def _record(self, asked: Request, status: int, seconds: float) -> None:
         route = asked.url_rule.rule if asked.url_rule else "unmatched"
         method = asked.method if asked.method in METHODS else "other"
         requests, times = self._meter(method, route, status)
@@ -104,7 +104,7 @@ class Telemetry:
         )
 
     def _meter(self, *labels: t.Any) -> tuple[Counter, Histogram]:
-        """Found once: the library looks labels up under a lock each time."""
+        """Cached: the library looks labels up under a lock each time."""
         found = self._meters.get(labels)
         if found is None:
             found = REQUESTS.labels(*labels), SECONDS.labels(*labels[:2])

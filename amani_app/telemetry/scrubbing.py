@@ -1,4 +1,4 @@
-"""What may leave this process in a report about it: no secret, no token, nothing of a person."""
+"""Removes secrets, tokens and personal data from reports that leave the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from amani_app.settings import EnvironmentSettings
 
 REMOVED = "[removed]"
 SHORTEST = 6
-"""Characters of a setting's value from which on it is looked for: a shorter one is everywhere."""
+"""Shorter values of settings are not searched for: they would match ordinary text."""
 
 _NAMES = re.compile(
     r"authori[sz]ation|cookie|passw(or)?d|secret|token|api[-_]?key|dsn|signature|account_number"
@@ -24,15 +24,17 @@ _TEXTS = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token
     r"|(?<=bearer )\S{8,}|(?<=basic )\S{8,}"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # the credentials of a URL
-    r"|[\w.+-]+@[\w.-]+\.[a-z]{2,}"  # an address of electronic mail
-    r"|(?<=\[parameters: ).*(?=\])",  # what a failed statement was about
+    r"|[\w.+-]+@[\w.-]+\.[a-z]{2,}"  # an email address
+    r"|(?<=\[parameters: ).*(?=\])",  # the values of a failed statement
     re.IGNORECASE | re.DOTALL,
 )
 
 
 class Scrubber:
-    """Takes out of values what a setting keeps secret, what looks like a token, and what stands
-    under a name that tells of either."""
+    """Removes the values of secret settings, what looks like a token, and what is named like one.
+
+    Example: the value of a header ``X-Api-Key`` or a key ``password``.
+    """
 
     def __init__(self, *settings: EnvironmentSettings) -> None:
         kept = {value for each in settings for value in _secrets(each) if len(value) >= SHORTEST}
@@ -40,11 +42,10 @@ class Scrubber:
         self._secrets = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def text(self, text: str) -> str:
-        """*text* without its secrets."""
         return _TEXTS.sub(REMOVED, self._secrets.sub(REMOVED, text))
 
     def __call__(self, value: t.Any) -> t.Any:
-        """*value* without its secrets, however deep they lie; a copy."""
+        """A copy of *value* without secrets, at any depth."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, t.Mapping):
@@ -60,10 +61,10 @@ class Scrubber:
 def _secrets(settings: EnvironmentSettings) -> t.Iterator[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if isinstance(value, SecretStr) and (told := value.get_secret_value()):
-            yield told
-            yield from (part.strip() for part in told.split(","))
-            yield _password(told)
+        if isinstance(value, SecretStr) and (secret := value.get_secret_value()):
+            yield secret
+            yield from (part.strip() for part in secret.split(","))
+            yield _password(secret)
 
 
 def _password(url: str) -> str:

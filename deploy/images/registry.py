@@ -201,7 +201,7 @@ class Registry:
         return answer
 
     def _stream(self, path: str) -> requests.Response:
-        self._ask(path, "*/*", "HEAD")  # lets us in, where that takes a token
+        self._ask(path, "*/*", "HEAD")  # obtains a token if the registry requires one
         answer = self._request(self._url(path), auth=self._auth, stream=True)
         if not answer.ok:
             answer.close()

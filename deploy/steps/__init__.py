@@ -1,1 +1,1 @@
-"""The steps of a plan. Each applies one change to one host, and reverts it."""
+"""The steps of a plan: each applies one change to one host, and reverts it."""

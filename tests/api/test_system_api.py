@@ -103,7 +103,7 @@ def test_health_and_readiness_fail_without_a_database(tmp_path: Path) -> None:
     assert health.json["checks"]["database:responseTime"][0]["status"] == "fail"
     readiness = client.get("/api/v1/readiness")
     assert readiness.status_code == 503
-    assert readiness.json["detail"] == "the database is not reachable"
+    assert readiness.json["detail"] == "the database is unreachable"
     assert readiness.headers["Retry-After"] == "1"
 
 

@@ -101,7 +101,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Finding:
+class WordMatch:
     """A match of a rule at a line of a file."""
 
     path: str
@@ -140,30 +140,30 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Report:
+class ProseReport:
     """All findings in the order of the files, and one rate for each rule and kind."""
 
-    findings: list[Finding]
+    findings: list[WordMatch]
     rates: list[Rate]
 
     @property
-    def failures(self) -> list[Finding]:
+    def failures(self) -> list[WordMatch]:
         """The findings of the rules that match more often than they allow."""
         exceeded = {(rate.rule.name, rate.kind) for rate in self.rates if rate.exceeded}
         return [f for f in self.findings if (f.rule.name, kind_of(f.path)) in exceeded]
 
 
-def check(sources: Iterable[Source]) -> Report:
+def check(sources: Iterable[Source]) -> ProseReport:
     """Check all sources but those that quote forbidden words.
 
     Raises ``SyntaxError`` if a Python file cannot be parsed.
     """
-    findings: list[Finding] = []
+    findings: list[WordMatch] = []
     words: Counter[str] = Counter()
     for source in sources:
         if source.path in QUOTING:
             continue
-        here: list[Finding] = []
+        here: list[WordMatch] = []
         for text in texts(source):
             words[kind_of(text.path)] += len(_WORD.findall(text.prose))
             here += matches(text)
@@ -176,7 +176,7 @@ def check(sources: Iterable[Source]) -> Report:
         for rule in (*RULES, SHORT_DOCSTRING, TEST_NAME)
         for kind in ("docs", "code")
     ]
-    return Report(findings, rates)
+    return ProseReport(findings, rates)
 
 
 def kind_of(path: str) -> str:
@@ -195,7 +195,7 @@ def texts(source: Source) -> Iterator[Text]:
         yield from _joined(path, content, [m.span() for m in _YAML_COMMENT.finditer(content)])
 
 
-def matches(text: Text) -> Iterator[Finding]:
+def matches(text: Text) -> Iterator[WordMatch]:
     """The findings of the rules that have a pattern."""
     for rule, pattern in _COMPILED:
         for match in pattern.finditer(text.prose):
@@ -203,21 +203,21 @@ def matches(text: Text) -> Iterator[Finding]:
             if before and before[-1] in rule.not_after:
                 continue
             line = text.line + text.prose.count("\n", 0, match.start())
-            yield Finding(text.path, line, rule, _excerpt(text.prose, match))
+            yield WordMatch(text.path, line, rule, _excerpt(text.prose, match))
 
 
-def definitions(source: Source) -> Iterator[Finding]:
+def definitions(source: Source) -> Iterator[WordMatch]:
     """Too short docstrings of public definitions outside tests; unclear names of tests."""
     if source.is_test:
         for each in _statements(source.tree.body):
             if isinstance(each, ast.FunctionDef) and _unclear(each.name):
-                yield Finding(source.path, each.lineno, TEST_NAME, each.name)
+                yield WordMatch(source.path, each.lineno, TEST_NAME, each.name)
         return
     for node in _public(source.tree.body):
         doc = ast.get_docstring(node)
         if doc is not None and len(doc.split()) < DOCSTRING_WORDS and not _is_published(node):
             line = node.body[0].lineno
-            yield Finding(source.path, line, SHORT_DOCSTRING, f'{node.name}: "{doc}"')
+            yield WordMatch(source.path, line, SHORT_DOCSTRING, f'{node.name}: "{doc}"')
 
 
 def files(places: Sequence[str], root: Path = ROOT) -> list[Path]:
@@ -380,7 +380,7 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
-def _table(report: Report) -> str:
+def _table(report: ProseReport) -> str:
     """Counts of each rule for each top folder; all files at the top are one column."""
     counts = Counter((f.rule.name, _top(f.path)) for f in report.findings)
     tops = sorted({top for _, top in counts})

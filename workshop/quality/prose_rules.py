@@ -67,7 +67,7 @@ RULES = (
     Rule(
         "nobody",
         "name the role (the user, the operator), or use the passive",
-        r"(?i)\b(?:nobody|somebody|whoever|no one)\b(?!-)",
+        r"(?i)\b(?:nobody|somebody|whoever|no one)\b(?!-|@| -)",
     ),
     Rule(
         "tell-of",

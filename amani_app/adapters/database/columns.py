@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment, always UTC; a naive one is refused, for nobody knows what it means."""
+    """An aware ``datetime``, stored as UTC. A naive one raises ``ValueError``: it is ambiguous."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -19,11 +19,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment without a time zone")
+            raise ValueError("a datetime without a time zone")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """SQLite forgets the zone; what it holds was UTC."""
+        """SQLite drops the zone; the stored value is UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -19,7 +19,7 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""Every constraint gets a name, or no later migration could drop it."""
+"""Every constraint gets a name, so that a later migration can drop it."""
 
 db = SQLAlchemy(metadata=MetaData(naming_convention=NAMING))
 
@@ -27,13 +27,13 @@ OPENINGS: t.Mapping[str, t.Mapping[str, str]] = {
     "postgresql": {"write": "BEGIN", "read": "BEGIN READ ONLY"},
     "sqlite": {"write": "BEGIN IMMEDIATE", "read": "BEGIN DEFERRED"},
 }
-"""How a transaction begins, by the execution option ``access``; to ``look`` there is none."""
+"""How a transaction begins, by the execution option ``access``; ``look`` begins none."""
 
 POOLED = "amani.pooled"
-"""Says of a connection whether a pooler may give each of its transactions another session."""
+"""Key in a connection's info: whether a pooler may run each transaction in another session."""
 
 STATEMENT_TIMEOUT = 10_000
-"""Milliseconds a statement of a request may take: below gunicorn's and the proxy's patience."""
+"""Statement timeout of a request in milliseconds, below those of gunicorn and the proxy."""
 
 
 def install_engine(app: Flask, settings: Settings) -> None:
@@ -49,7 +49,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
             "max_overflow": 0,
             "pool_timeout": 3,
             "pool_recycle": 1800,
-            # Transactions begin with a statement of ours, which travels with the first one in it.
+            # Our own BEGIN is sent together with the first statement.
             "isolation_level": "AUTOCOMMIT",
             "connect_args": {
                 "connect_timeout": settings.database_connect_timeout,
@@ -58,7 +58,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
                 **_session(bool(settings.direct_database)),
             },
         }
-    # Errors are logged with their statements, but values are people's: names, numbers, hashes.
+    # Errors are logged with their statements, but not with values, which are personal data.
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"hide_parameters": True, **options}
     db.init_app(app)
     with app.app_context():
@@ -70,7 +70,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
 
 
 def _session(pooled: bool) -> dict[str, t.Any]:
-    """What holds for a whole session; behind a pooler each transaction may be in another one."""
+    """Session options; none behind a pooler, where each transaction may use another session."""
     if pooled:
         return {}
     timeouts = ("statement_timeout", "idle_in_transaction_session_timeout")
@@ -78,7 +78,7 @@ def _session(pooled: bool) -> dict[str, t.Any]:
 
 
 def opening(connection: Connection) -> str | None:
-    """What begins a transaction on *connection*; None where each statement stands for itself."""
+    """The statement that begins a transaction; ``None`` if each statement is its own."""
     options = connection.get_execution_options()
     if options.get("isolation_level") == "AUTOCOMMIT":
         return None
@@ -86,22 +86,22 @@ def opening(connection: Connection) -> str | None:
 
 
 def begin_explicitly(engine: Engine) -> None:
-    """Begin transactions with our own words, where the driver begins none."""
+    """Send our own BEGIN, because the driver sends none."""
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         driver: t.Any = connection.connection.driver_connection
         if engine.dialect.name == "postgresql" and driver.info.transaction_status.name != "IDLE":
-            return  # begun by what was said past SQLAlchemy
+            return  # begun outside SQLAlchemy, by the pipeline
         if words := opening(connection):
             connection.exec_driver_sql(words)
 
 
 def tune_postgres(engine: Engine, pooled: bool) -> None:
-    """Leave transactions and prepared statements to us; *engine* is one of AUTOCOMMIT.
+    """Manage transactions and prepared statements ourselves; *engine* must use AUTOCOMMIT.
 
-    The driver drops all that is prepared on a connection, ours as well, with each transaction that
-    is rolled back, once it has prepared something itself. *pooled*, nobody prepares anything.
+    If psycopg prepares statements itself, it deallocates all of them, ours included, after a
+    rollback. If *pooled*, no statement is prepared.
     """
 
     @event.listens_for(engine, "connect")
@@ -113,10 +113,10 @@ def tune_postgres(engine: Engine, pooled: bool) -> None:
 
 
 def watch_sockets(engine: Engine) -> None:
-    """Replace a pooled connection that the server has ended meanwhile.
+    """Replace a pooled connection that the server has closed.
 
-    The end of the stream, or the server's last words, wait to be read then. So one system call
-    tells, where a ping would be a round trip before every transaction.
+    Its socket is readable then: one ``poll`` detects that, without the round trip of a ping before
+    every transaction.
     """
 
     @event.listens_for(engine, "checkout")
@@ -125,15 +125,15 @@ def watch_sockets(engine: Engine) -> None:
         if not connection.closed:
             idle.register(connection.fileno(), select.POLLIN)
         if connection.closed or idle.poll(0):
-            raise DisconnectionError("the server has ended the connection")
+            raise DisconnectionError("the server has closed the connection")
 
 
 def tune_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
-    """WAL, foreign keys, and transactions that are real.
+    """WAL, foreign keys, and explicit transactions.
 
-    The driver's own transactions begin late and never cover DDL. With its autocommit and our own
-    BEGIN IMMEDIATE a failed migration leaves nothing behind, and two writers queue at the start
-    instead of one of them failing at its first write.
+    The driver's own transactions begin late and do not cover DDL (see the sqlite3 documentation).
+    With autocommit and BEGIN IMMEDIATE a failed migration is rolled back, and a second writer
+    waits at the start instead of failing at its first write.
     """
 
     @event.listens_for(engine, "connect")

@@ -1,4 +1,4 @@
-"""The agreements in the database."""
+"""Escrows in the database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SAVE_MILESTONE = Prepared(update(milestones).where(milestones.c.id == bindparam
 
 @cache
 def _page(party: Party | None, narrowed: bool, further: bool) -> Prepared:
-    """The newest agreements of a user; *narrowed* to a state, and *further*, before one of them."""
+    """The newest escrows of a user; *narrowed* to a state, and with *further* before an id."""
     user = bindparam("user", type_=escrows.c.client_id.type)
     parts = {
         Party.CLIENT: escrows.c.client_id == user,
@@ -55,7 +55,6 @@ class DatabaseEscrows:
         self._locked: set[str] = set()
 
     def add(self, escrow: Escrow, at: datetime) -> None:
-        """All rows at once."""
         self._run(
             insert(escrows).values(
                 id=escrow.id,
@@ -84,7 +83,8 @@ class DatabaseEscrows:
         self._run(insert(milestones), rows)
 
     def get(self, id: str, lock: bool = False) -> Escrow:
-        """One statement; the lock is on the agreement's row, which stands for all of it."""
+        """One statement; the lock is on the escrow's row only, which protects its milestones as
+        well."""
         (rows,) = self._ask((_ONE_LOCKED if lock else _ONE, {"wanted": id}))
         found = self._assemble(rows)
         if not found:
@@ -95,13 +95,13 @@ class DatabaseEscrows:
         return found[0]
 
     def save(self, escrow: Escrow) -> None:
-        """The agreement's row, and those of the milestones that changed."""
+        """Updates the escrow's row, and the rows of changed milestones."""
         before = self._read.get(escrow.id)
         row = {"wanted": escrow.id, "was": escrow.version - 1, **_escrow_values(escrow)}
         if escrow.id in self._locked and before and before.version == escrow.version - 1:
             self._later(_SAVE, row)
         elif not self._run(_SAVE.statement, row).rowcount:
-            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
+            raise StaleVersion(f"the escrow {escrow.id} has changed since it was read")
         known = {m.id: m for m in before.milestones} if before else {}
         for milestone in escrow.milestones:
             if known.get(milestone.id) != milestone:
@@ -119,7 +119,7 @@ class DatabaseEscrows:
         state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
-        """One statement for all agreements and their milestones."""
+        """One statement for all escrows and their milestones."""
         row: dict[str, t.Any] = {"user": user, "most": limit}
         if state is not None:
             row["in_state"] = state.value

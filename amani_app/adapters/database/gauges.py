@@ -1,4 +1,4 @@
-"""What the books tell Prometheus: read when it asks, at most once a minute in each process."""
+"""Metrics of the ledger and the escrows, read at most once a minute in each process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from amani_app.adapters.database.ledger import UNATTRIBUTED
 from amani_app.adapters.database.tables import accounts, entries, escrows, milestones
 
 FRESH = 60.0
-"""Seconds for which what was read is told again: the sums read whole tables."""
+"""Seconds for which values are cached: the sums read whole tables."""
 
 _Query = tuple[str, str, tuple[str, ...], Select[t.Any]]
 
 _QUERIES: tuple[_Query, ...] = (
     (
         "amani_escrows",
-        "Escrows there are.",
+        "Number of escrows.",
         ("state", "currency"),
         select(escrows.c.state, escrows.c.currency, func.count()).group_by(
             escrows.c.state, escrows.c.currency
@@ -30,7 +30,7 @@ _QUERIES: tuple[_Query, ...] = (
     ),
     (
         "amani_escrow_volume_minor",
-        "What all escrows together are about, in minor units.",
+        "Total price of all escrows, in minor units.",
         ("currency",),
         select(escrows.c.currency, func.sum(milestones.c.amount))
         .join(milestones, milestones.c.escrow_id == escrows.c.id)
@@ -38,7 +38,7 @@ _QUERIES: tuple[_Query, ...] = (
     ),
     (
         "amani_balance_minor",
-        "What people's wallets and the holds of escrows have, in minor units.",
+        "Balances of wallets and holds, in minor units.",
         ("kind", "currency"),
         select(accounts.c.kind, accounts.c.currency, func.sum(accounts.c.posted))
         .where(accounts.c.posted.is_not(None))
@@ -46,13 +46,13 @@ _QUERIES: tuple[_Query, ...] = (
     ),
     (
         "amani_ledger_imbalance_minor",
-        "The sum of all entries, in minor units: anything but 0 is a defect.",
+        "Sum of all entries in minor units; must be 0.",
         ("currency",),
         select(entries.c.currency, func.sum(entries.c.amount)).group_by(entries.c.currency),
     ),
     (
         "amani_suspense_waiting",
-        "Transfers in suspense that nobody has attributed.",
+        "Unattributed items in suspense.",
         (),
         select(func.count()).select_from(UNATTRIBUTED.subquery()),
     ),
@@ -60,7 +60,10 @@ _QUERIES: tuple[_Query, ...] = (
 
 
 class LedgerGauges(Collector):
-    """The gauges of a SQLAlchemy engine. Without a database they are gone, and one says so."""
+    """Gauges of a SQLAlchemy engine. If the database is unreachable, only ``amani_books_readable``
+    is
+    left, with the value 0.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -69,7 +72,6 @@ class LedgerGauges(Collector):
         self._kept: list[GaugeMetricFamily] = []
 
     def collect(self) -> t.Iterable[GaugeMetricFamily]:
-        """See ``prometheus_client.registry.Collector``."""
         with self._lock:
             if time.monotonic() - self._read_at > FRESH:
                 try:
@@ -77,7 +79,9 @@ class LedgerGauges(Collector):
                     self._read_at = time.monotonic()
                 except SQLAlchemyError:
                     self._kept = []
-            readable = GaugeMetricFamily("amani_books_readable", "Whether the database answers.")
+            readable = GaugeMetricFamily(
+                "amani_books_readable", "1 if the database answers, else 0."
+            )
             readable.add_metric([], float(bool(self._kept)))
             return [readable, *self._kept]
 

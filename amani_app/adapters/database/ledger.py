@@ -1,4 +1,4 @@
-"""The ledger's books in the database."""
+"""The ledger in the database."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ _MOVE = Prepared(
         version=accounts.c.version + bindparam("moves"),
     )
 )
-"""The constraints of the table refuse what an account does not have."""
+"""The table's constraints refuse an overdraft."""
 
 _TRANSFER = Prepared(insert(transfers))
 
 
 @cache
 def _opening(dialect: str, crediting: bool) -> Prepared:
-    """Open an account that is not there; *crediting*, one that is gets the row's balance added."""
+    """Open an account unless it exists; with *crediting*, add the row's balance to an existing
+    one."""
     made = insert_for(dialect)(accounts)
     if not crediting:
         return Prepared(made.on_conflict_do_nothing())
@@ -53,7 +54,7 @@ def _opening(dialect: str, crediting: bool) -> Prepared:
 
 @cache
 def _entering(number: int) -> Prepared:
-    """Write so many entries, whose values end in `_0`, `_1` and so on."""
+    """Insert *number* entries, whose values are named `..._0`, `..._1` and so on."""
     rows = []
     for n in range(number):
         account = bindparam(f"account_{n}", type_=accounts.c.id.type)
@@ -64,12 +65,12 @@ def _entering(number: int) -> Prepared:
                 "account_id": account,
                 "currency": bindparam(f"of_{n}"),
                 "amount": bindparam(f"by_{n}"),
-                # The row is ours by now; of a house account both are null.
+                # The row is locked by now; of a house account both are null.
                 "balance_after": select(accounts.c.posted).where(its).scalar_subquery(),
                 "version": select(accounts.c.version).where(its).scalar_subquery(),
             }
         )
-    return Prepared(insert(entries).inline().values(rows))  # nobody asks for their numbers
+    return Prepared(insert(entries).inline().values(rows))  # no generated ids are read back
 
 
 _WALLETS = Prepared(
@@ -101,12 +102,12 @@ UNATTRIBUTED = (
     )
     .order_by(entries.c.id)
 )
-"""What stands in suspense, without what was attributed since."""
+"""Items in suspense that are not attributed."""
 
 
 @cache
 def _page(further: bool) -> Prepared:
-    """The newest entries of an account; *further*, those before one of them."""
+    """The newest entries of an account; with *further*, before an id."""
     query = (
         select(entries, transfers.c.reason, transfers.c.reference, transfers.c.at)
         .select_from(entries.join(transfers, transfers.c.id == entries.c.transfer_id))
@@ -120,8 +121,8 @@ def _page(further: bool) -> Prepared:
 class DatabaseLedger:
     """See ``ports.store.Ledger``.
 
-    House accounts have no stored balance: the only rows that two transactions can queue at are
-    those of the people concerned, locked by updating them in the order of their ids.
+    House accounts have no stored balance, so transactions only wait for the accounts of the same
+    users. These are locked by updating them in the order of their ids.
     """
 
     def __init__(self, statements: Statements, now: t.Callable[[], datetime]) -> None:
@@ -132,7 +133,8 @@ class DatabaseLedger:
         self._now = now
 
     def book(self, transaction: Transaction) -> None:
-        """Accounts and their balances in order, entries, and last the transfer that seals them."""
+        """Writes balances in the order of the ids, then entries, and last the transfer that seals
+        them."""
         settled = transaction.settles and self.pending(transaction.settles)
         in_order = sorted(transaction.entries, key=lambda entry: entry.account.id)
         for account, amount in ((entry.account, entry.amount.minor) for entry in in_order):
@@ -140,7 +142,7 @@ class DatabaseLedger:
             if account.kind.guarded and amount > 0 and not frees:
                 self._open(account, amount)
                 continue
-            # PostgreSQL tells of a debit of what was never opened by itself, and by its name.
+            # On PostgreSQL a foreign key refuses the debit of an account that was never opened.
             if not account.kind.guarded or self._dialect != "postgresql":
                 self._open(account)
             if account.kind.guarded:
@@ -169,7 +171,6 @@ class DatabaseLedger:
         self._write("void", id, found.reason, found.reference, pending_id=pending)
 
     def pending(self, id: str) -> PendingTransfer:
-        """Read with its account."""
         joined = transfers.join(accounts, accounts.c.id == transfers.c.account_id)
         wanted = (transfers.c.id == id) & (transfers.c.kind == "pending")
         row = self._run(
@@ -184,7 +185,6 @@ class DatabaseLedger:
         )
 
     def balance(self, account: Account) -> Balance:
-        """The stored one."""
         row = self._run(
             select(accounts.c.posted, accounts.c.reserved).where(accounts.c.id == account.id)
         ).first()
@@ -192,7 +192,6 @@ class DatabaseLedger:
         return Balance(Money(posted, account.currency), Money(reserved, account.currency))
 
     def total(self, account: Account) -> Money:
-        """Summed up from the entries."""
         wanted = entries.c.account_id == account.id
         found = self._run(select(func.sum(entries.c.amount)).where(wanted)).scalar()
         return Money(int(found or 0), account.currency)
@@ -217,7 +216,6 @@ class DatabaseLedger:
         ]
 
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
-        """One statement."""
         (found,) = self._ask((_WALLETS, {"owner": owner}))
         return [
             (
@@ -228,7 +226,6 @@ class DatabaseLedger:
         ]
 
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
-        """Along the unique index."""
         c = transfers.c
         wanted = (c.reference.in_(references)) & (c.reason == reason)
         return set(self._run(select(c.reference).where(wanted)).scalars())
@@ -287,7 +284,7 @@ class DatabaseLedger:
         try:
             self._run(_TRANSFER.statement, row)
         except IntegrityError as error:
-            raise AlreadySettled(f"{reason} {reference} was settled before") from error
+            raise AlreadySettled(f"{reason} {reference} has been settled before") from error
 
 
 _CHECKS = (

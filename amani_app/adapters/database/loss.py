@@ -1,4 +1,4 @@
-"""What going back to an older revision would lose."""
+"""The data that a downgrade to an older revision would delete."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ _COLUMN = re.compile(r"^ALTER TABLE (\w+) DROP COLUMN (?:IF EXISTS )?(\w+)", re.
 
 
 def find_losses(engine: Engine, migrations: Path, live: str, to: str) -> t.Iterator[str]:
-    """A line for each table and column that the downgrade from *live* to *to* drops while it holds
-    something.
+    """A line for each table and column with data that the downgrade from *live* to *to* drops.
 
-    Prints the downgrades' SQL for PostgreSQL and looks for what is dropped: whatever the database
-    is, it is the same. Raises ``UnknownRevision`` for one that is not ours, or not before *live*.
+    Generates the downgrades' SQL for PostgreSQL and searches it for drops, which are the same for
+    SQLite. Raises ``UnknownRevision`` if *to* is unknown or not older than *live*.
     """
     config = Config()
     config.set_main_option("script_location", str(migrations))

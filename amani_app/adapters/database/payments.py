@@ -29,11 +29,9 @@ class DatabaseDeposits:
         self._run = statements.now
 
     def add(self, deposit: Deposit, due: datetime | None) -> None:
-        """One row."""
         self._run(insert(deposits).values(**_deposit_row(deposit), due_at=due))
 
     def get(self, id: str, lock: bool = False) -> Deposit:
-        """By primary key."""
         query = select(deposits).where(deposits.c.id == id)
         row = self._run(query.with_for_update() if lock else query).first()
         if row is None:
@@ -41,7 +39,6 @@ class DatabaseDeposits:
         return _deposit(row)
 
     def save(self, deposit: Deposit, due: datetime | None) -> None:
-        """The whole row."""
         mine = update(deposits).where(deposits.c.id == deposit.id)
         self._run(mine.values(**_deposit_row(deposit), due_at=due))
 
@@ -75,7 +72,6 @@ class DatabaseWithdrawals:
         self._run(insert(withdrawals).values(**_withdrawal_row(withdrawal)))
 
     def get(self, id: str, lock: bool = False) -> Withdrawal:
-        """By primary key."""
         query = select(withdrawals).where(withdrawals.c.id == id)
         row = self._run(query.with_for_update() if lock else query).first()
         if row is None:
@@ -83,7 +79,6 @@ class DatabaseWithdrawals:
         return _withdrawal(row)
 
     def save(self, withdrawal: Withdrawal, due: datetime | None) -> None:
-        """The whole row."""
         mine = update(withdrawals).where(withdrawals.c.id == withdrawal.id)
         self._run(mine.values(**_withdrawal_row(withdrawal), due_at=due))
 

@@ -1,4 +1,4 @@
-"""Statements that are made once, and what they are on the wire to PostgreSQL."""
+"""Statements that SQLAlchemy compiles once, in the form that libpq sends."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Processor = t.Callable[[t.Any], t.Any]
 
 @dataclass(frozen=True)
 class PreparedSql:
-    """SQL with ``$1`` for its values, and what SQLAlchemy's types do to what goes in and out."""
+    """SQL with ``$1`` for its values, and SQLAlchemy's conversions of values and results."""
 
     sql: bytes
     name: bytes
-    """Of the server's prepared statement; follows from the SQL."""
+    """Name of the server's prepared statement, a hash of the SQL."""
     order: tuple[str, ...]
     """The values' names."""
     fixed: Row
     """Values that no row brings."""
     binds: tuple[tuple[str, Processor], ...]
     make: t.Callable[[t.Sequence[t.Any]], t.Any] | None
-    """Makes a named tuple of a row; None where nothing is read."""
+    """Makes a named tuple of a row; ``None`` if the statement returns no rows."""
 
     def values(self, row: Row) -> list[bytes | None]:
         """*row* in the order of the SQL, as text. Raises ``ValueError`` for a NUL."""
@@ -38,12 +38,14 @@ class PreparedSql:
             for value in map(found.__getitem__, self.order)
         ]
         if any(value and 0 in value for value in values):
-            raise ValueError("a text for the database has a NUL")  # where C would end it
+            raise ValueError(
+                "a text for the database contains NUL"
+            )  # libpq would truncate it there
         return values
 
 
 class Prepared:
-    """A statement of a hot path: SQLAlchemy spells it out once for each set of values' names."""
+    """A statement of a hot path; SQLAlchemy compiles it once for each set of value names."""
 
     def __init__(self, statement: Select[t.Any] | Insert | Update | Delete) -> None:
         self.statement: Executable = statement
@@ -51,7 +53,7 @@ class Prepared:
         self._texts: dict[tuple[str, ...], PreparedSql] = {}
 
     def text(self, dialect: Dialect, row: Row) -> PreparedSql:
-        """The SQL for a row like *row*; *dialect* numbers its values (``numeric_dollar``)."""
+        """The SQL for the names of *row*; *dialect* uses ``numeric_dollar`` parameters."""
         names = tuple(row)
         found = self._texts.get(names)
         if found is None:
@@ -74,11 +76,11 @@ class Prepared:
 
 
 PreparedCall = tuple[Prepared, Row]
-"""A statement, and the values that it is to have."""
+"""A statement and its values."""
 
 
 def _maker(columns: t.Sequence[t.Any], dialect: Dialect) -> t.Callable[[t.Sequence[t.Any]], t.Any]:
-    """Makes rows of *columns*, with values as SQLAlchemy's types would have them."""
+    """Returns a function that makes rows of *columns*, converted by SQLAlchemy's types."""
     row = namedtuple("Row", [column.name for column in columns])  # type: ignore[misc]
     made = ((place, _out(column.type, dialect)) for place, column in enumerate(columns))
     processed = [(place, process) for place, process in made if process]

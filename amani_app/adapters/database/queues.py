@@ -1,4 +1,4 @@
-"""Rows that workers claim, and the two queues: notices that came in, events that go out."""
+"""Rows that workers claim, and the inbox and outbox tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from amani_app.ports.store import OutboxEvent
 def claim_row(
     statements: Statements, table: Table, until: datetime, *due: ColumnElement[bool]
 ) -> Row[t.Any] | None:
-    """The first row of *table* that is *due*, claimed *until* then; rows being claimed are passed.
+    """Lease the first row of *table* that is *due* *until* then; skips locked rows.
 
-    The due time is the lease: a worker that dies gives its row back when the time has come.
+    The due time is the lease: the row of a worker that died is due again then.
     """
     first = select(table.c.id).where(*due).order_by(table.c.due_at, table.c.id).limit(1)
     chosen = first.with_for_update(skip_locked=True).scalar_subquery()
@@ -39,7 +39,7 @@ class DatabaseInbox:
         self._run = statements.now
 
     def add(self, notice: ProviderNotice, raw: bytes, at: datetime) -> bool:
-        """The primary key decides; a notice has no id, so it is made of what it says."""
+        """The primary key is the notice's fingerprint, because it has no id."""
         id = notice.fingerprint(raw)
         known = self._run(select(inbox.c.outcome).where(inbox.c.id == id)).first()
         if known is not None:
@@ -52,7 +52,7 @@ class DatabaseInbox:
             "event": notice.event,
             "reference": notice.reference,
             "status": notice.status,
-            # JSON holds no bare NUL, and what is no UTF-8 was no JSON.
+            # Valid JSON is UTF-8 without NUL; anything else is escaped.
             "body": "" if notice.personal else raw.decode("utf-8", "backslashreplace"),
             "received_at": at,
             "due_at": at,
@@ -70,11 +70,9 @@ class DatabaseInbox:
         return row.id, notice, row.attempts
 
     def finish(self, id: str, outcome: str) -> None:
-        """Never due again."""
         self._run(update(inbox).where(inbox.c.id == id).values(outcome=outcome, due_at=None))
 
     def put_off(self, id: str, due: datetime) -> None:
-        """Later."""
         self._run(update(inbox).where(inbox.c.id == id).values(due_at=due))
 
 
@@ -86,7 +84,7 @@ class DatabaseOutbox:
         self._run = statements.now
 
     def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
-        """Events are due from the start: one is written without a due time."""
+        """A new event has no due time, which means due."""
         c = outbox.c
         due = or_(c.due_at.is_(None), c.due_at <= now)
         wanted = c.delivered_at.is_(None)
@@ -96,7 +94,6 @@ class DatabaseOutbox:
         return OutboxEvent(row.id, row.topic, row.subject, json.loads(row.payload), row.created_at)
 
     def delivered(self, id: str, at: datetime) -> None:
-        """Never due again."""
         self._run(update(outbox).where(outbox.c.id == id).values(delivered_at=at))
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
@@ -112,13 +109,12 @@ class DatabaseOutbox:
         return self._run(update(outbox).where(c.id.in_(others)).values(delivered_at=at)).rowcount
 
     def forget(self, before: datetime) -> int:
-        """Along the same index."""
         return self._run(delete(outbox).where(outbox.c.delivered_at < before)).rowcount
 
 
 def insert_for(dialect: str) -> t.Any:
     """The ``insert`` of *dialect*, which knows ON CONFLICT."""
-    # Only the dialect in use is imported: each is a twentieth of the boot.
+    # Imports only the dialect in use: each is a twentieth of the boot.
     if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 

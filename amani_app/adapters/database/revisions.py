@@ -18,12 +18,12 @@ MIGRATIONS = ROOT / "migrations"
 
 
 def read_revisions(directory: Path = MIGRATIONS) -> tuple[str, frozenset[str]]:
-    """The head of the migrations in *directory*, and those of them that are not enough for us.
+    """The head of the migrations in *directory*, and the revisions that are too old for this code.
 
-    A contract migration only takes away what this code has stopped using, and runs once every
-    host has it: the revision in front of one is as good as the head.
+    A contract migration only removes what this code no longer uses, and runs after every host has
+    this code. So the revision before it is sufficient as well.
 
-    Parses the files: importing Alembic for it would cost a third of the boot. Raises
+    Parses the files, because importing Alembic would take a third of the boot. Raises
     ``ValueError`` unless there is exactly one head.
     """
     parents: dict[str, set[str]] = {}
@@ -37,7 +37,7 @@ def read_revisions(directory: Path = MIGRATIONS) -> tuple[str, frozenset[str]]:
         parents[str(named["revision"])] = {down} if isinstance(down, str) else set(down or ())
     heads = set(parents) - set().union(*parents.values())
     if len(heads) != 1:
-        raise ValueError(f"{directory}: one head is needed, found {sorted(heads)}")
+        raise ValueError(f"{directory}: expected one head, found {sorted(heads)}")
     head = heads.pop()
     enough = {head}
     at = {head}
@@ -71,12 +71,11 @@ class DatabaseSchema:
 
     @cached_property
     def _own(self) -> tuple[str, frozenset[str]]:
-        # Read late: with two heads `flask db merge` must still start.
+        # Read lazily: with two heads, `flask db merge` must still start.
         return read_revisions(self._directory)
 
     @property
     def expected(self) -> str:
-        """The head of our migrations."""
         return self._own[0]
 
     @property
@@ -85,7 +84,7 @@ class DatabaseSchema:
         return self._own[1]
 
     def live(self) -> str | None:
-        """One statement on a pooled connection, given back before this returns."""
+        """One statement on a pooled connection."""
         try:
             with self._engine.connect() as connection:
                 try:

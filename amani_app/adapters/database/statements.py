@@ -1,4 +1,4 @@
-"""What one unit of work says to the database, in as few round trips as it can."""
+"""The statements of one unit of work, in as few round trips as possible."""
 
 from __future__ import annotations
 
@@ -16,54 +16,55 @@ if t.TYPE_CHECKING:
     from amani_app.adapters.database.wire import LibpqPipeline
 
 REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
-    "ck_accounts_available": (InsufficientFunds, "the account holds less"),
+    "ck_accounts_available": (InsufficientFunds, "the available balance is too low"),
     "fk_entries_account_id_accounts": (InsufficientFunds, "the account was never used"),
-    "ck_accounts_reserved": (AlreadySettled, "the pending transfer was settled before"),
-    "uq_transfers_pending_id": (AlreadySettled, "the pending transfer was settled before"),
-    "uq_transfers_reference_reason_kind": (AlreadyBooked, "it is in the ledger already"),
+    "ck_accounts_reserved": (AlreadySettled, "the pending transfer has been settled before"),
+    "uq_transfers_pending_id": (AlreadySettled, "the pending transfer has been settled before"),
+    "uq_transfers_reference_reason_kind": (AlreadyBooked, "it is already in the ledger"),
     # SQLite names the columns of a unique constraint, not the constraint.
-    "transfers.pending_id": (AlreadySettled, "the pending transfer was settled before"),
-    "transfers.reference,": (AlreadyBooked, "it is in the ledger already"),
+    "transfers.pending_id": (AlreadySettled, "the pending transfer has been settled before"),
+    "transfers.reference,": (AlreadyBooked, "it is already in the ledger"),
 }
-"""What a constraint that refuses a row means to those who asked for it."""
+"""The domain error of each constraint that may refuse a row."""
 
 
 class Statements:
     """The statements of one transaction on *connection*.
 
-    What nobody needs an answer to is put off, and sent together with the commit: on PostgreSQL all
-    of it in one round trip (libpq's pipeline mode), so that the rows it locks are locked while the
-    database works, and not while Python does. A refusal comes then, and undoes everything.
+    Statements without a result are deferred and sent together with the commit. On PostgreSQL that
+    is one round trip (libpq's pipeline mode), so that rows are locked while the database works and
+    not while Python does. A constraint violation is raised then, and rolls everything back.
+    Without *pipeline*, each statement goes through SQLAlchemy.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pipeline: bool = True) -> None:
         self.connection = connection
         self.dialect = connection.dialect.name
         self._put_off: list[PreparedCall] = []
         self._foreseen: list[PreparedCall] = []
         self._told: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
         self._wire: LibpqPipeline | None = None
-        if self.dialect == "postgresql":
-            # The driver of a database that is not in use is not loaded.
+        if pipeline and self.dialect == "postgresql":
+            # Imported only if PostgreSQL is used.
             from amani_app.adapters.database import wire
 
             self._wire = wire.LibpqPipeline(connection, opening(connection))
 
     def now(self, statement: Executable, row: Row | t.Sequence[Row] = ()) -> CursorResult[t.Any]:
-        """Send everything put off, then *statement*, and wait for its result."""
+        """Send the deferred statements, then *statement*, and return its result."""
         self._send()
-        # An empty tuple, unlike None, would be a list of no rows.
+        # SQLAlchemy reads an empty tuple as a list without rows.
         return self.connection.execute(statement, row or None)
 
     def foresee(self, *asked: PreparedCall) -> None:
-        """Ask *asked* ahead of what is asked next, where that saves a round trip."""
+        """Send *asked* together with the next query, if that saves a round trip."""
         if self._wire:
             self._foreseen += asked
 
     def ask(self, *asked: PreparedCall) -> list[t.Sequence[t.Any]]:
-        """Send everything put off, then *asked*, and wait for the rows of each of them.
+        """Send the deferred statements, then *asked*, and return the rows of each of them.
 
-        What was foreseen and has been told meanwhile is not asked again.
+        Statements whose rows came ahead with ``foresee`` are not sent again.
         """
         if self._wire is None:
             self._send()
@@ -78,11 +79,11 @@ class Statements:
         return list(answers)
 
     def later(self, statement: Prepared, row: Row) -> None:
-        """Send *statement* at the latest with the commit."""
+        """Defer *statement*, at most until the commit."""
         self._put_off.append((statement, row))
 
     def commit(self) -> None:
-        """Send everything put off, and make it last."""
+        """Send the deferred statements and commit."""
         if self._wire:
             sending, self._put_off = self._put_off, []
             self._wire.commit(sending)
@@ -100,8 +101,8 @@ class Statements:
 
 
 def refusal(error: IntegrityError) -> DomainError | None:
-    """What *error* means in the terms of the ports, if anything."""
-    # The first line has the constraint's name; those after it, people's own words.
+    """The domain error that *error* means, or ``None``."""
+    # Only the first line: the next ones contain values.
     words = str(error.orig).partition("\n")[0]
     for name, (kind, meaning) in REFUSALS.items():
         if name in words:

@@ -53,12 +53,13 @@ from amani_app.ports.store import (
 
 TRIES = 5
 LONGEST_WAIT = 0.2
-"""Seconds before a try is repeated, at most; the wait is random, so that two do not meet again."""
+"""The longest delay before a retry, in seconds; random, so that two do not conflict again."""
 CONFLICTS = frozenset({"40001", "40P01"})
-"""SQLSTATE of a serialization failure and of a deadlock: doing it again is the answer."""
+"""SQLSTATE of a serialization failure and of a deadlock, which are retried."""
 ELSEWHERE = frozenset({"25006", "0A000"})
-"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin: the primary is
-somewhere else by now."""
+"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin. After a failover
+the
+primary is another server."""
 
 _USER = Prepared(select(users).where(users.c.id == bindparam("wanted")))
 _NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
@@ -82,25 +83,21 @@ class DatabaseUsers:
         self._ask = statements.ask
 
     def add(self, user: User) -> None:
-        """The unique constraint decides."""
         try:
             self._run(insert(users).values(**_user_row(user)))
         except IntegrityError as error:
             raise EmailTaken(f"{user.email} has an account") from error
 
     def save(self, user: User) -> None:
-        """The whole row."""
         self._run(update(users).where(users.c.id == user.id).values(**_user_row(user)))
 
     def get(self, id: str) -> User:
-        """By primary key."""
         (found,) = self._ask((_USER, {"wanted": id}))
         if not found:
             raise KeyError(id)
         return _user(found[0])
 
     def by_email(self, email: str) -> User | None:
-        """By the unique index."""
         row = self._run(select(users).where(users.c.email == email)).first()
         return _user(row) if row else None
 
@@ -124,14 +121,14 @@ class DatabaseIdempotency:
             return None
         row = answered[0]
         if row.fingerprint != fingerprint:
-            raise KeyReused("this Idempotency-Key came before with another request")
+            raise KeyReused("this Idempotency-Key was used with a different request")
         return StoredResponse(row.status, row.body)
 
     def _asked(self, caller: str, key: str) -> list[PreparedCall]:
         answered: PreparedCall = (_ANSWERED, {"of": caller, "named": key})
         if self._statements.dialect != "postgresql":
             return [answered]
-        # The lock first: what the first request has committed since is seen then.
+        # The lock comes first, so that the query sees what the first request has committed.
         return [(_LOCK_KEY, {"name": f"{caller}/{key}"}), answered]
 
     def keep(
@@ -142,7 +139,6 @@ class DatabaseIdempotency:
         self._statements.later(_KEEP, {**row, **vars(answer)})
 
     def amend(self, caller: str, key: str, body: str) -> None:
-        """By primary key."""
         c = idempotency_keys.c
         mine = update(idempotency_keys).where(c.caller == caller, c.key == key)
         self._statements.now(mine.values(body=body))
@@ -156,25 +152,24 @@ class DatabaseIdempotency:
 class DatabaseUnitOfWork:
     """See ``ports.store.UnitOfWork``."""
 
-    def __init__(self, connection: Connection, now: t.Callable[[], datetime]) -> None:
-        self.statements = Statements(connection)
+    def __init__(
+        self, connection: Connection, now: t.Callable[[], datetime], pipeline: bool = True
+    ) -> None:
+        self.statements = Statements(connection, pipeline)
         self._now = now
 
-    # Most units use three of them.
+    # Lazy: most units of work use three repositories.
 
     @cached_property
     def ledger(self) -> DatabaseLedger:
-        """The books."""
         return DatabaseLedger(self.statements, self._now)
 
     @cached_property
     def escrows(self) -> DatabaseEscrows:
-        """The agreements."""
         return DatabaseEscrows(self.statements)
 
     @cached_property
     def deposits(self) -> DatabaseDeposits:
-        """Money on its way in."""
         return DatabaseDeposits(self.statements)
 
     @cached_property
@@ -184,27 +179,22 @@ class DatabaseUnitOfWork:
 
     @cached_property
     def withdrawals(self) -> DatabaseWithdrawals:
-        """Money on its way out."""
         return DatabaseWithdrawals(self.statements)
 
     @cached_property
     def inbox(self) -> DatabaseInbox:
-        """The provider's notices."""
         return DatabaseInbox(self.statements)
 
     @cached_property
     def outbox(self) -> DatabaseOutbox:
-        """Events on their way."""
         return DatabaseOutbox(self.statements)
 
     @cached_property
     def users(self) -> DatabaseUsers:
-        """The people."""
         return DatabaseUsers(self.statements)
 
     @cached_property
     def idempotency(self) -> DatabaseIdempotency:
-        """The answered requests."""
         return DatabaseIdempotency(self.statements)
 
     def publish(self, event: OutboxEvent) -> None:
@@ -218,7 +208,6 @@ class DatabaseUnitOfWork:
         self.statements.later(_AUDIT, vars(line))
 
     def audited(self, before: str | None, limit: int) -> list[AuditLine]:
-        """Along the primary key."""
         query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(audit_log.c.id < before)
@@ -226,16 +215,19 @@ class DatabaseUnitOfWork:
 
 
 class DatabaseStore:
-    """See ``ports.store.Store``."""
+    """See ``ports.store.Store``. Without *pipeline* all statements go through SQLAlchemy."""
 
-    def __init__(self, engine: Engine, now: t.Callable[[], datetime]) -> None:
+    def __init__(
+        self, engine: Engine, now: t.Callable[[], datetime], pipeline: bool = True
+    ) -> None:
+        self._pipeline = pipeline
         self._engine = engine
         self._reader = engine.execution_options(access="read")
         self._onlooker = engine.execution_options(access="look")
         self._now = now
 
     def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """In one transaction; a conflict is tried again, a few times, at random moments."""
+        """Retries a conflict ``TRIES - 1`` times, after random delays."""
         for _ in range(TRIES - 1):
             try:
                 return self._once(self._engine, action)
@@ -256,7 +248,7 @@ class DatabaseStore:
     def _once(self, engine: Engine, action: t.Callable[[UnitOfWork], T]) -> T:
         try:
             with _connect(engine) as connection:
-                unit = DatabaseUnitOfWork(connection, self._now)
+                unit = DatabaseUnitOfWork(connection, self._now, self._pipeline)
                 done = action(unit)
                 unit.statements.commit()
                 return done
@@ -270,12 +262,12 @@ class DatabaseStore:
                 raise
             raise DatabaseUnavailable from error
         except DBAPIError as error:
-            # Psycopg has other names, too, for an answer that never came.
+            # Psycopg raises other classes as well for a lost connection.
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
-            # From a reader it would be our own mistake.
+            # In a reader it would be a bug.
             if engine is self._engine and getattr(error.orig, "sqlstate", None) in ELSEWHERE:
-                self._engine.dispose()  # New connections may find it.
+                self._engine.dispose()  # New connections may reach the primary.
                 raise DatabaseUnavailable from error
             raise
 
@@ -284,7 +276,7 @@ def _connect(engine: Engine) -> Connection:
     try:
         return engine.connect()
     except InvalidRequestError as error:
-        # The pool's words for: every connection that it had, and every new one, was cut at once.
+        # Raised by the pool if all its connections, and new ones, are cut at once.
         raise DatabaseUnavailable from error
 
 

@@ -23,11 +23,9 @@ class DatabaseVirtualAccounts:
         self._run = statements.now
 
     def add(self, account: VirtualAccount, due: datetime | None) -> None:
-        """One row."""
         self._run(insert(virtual_accounts).values(**_row(account), due_at=due))
 
     def get(self, id: str, lock: bool = False) -> VirtualAccount:
-        """By primary key."""
         query = _ALL.where(_C.id == id)
         row = self._run(query.with_for_update() if lock else query).first()
         if row is None:
@@ -35,7 +33,6 @@ class DatabaseVirtualAccounts:
         return _account(row)
 
     def save(self, account: VirtualAccount, due: datetime | None) -> None:
-        """The whole row."""
         mine = update(virtual_accounts).where(_C.id == account.id)
         self._run(mine.values(**_row(account), due_at=due))
 
@@ -52,7 +49,6 @@ class DatabaseVirtualAccounts:
         return (_account(row), row.attempts) if row else None
 
     def named(self, provider_id: str) -> VirtualAccount | None:
-        """Along its index."""
         row = self._run(_ALL.where(_C.provider_id == provider_id).order_by(_C.id)).first()
         return _account(row) if row else None
 
@@ -63,7 +59,6 @@ class DatabaseVirtualAccounts:
         return _account(rows[0]) if len(rows) == 1 else None
 
     def issued(self) -> list[VirtualAccount]:
-        """All that have a number."""
         return list(map(_account, self._run(_ALL.where(_C.account_number != ""))))
 
 

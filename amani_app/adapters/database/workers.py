@@ -27,7 +27,6 @@ class DatabaseWorkerRegister:
                 connection.execute(insert(table).values(name=name, version=version, seen_at=at))
 
     def leave(self, name: str) -> None:
-        """Delete the row."""
         with self._begin() as connection:
             connection.execute(delete(table).where(table.c.name == name))
 

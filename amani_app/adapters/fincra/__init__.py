@@ -1,1 +1,1 @@
-"""Fincra: collections by checkout, pay-outs to bank accounts, signed notices."""
+"""Fincra: collections by checkout, payouts to bank accounts, signed notices."""

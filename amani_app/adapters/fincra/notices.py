@@ -40,7 +40,6 @@ def sign(secret: str, raw: bytes) -> str:
 
 
 def read(secret: str, raw: bytes, signature: str) -> ProviderNotice:
-    """See ``Payments.read_notice``."""
     if not hmac.compare_digest(sign(secret, raw).encode(), signature.encode("utf-8", "replace")):
         raise ForgedNotice
     try:

@@ -145,13 +145,11 @@ class FincraPayments:
         return found
 
     def inflows(self, id: str) -> list[Inflow]:
-        """One page, the newest."""
         business = self._credentials.business_id
         found = self._list("/collections", business=business, virtualAccount=_safe(id))
         return list(map(_inflow, found))
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
-        """The name is the bank's."""
         body = {
             "type": "nuban",
             "currency": currency,
@@ -202,7 +200,6 @@ class FincraPayments:
         raise AnswerUnknown("a pay-out without a status")
 
     def payout(self, reference: str) -> Payout | None:
-        """By our reference."""
         path = f"/disbursements/payouts/customer-reference/{_safe(reference)}"
         try:
             data = self._client.get(path)

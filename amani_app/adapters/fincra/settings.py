@@ -32,7 +32,6 @@ class FincraSettings(ProviderSettings):
 
     @property
     def key_setting(self) -> str:
-        """The URL."""
         return "FINCRA_URL"
 
     def errors(self) -> t.Iterator[str]:
@@ -69,7 +68,6 @@ class FincraSettings(ProviderSettings):
         )
 
     def commands(self) -> t.Sequence[Command]:
-        """``flask amani sandbox``."""
         from amani_app.adapters.fincra.commands import make_sandbox_command
 
         secret, key = self.fincra_webhook_secret, self.fincra_secret_key

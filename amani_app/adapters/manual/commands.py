@@ -23,8 +23,6 @@ _notify = click.option(
 
 @dataclass(frozen=True)
 class BankAccess:
-    """What the commands work on."""
-
     records: TransferRecords
     secret: str
 

@@ -78,15 +78,12 @@ class ManualPayments:
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """Refused, always."""
         raise PaymentRefused("bank transfer by hand offers no virtual accounts; make a deposit")
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """There is none."""
         return None
 
     def account_named(self, id: str) -> IssuedAccount | None:
-        """There is none."""
         return None
 
     def inflow(self, reference: str) -> Inflow | None:
@@ -94,7 +91,6 @@ class ManualPayments:
         return None
 
     def inflows(self, id: str) -> list[Inflow]:
-        """There are none."""
         return []
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:

@@ -98,7 +98,6 @@ class TransferRecords:
             _insert_once(connection, _requests, row, f"the reference {request.reference}")
 
     def get(self, reference: str) -> TransferRequest | None:
-        """The request with *reference*."""
         with self._begin() as connection:
             wanted = _requests.c.reference == reference
             row = connection.execute(select(_requests).where(wanted)).first()

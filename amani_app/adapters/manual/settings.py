@@ -18,8 +18,6 @@ if t.TYPE_CHECKING:
 
 
 class ManualSettings(ProviderSettings):
-    """``MANUAL_PAYTO`` switches the provider on."""
-
     manual_payto: str = ""
     """The account that receives deposits (RFC 8905), such as ``payto://iban/DE7512108001``."""
     manual_webhook_secret: SecretStr = SecretStr("")
@@ -38,7 +36,6 @@ class ManualSettings(ProviderSettings):
 
     @property
     def key_setting(self) -> str:
-        """The account."""
         return "MANUAL_PAYTO"
 
     def errors(self) -> t.Iterator[str]:
@@ -59,20 +56,17 @@ class ManualSettings(ProviderSettings):
         return url or f"sqlite:///{self.data_dir.absolute()}/manual-transfers.sqlite3"
 
     def records(self) -> TransferRecords:
-        """The operator's records."""
         from amani_app.adapters.manual.records import TransferRecords
 
         return TransferRecords(self.records_url)
 
     def payments(self) -> ManualPayments:
-        """The adapter on the records."""
         from amani_app.adapters.manual.payments import ManualPayments
 
         secret = self.manual_webhook_secret.get_secret_value()
         return ManualPayments(self.records(), self.manual_payto, secret)
 
     def commands(self) -> t.Sequence[Command]:
-        """``flask amani bank``."""
         from amani_app.adapters.manual.commands import make_bank_group
 
         records = self.records if self.configured else None

@@ -1,4 +1,4 @@
-"""The local identity's twin: tokens are looked up, passwords are compared."""
+"""Local accounts in memory, for tests: tokens are looked up, passwords compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amani_app.ports.identity import Claims, InvalidToken
 
 
 class MemoryAccounts:
-    """See ``ports.identity.Accounts``; for tests only, since a hash here hides nothing."""
+    """See ``ports.identity.Accounts``; for tests only, because the hash is reversible."""
 
     lifetime = 3600
 
@@ -19,11 +19,9 @@ class MemoryAccounts:
         self._issued: dict[str, tuple[Claims, float]] = {}
 
     def hash(self, password: str) -> str:
-        """Reversible."""
         return f"plain:{password}"
 
     def matches(self, password: str, hashed: str) -> bool:
-        """By comparison."""
         return hashed == self.hash(password)
 
     def issue(self, user: User) -> str:
@@ -34,7 +32,6 @@ class MemoryAccounts:
         return token
 
     def verify(self, token: str) -> Claims:
-        """By look-up."""
         claims, end = self._issued.get(token, (None, 0.0))
         if claims is None or end <= self._clock():
             raise InvalidToken

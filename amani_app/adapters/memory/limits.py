@@ -1,4 +1,4 @@
-"""Limits counted by each process for itself."""
+"""Rate limits in memory, for each process by itself."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from amani_app.ports.limits import Quota, QuotaUsage
 
 
 class MemoryLimiter:
-    """See ``ports.limits.Limiter``; n processes together allow n times as much.
+    """See ``ports.limits.Limiter``. With n processes the effective limit is n times the quota.
 
-    What it holds is one number for each time within the last window, by everybody together.
+    Memory: one number for each request in the last window.
     """
 
     def __init__(self, clock: t.Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class MemoryLimiter:
             return QuotaUsage(quota, len(times), max(1, math.ceil(left)), exceeded)
 
     def _sweep(self, now: float, seconds: int) -> None:
-        """Forget, once a window, who has not come for one."""
+        """Delete, once in a window, the subjects without a request in it."""
         if now - self._swept < seconds:
             return
         self._swept = now

@@ -36,11 +36,9 @@ class MemoryTable(t.Generic[Item]):
     tickets: dict[str, QueueEntry] = field(default_factory=dict)
 
     def copy(self) -> t.Self:
-        """A snapshot."""
         return type(self)(self.items.copy(), self.tickets.copy())
 
     def add(self, item: Item, due: datetime | None = None) -> None:
-        """By id."""
         self.items[item.id] = item
         self.tickets[item.id] = QueueEntry(due)
 
@@ -49,7 +47,6 @@ class MemoryTable(t.Generic[Item]):
         return self.items[id]
 
     def save(self, item: Item, due: datetime | None) -> None:
-        """By id."""
         self.items[item.id] = item
         self.tickets[item.id] = replace(self.tickets[item.id], due=due)
 
@@ -77,12 +74,10 @@ class MemoryVirtualAccounts(MemoryTable[VirtualAccount]):
     """See ``ports.store.VirtualAccounts``."""
 
     def named(self, provider_id: str) -> VirtualAccount | None:
-        """All of them looked at."""
         found = (x for x in self.items.values() if x.provider_id == provider_id)
         return next(found, None)
 
     def active(self, account_number: str, currency: str) -> VirtualAccount | None:
-        """All of them looked at."""
         wanted = (account_number, currency, AccountState.ACTIVE)
         found = [
             x for x in self.items.values() if (x.account_number, x.currency, x.state) == wanted
@@ -90,7 +85,6 @@ class MemoryVirtualAccounts(MemoryTable[VirtualAccount]):
         return found[0] if len(found) == 1 else None
 
     def issued(self) -> list[VirtualAccount]:
-        """All of them looked at."""
         return [x for x in self.items.values() if x.account_number]
 
 
@@ -108,7 +102,6 @@ class MemoryInbox:
         self._outcomes = outcomes
 
     def add(self, notice: ProviderNotice, raw: bytes, at: datetime) -> bool:
-        """By what it says."""
         id = notice.fingerprint(raw)
         known = id in self._notices
         if not known or self._outcomes.get(id) in notice.renewable:
@@ -122,12 +115,10 @@ class MemoryInbox:
         return (id, self._notices[id], self._tickets[id].attempts) if id else None
 
     def finish(self, id: str, outcome: str) -> None:
-        """Never due again."""
         self._outcomes[id] = outcome
         self._tickets[id] = replace(self._tickets[id], due=None)
 
     def put_off(self, id: str, due: datetime) -> None:
-        """Later."""
         self._tickets[id] = replace(self._tickets[id], due=due)
 
 
@@ -142,7 +133,6 @@ class MemoryOutbox:
         self._delivered = delivered
 
     def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
-        """The first in the list."""
         for event in self._events:
             due = self._leases.get(event.id, ALWAYS)
             if event.id not in self._delivered and event.topic in topics and due <= now:
@@ -151,7 +141,6 @@ class MemoryOutbox:
         return None
 
     def delivered(self, id: str, at: datetime) -> None:
-        """Never due again."""
         self._delivered[id] = at
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
@@ -165,7 +154,6 @@ class MemoryOutbox:
         return len(others)
 
     def forget(self, before: datetime) -> int:
-        """All of them looked at."""
         old = {id for id, at in self._delivered.items() if at < before}
         self._events[:] = [event for event in self._events if event.id not in old]
         for id in old:

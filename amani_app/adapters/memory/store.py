@@ -1,4 +1,4 @@
-"""The ``Store`` in memory: one writer at a time, a copy to work on, thrown away on an error."""
+"""The ``Store`` in memory: one writer at a time, on a copy that is discarded on an error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from amani_app.ports.store import (
 
 @dataclass
 class Contents:
-    """What is stored. Every value is immutable, so a copy of the containers is a snapshot."""
+    """The stored data. All values are immutable, so a copy of the containers is a snapshot."""
 
     entries: list[tuple[LedgerLine, Account]] = field(default_factory=list)
     booked: set[tuple[str, str, str]] = field(default_factory=set)
@@ -70,7 +70,6 @@ class Contents:
     lines: list[AuditLine] = field(default_factory=list)
 
     def copy(self) -> Contents:
-        """A snapshot."""
         return replace(self, **{f.name: getattr(self, f.name).copy() for f in fields(self)})
 
 
@@ -104,11 +103,9 @@ class MemoryLedger:
         self._settle(pending)
 
     def pending(self, id: str) -> PendingTransfer:
-        """Whether settled or not."""
         return self._state.pendings[id]
 
     def balance(self, account: Account) -> Balance:
-        """Summed up, each time."""
         held = [
             pending.amount
             for id, pending in self._state.pendings.items()
@@ -117,12 +114,10 @@ class MemoryLedger:
         return Balance(self.total(account), total(held, account.currency))
 
     def total(self, account: Account) -> Money:
-        """Summed up, each time."""
         mine = (line.amount for line, owner in self._state.entries if owner == account)
         return total(mine, account.currency)
 
     def lines(self, account: Account, before: int | None, limit: int) -> list[LedgerLine]:
-        """From the end."""
         found = [
             line
             for line, owner in reversed(self._state.entries)
@@ -131,7 +126,6 @@ class MemoryLedger:
         return found[:limit]
 
     def wallets(self, owner: str) -> list[tuple[Account, Balance]]:
-        """Those with an entry."""
         mine = {
             account
             for _, account in self._state.entries
@@ -144,7 +138,6 @@ class MemoryLedger:
         return {each for each in references if ("direct", reason, each) in self._state.booked}
 
     def unattributed(self) -> list[SuspenseItem]:
-        """All entries looked at."""
         entries = self._state.entries
         lines = [line for line, owner in entries if owner.kind is AccountKind.SUSPENSE]
         taken = {line.reference for line in lines if line.reason == ATTRIBUTED}
@@ -181,7 +174,7 @@ class MemoryLedger:
 
     def _once(self, *name: str) -> None:
         if name in self._state.booked:
-            raise AlreadyBooked(f"{name[1]} {name[2]} is in the ledger already")
+            raise AlreadyBooked(f"{name[1]} {name[2]} is already in the ledger")
         self._state.booked.add(t.cast(tuple[str, str, str], name))
 
     def _settle(self, pending: str) -> None:
@@ -192,7 +185,7 @@ class MemoryLedger:
 
     def _check(self, account: Account) -> None:
         if self.balance(account).available.minor < 0:
-            raise InsufficientFunds(f"{account.id} holds less")
+            raise InsufficientFunds(f"the available balance of {account.id} is too low")
 
 
 class MemoryEscrows:
@@ -202,7 +195,6 @@ class MemoryEscrows:
         self._escrows = state.escrows
 
     def add(self, escrow: Escrow, at: datetime) -> None:
-        """By id."""
         self._escrows[escrow.id] = escrow
 
     def get(self, id: str, lock: bool = False) -> Escrow:
@@ -212,7 +204,7 @@ class MemoryEscrows:
     def save(self, escrow: Escrow) -> None:
         """The version must be the next one."""
         if self._escrows[escrow.id].version != escrow.version - 1:
-            raise StaleVersion(f"the escrow {escrow.id} changed meanwhile")
+            raise StaleVersion(f"the escrow {escrow.id} has changed since it was read")
         self._escrows[escrow.id] = escrow
 
     def of(
@@ -232,7 +224,6 @@ class MemoryEscrows:
         return sorted(found, key=lambda e: e.id, reverse=True)[:limit]
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
-        """All of them looked at."""
         return [
             (escrow.id, milestone.id)
             for escrow in self._escrows.values()
@@ -251,21 +242,17 @@ class MemoryUsers:
         self._users = state.users
 
     def add(self, user: User) -> None:
-        """By id."""
         if self.by_email(user.email):
             raise EmailTaken(f"{user.email} has an account")
         self._users[user.id] = user
 
     def save(self, user: User) -> None:
-        """By id."""
         self._users[user.id] = user
 
     def get(self, id: str) -> User:
-        """By id."""
         return self._users[id]
 
     def by_email(self, email: str) -> User | None:
-        """All of them looked at."""
         return next((u for u in self._users.values() if u.email == email), None)
 
 
@@ -283,22 +270,19 @@ class MemoryIdempotency:
         if (found := self._state.answers.get((caller, key))) is None:
             return None
         if found[0] != fingerprint:
-            raise KeyReused("this Idempotency-Key came before with another request")
+            raise KeyReused("this Idempotency-Key was used with a different request")
         return found[1]
 
     def keep(
         self, caller: str, key: str, fingerprint: str, answer: StoredResponse, at: datetime
     ) -> None:
-        """By caller and key."""
         self._state.answers[(caller, key)] = (fingerprint, answer, at)
 
     def amend(self, caller: str, key: str, body: str) -> None:
-        """By caller and key."""
         fingerprint, answer, at = self._state.answers[(caller, key)]
         self._state.answers[(caller, key)] = (fingerprint, replace(answer, body=body), at)
 
     def forget(self, before: datetime) -> int:
-        """All of them looked at."""
         old = [key for key, (_, _, at) in self._state.answers.items() if at < before]
         for key in old:
             del self._state.answers[key]
@@ -321,15 +305,12 @@ class MemoryUnitOfWork:
         self.idempotency = MemoryIdempotency(state)
 
     def publish(self, event: OutboxEvent) -> None:
-        """To the end."""
         self._state.events.append(event)
 
     def audit(self, line: AuditLine) -> None:
-        """To the end."""
         self._state.lines.append(line)
 
     def audited(self, before: str | None, limit: int) -> list[AuditLine]:
-        """From the end."""
         found = [x for x in reversed(self._state.lines) if before is None or x.id < before]
         return found[:limit]
 
@@ -355,5 +336,4 @@ class MemoryStore:
         return action(MemoryUnitOfWork(self.state, self._now))
 
     def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """The same here."""
         return self.read(action)

@@ -12,15 +12,12 @@ class MemoryWorkerRegister:
         self.seen: dict[str, tuple[str, datetime]] = {}
 
     def beat(self, name: str, version: str, at: datetime) -> None:
-        """By name."""
         self.seen[name] = (version, at)
 
     def leave(self, name: str) -> None:
-        """By name."""
         self.seen.pop(name, None)
 
     def forget(self, before: datetime) -> int:
-        """All of them looked at."""
         old = [name for name, (_, at) in self.seen.items() if at < before]
         for name in old:
             del self.seen[name]

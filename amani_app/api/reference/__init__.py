@@ -1,4 +1,4 @@
-"""The browsable reference at ``/api/v1/docs``: four files, and nothing from another host."""
+"""The API reference at ``/api/v1/docs``: four files, with nothing from another host."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the page may do: load its own files, and talk to its own host."""
+"""The page may load its own files and call its own host only."""
 
 blueprint = Blueprint("reference", __name__)
 
 
 @blueprint.get("/docs")
 def page() -> Response:
-    """The page; it makes itself from the OpenAPI document."""
+    """The page; its script renders the OpenAPI document."""
     return _file("index.html")
 
 
 @blueprint.get("/docs/<name>")
 def asset(name: str) -> Response:
-    """Its script and its style."""
     if name not in FILES:
         abort(404)
     return _file(name)

@@ -1,4 +1,4 @@
-"""Who acts, and the trace that every action leaves."""
+"""Actors, and the audit line and event of every action."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amani_app.ports.store import AuditLine, OutboxEvent, UnitOfWork
 
 
 class NotFound(DomainError):
-    """There is no such thing, or it is not yours: the two are not told apart."""
+    """It does not exist, or the actor may not see it; the two are not distinguished."""
 
     code = "not-found"
 
@@ -25,7 +25,7 @@ class Forbidden(DomainError):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks, in which role, and from where."""
+    """The user who acts, their role, and the request that it happens in."""
 
     user: str
     role: Role = Role.MEMBER
@@ -34,12 +34,12 @@ class Actor:
 
 
 CLOCK = Actor("clock")
-"""The worker, acting because time has passed."""
+"""The worker, which acts when a time is due."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every use case needs beside the store: the time, and new ids."""
+    """The clock and the source of ids, which every use case needs."""
 
     now: t.Callable[[], datetime]
     new_id: t.Callable[[], str]

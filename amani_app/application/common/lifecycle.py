@@ -6,7 +6,7 @@ import enum
 
 
 class Phase(enum.Enum):
-    """Where a process stands between its start and its end."""
+    """The phase of a process."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -14,16 +14,16 @@ class Phase(enum.Enum):
 
 
 class Lifecycle:
-    """The phase of this process; moves forward only, so a late start cannot undo a stop."""
+    """The phase of this process. It moves forward only, so a late start cannot undo a stop."""
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
 
     def start(self) -> None:
-        """Say that the process may take work."""
+        """Enter the running phase; ready for traffic."""
         if self.phase is Phase.STARTING:
             self.phase = Phase.RUNNING
 
     def stop(self) -> None:
-        """Say that the process is going away; safe inside a signal handler."""
+        """Enter the stopping phase. Safe inside a signal handler."""
         self.phase = Phase.STOPPING

@@ -1,4 +1,4 @@
-"""Working through what is due, one thing at a time, in many workers at once."""
+"""Leases: processing due items one at a time, in many workers at once."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from datetime import timedelta
 
 T = t.TypeVar("T")
 Going = t.Callable[[], bool]
-"""Asked before each thing: false when the worker is told to stop."""
+"""Called before each item; false when the worker must stop."""
 
 LEASE = timedelta(seconds=60)
-"""How long a worker has a thing to itself: longer than all calls to the provider that one takes."""
+"""The lease of an item: longer than all calls to the provider that one item needs."""
 POLL_AFTER = timedelta(minutes=2)
-"""A notice has this long to come before the provider is asked without one."""
+"""Time for a notice to arrive before the provider is queried without one."""
 LONGEST_WAIT = timedelta(minutes=10)
 MOST_AT_ONCE = 200
-"""Things that one round of a job works off."""
+"""Items that one round of a job processes."""
 
 
 def always() -> bool:
-    """Never told to stop."""
     return True
 
 
 def wait(attempts: int) -> timedelta:
-    """How long to leave a thing alone after so many attempts: 2, 4, 8 seconds and so on."""
+    """The delay after *attempts* attempts: 2, 4, 8 seconds and so on, up to ``LONGEST_WAIT``."""
     return min(timedelta(seconds=2 ** min(attempts, 20)), LONGEST_WAIT)
 
 
 def drain(claim: t.Callable[[], T | None], do: t.Callable[[T], t.Any], going: Going) -> int:
-    """Claim one and do it, again and again, while *going*; how many were done.
+    """Claim and process items while *going*; returns their number.
 
-    Each is claimed just before it is done, so that a lease covers one thing only, and a worker
-    that is told to stop has one thing to finish at most.
+    Each item is claimed just before it is processed, so that a lease covers one item only, and a
+    worker that must stop has at most one item to finish.
     """
     done = 0
     while done < MOST_AT_ONCE and going() and (found := claim()) is not None:

@@ -1,4 +1,4 @@
-"""May this process be given traffic, and how is it?"""
+"""Readiness: may this process receive traffic? Health: what state is it in?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from amani_app.ports.schema import DatabaseUnavailable, SchemaSource
 
 @dataclass(frozen=True)
 class SchemaState:
-    """The live revision against the one this code needs."""
+    """The live revision, compared with the one that this code needs."""
 
     live: str | None
     expected: str
@@ -21,11 +21,11 @@ class SchemaState:
 
     @classmethod
     def judge(cls, live: str | None, expected: str, insufficient: frozenset[str]) -> SchemaState:
-        """Behind is a database without a revision, or with one of ours that is not enough.
+        """Behind is a database without a revision, or with a known one that is too old.
 
-        A revision this code has never heard of belongs to a newer release, whose migrations keep
-        to expand and contract: this code runs on it. Were it "not ready", every running process
-        would leave the proxy the moment the next release migrates.
+        An unknown revision belongs to a newer release, whose migrations keep to expand and
+        contract, so this code runs on it. If it counted as "not ready", every running process
+        would lose its traffic as soon as the next release migrates.
         """
         return cls(live, expected, behind=live is None or live in insufficient)
 
@@ -39,10 +39,10 @@ class Readiness:
 
 
 class CheckReadiness:
-    """Whether this process may be given traffic; asked often, so a yes is believed for a while.
+    """Whether this process may receive traffic. A positive result is cached.
 
-    At most one thread asks the database at a time: while it waits for one that does not answer,
-    the others repeat the last answer instead of filling the thread pool.
+    At most one thread queries the database at a time. While it waits for a database that does not
+    answer, the others return the last result instead of filling the thread pool.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CheckReadiness:
         self._believed_until = float("-inf")
 
     def __call__(self) -> Readiness:
-        """The answer of this moment; never raises."""
+        """The current result; never raises."""
         if self._lifecycle.phase is not Phase.RUNNING:
             return Readiness(False, self._lifecycle.phase.value)
         if self._monotonic() < self._believed_until:
@@ -79,7 +79,7 @@ class CheckReadiness:
         try:
             state = read_schema(self._schema)
         except DatabaseUnavailable:
-            return Readiness(False, "the database is not reachable")
+            return Readiness(False, "the database is unreachable")
         if state.behind:
             return Readiness(
                 False, f"the schema is behind: {state.live or 'empty'}, need {state.expected}"
@@ -88,28 +88,25 @@ class CheckReadiness:
 
 
 def read_schema(schema: SchemaSource) -> SchemaState:
-    """Ask the database and judge its revision. Raises ``DatabaseUnavailable``."""
+    """Read the database's revision and compare it. Raises ``DatabaseUnavailable``."""
     return SchemaState.judge(schema.live(), schema.expected, schema.insufficient)
 
 
 @dataclass(frozen=True)
 class ServiceHealth:
-    """How the process and its database are."""
+    """The health of the process and its database."""
 
     schema: SchemaState | None
-    """``None`` when the database is not reachable."""
+    """``None`` if the database is unreachable."""
     milliseconds: float
-    """How long the database took to answer, or to be given up."""
+    """Time until the database answered or the query failed."""
 
     @property
     def passing(self) -> bool:
-        """Reachable, and not behind."""
         return self.schema is not None and not self.schema.behind
 
 
 class CheckHealth:
-    """Asks the database, every time."""
-
     def __init__(
         self, schema: SchemaSource, monotonic: t.Callable[[], float] = time.monotonic
     ) -> None:

@@ -1,4 +1,4 @@
-"""Deposits at the provider: opening checkouts, and asking what became of them."""
+"""Deposits at the provider: opening checkouts and querying their outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amani_app.ports.store import AlreadyBooked, Store, UnitOfWork
 
 
 class Checkouts:
-    """Every call to the provider is outside the units of work; also a job of the worker."""
+    """Opens and checks deposits; also a job of the worker. Calls no provider in a unit of work."""
 
     name = "check-deposits"
 
@@ -29,10 +29,10 @@ class Checkouts:
         self._deposits = deposits
 
     def open(self, id: str, actor: Actor = CLOCK, tried: bool = False) -> Deposit:
-        """Ask the provider for the link of a deposit, and keep it.
+        """Request the payment link of a deposit and store it.
 
-        A link is good for a payer who has it: a checkout whose link was lost with its answer can
-        be paid by nobody, and its deposit fails. Raises ``ProviderUnavailable``.
+        If *tried*, the provider is queried first. A checkout whose link was lost cannot be paid,
+        so its deposit fails. Raises ``ProviderUnavailable``.
         """
         deposit = self._store.read(lambda unit: unit.deposits.get(id))
         if deposit.state is not DepositState.OPENING:
@@ -49,7 +49,7 @@ class Checkouts:
         return self._store.run(lambda unit: self._deposits.opened(unit, actor, id, link))
 
     def check(self, reference: str, actor: Actor = CLOCK) -> bool:
-        """Ask the provider and do as it says; whether that was its last word.
+        """Query the provider and settle the deposit; returns whether the outcome is final.
 
         Raises ``ProviderUnavailable``.
         """
@@ -62,7 +62,7 @@ class Checkouts:
         return found.outcome is not PaymentOutcome.WAITING
 
     def __call__(self, going: Going = always) -> int:
-        """Open and check what is due; a notice that got lost is made up for here."""
+        """Open and check what is due. This also finds payments whose notice was lost."""
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[Deposit, int] | None:

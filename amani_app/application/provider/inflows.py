@@ -1,4 +1,4 @@
-"""Virtual accounts at the provider: asking for one, and for what came in at it."""
+"""Virtual accounts at the provider: requesting them, and querying transfers into them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from amani_app.ports.payments import (
 )
 from amani_app.ports.store import AlreadyBooked, Store, UnitOfWork
 
-NOT_REACHED = "the payment provider was not reached; ask again"
+NOT_REACHED = "the payment provider was unreachable; repeat the request"
 
 
 class Inflows:
-    """Every call to the provider is outside the units of work; also a job of the worker.
+    """Requests and checks virtual accounts; also a job of the worker.
 
-    What the provider must know of a person is in memory for the one call that tells it. So a
-    request that got lost cannot be repeated by a worker: it fails, and its owner asks anew.
+    Calls no provider in a unit of work. KYC data is in memory for one call only, so a worker cannot
+    repeat a request that was lost: it fails, and its owner repeats it.
     """
 
     name = "check-virtual-accounts"
@@ -44,9 +44,9 @@ class Inflows:
         self._accounts = accounts
 
     def issue(self, id: str, holder: AccountHolder, actor: Actor = CLOCK) -> VirtualAccount:
-        """Ask the provider for a requested account, once, and keep what it says.
+        """Request the account from the provider, once, and store the response.
 
-        Raises ``AnswerUnknown``: then the worker asks what became of it.
+        Raises ``AnswerUnknown``; the worker then queries the outcome.
         """
         account = self._store.read(lambda unit: unit.virtual_accounts.get(id))
         try:
@@ -60,7 +60,7 @@ class Inflows:
         return self._learn(actor, id, issued)
 
     def check_account(self, provider_id: str) -> bool:
-        """Ask about the account that the provider calls so; whether that is all there is to do.
+        """Query the account with the provider's id; returns whether the provider knows it.
 
         Raises ``ProviderUnavailable``.
         """
@@ -73,7 +73,7 @@ class Inflows:
         return True
 
     def check(self, reference: str) -> bool:
-        """Ask about a transfer and book it; whether that was the provider's last word.
+        """Query a transfer and book it; returns whether its outcome is final.
 
         Raises ``ProviderUnavailable``.
         """
@@ -81,7 +81,7 @@ class Inflows:
         return found is not None and self._note(found)
 
     def __call__(self, going: Going = always) -> int:
-        """Ask about what is due; a notice that got lost is made up for here."""
+        """Query what is due. This also finds transfers whose notice was lost."""
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[VirtualAccount, int] | None:
@@ -97,7 +97,7 @@ class Inflows:
             self._put_off(account.id, attempts)
 
     def _ask(self, account: VirtualAccount) -> bool:
-        """Whether something is known of it now."""
+        """Query the account; returns whether its state is known now."""
         payments = self._payments
         if account.provider_id:
             found = payments.account_named(account.provider_id)
@@ -106,17 +106,17 @@ class Inflows:
         if found is not None:
             self._update(account, found)
             return True
-        # A request whose answer got lost may still appear there within this time.
+        # A request whose response was lost may still appear within this time.
         if self._context.now() - account.created_at < QUIET:
             return False
         return not self._end(CLOCK, account.id, AccountState.FAILED, NOT_REACHED).state.open
 
     def _update(self, account: VirtualAccount, found: IssuedAccount) -> None:
-        """What came in at an account while it was active is its owner's, also when it is closed."""
+        """Store the account's state, and book the transfers of the time when it was active."""
         if was_active := account.state is AccountState.ACTIVE:
             self._catch_up(found.id)
         after = self._learn(CLOCK, account.id, found)
-        # One that is closed may have been active in between, and nobody had heard of it.
+        # A closed account may have been active in between, without a notice.
         if after.state in (AccountState.ACTIVE, AccountState.CLOSED) and not was_active:
             self._catch_up(found.id)
 
@@ -146,7 +146,7 @@ class Inflows:
 
 
 def _find(unit: UnitOfWork, issued: IssuedAccount) -> VirtualAccount | None:
-    """Ours, by the reference that we gave it, or by the id that we once learned."""
+    """Our account, by our reference or by the provider's id."""
     try:
         return unit.virtual_accounts.get(issued.reference)
     except KeyError:

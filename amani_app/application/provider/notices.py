@@ -1,4 +1,4 @@
-"""The provider's notices: kept once, then worked off by asking the provider itself."""
+"""Notices of the provider: stored once, then processed by a query of the provider."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from amani_app.ports.payments import ProviderNotice, NoticeKind, Payments, Provi
 from amani_app.ports.store import Store
 
 GIVE_UP_AFTER = 10
-"""Attempts, a quarter of an hour in all. The same notice, sent again, is worked off again."""
+"""Attempts, about 15 minutes in all. A copy of the notice that arrives later starts again."""
 
 
 class Notices:
-    """A notice moves no money: it only makes us ask. Also a job of the worker."""
+    """Stores and processes notices; also a job of the worker.
+
+    A notice triggers a query and never moves money by itself, so a replayed one is harmless.
+    """
 
     name = "work-off-notices"
 
@@ -41,16 +44,15 @@ class Notices:
         }
 
     def receive(self, raw: bytes, headers: t.Mapping[str, str]) -> bool:
-        """Keep what was notified; false for a copy of what is there.
+        """Verify and store a notice; false for a copy.
 
-        Raises ``ForgedNotice``, and ``ValueError`` for a signed body that is no notice.
+        Raises ``ForgedNotice``, and ``ValueError`` if a signed body is not a notice.
         """
         notice = self._payments.read_notice(raw, headers)
         now = self._context.now()
         return self._store.run(lambda unit: unit.inbox.add(notice, raw, now))
 
     def __call__(self, going: Going = always) -> int:
-        """Work off what is due."""
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[str, ProviderNotice, int] | None:
@@ -64,12 +66,12 @@ class Notices:
             self._store.run(lambda unit: unit.inbox.finish(id, "ignored"))
             return
         try:
-            last, away = ask(notice.reference), False
+            last, unreachable = ask(notice.reference), False
         except ProviderUnavailable:
-            last, away = False, True
+            last, unreachable = False, True
         if last:
             self._store.run(lambda unit: unit.inbox.finish(id, "done"))
-        elif attempts < GIVE_UP_AFTER or away:
+        elif attempts < GIVE_UP_AFTER or unreachable:
             due = self._context.now() + wait(attempts)
             self._store.run(lambda unit: unit.inbox.put_off(id, due))
         else:

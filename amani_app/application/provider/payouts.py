@@ -1,4 +1,4 @@
-"""Withdrawals at the provider: sent once in effect, whatever happens to the answers."""
+"""Withdrawals at the provider: each payout happens once, even if responses are lost."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from amani_app.ports.payments import (
 from amani_app.ports.store import Store
 
 QUIET = timedelta(minutes=15)
-"""A pay-out that was sent without a definite answer may still appear within this time: a refusal
-that comes sooner may be of the repetition only, and gives nobody his money back."""
+"""A payout that was sent with an unknown outcome may still appear within this time. A refusal that
+comes sooner may concern the retry only, so it does not release the reservation."""
 
 
 class Payouts:
-    """Every call to the provider is outside the units of work; also a job of the worker.
+    """Sends and checks payouts; also a job of the worker. Calls no provider in a unit of work.
 
-    Nothing is sent before the row says so, and nothing is sent again before the provider was
-    asked about its reference. The reservation is settled by the provider's last word only.
+    A payout is sent only after its row records that, and repeated only after a query by its
+    reference. Only a final outcome of the provider settles the reservation.
     """
 
     name = "check-withdrawals"
@@ -47,14 +47,16 @@ class Payouts:
         self._withdrawals = withdrawals
 
     def send(self, id: str, actor: Actor = CLOCK) -> None:
-        """Send a withdrawal that was never sent; one that was is left to the job."""
+        """Send a withdrawal for the first time; the job retries it."""
         until = self._context.now() + LEASE
         found = self._store.run(lambda unit: self._withdrawals.take(unit, actor, id, until))
         if found is not None:
-            self._post(replace(found, doubted_at=None), until, 1)  # The first time ever.
+            self._post(
+                replace(found, doubted_at=None), until, 1
+            )  # Never sent before, so never in doubt.
 
     def check(self, reference: str) -> bool:
-        """Ask the provider and do as it says; whether that was its last word.
+        """Query the provider and settle the withdrawal; returns whether the outcome is final.
 
         Raises ``ProviderUnavailable``.
         """
@@ -62,14 +64,14 @@ class Payouts:
             known = self._store.read(lambda unit: unit.withdrawals.get(reference))
         except KeyError:
             known = None
-        # After that: an answer that was on its way while another one was booked is no new word.
+        # Query after the read: a response from before a settlement must not count as a reversal.
         found = self._payments.payout(reference)
         if known is not None and known.state.final:
             return self._review(known, found)
         return found is not None and self._note(found)
 
     def __call__(self, going: Going = always) -> int:
-        """Ask about what is due, and send again what the provider never got."""
+        """Query what is due, and send again what the provider never received."""
         return drain(self._claim, self._do, going)
 
     def _claim(self) -> tuple[Withdrawal, int, datetime] | None:
@@ -89,13 +91,13 @@ class Payouts:
         elif withdrawal.state is WithdrawalState.SENDING:
             self._post(withdrawal, until, attempts + 1)
         else:
-            # It was taken on and now is not there: only the provider's people know.
+            # Accepted, and now unknown to the provider: an operator must ask its support.
             self._put_off(withdrawal.id, attempts)
 
     def _post(self, withdrawal: Withdrawal, until: datetime, attempts: int) -> None:
         now = self._context.now()
         if now >= until:
-            return  # Paused for so long that another worker may be at it.
+            return  # The lease has expired: another worker may be sending it.
         try:
             found = self._payments.pay_out(withdrawal.id, withdrawal.amount, withdrawal.to)
         except PaymentRefused as refusal:
@@ -106,13 +108,13 @@ class Payouts:
             self._put_off(withdrawal.id, attempts)
         else:
             if found.outcome is PaymentOutcome.SUCCESSFUL and found.fee is None:
-                # What it cost is told when the provider is asked, and is booked with it.
+                # The fee is known at the next query, and is booked with the payout.
                 self._put_off(withdrawal.id, attempts)
             else:
                 self._note(found)
 
     def _refused(self, withdrawal: Withdrawal, attempts: int, taken: datetime, why: str) -> None:
-        # As of when it was taken up: the provider was asked about it after that.
+        # Measured from the claim, because the provider was queried after it.
         if withdrawal.doubted_at is not None and taken - withdrawal.doubted_at < QUIET:
             self._put_off(withdrawal.id, attempts)
         else:
@@ -125,7 +127,7 @@ class Payouts:
         except KeyError:
             return last  # Not one of ours.
         if found.amount != ours.amount:
-            # Only people can tell what that is; the reconciliation shows it to them.
+            # An operator must decide; the reconciliation lists it.
             self._put_off(ours.id, attempts + 5)
             return False
         if last:
@@ -136,9 +138,9 @@ class Payouts:
         return False
 
     def _review(self, ours: Withdrawal, found: Payout | None) -> bool:
-        """What was settled by the provider's last word is corrected by a later one."""
+        """Correct a settled withdrawal if the provider has reversed its outcome."""
         if found is None:
-            return not ours.state.paid  # What it refused it does not have.
+            return not ours.state.paid  # A refused payout is unknown to the provider.
         paid = found.outcome is PaymentOutcome.SUCCESSFUL
         if found.outcome is PaymentOutcome.WAITING or found.amount != ours.amount:
             return False
@@ -148,7 +150,7 @@ class Payouts:
         try:
             self._store.run(lambda unit: self._withdrawals.correct(unit, CLOCK, id, why, fee))
         except AlreadySettled:
-            return False  # Its word turns like the wind; the reconciliation shows what is missing.
+            return False  # A second reversal; the reconciliation lists the difference.
         return True
 
     def _settle(self, found: Payout) -> None:

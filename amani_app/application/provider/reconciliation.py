@@ -1,4 +1,4 @@
-"""Whether the books are right: in themselves, and against the provider's statement."""
+"""Reconciliation: the ledger against itself and against the payment provider."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from amani_app.ports.payments import PaymentOutcome, Payments, ProviderUnavailab
 from amani_app.ports.store import Store, UnitOfWork
 
 LOOKS = 2
-"""Money moves while we look: only a difference that is there twice is one."""
+"""Money moves during the comparison, so only a difference that is found twice counts."""
 
 
 @dataclass(frozen=True)
 class ExpectedBalance:
-    """By currency, in minor units: what our wallet at the provider must hold, and may lack.
+    """By currency, in minor units: the expected balance at the provider, and its tolerance.
 
-    It must hold what the books say, with what has come in and has not been booked yet, less what
-    has gone out and has not been booked yet; a pay-out under way may be deducted already.
+    *held* is the ledger's balance plus arrivals and minus payouts that are not booked yet. Open
+    payouts are in *lacking*, because the provider may have deducted them already.
     """
 
     held: Counter[str] = field(default_factory=Counter)
@@ -29,14 +29,14 @@ class ExpectedBalance:
 
 
 class Reconcile:
-    """Recomputes everything; changes nothing. Without *payments* only the books are looked at."""
+    """Recomputes all balances; read-only. Without *payments* only the ledger is checked."""
 
     def __init__(self, store: Store, payments: Payments | None) -> None:
         self._store = store
         self._payments = payments
 
     def __call__(self) -> list[str]:
-        """What is wrong, one line each: nothing, ever."""
+        """The differences, one line each; empty if there are none."""
         found: list[str] = []
         for _ in range(LOOKS):
             found = self._store.read(lambda unit: unit.ledger.differences())
@@ -51,7 +51,7 @@ class Reconcile:
         try:
             return self._compare(self._payments)
         except ProviderUnavailable:
-            return ["the provider is not reachable: its statement was not compared"]
+            return ["the payment provider is unreachable: its balance was not compared"]
 
     def _compare(self, payments: Payments) -> list[str]:
         mirrors, deposits, accounts, withdrawals = self._store.read(_snapshot)
@@ -72,7 +72,7 @@ class Reconcile:
             held = payments.balance(currency)
             if not least <= held <= most:
                 words = str(most) if least == most else f"{least} to {most}"
-                wrong.append(f"the provider holds {held}, the books say {words}")
+                wrong.append(f"the payment provider holds {held}, the ledger {words}")
         return wrong
 
     def _add_inflows(
@@ -86,8 +86,8 @@ class Reconcile:
         ]
         for each in new:
             expected.held[each.amount.currency] += (each.amount - each.fee).minor
-        # Into an account that is closed nobody looks any more.
-        words = f"virtual account {account.id} is {account.state.value}, and has not booked"
+        # Transfers into a closed account are not queried any more.
+        words = f"virtual account {account.id} is {account.state.value}; not booked:"
         lost = not account.state.open
         return [f"{words} {each.amount} of {each.reference}" for each in new if lost]
 
@@ -106,9 +106,11 @@ def _look_at(payments: Payments, withdrawal: Withdrawal, expected: ExpectedBalan
     found, currency = payments.payout(withdrawal.id), withdrawal.amount.currency
     if found is None:
         lost = withdrawal.state is WithdrawalState.PROCESSING
-        return [f"withdrawal {withdrawal.id}: the provider took it on and has none"] * lost
+        words = "the payment provider accepted it and does not know it now"
+        return [f"withdrawal {withdrawal.id}: {words}"] * lost
     if found.amount != withdrawal.amount:
-        return [f"withdrawal {withdrawal.id}: {withdrawal.amount}, at the provider {found.amount}"]
+        words = f"{withdrawal.amount}, at the payment provider {found.amount}"
+        return [f"withdrawal {withdrawal.id}: {words}"]
     if found.outcome is PaymentOutcome.SUCCESSFUL:
         expected.held[currency] -= found.charged.minor
     elif found.outcome is PaymentOutcome.WAITING:

@@ -1,4 +1,4 @@
-"""Money that comes in at the payment provider."""
+"""Deposits: money that arrives at the payment provider."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from amani_app.ports.store import UnitOfWork
 
 
 class DepositUseCases:
-    """To be called inside a unit of work; nothing here speaks to the provider."""
+    """Call these methods inside a unit of work. They never call the provider."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def request(self, unit: UnitOfWork, actor: Actor, asked: Money) -> Deposit:
-        """The actor wants to bring *asked* in. Raises ``MoneyError`` for less than something."""
+        """Create a deposit of *asked*. Raises ``MoneyError`` unless it is positive."""
         if asked.minor <= 0:
             raise MoneyError(f"{asked} cannot be deposited")
         now = self._context.now()
@@ -33,7 +33,7 @@ class DepositUseCases:
         return deposit
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Deposit:
-        """One of the actor's own. Raises ``NotFound``."""
+        """Return a deposit of the actor. Raises ``NotFound``."""
         try:
             found = unit.deposits.get(id)
         except KeyError:
@@ -43,7 +43,7 @@ class DepositUseCases:
         return found
 
     def opened(self, unit: UnitOfWork, actor: Actor, id: str, link: str) -> Deposit:
-        """The provider gave *link*, or none and never will; what has gone on stays as it is."""
+        """Store the payment *link*; an empty one fails the deposit. No effect in a later state."""
         deposit = unit.deposits.get(id, lock=True)
         if deposit.state is not DepositState.OPENING:
             return deposit
@@ -55,11 +55,10 @@ class DepositUseCases:
         return after
 
     def settle(self, unit: UnitOfWork, actor: Actor, found: Collection) -> None:
-        """Do as the provider's word on a checkout demands; the second time it demands nothing.
+        """Book the outcome of a checkout. Repeating it has no effect.
 
-        What came in for no deposit of ours, or in another currency than was asked for, goes to
-        suspense, as does what comes in for a deposit that was booked before. Raises
-        ``AlreadyBooked`` when it stands there.
+        Money for an unknown deposit, in another currency, or for a deposit that was booked before
+        goes to suspense. Raises ``AlreadyBooked`` if it is there.
         """
         try:
             deposit = unit.deposits.get(found.reference, lock=True)
@@ -88,12 +87,11 @@ class DepositUseCases:
         got: Money,
         fee: Money | None = None,
     ) -> Money:
-        """Book what arrived for *reference*; what *owner*'s wallet was credited with.
+        """Book what arrived for *reference*; returns the amount credited to *owner*'s wallet.
 
-        The asked amount is credited, and what is over it goes to suspense; when less arrived, all
-        of it goes to suspense, for a person to look at. What the provider kept as its *fee* is ours
-        to bear. Raises ``AlreadyBooked`` for a reference that was booked before: a repeated notice
-        credits nothing.
+        Example: 100.00 is *asked*. If 120.00 arrive, the wallet gets 100.00 and suspense 20.00. If
+        80.00 arrive, suspense gets all of it, because an operator must decide. Amani bears the
+        provider's *fee*. Raises ``AlreadyBooked`` for a reference that was booked before.
         """
         credited = asked if got >= asked else Money.zero(asked.currency)
         unit.ledger.book(
@@ -124,13 +122,13 @@ class DepositUseCases:
     def _paid_again(
         self, unit: UnitOfWork, actor: Actor, deposit: Deposit, found: Collection
     ) -> None:
-        """What came in after the deposit was booked is nobody's yet: it goes to suspense."""
+        """A payment after the deposit was booked has no owner yet, so it goes to suspense."""
         before, sum_ = deposit.received, found.received
         if before is None or sum_.currency != before.currency or sum_ <= before:
             return
         suspense = (Account(AccountKind.SUSPENSE, sum_.currency), sum_ - before)
         free = Money.zero(sum_.currency)
-        # With the sum so far a third payment has a reference of its own, and a repeat has not.
+        # The total makes a third payment a new reference, and a repeated notice the same one.
         reference = f"{deposit.id}:{sum_.minor}"
         book = unit.ledger.book
         book(receive(self._context.new_id(), "paid-again", reference, free, suspense))

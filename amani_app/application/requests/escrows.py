@@ -1,4 +1,4 @@
-"""Agreements: make, accept, fund, deliver, approve, reject, dispute, resolve, cancel."""
+"""Escrows: create, accept, fund, submit, approve, reject, dispute, resolve, cancel."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from amani_app.domain.users import Role
 from amani_app.ports.store import StaleVersion, UnitOfWork
 
 EXPIRE_AT_ONCE = 50
-"""Silent milestones that the worker releases in one round."""
+"""Milestones that the worker releases in one round after their days of silence."""
 
 
 @dataclass(frozen=True)
 class EscrowProposal:
-    """What a client proposes."""
-
     title: str
     freelancer_email: str
     currency: str
@@ -30,10 +28,10 @@ class EscrowProposal:
 
 
 class EscrowUseCases:
-    """Each method is one use case, to be called inside a unit of work.
+    """Each method is one use case; call it inside a unit of work.
 
-    An escrow that the actor is no party to is ``NotFound``. *version*, where given, is the one the
-    actor has seen: another one raises ``StaleVersion`` before anything happens.
+    An escrow of other parties is ``NotFound``. *version* is the one that the actor has read; if the
+    escrow has another one, ``StaleVersion`` is raised before anything happens.
     """
 
     def __init__(self, context: Context, fee: FeePolicy) -> None:
@@ -41,10 +39,10 @@ class EscrowUseCases:
         self._fee = fee
 
     def create(self, unit: UnitOfWork, actor: Actor, plan: EscrowProposal) -> Escrow:
-        """The client proposes; raises ``InvalidEscrow`` for what cannot be agreed on."""
+        """The client proposes an escrow. Raises ``InvalidEscrow`` for invalid terms."""
         freelancer = unit.users.by_email(plan.freelancer_email.lower())
         if freelancer is None:
-            raise InvalidEscrow(f"nobody has signed up as {plan.freelancer_email}")
+            raise InvalidEscrow(f"there is no user {plan.freelancer_email}")
         escrow = Escrow(
             id=self._context.new_id(),
             title=plan.title,
@@ -65,15 +63,14 @@ class EscrowUseCases:
         return escrow
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Escrow:
-        """One that the actor is party to, or any for an arbiter."""
+        """Return an escrow of the actor; an arbiter may read any."""
         return self._found(unit, actor, id, lock=False)[0]
 
     def accept(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
-        """The freelancer agrees."""
         return self._change_escrow(unit, actor, id, version, "accepted", Escrow.accept)
 
     def fund(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
-        """The whole price goes from the client's wallet into a hold for each milestone.
+        """Move the whole price from the client's wallet into one hold for each milestone.
 
         Raises ``InsufficientFunds``.
         """
@@ -84,7 +81,7 @@ class EscrowUseCases:
         return after
 
     def cancel(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
-        """Alone before the funding; afterwards the second of the two ends it."""
+        """Before funding one party cancels; afterwards both must request it. Refunds the holds."""
         escrow, party = self._found(unit, actor, id, version=version)
         after, refunds = escrow.cancel(party)
         self._changed(unit, actor, escrow, after, "escrow.cancelled")
@@ -98,7 +95,7 @@ class EscrowUseCases:
     def submit(
         self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
-        """The freelancer delivers; from now on the client's silence counts."""
+        """The freelancer submits a milestone; the days of silence begin."""
         at = self._context.now()
         return self._change_milestone(
             unit,
@@ -113,7 +110,6 @@ class EscrowUseCases:
     def reject(
         self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
-        """The client asks for changes."""
         return self._change_milestone(
             unit, actor, id, milestone, version, "rejected", lambda e, p: e.reject(milestone, p)
         )
@@ -121,7 +117,7 @@ class EscrowUseCases:
     def dispute(
         self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
-        """One of the two calls the arbiter."""
+        """A party disputes a milestone."""
         return self._change_milestone(
             unit, actor, id, milestone, version, "disputed", lambda e, p: e.dispute(milestone, p)
         )
@@ -129,7 +125,7 @@ class EscrowUseCases:
     def approve(
         self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
-        """The client is content: the hold goes to the freelancer, less the fee."""
+        """The client approves: the hold is paid to the freelancer, less the fee."""
         return self._change_milestone(
             unit, actor, id, milestone, version, "released", lambda e, p: e.approve(milestone, p)
         )
@@ -143,13 +139,13 @@ class EscrowUseCases:
         to_client: int,
         version: int | None = None,
     ) -> Escrow:
-        """The arbiter rules: *to_client* basis points go back, the rest to the freelancer.
+        """The arbiter divides the hold: *to_client* basis points are refunded, the rest is paid.
 
-        Raises ``Forbidden`` for anybody else, and for an arbiter who is a party.
+        Raises ``Forbidden`` for any other role, and for an arbiter who is a party.
         """
         escrow = self._found(unit, actor, id, lock=False)[0]
         if actor.role is not Role.ARBITER or escrow.party(actor.user):
-            raise Forbidden("a dispute is resolved by an arbiter who is no party to it")
+            raise Forbidden("only an arbiter who is not a party may resolve a dispute")
         return self._change_milestone(
             unit,
             actor,
@@ -161,7 +157,7 @@ class EscrowUseCases:
         )
 
     def expire(self, unit: UnitOfWork, id: str, milestone: str) -> Escrow:
-        """The client stayed silent: as if approved. Raises ``IllegalTransition`` too early."""
+        """The days of silence count as approval. Raises ``IllegalTransition`` if days are left."""
         now = self._context.now()
         return self._change_milestone(
             unit, CLOCK, id, milestone, None, "expired", lambda e, _: e.expire(milestone, now)

@@ -12,32 +12,32 @@ from amani_app.ports.store import EmailTaken, Store, UnitOfWork
 
 SHORTEST_PASSWORD = 10
 NO_PASSWORD = ""  # nosec B105
-"""The hash of somebody whose account is kept elsewhere: no password matches it."""
+"""The hash of a user of another identity provider; no password matches it."""
 
 
 class BadCredentials(DomainError):
-    """Address and password do not belong together; which of them is wrong is not told."""
+    """Address or password is wrong; the caller is not told which."""
 
     code = "bad-credentials"
 
 
 class AccountsElsewhere(DomainError):
-    """People sign up, sign in and change their passwords at another service."""
+    """Another identity provider keeps the accounts and passwords."""
 
     code = "accounts-elsewhere"
 
 
 class SecondFactorNeeded(DomainError):
-    """Whoever takes money out must have signed in with a second factor."""
+    """A withdrawal requires a sign-in with a second factor."""
 
     code = "second-factor-needed"
 
 
 class PeopleUseCases:
-    """Hashing takes long on purpose, so it happens outside the units of work.
+    """Sign-up, sign-in and authorization. Slow password hashing is outside the units of work.
 
-    Without *accounts* the people are another service's: they are known here from their first
-    request on, and what concerns passwords raises ``AccountsElsewhere``.
+    Without *accounts* another identity provider keeps them: users are created at their first
+    request, and password operations raise ``AccountsElsewhere``.
     """
 
     def __init__(
@@ -47,12 +47,11 @@ class PeopleUseCases:
         self._store = store
         self._identity = identity
         self._kept_here = accounts
-        self._nobody = ""
+        self._decoy_hash = ""
 
     def sign_up(
         self, actor: Actor, email: str, name: str, password: str, role: Role = Role.MEMBER
     ) -> User:
-        """A new person. Raises ``EmailTaken``."""
         user = User(
             id=self._context.new_id(),
             email=email.lower(),
@@ -72,20 +71,22 @@ class PeopleUseCases:
         return user
 
     def sign_in(self, email: str, password: str) -> User:
-        """The person. Raises ``BadCredentials``; takes as long for an unknown address."""
+        """The user. Raises ``BadCredentials``, after the same time for an unknown address."""
         user = self._store.read(lambda unit: unit.users.by_email(email.lower()))
         if user is None:
-            self._nobody = self._nobody or self._accounts.hash("the password of nobody")
-        hashed = user.password_hash if user else self._nobody
+            self._decoy_hash = self._decoy_hash or self._accounts.hash(
+                "a password that no user has"
+            )
+        hashed = user.password_hash if user else self._decoy_hash
         if not self._accounts.matches(password, hashed) or user is None:
-            raise BadCredentials("the address and the password do not belong together")
+            raise BadCredentials("the email address or the password is wrong")
         return user
 
     def change_password(self, actor: Actor, current: str, new: str) -> User:
-        """The person, whose older tokens are void from now on. Raises ``BadCredentials``."""
+        """Change the password and revoke older tokens. Raises ``BadCredentials``."""
         user = self._store.read(lambda unit: unit.users.get(actor.user))
         if not self._accounts.matches(current, user.password_hash):
-            raise BadCredentials("the current password is another one")
+            raise BadCredentials("the current password is wrong")
         hashed = self._accounts.hash(new)
 
         def change(unit: UnitOfWork) -> User:
@@ -98,34 +99,34 @@ class PeopleUseCases:
         return self._store.run(change)
 
     def session(self, user: User) -> tuple[str, int]:
-        """A token for *user*, and the seconds it is good for."""
+        """A token for *user*, and the seconds until it expires."""
         return self._accounts.issue(user), self._accounts.lifetime
 
     @property
     def _accounts(self) -> Accounts:
         if self._kept_here is None:
-            raise AccountsElsewhere("accounts are kept by another service; sign in there")
+            raise AccountsElsewhere("another identity provider keeps the accounts; sign in there")
         return self._kept_here
 
     def recognize(self, token: str, second_factor: bool = False) -> Claims:
-        """Whose *token* it is; whether they may come in still has to be asked by ``admit``.
+        """Authenticate: the claims of *token*. ``admit`` then authorizes the user.
 
-        Somebody whose account another service keeps is known here from now on. Raises
-        ``InvalidToken``, ``IdentityUnavailable``, and ``SecondFactorNeeded`` where a
-        *second_factor* is asked for.
+        Creates the user of another identity provider at the first request. Raises
+        ``InvalidToken``, ``IdentityUnavailable``, and ``SecondFactorNeeded`` if *second_factor* is
+        required.
         """
         claims = self._identity.verify(token)
         if second_factor and not claims.second_factor:
-            raise SecondFactorNeeded("sign in with a second factor to take money out")
+            raise SecondFactorNeeded("a withdrawal requires a sign-in with a second factor")
         if claims.token_version is None:
             self._welcome(claims)
         return claims
 
     def admit(self, unit: UnitOfWork, claims: Claims) -> Role:
-        """In which role they act. Raises ``InvalidToken`` where theirs was made void since.
+        """The current role of the user. Raises ``InvalidToken`` if the token was revoked.
 
-        In the unit of work of what they ask for, so that it costs no transaction of its own, and
-        nothing is done for somebody who was shut out before.
+        Call it in the unit of work of the request: it then costs no transaction of its own, and a
+        revocation that was committed before takes effect.
         """
         if claims.token_version is None:
             return claims.role
@@ -138,7 +139,7 @@ class PeopleUseCases:
         return user.role
 
     def _welcome(self, claims: Claims) -> None:
-        """Know somebody as the service that keeps their account describes them now."""
+        """Create or update the user from the claims of the other identity provider."""
         try:
             known = self._store.look(lambda unit: unit.users.get(claims.user))
         except KeyError:
@@ -169,7 +170,7 @@ class PeopleUseCases:
         try:
             self._store.run(change)
         except EmailTaken:
-            # Two first requests at once, or an address that is somebody else's here.
+            # Two first requests at once, or an address of another user.
             found = self._store.read(lambda unit: unit.users.by_email(claims.email))
             if found is None or found.id != claims.user:
                 raise InvalidToken from None

@@ -1,4 +1,4 @@
-"""Data that looks real, for development: people, and agreements at every point of their lives."""
+"""Realistic data for development: users, and escrows in every state."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _LIVES: tuple[tuple[str, ...], ...] = (
     ("accept", "fund", "dispute", "resolve"),
     ("accept", "fund", "cancel", "cancel-too"),
 )
-"""What happens to an agreement; work happens to its first milestone."""
+"""Sequences of actions; milestone actions apply to the first milestone."""
 
 
 class Seeder:
-    """Makes people and agreements through the use cases, as if they had been there."""
+    """Creates users and escrows through the use cases."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Seeder:
         self._chance = chance
 
     def make_people(self, number: int, password: str) -> t.Iterator[User]:
-        """*number* people, each with *password*; the first is an arbiter."""
+        """*number* users, each with *password*; the first is an arbiter."""
         for index in range(number):
             first, last = (self._chance.choice(names.split()) for names in (_FIRST, _LAST))
             email = f"{first}.{last}.{self._context.new_id()[-6:]}@amani.example".lower()
@@ -69,7 +69,7 @@ class Seeder:
             yield self._people.sign_up(OPERATOR, email, f"{first} {last}", password, role)
 
     def make_escrows(self, number: int, people: t.Sequence[User]) -> t.Iterator[str]:
-        """*number* agreements between *people*, of whom the first settles disputes; their ids."""
+        """*number* escrows between *people*, of whom the first is the arbiter; yields ids."""
         arbiter, members = people[0], people[1:]
         for _ in range(number):
             client, freelancer = self._chance.sample(members, 2)

@@ -1,4 +1,4 @@
-"""Money that stands in suspense until a person has said whose it is."""
+"""Suspense: money without a known owner, until an operator attributes it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from amani_app.ports.store import SuspenseItem, UnitOfWork
 
 
 class SuspenseUseCases:
-    """To be called inside a unit of work, by operators only.
+    """Call these methods inside a unit of work, for operators only.
 
-    What a transfer has put into suspense leaves it whole and once, and who has said so is in the
-    audit log. Raises ``NotFound`` for what does not wait there, and ``AlreadyBooked``.
+    An item leaves suspense as a whole and once; the audit log holds the operator. Raises
+    ``NotFound`` for an unknown item, and ``AlreadyBooked``.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def waiting(self, unit: UnitOfWork) -> list[SuspenseItem]:
-        """What nobody has attributed yet, the oldest first."""
+        """The unattributed items, oldest first."""
         return unit.ledger.unattributed()
 
     def attribute(self, unit: UnitOfWork, actor: Actor, transfer: str, owner: str) -> Money:
-        """It is *owner*'s and goes to their wallet; what is missing is taken from there.
+        """Credit the item to *owner*'s wallet; a negative item is debited there.
 
-        Raises ``InsufficientFunds`` for a wallet that lacks it.
+        Raises ``InsufficientFunds`` if the wallet does not cover a negative item.
         """
         return self._move(unit, actor, transfer, AccountKind.WALLET, owner)
 
     def send_back(self, unit: UnitOfWork, actor: Actor, transfer: str) -> Money:
-        """It has gone back to the payer at the provider; what was missing has come back there."""
+        """Record that the provider returned it to the payer, or recovered a negative item."""
         return self._move(unit, actor, transfer, AccountKind.PROVIDER, "")
 
     def _move(
@@ -38,7 +38,7 @@ class SuspenseUseCases:
     ) -> Money:
         found = next((each for each in self.waiting(unit) if each.transfer == transfer), None)
         if found is None:
-            raise NotFound(f"no transfer {transfer} waits in suspense")
+            raise NotFound(f"suspense has no item of transfer {transfer}")
         amount, currency = found.amount, found.amount.currency
         source, target = Account(AccountKind.SUSPENSE, currency), Account(kind, currency, owner)
         id = self._context.new_id()

@@ -1,4 +1,4 @@
-"""Virtual accounts: a bank account number of one's own, to bring money in by bank transfer."""
+"""Virtual accounts: a bank account number for deposits by bank transfer."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from amani_app.ports.payments import Inflow, IssuedAccount, PaymentOutcome
 from amani_app.ports.store import UnitOfWork
 
 INFLOW = "inflow"
-"""The reason of what comes in at a virtual account: with the provider's reference it is unique."""
+"""The reason of transfers into virtual accounts; unique with the provider's reference."""
 LOOK_EVERY = timedelta(hours=1)
-"""How often the provider is asked what came in at an account, for notices that got lost."""
+"""Interval between queries of an account's transfers, in case a notice was lost."""
 
 
 class AccountExists(DomainError):
-    """The person has such an account, or has asked for it."""
+    """The user has such an account, or has requested one."""
 
     code = "virtual-account-exists"
 
 
 class VirtualAccountUseCases:
-    """To be called inside a unit of work; nothing here speaks to the provider."""
+    """Call these methods inside a unit of work. They never call the provider."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def request(self, unit: UnitOfWork, actor: Actor, currency: str) -> VirtualAccount:
-        """The actor wants an account. Raises ``AccountExists`` while there is one.
+        """Create a request for an account. Raises ``AccountExists`` while there is one.
 
-        Who they are is told to the provider after this, and never comes in here.
+        KYC data is sent to the provider afterwards and is never passed to this method.
         """
         mine = unit.virtual_accounts.of(actor.user, None, 100)
         if any(each.state.open and each.currency == currency for each in mine):
-            raise AccountExists(f"you have, or have asked for, a virtual account in {currency}")
+            raise AccountExists(f"there is a virtual account in {currency}, or a request for one")
         now = self._context.now()
         made = VirtualAccount(self._context.new_id(), actor.user, currency, now)
         unit.virtual_accounts.add(made, now + POLL_AFTER)
@@ -46,7 +46,7 @@ class VirtualAccountUseCases:
         return made
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> VirtualAccount:
-        """One of the actor's own. Raises ``NotFound``."""
+        """Return an account of the actor. Raises ``NotFound``."""
         try:
             found = unit.virtual_accounts.get(id)
         except KeyError:
@@ -58,7 +58,7 @@ class VirtualAccountUseCases:
     def learn(
         self, unit: UnitOfWork, actor: Actor, id: str, issued: IssuedAccount
     ) -> VirtualAccount:
-        """Keep what the provider says of an account, and look again as its state demands."""
+        """Store the state of an account, and set when it is due again."""
         before = unit.virtual_accounts.get(id, lock=True)
         after = replace(
             before,
@@ -74,24 +74,24 @@ class VirtualAccountUseCases:
     def end(
         self, unit: UnitOfWork, actor: Actor, id: str, state: AccountState, why: str
     ) -> VirtualAccount:
-        """There will be none; what has gone on meanwhile stays as it is."""
+        """End a request without an account. No effect in a later state."""
         before = unit.virtual_accounts.get(id, lock=True)
         if before.state is not AccountState.REQUESTED:
             return before
         return self._save(unit, actor, before, replace(before, state=state, failure=why[:200]))
 
     def put_off(self, unit: UnitOfWork, id: str, due: datetime) -> None:
-        """Look at it again when it is *due*, as long as it is open."""
+        """Process it again at *due*, if it is open."""
         found = unit.virtual_accounts.get(id, lock=True)
         if found.state.open:
             unit.virtual_accounts.save(found, due)
 
     def settle(self, unit: UnitOfWork, actor: Actor, found: Inflow) -> None:
-        """Book what the provider says has come in: to the account's owner, or to suspense.
+        """Book a transfer into a virtual account.
 
-        The whole amount is credited, and the provider's fee is ours to bear. Where the number is
-        nobody's, or of an account that was closed, it goes to suspense. Raises ``AlreadyBooked``
-        when it stands there: one transfer has one booking, whoever it is for.
+        The whole amount is credited to the owner, and Amani bears the provider's fee. A transfer to
+        an unknown or closed account goes to suspense. Raises ``AlreadyBooked`` if the transfer is
+        in the ledger.
         """
         if found.outcome is not PaymentOutcome.SUCCESSFUL or found.amount.minor <= 0:
             return

@@ -1,4 +1,4 @@
-"""Money on its way out: reserved, then sent, then settled or given back."""
+"""Withdrawals: reserved, sent, then settled or released."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from amani_app.ports.payments import ProviderNotice, NoticeKind
 from amani_app.ports.store import UnitOfWork
 
 REQUESTED = "withdrawal.requested"
-"""The event that makes the worker send it."""
+"""The event that makes the worker send the payout."""
 REVIEWS = (1, 7)
-"""The days after which the provider is asked about what was settled, for a notice that got lost."""
+"""Days after which a settled payout is queried again, in case a notice was lost."""
 
 
 class WithdrawalUseCases:
-    """To be called inside a unit of work; nothing here speaks to the provider."""
+    """Call these methods inside a unit of work. They never call the provider."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def request(self, unit: UnitOfWork, actor: Actor, amount: Money, to: Destination) -> Withdrawal:
-        """Reserve *amount* of the actor's wallet and ask for the pay-out.
+        """Reserve *amount* in the actor's wallet and request the payout.
 
-        Raises ``InsufficientFunds``, and ``MoneyError`` for less than something.
+        Raises ``InsufficientFunds``, and ``MoneyError`` unless the amount is positive.
         """
         if amount.minor <= 0:
             raise MoneyError(f"{amount} cannot be withdrawn")
@@ -41,7 +41,7 @@ class WithdrawalUseCases:
         return made
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Withdrawal:
-        """One of the actor's own. Raises ``NotFound``."""
+        """Return a withdrawal of the actor. Raises ``NotFound``."""
         try:
             found = unit.withdrawals.get(id)
         except KeyError:
@@ -51,14 +51,14 @@ class WithdrawalUseCases:
         return found
 
     def take(self, unit: UnitOfWork, actor: Actor, id: str, until: datetime) -> Withdrawal | None:
-        """It is about to be sent; ``None`` when it was taken before.
+        """Mark it as being sent; ``None`` if it was sent before.
 
-        From now on the provider may have heard of it, and at *until* another worker looks.
+        From now on its outcome may be unknown. At *until* another worker may process it.
         """
         found = unit.withdrawals.get(id, lock=True)
         if found.state is not WithdrawalState.REQUESTED:
             return None
-        # Whoever finds it so after a kill cannot know whether it was sent.
+        # After a kill it is unknown whether it was sent.
         after = replace(found, state=WithdrawalState.SENDING, doubted_at=self._context.now())
         unit.withdrawals.save(after, until)
         self._record(unit, actor, after, found)
@@ -67,13 +67,13 @@ class WithdrawalUseCases:
     def put_off(
         self, unit: UnitOfWork, id: str, due: datetime, doubted: datetime | None = None
     ) -> None:
-        """Nothing definite is known: look again when it is *due*."""
+        """The outcome is unknown: process it again at *due*."""
         found = unit.withdrawals.get(id, lock=True)
         if not found.state.final:
             unit.withdrawals.save(replace(found, doubted_at=doubted or found.doubted_at), due)
 
     def accepted(self, unit: UnitOfWork, actor: Actor, id: str, due: datetime) -> None:
-        """The provider has taken it on: ask for its last word when it is *due*."""
+        """The provider has accepted it: query the outcome at *due*."""
         found = unit.withdrawals.get(id, lock=True)
         if found.state.final:
             return
@@ -91,11 +91,11 @@ class WithdrawalUseCases:
         failure: str = "",
         fee: Money | None = None,
     ) -> None:
-        """The provider's word is final: book the pay-out, or give the reservation back.
+        """The outcome is final: book the payout, or void the reservation.
 
-        What the provider charged beside the amount is ours to bear: *fee*, of what was paid only.
-        Whether its word still holds is asked again, as if it had sent a notice, after ``REVIEWS``.
-        Raises ``AlreadySettled`` the second time, and ``KeyError`` for an unknown id.
+        Amani bears the provider's *fee* of a successful payout. The outcome is queried again after
+        ``REVIEWS``, in case it was reversed. Raises ``AlreadySettled`` the second time, and
+        ``KeyError`` for an unknown id.
         """
         found = unit.withdrawals.get(id, lock=True)
         if found.state.final:
@@ -121,12 +121,12 @@ class WithdrawalUseCases:
     def correct(
         self, unit: UnitOfWork, actor: Actor, id: str, failure: str = "", fee: Money | None = None
     ) -> None:
-        """The provider has taken its word back, so what was booked is put right.
+        """The provider reversed the outcome: correct the ledger.
 
-        What was paid and came back is its owner's again, and *fee* ours, as with a pay-out that
-        fails. What was given back and is paid all the same has been had twice: nobody's wallet is
-        touched for that, it is missing in suspense until people have seen to it. Raises
-        ``AlreadySettled`` where that was done before, and ``KeyError`` for an unknown id.
+        A payout that came back is credited to the wallet, with *fee* refunded to Amani. If a failed
+        payout was paid after all, the owner has the money twice: the wallet stays as it is, and the
+        amount is missing in suspense until an operator attributes it. Raises ``AlreadySettled`` if
+        it was corrected before, and ``KeyError`` for an unknown id.
         """
         found = unit.withdrawals.get(id, lock=True)
         state = CORRECTIONS.get(found.state)

@@ -1,4 +1,4 @@
-"""What the worker does, again and again; safe in many workers at once."""
+"""Periodic jobs of the worker; safe in many workers at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from amani_app.domain.errors import IllegalTransition
 from amani_app.ports.store import Store
 
 KEEP_ANSWERS = timedelta(days=2)
-"""Longer than the day for which a repeated request is promised its first answer."""
+"""Longer than the day for which a repeated request gets the first response."""
 KEEP_EVENTS = timedelta(days=30)
 """After their delivery."""
 FORGET_EVERY = timedelta(minutes=10)
 
 
 class ExpireSilence:
-    """Releases what the client left without an answer for the agreed days."""
+    """Releases milestones whose days of silence are over."""
 
     name = "expire-silence"
 
@@ -31,7 +31,7 @@ class ExpireSilence:
         self._now = now
 
     def __call__(self, going: Going = always) -> int:
-        """A transaction for each, so that one that fails holds up no other."""
+        """One transaction for each milestone, so that a failing one does not delay the others."""
         due = self._store.read(lambda unit: unit.escrows.silent_since(self._now(), EXPIRE_AT_ONCE))
         return sum(self._expire(escrow, milestone) for escrow, milestone in due if going())
 
@@ -39,12 +39,12 @@ class ExpireSilence:
         try:
             self._store.run(lambda unit: self._escrows.expire(unit, escrow, milestone))
         except (IllegalTransition, NotFound):
-            return 0  # The client, or another worker, was quicker.
+            return 0  # The client or another worker was faster.
         return 1
 
 
 class ForgetAnswers:
-    """Drops the stored answers that nobody may still ask for, and events long delivered."""
+    """Deletes stored responses after ``KEEP_ANSWERS``, and events after ``KEEP_EVENTS``."""
 
     name = "forget-answers"
 
@@ -54,7 +54,6 @@ class ForgetAnswers:
         self._last = datetime.min.replace(tzinfo=UTC)
 
     def __call__(self, going: Going = always) -> int:
-        """Now and then."""
         if (now := self._now()) - self._last < FORGET_EVERY:
             return 0
         self._last = now

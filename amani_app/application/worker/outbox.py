@@ -1,4 +1,4 @@
-"""The outbox: what committed units of work left to be done outside."""
+"""The outbox: events of committed units of work that need an action outside."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SKIP_AT_ONCE = 1_000
 
 
 class DeliverEvents:
-    """Hands each event to who listens to its topic, at least once: listeners tell repeats.
+    """Delivers each event to the listener of its topic, at least once.
 
-    Events that nobody listens to count as delivered, but those of the topics *kept* wait. A
-    listener that raises gets the event again when the lease is over.
+    A listener must recognize a repeated event. If it raises, it gets the event again after the
+    lease. Events without a listener count as delivered, except the topics *kept*, which wait.
     """
 
     name = "deliver-events"
@@ -33,7 +33,6 @@ class DeliverEvents:
         self._wanted = (*listeners, *kept)
 
     def __call__(self, going: Going = always) -> int:
-        """Everything undelivered, oldest first."""
         now = self._context.now()
         while going() and SKIP_AT_ONCE == self._store.run(
             lambda unit: unit.outbox.skip(self._wanted, now, SKIP_AT_ONCE)

@@ -1,4 +1,4 @@
-"""The worker: rounds of jobs until it is told to stop."""
+"""The worker: rounds of jobs until it must stop."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ FORGET_AFTER = timedelta(hours=1)
 
 
 class WorkerLog(t.Protocol):
-    """Where the worker tells what it does."""
+    """The worker's log."""
 
     def info(self, event: str, **fields: t.Any) -> t.Any:
         """An ordinary event."""
 
     def warning(self, event: str, **fields: t.Any) -> t.Any:
-        """Something that a person may want to look at."""
+        """An event that an operator may want to check."""
 
 
 class WorkerJob(t.Protocol):
-    """A piece of work that is safe to run in many workers at once."""
+    """A job that is safe to run in many workers at once."""
 
     name: str
 
     def __call__(self, going: Going) -> int:
-        """Do what is due while *going*; how many things were done."""
+        """Process what is due while *going*; returns the number of items."""
 
 
 @dataclass
 class Worker:
-    """Runs *jobs* again and again, and says in the register that it lives."""
+    """Runs *jobs* in rounds, and records heartbeats in *register*."""
 
     name: str
     version: str
@@ -49,9 +49,10 @@ class Worker:
     _beaten: datetime = datetime.min.replace(tzinfo=UTC)
 
     def run(self, rest: t.Callable[[], bool]) -> None:
-        """Do a round, then *rest*, until that returns true.
+        """Run a round, then *rest*, until that returns true.
 
-        What is in hand is finished first. A database that is away or behind is waited for.
+        The current item is finished first. While the database is unreachable or behind, the
+        worker waits.
         """
         self.log.info("worker.started", worker=self.name)
         while True:
@@ -65,7 +66,7 @@ class Worker:
         self.log.info("worker.stopped", worker=self.name)
 
     def round(self) -> None:
-        """One beat, when it is due, and every job once."""
+        """Record a heartbeat if it is due, and run every job once."""
         verdict = self.readiness()
         if not verdict.ready:
             self.log.warning("worker.waiting", reason=verdict.reason)
@@ -75,7 +76,7 @@ class Worker:
             for job in self.jobs:
                 self._do(job)
         except DatabaseUnavailable:
-            self.log.warning("worker.waiting", reason="the database is not reachable")
+            self.log.warning("worker.waiting", reason="the database is unreachable")
 
     def _do(self, job: WorkerJob) -> None:
         try:
@@ -84,8 +85,7 @@ class Worker:
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            # What a job stumbled over is leased, and comes again later: it must not hold up the
-            # other jobs, nor the rest of its own.
+            # The failing item is leased and retried later; it must not delay the other jobs.
             self.log.warning("worker.job_failed", job=job.name, exc_info=error)
 
     def _beat(self) -> None:

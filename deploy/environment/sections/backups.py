@@ -138,7 +138,7 @@ class PitrConfig(Section):
 
 
 class BackupsConfig(Section):
-    """Backups of the database: when, where, and for how long."""
+    """Backups of the database: their schedule, their places and their retention."""
 
     policy: Literal["always", "when-migrating", "never"] = "when-migrating"
     """The deploys and rollbacks that make a backup first: all, those that change the schema, or

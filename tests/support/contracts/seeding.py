@@ -15,7 +15,7 @@ def test_seed_creates_agreements_in_all_states_and_balanced_books(database_url: 
 
     told = shell.ok("flask", "amani", "seed", "--users=4", "--escrows=40", "--random=1")
 
-    assert "4 people, 40 agreements" in told and "arbiter " in told
+    assert "4 users, 40 escrows" in told and "arbiter " in told
     shell.ok("flask", "amani", "reconcile")
     engine = create_engine(database_url)
     with engine.connect() as connection:

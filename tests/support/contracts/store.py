@@ -32,12 +32,15 @@ NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 ADA = Account(AccountKind.WALLET, "NGN", "ada")
 BEN = Account(AccountKind.WALLET, "NGN", "ben")
 FEES = Account(AccountKind.FEES, "NGN")
-TRANSIT = Account(AccountKind.TRANSIT, "NGN")
 PROVIDER = Account(AccountKind.PROVIDER, "NGN")
 
 
 def ngn(minor: int) -> Money:
     return Money(minor, "NGN")
+
+
+PLAIN = pytest.param("plain", marks=pytest.mark.postgres)
+"""PostgreSQL by SQLAlchemy alone: DATABASE_PIPELINE=false."""
 
 
 def deposit(store: Store, account: Account, minor: int, name: str = "d1") -> None:
@@ -158,7 +161,7 @@ class TestLedger:
 
         def settle(how: str, id: str) -> None:
             if how == "post":
-                booked = pending.post(id, [Entry(TRANSIT, ngn(60))])
+                booked = pending.post(id, [Entry(FEES, ngn(60))])
                 store.run(lambda unit: unit.ledger.book(booked))
             else:
                 store.run(lambda unit: unit.ledger.void(id, "p"))
@@ -169,7 +172,7 @@ class TestLedger:
         with pytest.raises(AlreadySettled):
             settle(second, "s2")
         assert balance(store, ADA) == after
-        assert total(store, TRANSIT) == (60 if first == "post" else 0)
+        assert total(store, FEES) == (60 if first == "post" else 0)
         assert differences(store) == []
 
     def test_second_settlement_is_rejected_despite_other_reservations(self, store: Store) -> None:

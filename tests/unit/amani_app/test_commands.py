@@ -66,7 +66,7 @@ class TestDeposit:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["nobody@example.org", "1"], "nobody has signed up as nobody@example.org"),
+            (["nobody@example.org", "1"], "there is no user nobody@example.org"),
             (["ada@example.org", "1.001"], "no amount of NGN"),
             (["ada@example.org", "1", "--currency", "XXX"], "none of the currencies"),
             (["ada@example.org", "0"], "nothing moves"),
@@ -119,9 +119,9 @@ class TestSuspense:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["attribute", "X", "ada@example.org"], "no transfer X waits in suspense"),
-            (["send-back", "X"], "no transfer X waits in suspense"),
-            (["attribute", "{0}", "nobody@example.org"], "nobody has signed up as nobody"),
+            (["attribute", "X", "ada@example.org"], "suspense has no item of transfer X"),
+            (["send-back", "X"], "suspense has no item of transfer X"),
+            (["attribute", "{0}", "nobody@example.org"], "there is no user nobody"),
         ],
     )
     def test_invalid_suspense_command_is_reported(
@@ -153,7 +153,7 @@ class TestReconcileWithTheProvider:
     def test_provider_balance_is_compared(self, shell: Shell, sandbox: Sandbox, ada: str) -> None:
         done = shell.run("flask", "amani", "reconcile")
         assert done.returncode == 1
-        assert done.stdout == "the provider holds NGN 0.00, the books say NGN 10.00\n"
+        assert done.stdout == "the payment provider holds NGN 0.00, the ledger NGN 10.00\n"
         sandbox.books.fund(Money(1_000, "NGN"))
         assert shell.ok("flask", "amani", "reconcile") == ""
 
@@ -171,7 +171,7 @@ class TestReconcileWithTheProvider:
         sandbox.books.fund(Money(1_000, "NGN"))
         done = shell.run("flask", "amani", "reconcile")
         assert done.returncode == 1
-        assert "the provider holds" in done.stdout
+        assert "the payment provider holds" in done.stdout
 
     def test_missing_payout_is_reported(
         self, shell: Shell, sandbox: Sandbox, store: DatabaseStore, ada: str
@@ -179,10 +179,11 @@ class TestReconcileWithTheProvider:
         sandbox.books.fund(Money(1_000, "NGN"))
         _, withdrawal = under_way(store, ada, State.PROCESSING)
         done = shell.run("flask", "amani", "reconcile")
-        assert done.stdout == f"withdrawal {withdrawal}: the provider took it on and has none\n"
+        words = "the payment provider accepted it and does not know it now"
+        assert done.stdout == f"withdrawal {withdrawal}: {words}\n"
 
     def test_unreachable_provider_is_reported(self, shell: Shell, sandbox: Sandbox) -> None:
         shell.environ["FINCRA_URL"] = f"http://127.0.0.1:{free_port()}"
         done = shell.run("flask", "amani", "reconcile")
         assert done.returncode == 1
-        assert "not reachable" in done.stdout
+        assert "is unreachable" in done.stdout

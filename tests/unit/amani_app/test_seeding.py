@@ -25,5 +25,5 @@ def test_short_password_is_rejected(app: Flask) -> None:
 
 def test_production_is_rejected(settings: Settings) -> None:
     live = create_app(settings.model_copy(update={"environment": "production"}))
-    assert "production is not seeded" in refusal(live, PASSWORD)
+    assert "seeding is refused if ENVIRONMENT=production" in refusal(live, PASSWORD)
     live.extensions["amani"].engine.dispose()

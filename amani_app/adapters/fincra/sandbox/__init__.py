@@ -1,6 +1,6 @@
 """A stand-in for Fincra that speaks its HTTP, for development, tests and practice hosts.
 
-It keeps everything in memory, moves no money, and can be told to misbehave.
+It keeps everything in memory, moves no money, and can simulate faults (``Switches``).
 """
 
 from amani_app.adapters.fincra.sandbox.server import create_sandbox

@@ -14,8 +14,6 @@ WORDS = {
 
 
 class SandboxRefusal(Exception):
-    """One of Fincra's error answers."""
-
     def __init__(self, status: int, body: dict[str, t.Any]) -> None:
         self.status, self.body = status, body
         super().__init__(body)

@@ -49,7 +49,6 @@ class MemoryPayments:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
-        """A link that leads nowhere."""
         with self._lock:
             if reference in self.amounts:
                 raise PaymentRefused(f"the reference {reference} was used before")
@@ -62,7 +61,6 @@ class MemoryPayments:
             return link
 
     def collection(self, reference: str) -> Collection | None:
-        """As it stands."""
         return self.collections.get(reference)
 
     def asked(self, reference: str) -> Money:
@@ -70,7 +68,6 @@ class MemoryPayments:
         return self.amounts[reference]
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
-        """Everybody but nobody."""
         if account_number == NOBODY:
             raise UnknownPayee(f"the bank {bank_code} has no account with this number")
         return f"Holder of {account_number}"
@@ -89,7 +86,6 @@ class MemoryPayments:
             return made
 
     def payout(self, reference: str) -> Payout | None:
-        """As it stands."""
         return self.payouts.get(reference)
 
     def balance(self, currency: str) -> Money:
@@ -97,7 +93,6 @@ class MemoryPayments:
         return Money(self.balances[currency], currency)
 
     def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
-        """In Fincra's shape."""
         return notices.read(self.secret, raw, headers.get("signature", ""))
 
     def fund(self, amount: Money) -> None:
@@ -124,7 +119,6 @@ class MemoryPayments:
             self.collections[reference] = made
 
     def expire(self, reference: str) -> None:
-        """Nobody paid in time."""
         with self._lock:
             found = self.collections[reference]
             self.collections[reference] = replace(found, outcome=PaymentOutcome.FAILED)
@@ -157,16 +151,13 @@ class MemoryPayments:
             return self.issued_accounts[id]
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """As it stands."""
         found = (each for each in self.issued_accounts.values() if each.reference == reference)
         return next(found, None)
 
     def account_named(self, id: str) -> IssuedAccount | None:
-        """As it stands."""
         return self.issued_accounts.get(id)
 
     def inflow(self, reference: str) -> Inflow | None:
-        """As it stands."""
         return self.transfers.get(reference)
 
     def inflows(self, id: str) -> list[Inflow]:

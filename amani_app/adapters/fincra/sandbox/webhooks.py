@@ -15,8 +15,6 @@ Mode = t.Literal["send", "hold", "lose"]
 
 @dataclass
 class Switches:
-    """What goes wrong."""
-
     webhooks: Mode = "send"
     """Sent at once, held until they are asked for, or lost."""
     copies: int = 1
@@ -73,7 +71,6 @@ class Webhooks:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def notify(self, event: str, data: t.Mapping[str, t.Any]) -> None:
-        """Something happened."""
         raw = json.dumps({"event": event, "data": data}, ensure_ascii=False).encode()
         mode = self.switches.webhooks
         if mode == "hold":

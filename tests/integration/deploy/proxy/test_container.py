@@ -34,7 +34,7 @@ def with_timeout(stand: Stand, seconds: float) -> Environment:
     return changed(stand, "proxy", timeouts=timeouts)
 
 
-def test_bringing_it_to_where_it_is_changes_nothing(stand: Stand) -> None:
+def test_a_settled_proxy_is_not_changed(stand: Stand) -> None:
     assert proxy.ensure(stand.host, stand.environment, None) == proxy.ProxyChange("none")
 
     facts, settled = proxy.read_facts(stand.host, stand.environment)
@@ -190,7 +190,7 @@ def _maintenance(stand: Stand) -> bool:
     "path",
     ["/metrics", "//metrics", "/%6detrics", "/%2fmetrics", "/api", "/", "/apix/", "/.env"],
 )
-def test_what_is_not_public_does_not_exist(stand: Stand, path: str) -> None:
+def test_a_path_that_is_not_public_is_not_found(stand: Stand, path: str) -> None:
     stand.serve_from("blue")
 
     answer = stand.ask(path)
@@ -201,7 +201,7 @@ def test_what_is_not_public_does_not_exist(stand: Stand, path: str) -> None:
     assert answer.headers["x-request-id"]
 
 
-def test_what_a_client_says_of_its_way_is_replaced(stand: Stand) -> None:
+def test_forwarding_headers_of_a_client_are_replaced(stand: Stand) -> None:
     stand.serve_from("blue")
     lies = {
         name: "lie"
@@ -226,7 +226,7 @@ def test_what_a_client_says_of_its_way_is_replaced(stand: Stand) -> None:
     ("sent", "kept"),
     [("0123-abcd", True), ("", False), ("short", False), ("a" * 65, False), ('x"\\; drop', False)],
 )
-def test_a_request_id_is_kept_where_well_formed(stand: Stand, sent: str, kept: bool) -> None:
+def test_only_a_well_formed_request_id_is_kept(stand: Stand, sent: str, kept: bool) -> None:
     stand.serve_from("blue")
 
     answer = stand.ask(headers={"X-Request-ID": sent})

@@ -66,7 +66,7 @@ def test_a_slot_whose_check_fails_gets_no_traffic(stand: Stand) -> None:
     assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 10).up
 
 
-def test_a_slot_that_was_up_before_is_asked_anew(stand: Stand) -> None:
+def test_a_slot_that_was_up_before_is_checked_again(stand: Stand) -> None:
     stand.serve_from("blue")
     stand.serve_from("green")
     stand.engine.run_in(stand.boot("blue"), ["touch", "/tmp/unready"])
@@ -74,7 +74,7 @@ def test_a_slot_that_was_up_before_is_asked_anew(stand: Stand) -> None:
     assert not proxy.wait_until_up(stand.engine, stand.proxy, "blue", 0.5, fresh=True).up
 
 
-def test_what_stands_by_is_checked_all_the_time_and_asked_once_more(stand: Stand) -> None:
+def test_a_standby_is_checked_all_the_time_and_answers_once_more(stand: Stand) -> None:
     stand.serve_from("blue")
     name = stand.boot("green")
     assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 20, fresh=True).up
@@ -90,7 +90,7 @@ def test_what_stands_by_is_checked_all_the_time_and_asked_once_more(stand: Stand
     assert stand.ask().slot == "blue"
 
 
-def test_nobody_listening_is_told_as_such(stand: Stand) -> None:
+def test_a_slot_without_a_listener_is_reported(stand: Stand) -> None:
     stand.serve_from("blue")
 
     seen = proxy.wait_until_up(stand.engine, stand.proxy, "green", 3, fresh=True)

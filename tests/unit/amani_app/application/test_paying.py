@@ -479,7 +479,7 @@ class TestEdges:
         assert world.provider.inflows.check_account(made.provider_id)
         assert world.wallet() == (10, 0)  # It came in while the account was hers.
         late = world.send(made.account_number, 5)
-        lost = f"virtual account {made.id} is closed, and has not booked NGN 0.05"
+        lost = f"virtual account {made.id} is closed; not booked: NGN 0.05"
         assert world.reconcile() == [f"{lost} of {late.reference}"]
         assert world.provider.inflows.check(late.reference)
         world.payments.decide(made.provider_id, AccountState.ACTIVE)
@@ -692,7 +692,7 @@ class TestEdges:
         assert definite == [True, True, False]
         assert world.state(id) is WithdrawalState.RETURNED
         assert world.wallet() == (100, 0)
-        assert world.reconcile() == ["the provider holds NGN 0.40, the books say NGN 1.00"]
+        assert world.reconcile() == ["the payment provider holds NGN 0.40, the ledger NGN 1.00"]
 
     def test_a_settled_pay_out_of_another_amount_or_under_way_again_is_left_alone(
         self, world: World
@@ -718,7 +718,8 @@ class TestEdges:
             world.time += QUIET
             world.work()
         assert world.state(id) is WithdrawalState.PROCESSING
-        assert f"withdrawal {id}: the provider took it on and has none" in world.reconcile()
+        words = "the payment provider accepted it and does not know it now"
+        assert f"withdrawal {id}: {words}" in world.reconcile()
 
     def test_a_pay_out_that_is_not_ours_is_nobody_s_business(self, world: World) -> None:
         world.payments.fund(ngn(100))
@@ -781,7 +782,7 @@ class TestEdges:
             world.time += QUIET
             world.work()
         assert world.wallet() == (100, 60)
-        assert f"withdrawal {id}: NGN 0.60, at the provider NGN 0.59" in world.reconcile()
+        assert f"withdrawal {id}: NGN 0.60, at the payment provider NGN 0.59" in world.reconcile()
 
     @pytest.mark.parametrize("first", [100, 99])
     def test_a_second_payment_goes_to_suspense_once(self, world: World, first: int) -> None:
@@ -817,11 +818,11 @@ class TestEdges:
         world.funded(100)
         world.payments.fund(ngn(1))
         assert Reconcile(world.store, None)() == []
-        assert world.reconcile() == ["the provider holds NGN 1.01, the books say NGN 1.00"]
+        assert world.reconcile() == ["the payment provider holds NGN 1.01, the ledger NGN 1.00"]
         world.payments.mood = "away"
         world.withdraw(10)
         world.deliver()
-        assert "not reachable" in world.reconcile()[0]
+        assert "is unreachable" in world.reconcile()[0]
 
     def test_a_worker_that_is_told_to_stop_begins_nothing(self, world: World) -> None:
         world.funded(100)

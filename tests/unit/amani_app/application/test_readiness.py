@@ -80,7 +80,7 @@ def test_ready_result_is_cached_and_unready_is_not() -> None:
     assert check().ready
     assert schema.asked == 2
     clock.now += 0.2
-    assert check().reason == "the database is not reachable"
+    assert check().reason == "the database is unreachable"
 
 
 def test_only_one_thread_queries_the_database() -> None:

@@ -11,7 +11,6 @@ from amani_app.domain.ledger import (
     Balance,
     Entry,
     PendingTransfer,
-    Side,
     Transaction,
     move,
     receive,
@@ -22,7 +21,7 @@ from amani_app.domain.money import Money
 ADA = Account(AccountKind.WALLET, "NGN", "ada")
 BEN = Account(AccountKind.WALLET, "NGN", "ben")
 FEES = Account(AccountKind.FEES, "NGN")
-TRANSIT = Account(AccountKind.TRANSIT, "NGN")
+PROVIDER = Account(AccountKind.PROVIDER, "NGN")
 SUSPENSE = Account(AccountKind.SUSPENSE, "NGN")
 
 
@@ -31,14 +30,10 @@ def ngn(minor: int) -> Money:
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
-def test_move_and_its_reversal_balance(amounts: list[int]) -> None:
+def test_move_balances(amounts: list[int]) -> None:
     targets = [(Account(AccountKind.WALLET, "NGN", f"u{i}"), ngn(a)) for i, a in enumerate(amounts)]
     booked = move("t1", "pay", "r1", ADA, *targets)
     assert sums(booked.entries) == {"NGN": 0}
-    undone = booked.reversed("t2")
-    for there, back in zip(booked.entries, undone.entries, strict=True):
-        assert there.account == back.account
-        assert not there.amount + back.amount
 
 
 def test_target_of_zero_is_omitted() -> None:
@@ -85,17 +80,13 @@ def test_account_with_wrong_owner_is_rejected(kind: AccountKind, owner: str) -> 
         Account(kind, "NGN", owner)
 
 
-def test_only_provider_account_has_debit_balance() -> None:
-    assert {kind for kind in AccountKind if kind.side is Side.DEBIT} == {AccountKind.PROVIDER}
-
-
 def test_pending_transfer_posts_the_full_reservation() -> None:
     pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(100))
-    posted = pending.post("t", [Entry(TRANSIT, ngn(90)), Entry(FEES, ngn(10))])
+    posted = pending.post("t", [Entry(PROVIDER, ngn(90)), Entry(FEES, ngn(10))])
     assert posted.settles == "p"
     assert posted.entries[0] == Entry(ADA, ngn(-100))
     with pytest.raises(LedgerError, match="sum to zero"):
-        pending.post("t", [Entry(TRANSIT, ngn(99))])
+        pending.post("t", [Entry(PROVIDER, ngn(99))])
 
 
 @pytest.mark.parametrize(

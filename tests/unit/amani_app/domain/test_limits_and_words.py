@@ -80,11 +80,11 @@ def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
         (lambda: milestone("x" * 201), "^a milestone needs a title of 1 to 200 characters$"),
         (lambda: Milestone("m1", "Part", ngn(0)), "^the milestone 'Part' costs NGN 0.00$"),
         (lambda: escrow(title="x" * 201), "^an escrow needs a title of 1 to 200 characters$"),
-        (lambda: escrow(freelancer="ada"), "^client and freelancer are the same person$"),
+        (lambda: escrow(freelancer="ada"), "^client and freelancer must be different users$"),
         (lambda: escrow(milestones=()), "^an escrow has 1 to 50 milestones$"),
         (lambda: escrow(currency="USD"), "^every milestone is paid in USD$"),
-        (lambda: escrow(silence=timedelta(hours=23)), "^the days of silence are 1 to 60$"),
-        (lambda: FeePolicy(10_001), "^a fee of 10001 basis points$"),
+        (lambda: escrow(silence=timedelta(hours=23)), "^the days of silence must be 1 to 60$"),
+        (lambda: FeePolicy(10_001), "^a fee of 10001 basis points is not within 0 to 10000$"),
         (lambda: funded().resolve("m1", Party.ARBITER, -1), "0 to 10000 basis points, not -1$"),
         (lambda: Account(AccountKind.WALLET, "NGN"), "^a wallet account has owner ''$"),
         (
@@ -102,28 +102,31 @@ def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
         (lambda: Money(1, "XXX"), "^.XXX. is none of the currencies NGN, "),
         (
             lambda: escrow().fund(Party.CLIENT),
-            "^the escrow is draft: fund is not allowed, accept, cancel is$",
+            r"^the escrow is draft: fund is not allowed \(allowed: accept, cancel\)$",
         ),
-        (lambda: escrow().cancel(Party.ARBITER), "^cancel belongs to the client or freelancer$"),
+        (
+            lambda: escrow().cancel(Party.ARBITER),
+            "^cancel is allowed to the client or freelancer only$",
+        ),
         (
             lambda: funded().approve("m1", Party.CLIENT),
-            "^the milestone is funded: approve is not allowed, dispute, submit is$",
+            r"^the milestone is funded: approve is not allowed \(allowed: dispute, submit\)$",
         ),
         (
             lambda: funded().submit("m1", Party.CLIENT, NOW),
-            "^submit belongs to the freelancer$",
+            "^submit is allowed to the freelancer only$",
         ),
         (
             lambda: funded().dispute("m1", Party.CLIENT).cancel(Party.CLIENT),
-            "^the escrow is in dispute: cancel is not allowed, resolve is$",
+            r"^the escrow is in dispute: cancel is not allowed \(allowed: resolve\)$",
         ),
         (
             lambda: funded().submit("m1", Party.FREELANCER, NOW).expire("m1", NOW),
-            "^the milestone is within its days: expire is not allowed, approve is$",
+            r"^the milestone is within its days: expire is not allowed \(allowed: approve\)$",
         ),
         (
             lambda: replace(funded(), state=EscrowState.CANCELLED).cancel(Party.CLIENT),
-            "^the escrow is cancelled: cancel is not allowed, nothing is$",
+            r"^the escrow is cancelled: cancel is not allowed \(allowed: nothing\)$",
         ),
     ],
 )
@@ -142,13 +145,11 @@ def test_rejection_names_the_action() -> None:
 
 def test_transaction_keeps_its_identifiers() -> None:
     moved = move("t1", "pay", "r1", WALLET, (FEES, ngn(7)))
-    back = moved.reversed("t2")
     posted = PendingTransfer("p1", "withdraw", "r2", WALLET, ngn(7)).post(
         "t3", [Entry(FEES, ngn(7))]
     )
-    assert [(each.id, each.reason, each.reference) for each in (moved, back, posted)] == [
+    assert [(each.id, each.reason, each.reference) for each in (moved, posted)] == [
         ("t1", "pay", "r1"),
-        ("t2", "reverse-pay", "r1"),
         ("t3", "withdraw", "r2"),
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deploy.errors import UsageError
-from deploy.execute.plan import Plan, Step, stage
+from deploy.execute.plan import Plan, Step, make_stage
 from deploy.operations.candidates import Candidate
 from deploy.operations.data_loss import data_loss_refused
 from deploy.operations.schema import migration_steps
@@ -64,7 +64,7 @@ def test_an_unknown_revision_is_refused_with_the_known_ones(facts, live, to):
 def test_the_refusal_lists_the_data_and_mentions_a_backup_only_if_one_is_planned(
     steps: list[Step], hint: str
 ):
-    plan = Plan("deploy", "planned", "1.1.0", "sha256:x", (stage("migrate", [steps]),))
+    plan = Plan("deploy", "planned", "1.1.0", "sha256:x", (make_stage("migrate", [steps]),))
     error = data_loss_refused("downgrade", ["bookings: 3 rows"], plan)
     assert error.message == "the downgrade deletes data:\n- bookings: 3 rows"
     assert error.hint == hint

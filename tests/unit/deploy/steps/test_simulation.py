@@ -53,6 +53,6 @@ def test_no_step_is_skipped_that_the_simulation_applies(step):
     assert step.done is Step.done
 
 
-def test_a_smoke_test_follows_what_changes_the_serving_release_or_its_schema():
+def test_a_smoke_test_follows_a_change_of_the_live_release_or_its_schema():
     kinds = {step.kind for step in STEPS if step.needs_smoke}
     assert kinds == {"boot", "shift", "migrate", "downgrade"}

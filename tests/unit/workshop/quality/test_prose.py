@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workshop.quality import prose
-from workshop.quality.prose import Finding, Report, Source, check, main
+from workshop.quality.prose import ProseReport, Source, WordMatch, check, main
 
 
 def found(path: str, content: str) -> list[tuple[str, int]]:
@@ -234,13 +234,13 @@ def test_files_that_quote_forbidden_words_are_left_out() -> None:
 
 def test_a_finding_names_its_place_and_the_replacement() -> None:
     (finding,) = check([Source("docs/page.md", "\nRedis is away.")]).findings
-    assert isinstance(finding, Finding)
+    assert isinstance(finding, WordMatch)
     assert str(finding) == 'docs/page.md:2: away: “Redis is away.” — write "is unreachable"'
 
 
 def test_a_report_without_words_has_no_failures() -> None:
     report = check([])
-    assert isinstance(report, Report)
+    assert isinstance(report, ProseReport)
     assert report.failures == []
     assert {rate.per_thousand for rate in report.rates} == {0.0}
 

@@ -329,39 +329,39 @@ class Outbox(t.Protocol):
 class UnitOfWork(t.Protocol):
     @property
     def ledger(self) -> Ledger:
-        """The books."""
+        """The ledger."""
 
     @property
     def escrows(self) -> Escrows:
-        """The agreements."""
+        """Escrows and their milestones."""
 
     @property
     def deposits(self) -> Deposits:
-        """Money on its way in."""
+        """Deposits."""
 
     @property
     def virtual_accounts(self) -> VirtualAccounts:
-        """Where people are paid by bank transfer."""
+        """Virtual accounts."""
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Money on its way out."""
+        """Withdrawals."""
 
     @property
     def inbox(self) -> Inbox:
-        """The provider's notices."""
+        """Notices to process."""
 
     @property
     def outbox(self) -> Outbox:
-        """Events on their way."""
+        """Events to deliver."""
 
     @property
     def users(self) -> Users:
-        """The people."""
+        """Users."""
 
     @property
     def idempotency(self) -> Idempotency:
-        """The answered requests."""
+        """Stored responses."""
 
     def publish(self, event: OutboxEvent) -> None:
         """Put *event* in the outbox."""

@@ -24,9 +24,9 @@ PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 def ensure_engine(announce: Announce = print) -> None:
     """Return when this machine's engine answers. Installs and starts it if necessary.
 
-    Raises `UsageError` with the commands to run if that is not allowed, or if `DOCKER_HOST` names
-    an engine that is unreachable. Raises `EngineError` with the engine's last output if it does not
-    start.
+    Raises ``UsageError`` with the commands to run if that is not allowed, or if `DOCKER_HOST` names
+    an engine that is unreachable. Raises ``EngineError`` with the engine's last output if it does
+    not start.
     """
     problem = probe()
     if not problem:

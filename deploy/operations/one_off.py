@@ -35,7 +35,7 @@ def run_one_off(
                 config = environment.image
                 image = ImageRef(config.repository, live.digest, registered=config.registered)
                 generation = live.labels.get(containers.SECRETS, "")
-                seconds = environment.timeouts.command
+                seconds = environment.timeouts.migrate
                 return run_in_image(session, found.name, image, generation, command, seconds)
     raise UsageError(
         f"no live container in {name}, so there is no live image to run",

@@ -56,6 +56,7 @@ SPECIFICATION = "amani.specification"
 _CANDIDATE = "candidate.cfg"
 _CHECK_TIMEOUT = 20.0
 _START_TIMEOUT = 30.0
+_STOP_TIMEOUT = 5
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def make_specification(settings: ProxySettings) -> ContainerSpec:
         user="0:0",
         capabilities=("DAC_OVERRIDE", "SETGID", "SETUID"),
         pids=512,
-        stop_timeout=settings.stop_timeout,
+        stop_timeout=_STOP_TIMEOUT,
         healthcheck=False,
     )
     text = json.dumps(dataclasses.asdict(spec), sort_keys=True)

@@ -56,7 +56,6 @@ class ProxySettings:
     check_host: str
     timeouts: ProxyTimeouts
     max_connections: int
-    stop_timeout: int
     labels: Mapping[str, str]
 
     @property
@@ -98,6 +97,5 @@ def read_settings(environment: Environment) -> ProxySettings:
         check_host=environment.domain,
         timeouts=proxy.timeouts,
         max_connections=proxy.max_connections,
-        stop_timeout=environment.timeouts.stop,
         labels={containers.ENVIRONMENT: environment.name},
     )

@@ -9,7 +9,6 @@ from deploy.tasks.surface import task
 
 
 @task(
-    positional=["names"],
     iterable=["names"],
     help={
         "names": "base image, such as haproxy:3.0-trixie (repeatable; default: all)",

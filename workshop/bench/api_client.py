@@ -70,7 +70,7 @@ class ApiRequest:
         return self.path.rpartition("/")[2]
 
     @property
-    def told(self) -> ApiAnswer | None:
+    def acknowledgement(self) -> ApiAnswer | None:
         """The first answer that reports success, or None."""
         return next((answer for answer in self.answers if answer.acknowledged), None)
 

@@ -36,7 +36,7 @@ OPENING = 20_000_000
 TOP_UP = 1_000_000
 BETWEEN_KILLS = (0.5, 2.5)
 """Seconds from one killed gunicorn worker to the next."""
-BETWEEN_PAYERS = (3.0, 9.0)
+WORKER_LIFE = (3.0, 9.0)
 """Seconds until `flask amani worker` is killed."""
 SETTLING = 10.0
 """Seconds that the worker gets at the end to process due withdrawals."""
@@ -47,7 +47,7 @@ class Faults:
     """Counts of the injected faults, and the seconds that the database was down."""
 
     kills: int = 0
-    payers_killed: int = 0
+    payout_workers_killed: int = 0
     deposits_killed: int = 0
     restart_seconds: float = 0.0
 
@@ -111,11 +111,11 @@ class ChaosRun:
         """Run the worker and kill it at random times; the last one is not killed."""
         while True:
             worker = self.service.start("flask", "amani", "worker", log="worker.log")
-            if self.shared.over.wait(self.choice.uniform(*BETWEEN_PAYERS)):
+            if self.shared.over.wait(self.choice.uniform(*WORKER_LIFE)):
                 return
             worker.kill()
             worker.wait()
-            self.done.payers_killed += 1
+            self.done.payout_workers_killed += 1
 
     def _deposit(self) -> None:
         number = 0
@@ -191,17 +191,17 @@ def _check_ledger(chaos: ChaosRun, api: ApiClient, clients: int) -> dict[str, An
     found = [*_reconcile(chaos.service), *checks.differences()]
     applied = [request for request in requests if checks.applied(request)]
     unknown = [r for r in requests if not all(a.acknowledged or a.refused for a in r.answers)]
-    silent = [r for r in unknown if r.told is None]
+    unanswered = [r for r in unknown if r.acknowledgement is None]
     figures = {
-        "unanswered_and_done": sum(checks.applied(request) for request in silent),
-        "unanswered_and_not_done": sum(not checks.applied(request) for request in silent),
+        "unanswered_and_done": sum(checks.applied(request) for request in unanswered),
+        "unanswered_and_not_done": sum(not checks.applied(request) for request in unanswered),
         "replayed": len(applied),
         "withdrawals": states,
     }
     with ThreadPoolExecutor(clients) as pool:
         found += filter(None, pool.map(lambda each: _replay(api, checks, each), applied))
         # A client without an answer sends the request again: it has its effect once or is refused.
-        rest = [request for request in silent if not checks.applied(request)]
+        rest = [request for request in unanswered if not checks.applied(request)]
         for answer in pool.map(api.post, rest):
             if not (answer.acknowledged or answer.refused):
                 found.append(f"sent again after the run: status {answer.status}")
@@ -250,27 +250,29 @@ def _reconcile(service: LocalService) -> list[str]:
 
 def _figures(chaos: ChaosRun, seconds: float) -> dict[str, Any]:
     requests = chaos.shared.requests
-    told = [answer for request in requests for answer in request.answers]
+    received = [answer for request in requests for answer in request.answers]
     return {
         "seconds": round(seconds, 1),
         "requests": len(requests),
-        "answers": {str(k): n for k, n in sorted(Counter(a.status for a in told).items())},
+        "answers": {str(k): n for k, n in sorted(Counter(a.status for a in received).items())},
         "reads": {str(k): n for k, n in sorted(_statuses(chaos.shared.reads).items())},
-        "acknowledged": sum(request.told is not None for request in requests),
-        "told_by_a_repeat": sum(bool(r.told and r.told.replayed) for r in requests),
-        "by_verb": dict(Counter(r.verb for r in requests if r.told).most_common()),
+        "acknowledged": sum(request.acknowledgement is not None for request in requests),
+        "acknowledged_by_a_repeat": sum(
+            bool(r.acknowledgement and r.acknowledgement.replayed) for r in requests
+        ),
+        "by_verb": dict(Counter(r.verb for r in requests if r.acknowledgement).most_common()),
         "races": chaos.shared.races,
         "workers_killed": chaos.done.kills,
-        "payers_killed": chaos.done.payers_killed,
+        "payout_workers_killed": chaos.done.payout_workers_killed,
         "database_restarted_in_seconds": chaos.done.restart_seconds,
         "deposits": sum(deposit.done for deposit in chaos.deposits),
         "deposits_killed": chaos.done.deposits_killed,
-        "milliseconds": _percentiles([a.seconds for a in told if a.acknowledged]),
+        "milliseconds": _percentiles([a.seconds for a in received if a.acknowledged]),
     }
 
 
-def _statuses(told: list[ApiAnswer]) -> Counter[int]:
-    return Counter(answer.status for answer in told)
+def _statuses(received: list[ApiAnswer]) -> Counter[int]:
+    return Counter(answer.status for answer in received)
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:

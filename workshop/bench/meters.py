@@ -63,8 +63,8 @@ def ratio(ours: Series, baseline: Series, what: str = "rate") -> dict[str, float
 def ask(port: int, path: str, connections: int, seconds: float, *words: str) -> Reading:
     """Run wrk for *seconds*, or until its script stops. Raises `DeployError` if a request fails."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=20s"]
-    told = _run([*argv, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}", "--", *words])
-    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])
+    output = _run([*argv, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}", "--", *words])
+    found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     if found["errors"] or not found["requests"]:
         raise DeployError(f"{path}: {found['errors']} of {found['requests']} requests failed")
     return Reading(found["requests"], found["seconds"], found["p50_ms"], found["p99_ms"])
@@ -80,14 +80,14 @@ def transact(
         given = [word for name, value in variables.items() for word in ("-D", f"{name}={value}")]
         argv = [str(server.programs / "pgbench"), "-n", "-M", "prepared", "-j2", f"-c{clients}"]
         argv += [f"-t{transactions}", "-l", f"--log-prefix={folder}/log", "-f", str(file), *given]
-        told = _run([*argv, server.url()])
+        output = _run([*argv, server.url()])
         logs = [log.read_text().splitlines() for log in Path(folder).glob("log.*")]
         lines = [line.split() for log in logs for line in log]
-    if "(0.000%)" not in told or len(lines) != clients * transactions:
-        raise DeployError(f"pgbench did not complete all transactions:\n{told}")
+    if "(0.000%)" not in output or len(lines) != clients * transactions:
+        raise DeployError(f"pgbench did not complete all transactions:\n{output}")
     milliseconds = [int(line[2]) / 1000 for line in lines]
     cuts = statistics.quantiles(milliseconds, n=100)
-    rate = next(float(line.split()[2]) for line in told.splitlines() if line.startswith("tps"))
+    rate = next(float(line.split()[2]) for line in output.splitlines() if line.startswith("tps"))
     return Reading(len(lines), len(lines) / rate, cuts[49], cuts[98])
 
 

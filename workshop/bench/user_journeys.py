@@ -156,7 +156,7 @@ class UserJourney:
         """Send a request again that was answered earlier."""
         if self._shared.requests:
             request = self._choice.choice(self._shared.requests)
-            if request.told:
+            if request.acknowledgement:
                 self._api.post(request)
 
     def _look(self) -> None:

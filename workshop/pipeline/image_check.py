@@ -115,7 +115,7 @@ def leaks(saved: IO[bytes], known: set[str]) -> list[str]:
     build-info.json. Skips the layers with `known` diff ids. A file that a later layer deletes is
     still in the image."""
     wrong: list[str] = []
-    told = False
+    complete = False
     with tarfile.open(fileobj=saved) as archive:
         for layer in _layers(archive, known):
             with tarfile.open(fileobj=layer) as files:
@@ -125,8 +125,8 @@ def leaks(saved: IO[bytes], known: set[str]) -> list[str]:
                     content = _content(files, entry)
                     if _CONTENTS.search(content):
                         wrong.append(f"a layer holds a key or token in /{entry.name}")
-                    told |= entry.name == "app/build-info.json" and _tells(content)
-    return wrong if told else [*wrong, "/app/build-info.json is missing or incomplete"]
+                    complete |= entry.name == "app/build-info.json" and _is_complete(content)
+    return wrong if complete else [*wrong, "/app/build-info.json is missing or incomplete"]
 
 
 def _layers(archive: tarfile.TarFile, known: set[str]) -> Iterator[IO[bytes]]:
@@ -151,7 +151,7 @@ def _read(archive: tarfile.TarFile, name: str) -> bytes:
     return opened.read()
 
 
-def _tells(content: bytes) -> bool:
+def _is_complete(content: bytes) -> bool:
     return set(json.loads(content)) >= BUILD_INFO
 
 

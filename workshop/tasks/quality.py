@@ -19,7 +19,6 @@ def lint(context: Context) -> None:
 
 
 @task(
-    positional=["paths"],
     iterable=["paths"],
     help={
         "paths": "a test file or folder (may be repeated; default: the whole suite)",

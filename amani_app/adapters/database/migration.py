@@ -25,8 +25,8 @@ LOCK_TIMEOUT = "2s"
 """How long DDL waits for a table: everyone behind it in the queue waits as well."""
 STATEMENT_TIMEOUT = "15min"
 LONG_LOCK_TIMEOUT = "10min"
-"""How long an index that is built beside the traffic waits for older transactions: nobody queues
-behind it."""
+"""How long a concurrent index build waits for older transactions; no other statement waits for
+it."""
 SERVER_KEEPALIVE = {
     "tcp_keepalives_idle": "3s",
     "tcp_keepalives_interval": "1s",
@@ -99,7 +99,7 @@ class RetryPolicy:
     most: float = 30.0
 
     def rest(self, tried: int) -> float:
-        """Longer each time, and never as long as anybody else's."""
+        """Seconds until the next try: longer each time, and random, so that two do not collide."""
         return min(self.most, self.first * 2.0 ** (tried - 1)) * random.uniform(
             0.5, 1
         )  # nosec B311
@@ -151,14 +151,14 @@ def _notice_death(engine: Engine) -> None:
     def _connect(connection: t.Any, _record: t.Any) -> None:
         connection.autocommit = True  # past Alembic, as above
         for name, value in SERVER_KEEPALIVE.items():
-            # An old server, or one on a system that cannot tell, refuses it.
+            # Some servers and operating systems do not support it.
             with suppress(engine.dialect.loaded_dbapi.Error):
                 connection.execute(f"SET {name} = '{value}'")
         connection.autocommit = False
 
 
 def _give_time(engine: Engine) -> None:
-    """Let what is long but in nobody's way take its time, and clear what a run before left of it.
+    """Lift the timeouts of long statements that block no other, and drop their invalid remains.
 
     On the driver's cursor, inside whatever Alembic has begun: for Alembic nothing has happened.
     """
@@ -186,7 +186,7 @@ def _give_time(engine: Engine) -> None:
 
 @contextmanager
 def exclusive(engine: Engine) -> t.Iterator[None]:
-    """Hold the migrators' lock; raise ``MigrationRunning`` when somebody else does.
+    """Hold the migration lock. Raises ``MigrationRunning`` if another process holds it.
 
     On a connection of its own, so that no commit of a migration lets it go. On SQLite the lock is
     on the folder of the file, which is there whatever becomes of the file itself.
@@ -198,7 +198,7 @@ def exclusive(engine: Engine) -> t.Iterator[None]:
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:n)"), {"n": ADVISORY_LOCK}):
             number = {"high": ADVISORY_LOCK >> 32, "low": ADVISORY_LOCK & 0xFFFFFFFF}
-            holder = connection.scalar(_HOLDER, number) or "somebody who is gone by now"
+            holder = connection.scalar(_HOLDER, number) or "a session that has ended"
             raise MigrationRunning(f"{_RUNNING} ({holder}); wait for it")
         try:
             yield
@@ -240,7 +240,7 @@ def persist(
             state, reason = _reason(error)
             if state != LOCK_NOT_AVAILABLE:
                 raise MigrationFailed(_explain(state, reason)) from None
-            held = "; ".join(blockers) or "somebody who is gone by now"
+            held = "; ".join(blockers) or "a session that has ended"
             if tried == patience.tries:
                 raise MigrationFailed(
                     f"no lock within {LOCK_TIMEOUT}, {tried} times: it was held by {held}. The "
@@ -254,10 +254,10 @@ def persist(
 
 
 def _reason(error: DBAPIError) -> tuple[str, str]:
-    """SQLSTATE and one line; never the values, which may be somebody's."""
+    """SQLSTATE and one line, without values, which may be personal data."""
     original: t.Any = error.orig
-    told = getattr(getattr(original, "diag", None), "message_primary", None)
-    return getattr(original, "sqlstate", None) or "", told or str(original).partition("\n")[0]
+    primary = getattr(getattr(original, "diag", None), "message_primary", None)
+    return getattr(original, "sqlstate", None) or "", primary or str(original).partition("\n")[0]
 
 
 def _explain(state: str, reason: str) -> str:
@@ -291,7 +291,7 @@ def _watching(engine: Engine, connection: Connection, blockers: list[str]) -> t.
 
 
 def find_left_over(engine: Engine) -> list[str]:
-    """Invalid indexes and constraints that nobody has validated; on PostgreSQL only."""
+    """Invalid indexes and constraints that are not validated; on PostgreSQL only."""
     if engine.dialect.name != "postgresql":
         return []
     with engine.connect() as connection:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 FLEETING = frozenset({"worker_heartbeats"})
-"""Tables that are written all the time and tell nothing a moment later."""
+"""Tables that are written all the time, whose rows are not compared."""
 log = logging.getLogger("alembic.runtime.migration")
 
 
@@ -25,7 +25,7 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
     others wrote meanwhile stays. Where it is put back, the broken state is kept beside it.
 
     A copy that is there already is of a revision that was killed. If that left traces, it is put
-    back as well, before anything else; but not once somebody has written since: then the revision
+    back as well, before anything else; but not if rows have changed since: then the revision
     is tried on what there is, and where that fails both files stay as they are.
     Only under the lock of those who migrate.
     """
@@ -78,7 +78,7 @@ def _put_back(copy: Path, file: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """All pages in one step: whoever writes waits, and no copy is of two moments."""
+    """All pages in one step: writers wait, so the copy is consistent."""
     with (
         closing(sqlite3.connect(source, timeout=30)) as old,
         closing(sqlite3.connect(target, timeout=30)) as new,
@@ -106,7 +106,7 @@ def _has_traces(before: Shape, now: Shape) -> bool:
 
 
 def _same_rows(file: Path, copy: Path) -> bool:
-    """Whether nobody has written since the copy, as far as tables and columns are still there."""
+    """Whether no row has changed since the copy, in the tables and columns of both."""
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         connection.execute("ATTACH ? AS saved", [str(copy)])
         connection.execute("BEGIN")

@@ -166,7 +166,7 @@ def _read(status: int, raw: bytes) -> t.Any:
 
 
 def _good(body: t.Mapping[str, t.Any]) -> bool:
-    """Two words for it: ``success`` in general, ``status`` at the checkout."""
+    """The field is ``success`` in general, and ``status`` at the checkout."""
     return (body.get("success") or body.get("status")) is True
 
 

@@ -18,7 +18,7 @@ KINDS: t.Mapping[str, NoticeKind] = {
     "charge": NoticeKind.COLLECTION,
     "collection": NoticeKind.COLLECTION,
     "payout": NoticeKind.PAYOUT,
-    # Fincra's pages disagree on what an account's events are called: all of these are told.
+    # Fincra's documentation is inconsistent about the names of account events.
     "account": NoticeKind.ACCOUNT,
     "virtualaccount": NoticeKind.ACCOUNT,
     **dict.fromkeys(("approved", "declined", "issued", "changed", "closed"), NoticeKind.ACCOUNT),
@@ -59,7 +59,8 @@ def _notice(event: str, data: t.Mapping[str, t.Any]) -> ProviderNotice:
     named = (str(data.get(name) or "") for name in THEIRS.get(kind, REFERENCES))
     reference = next((name for name in named if REFERENCE.fullmatch(name)), "")
     if kind is NoticeKind.ACCOUNT and not reference:
-        kind = NoticeKind.OTHER  # A bare word like "approved" may be about anything.
+        # An event like "approved" without an id may concern something else.
+        kind = NoticeKind.OTHER
     if kind is not NoticeKind.OTHER and not reference:
         raise ValueError(f"a notice of {event} names what it is about")
     status = str(data.get("status", ""))

@@ -35,7 +35,7 @@ OUTCOMES: t.Mapping[str, PaymentOutcome] = {
     "failed": PaymentOutcome.FAILED,
     "expired": PaymentOutcome.FAILED,
 }
-"""The word for success differs between the checkout and everything else; any other is waiting."""
+"""The value for success differs between the checkout and the rest; any other is waiting."""
 STATES: t.Mapping[str, AccountState] = {
     "approved": AccountState.ACTIVE,
     "issued": AccountState.ACTIVE,
@@ -43,7 +43,7 @@ STATES: t.Mapping[str, AccountState] = {
     "closed": AccountState.CLOSED,
     "deactivated": AccountState.CLOSED,
 }
-"""Of a virtual account; any other word is pending."""
+"""The states of a virtual account; any other value is pending."""
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LONG_NUMBER = re.compile(r"\d{5,}")
 
@@ -56,7 +56,7 @@ class FincraPayments:
         self._client = client or FincraClient(credentials)
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
-        """The payer bears Fincra's fee, or we would receive less than was asked for."""
+        """The payer bears Fincra's fee; otherwise less than *amount* would arrive."""
         body = {
             # A float of 15 digits at most is written as exactly the digits that it was read from.
             "amount": float(amount.major),
@@ -72,7 +72,7 @@ class FincraPayments:
         raise AnswerUnknown("a checkout without a link")
 
     def collection(self, reference: str) -> Collection | None:
-        """By our reference; only what was received counts, not what was asked for."""
+        """By our reference. Only the received amount counts, not the requested one."""
         path = f"/checkout/payments/merchant-reference/{_safe(reference)}"
         try:
             data = self._client.get(path)
@@ -109,7 +109,7 @@ class FincraPayments:
         try:
             return _issued(self._client.post("/profile/virtual-accounts/requests", body), reference)
         except FincraRefusal as refusal:
-            # The words may quote the number that they refuse.
+            # The message may quote the BVN.
             raise PaymentRefused(LONG_NUMBER.sub("...", str(refusal))) from None
 
     def account(self, reference: str) -> IssuedAccount | None:
@@ -141,7 +141,7 @@ class FincraPayments:
             return None
         found = _inflow(data)
         if found.reference != reference:
-            raise AnswerUnknown("another transfer than the one that was asked for")
+            raise AnswerUnknown("the response is about another transfer")
         return found
 
     def inflows(self, id: str) -> list[Inflow]:
@@ -190,14 +190,14 @@ class FincraPayments:
             if refusal.kind != DUPLICATE:
                 raise
             if (known := self.payout(reference)) is None:
-                raise AnswerUnknown("a pay-out that is there and is not") from None
+                raise AnswerUnknown("a payout is reported as a duplicate and as unknown") from None
             return known
         match data:
             case {"status": str(word)}:
                 outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
                 fee = _fee(data, amount.currency)
                 return Payout(reference, outcome, amount, _reason(data), fee)
-        raise AnswerUnknown("a pay-out without a status")
+        raise AnswerUnknown("a payout without a status")
 
     def payout(self, reference: str) -> Payout | None:
         path = f"/disbursements/payouts/customer-reference/{_safe(reference)}"
@@ -217,7 +217,7 @@ class FincraPayments:
                 outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
                 fee, sent = _fee(data, currency), _money(amount, currency)
                 return Payout(reference, outcome, sent, _reason(data), fee)
-        raise AnswerUnknown("a pay-out in an unknown shape")
+        raise AnswerUnknown("a payout in an unknown shape")
 
     def balance(self, currency: str) -> Money:
         """The ledger balance of our wallet in *currency*; nothing where there is none."""
@@ -251,9 +251,9 @@ class FincraPayments:
 def _issued(data: t.Any, reference: str) -> IssuedAccount:
     match data:
         case {"_id": str(id), "status": str(word)} if SAFE.fullmatch(id):
-            told = data.get("accountInformation") or {}
+            reported = data.get("accountInformation") or {}
             state = STATES.get(word.lower(), AccountState.PENDING)
-            number = _plain(told.get("accountNumber"), 40)
+            number = _plain(reported.get("accountNumber"), 40)
             if state is AccountState.ACTIVE and data.get("isActive") is False:
                 state = AccountState.CLOSED
             elif state is AccountState.ACTIVE and not number:
@@ -262,9 +262,9 @@ def _issued(data: t.Any, reference: str) -> IssuedAccount:
                 reference,
                 id,
                 state,
-                bank_name=_plain(told.get("bankName"), 100),
+                bank_name=_plain(reported.get("bankName"), 100),
                 account_number=number,
-                account_name=_plain(told.get("accountName"), 200),
+                account_name=_plain(reported.get("accountName"), 200),
                 reason=LONG_NUMBER.sub("...", _plain(data.get("reason"), 200)),
             )
     raise AnswerUnknown("a virtual account in an unknown shape")
@@ -314,13 +314,13 @@ def _money(value: t.Any, currency: str) -> Money:
 
 
 def _fee(data: t.Mapping[str, t.Any], currency: str) -> Money | None:
-    """What Fincra charges: never less than nothing; ``None`` where it does not tell."""
-    told = data.get("fee")
-    if told is None:
+    """Fincra's fee, which is never negative; ``None`` if it is not reported."""
+    reported = data.get("fee")
+    if reported is None:
         return None
-    fee = _money(told, currency)
+    fee = _money(reported, currency)
     if fee.minor < 0:
-        raise AnswerUnknown("a fee below nothing")
+        raise AnswerUnknown("a negative fee")
     return fee
 
 

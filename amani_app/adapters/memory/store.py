@@ -180,7 +180,7 @@ class MemoryLedger:
     def _settle(self, pending: str) -> None:
         self.pending(pending)
         if pending in self._state.settled:
-            raise AlreadySettled(f"the pending transfer {pending} was settled before")
+            raise AlreadySettled(f"the pending transfer {pending} has been settled before")
         self._state.settled.add(pending)
 
     def _check(self, account: Account) -> None:

@@ -22,18 +22,18 @@ class TimeoutsConfig(Section):
     connect: Seconds = 10.0
     """For each phase of an SSH connection: TCP, banner, authentication, channel."""
     command: Seconds = 60.0
-    """For a command on a host, and for the command of `invoke exec`."""
+    """For a command on a host."""
     pull: Seconds = 600.0
     """For the pull of an image."""
     migrate: Seconds = 300.0
-    """For one migration."""
+    """For one migration, and for the command of `invoke exec`."""
     boot: Seconds = 60.0
     """For a new container to become ready."""
     drain: Seconds = 30.0
     """For the old slot to finish its requests."""
     stop: WholeSeconds = 30
-    """Time between SIGTERM and SIGKILL for one-off containers and the proxy. For the containers of
-    a role see `roles.<name>.stop_timeout`."""
+    """Time between SIGTERM and SIGKILL for one-off containers. For the containers of a role see
+    `roles.<name>.stop_timeout`."""
 
 
 class RetentionConfig(Section):

@@ -60,7 +60,7 @@ class TestDeposit:
         assert shell.ok(*words) == "NGN 1500.50"
         again = shell.run(*words)
         assert again.returncode == 1
-        assert "is in the ledger already" in again.stderr
+        assert "is already in the ledger" in again.stderr
         assert posted(store, ada) == 150_050
 
     @pytest.mark.parametrize(

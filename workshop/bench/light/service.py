@@ -69,10 +69,10 @@ class Connection(asyncio.Protocol):
 async def serve() -> None:
     """Serve until SIGTERM, then answer the requests that have been received."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     server = await loop.create_server(Connection, "0.0.0.0", 8000)  # nosec B104
-    await told.wait()
+    await stop.wait()
     server.close()
     Connection.stopping = True
     for connection in tuple(Connection.opened):

@@ -26,12 +26,12 @@ def run_guide(source: Path, service: RunningRelease) -> list[str]:
     """Run the guide in `source`; returns a line for the first output that is different."""
     blocks = list(_BLOCK.finditer((source / PAGE).read_text()))
     script = "".join(f"{block['script']}\necho '{_END}'\n" for block in blocks)
-    with tempfile.TemporaryDirectory(prefix="compat-walk-") as home:
+    with tempfile.TemporaryDirectory(prefix="compat-guide-") as home:
         programs = Path(home) / "bin"
         programs.mkdir()
         for name, text in _PROGRAMS.items():
-            told = text.format(docker=find_client()[0], container=service.container)
-            (programs / name).write_text(f"#!/bin/sh\n{told}\n")
+            line = text.format(docker=find_client()[0], container=service.container)
+            (programs / name).write_text(f"#!/bin/sh\n{line}\n")
             (programs / name).chmod(0o755)
         python = Path(sys.executable).parent
         environ = {

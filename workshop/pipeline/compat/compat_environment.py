@@ -8,6 +8,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -98,8 +99,8 @@ class CompatEnvironment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for container in reversed(self._containers):
-            container.remove(force=True, v=True)
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            list(pool.map(lambda each: each.remove(force=True, v=True), self._containers))
         if hasattr(self, "_network"):
             self._network.remove()
         self._engine.close()

@@ -29,7 +29,8 @@ class Answers:
     def differences(self, now: Answers) -> list[str]:
         """A line for each operation with other statuses now."""
         return [
-            f"{operation}: answered {_told(before)}, now {_told(now.statuses.get(operation, []))}"
+            f"{operation}: answered {_counted(before)}, "
+            f"now {_counted(now.statuses.get(operation, []))}"
             for operation, before in self.statuses.items()
             if before != now.statuses.get(operation)
         ]
@@ -99,6 +100,6 @@ def _sign_up(service: RunningRelease) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
-def _told(statuses: list[object]) -> str:
+def _counted(statuses: list[object]) -> str:
     counts = {status: statuses.count(status) for status in sorted(set(statuses), key=str)}
     return ", ".join(f"{status} ({count})" for status, count in counts.items()) or "nothing"

@@ -24,17 +24,17 @@ def move_money(service: RunningRelease, headers: Mapping[str, str]) -> dict[str,
 
     An operation that the release does not offer ends with the status of its request.
     """
-    told: dict[str, list[object]] = {}
+    found: dict[str, list[object]] = {}
     if not service.provider:
-        return told
-    told["fund the provider"] = [_post(f"{service.provider}/sandbox/fund", _FUNDS).status_code]
+        return found
+    found["fund the provider"] = [_post(f"{service.provider}/sandbox/fund", _FUNDS).status_code]
     for path, body in (("/deposits", _AMOUNT), ("/withdrawals", {**_AMOUNT, **_BANK})):
         answer = _post(f"{service.url}{API}{path}", body, **headers, **{"Idempotency-Key": path})
-        told[f"request to {path}"] = [answer.status_code]
+        found[f"request to {path}"] = [answer.status_code]
         if answer.ok:
             place = f"{service.url}{API}{path}/{answer.json()['id']}"
-            told[f"final state of {path}"] = [_end(service, place, headers)]
-    return told
+            found[f"final state of {path}"] = [_end(service, place, headers)]
+    return found
 
 
 def _end(service: RunningRelease, place: str, headers: Mapping[str, str]) -> str:

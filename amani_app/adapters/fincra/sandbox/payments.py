@@ -1,4 +1,4 @@
-"""The ``Payments`` in memory: a provider that does what it is told, and forgets it at the end."""
+"""The ``Payments`` in memory, with controls for what payers and banks do; Fincra's notices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from amani_app.ports.payments import (
 NOBODY = "0000000000"
 """The one account number that no bank has."""
 NO_BVN = "00000000000"
-"""The one bank verification number that nobody has."""
+"""The bank verification number that is always refused."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class MemoryPayments:
     secret: str = "the webhook secret of the twin"
     base: str = "https://checkout.invalid"
     fee: int = 0
-    """What a pay-out costs beside its amount, in minor units."""
+    """The fee of a payout beside its amount, in minor units."""
     accounts: AccountState = AccountState.ACTIVE
     """What becomes of a request for a virtual account at once."""
     issued_accounts: dict[str, IssuedAccount] = field(default_factory=dict)
@@ -101,7 +101,8 @@ class MemoryPayments:
             self.balances[amount.currency] += amount.minor
 
     def pay(self, reference: str, amount: Money, fee: int = 0) -> None:
-        """The payer pays *amount*, which need not be what was asked for, nor the first time.
+        """The payer pays *amount*, which may differ from the amount of the checkout, and may be a
+        further payment.
 
         Of it the provider keeps *fee* minor units: none where the payer bears it.
         """
@@ -124,7 +125,7 @@ class MemoryPayments:
             self.collections[reference] = replace(found, outcome=PaymentOutcome.FAILED)
 
     def finish(self, reference: str, outcome: PaymentOutcome, reason: str = "") -> None:
-        """The bank's word on a pay-out, even its second one; one that failed comes back."""
+        """Set the outcome of a payout, also a second time; a failed one is credited again."""
         with self._lock:
             found = self.payouts[reference]
             back = (outcome is PaymentOutcome.FAILED) - (found.outcome is PaymentOutcome.FAILED)
@@ -172,7 +173,7 @@ class MemoryPayments:
         return next((id for id, each in self.account_numbers.items() if each == number), "")
 
     def decide(self, id: str, state: AccountState, reason: str = "") -> None:
-        """The bank's word on an account; an active one has a number."""
+        """Set the state of an account; an active one has a number."""
         with self._lock:
             number = self.account_numbers[id] if state is AccountState.ACTIVE else ""
             found = self.issued_accounts[id]

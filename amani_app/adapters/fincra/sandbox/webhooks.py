@@ -1,4 +1,4 @@
-"""Notices on their way to the service, and everything that may happen to them there."""
+"""Delivery of the sandbox's notices, with simulated faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mode = t.Literal["send", "hold", "lose"]
 @dataclass
 class Switches:
     webhooks: Mode = "send"
-    """Sent at once, held until they are asked for, or lost."""
+    """Send notices at once, hold them until ``deliver``, or lose them."""
     copies: int = 1
     """How many times each notice is sent."""
     delay: float = 0.0
@@ -24,11 +24,11 @@ class Switches:
     forge: bool = False
     """Sign notices with another key."""
     payouts: t.Literal["waiting", "successful", "failed"] = "waiting"
-    """What becomes of a pay-out as soon as it is taken on."""
+    """The outcome of a payout as soon as it is accepted."""
     payout_fee: float = 0.0
-    """What a pay-out costs beside its amount, in major units."""
+    """The fee of a payout beside its amount, in major units."""
     accounts: t.Literal["pending", "active", "declined"] = "active"
-    """What becomes of a request for a virtual account at once."""
+    """The state of a requested virtual account."""
     answers: t.Literal["good", "away", "limit", "lost"] = "good"
     """503 without an effect, 429, or 500 after the effect."""
 
@@ -46,7 +46,7 @@ class Switches:
 
 
 def read_switches(words: t.Iterable[str]) -> Switches:
-    """The switches that ``NAME=VALUE`` words turn. Raises ``ValueError``."""
+    """The switches of ``NAME=VALUE`` arguments. Raises ``ValueError``."""
     hints, found = t.get_type_hints(Switches), Switches()
     for word in words:
         name, _, value = word.partition("=")
@@ -67,7 +67,7 @@ class Webhooks:
     switches: Switches
     held: list[bytes] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
-    """The status that each sending was answered with; 0 for none."""
+    """The status of the response to each notice; 0 if there was none."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def notify(self, event: str, data: t.Mapping[str, t.Any]) -> None:
@@ -81,7 +81,7 @@ class Webhooks:
             threading.Thread(target=self._send_late, args=(raw, copies, delay), daemon=True).start()
 
     def deliver(self, backwards: bool = False) -> list[int]:
-        """Send what is held, in order or backwards, now; the answers' statuses."""
+        """Send the held notices, in order or backwards; returns the statuses of the responses."""
         with self._lock:
             notices, self.held = self.held, []
         ordered = reversed(notices) if backwards else notices

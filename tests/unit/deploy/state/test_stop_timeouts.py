@@ -7,10 +7,8 @@ from unittest.mock import MagicMock, call
 
 import pytest
 
-from deploy.backups.standstill import standstill
+from deploy.backups.stopped_containers import containers_stopped
 from deploy.environment.model import Environment, load_environment
-from deploy.proxy.container import specification
-from deploy.proxy.settings import settings_of
 from deploy.state import containers
 from tests.support.planned_world import release
 
@@ -33,26 +31,25 @@ def environment(tmp_path: Path) -> Environment:
 
 def test_a_role_has_its_own(environment: Environment) -> None:
     made = [
-        containers.slot_container(environment, role, "blue", release(1), "").stop_timeout
+        containers.make_slot_container(environment, role, "blue", release(1), "").stop_timeout
         for role in ("web", "worker")
     ]
     assert made == [11, 12]
 
 
-def test_one_off_containers_and_the_proxy_share_one(environment: Environment) -> None:
-    one_off = containers.one_off_container(
+def test_one_off_containers_share_one(environment: Environment) -> None:
+    one_off = containers.make_one_off_container(
         environment, release(1).image, "", purpose="exec", run_id="run", command=("true",)
     )
     assert one_off.stop_timeout == 13
-    assert specification(settings_of(environment)).stop_timeout == 13
 
 
-def test_a_standstill_stops_each_role_with_its_own(environment: Environment) -> None:
+def test_restore_stops_each_role_with_its_own(environment: Environment) -> None:
     host = MagicMock()
     host.engine.containers.return_value = [
         {"Id": role, "State": "running", "Labels": {containers.ROLE: role}}
         for role in ("web", "worker", "proxy")
     ]
     host.read_file.return_value = None
-    with standstill(host, environment):
+    with containers_stopped(host, environment):
         assert host.engine.stop.call_args_list == [call("web", 11), call("worker", 12)]

@@ -1,4 +1,4 @@
-"""Fixtures that tests of both wings share."""
+"""Settings, profiles and fixtures of all suites."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ TEST_VALUES = {
     "SUPABASE_KEY": "a publishable key of the tests",
     "SUPABASE_SERVICE_KEY": "a service key of the tests",
 }
-"""What a test finds that takes its settings from outside; no test reaches a real project."""
+"""Environment variables of the tests, so that no test reaches a real project."""
+
+pytest.register_assert_rewrite("tests.support.contracts")
 
 for _name, _value in TEST_VALUES.items():
     os.environ.setdefault(_name, _value)
@@ -28,7 +30,7 @@ for _name, _value in TEST_VALUES.items():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest test files first, so that no worker ends long after the others."""
+    """Start the longest test files first, so that parallel workers end at about the same time."""
     durations = suite_order.known()
 
     def seconds(item: pytest.Item) -> float:
@@ -37,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=seconds, reverse=True)
 
 
-# A busy machine is no failure: no example has a deadline, and slow ones are as good.
+# A busy machine must not fail a test: examples have no deadline and may be slow.
 PATIENT = hypothesis.settings(
     deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -48,7 +50,7 @@ hypothesis.settings.load_profile(os.environ.get(PROFILE, "steady"))
 
 @pytest.fixture(scope="session")
 def postgres_server() -> t.Iterator[PostgresServer | GivenServer]:
-    """A PostgreSQL server of this test process, or the one that a job has for it."""
+    """A PostgreSQL server of this process, or the server that `AMANI_TEST_POSTGRES` names."""
     given = os.environ.get(SERVER)
     server = GivenServer(given) if given else PostgresServer()
     server.start()

@@ -1,4 +1,4 @@
-"""The whole API against its own document, by Schemathesis, as everybody who may call it."""
+"""The API against its OpenAPI document, with Schemathesis, for every role."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.people import UNLIMITED, Person, World, cheapen_hashing
 from tests.support.service_fixtures import SECRET_KEY
 
 EXAMPLES = 10
-"""A mode, an operation and a caller; each has other values."""
+"""The mode, operation and caller of a run; each generates different values."""
 CALLERS = ("anonymous", "client", "freelancer", "arbiter", "admin")
 
 
@@ -39,7 +39,7 @@ def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[
 
 
 class Scene:
-    """Everybody, and an escrow of theirs with a funded and a disputed milestone."""
+    """A user of each role, and an escrow with a funded and a disputed milestone."""
 
     def __init__(self, world: World) -> None:
         self.people: dict[str, Person] = {
@@ -65,11 +65,11 @@ class Scene:
         }
 
     def version(self) -> int:
-        """Of the escrow, now."""
+        """The current version of the escrow."""
         return int(self.people["client"].get(self.path).json["version"])
 
     def make_real(self, case: schemathesis.Case) -> None:
-        """Let *case* be about things that are there, in their present version."""
+        """Replace ids and versions in *case* by existing ones."""
         case.path_parameters = {
             name: self.ids.get(name, value) for name, value in case.path_parameters.items()
         }
@@ -91,7 +91,7 @@ def without_floats(value: t.Any) -> t.Any:
 def no_plain_refusal(
     context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
 ) -> None:
-    """What the document allows is never refused for its form; 422 tells a rule of the domain."""
+    """A request that the document allows is never invalid: 422 is for rules of the domain."""
     if response.status_code == 422 and case.meta.generation.mode is GenerationMode.POSITIVE:
         code = response.json()["code"]
         assert code != "invalid-request", response.json()
@@ -99,7 +99,7 @@ def no_plain_refusal(
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_every_answer_is_documented(world: World, caller: str) -> None:
+def test_every_response_is_documented(world: World, caller: str) -> None:
     scene = Scene(world)
     headers = {}
     if caller in scene.people:
@@ -124,7 +124,7 @@ def test_every_answer_is_documented(world: World, caller: str) -> None:
             @given(case=operation.as_strategy(generation_mode=mode), real=st.booleans())
             def ask(case: schemathesis.Case, real: bool) -> None:
                 if case.meta.generation.mode.is_positive:
-                    # No schema describes a signature: forged cursors have a test of their own.
+                    # No schema describes a signature; test_escrow_api tests forged cursors.
                     case.query.pop("cursor", None)
                     case.body = without_floats(case.body)
                     if real:
@@ -143,7 +143,7 @@ def test_every_answer_is_documented(world: World, caller: str) -> None:
 
 
 def read_document(app: Flask) -> t.Any:
-    """The schema, with the statuses that this API may answer good and bad requests with."""
+    """The document, with the allowed statuses of valid and invalid requests."""
     state = ["401", "403", "404", "409", "412"]
     statuses = {
         "positive_data_acceptance": ["2xx", "304", "422", *state],
@@ -155,5 +155,5 @@ def read_document(app: Flask) -> t.Any:
 
 
 def can_be_wrong(operation: t.Any) -> bool:
-    """Whether a request of *operation* has anything that could be malformed."""
+    """Whether a request of *operation* has a part that can be malformed."""
     return bool(operation.body or operation.query or operation.path_parameters)

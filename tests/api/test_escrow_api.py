@@ -13,7 +13,10 @@ from sqlalchemy import Engine
 from amani_app import create_app
 from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.api.routes import OPERATIONS
+from amani_app.application.common.acting import Context
+from amani_app.application.requests.escrows import EscrowUseCases
 from amani_app.application.worker.jobs import ExpireSilence, ForgetAnswers
+from amani_app.domain.escrow import FeePolicy
 from amani_app.domain.users import Role
 from amani_app.settings import Settings
 from tests.support.counting import counted
@@ -47,7 +50,7 @@ def freelancer(world: World) -> Person:
 
 @pytest.fixture
 def funded(world: World, client_: Person, freelancer: Person) -> dict[str, t.Any]:
-    """An escrow of 60 and 40 naira, funded."""
+    """A funded escrow of 60 and 40 naira."""
     world.deposit(client_, 10_000)
     made = client_.call("POST", "/escrows", json=world.proposal(freelancer, "60.00", 4_000))
     assert made.status_code == 201, made.text
@@ -64,7 +67,7 @@ def milestone_path(escrow: dict[str, t.Any], verb: str, index: int = 0) -> str:
 
 
 class TestPeople:
-    def test_sign_up_sign_in_and_who_am_i(self, world: World) -> None:
+    def test_sign_up_sign_in_and_profile(self, world: World) -> None:
         body = {"email": "Ada@Example.org", "name": "Ada", "password": PASSWORD}
         made = world.client.post(f"{API}/auth/signup", json=body)
         assert made.status_code == 201
@@ -75,7 +78,7 @@ class TestPeople:
         assert (again.status_code, again.json["code"]) == (409, "email-taken")
 
     @pytest.mark.parametrize("email", ["ada@example.org", "nobody@example.org"])
-    def test_a_wrong_password_and_an_unknown_address_look_alike(
+    def test_wrong_password_and_unknown_email_get_same_response(
         self, world: World, client_: Person, email: str
     ) -> None:
         body = {"email": email, "password": "wrong password"}
@@ -83,21 +86,21 @@ class TestPeople:
         assert (found.status_code, found.json["code"]) == (401, "bad-credentials")
         assert "WWW-Authenticate" in found.headers
 
-    def test_a_new_password_makes_older_tokens_void(self, world: World, client_: Person) -> None:
+    def test_password_change_revokes_older_tokens(self, world: World, client_: Person) -> None:
         body = {"current": PASSWORD, "new": "another long password"}
         changed = client_.call("POST", "/auth/change-password", json=body)
         assert changed.status_code == 200
         assert client_.get("/auth/me").status_code == 401
         assert Person(world.client, changed.json).get("/auth/me").status_code == 200
 
-    def test_no_password_is_ever_logged(
+    def test_passwords_are_never_logged(
         self, capfd: pytest.CaptureFixture[str], world: World, client_: Person
     ) -> None:
         assert PASSWORD not in capfd.readouterr().err
 
 
 class TestEscrow:
-    def test_from_proposal_to_payment(
+    def test_escrow_from_proposal_to_payment(
         self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         assert (funded["state"], funded["amount"]["amount"]) == ("funded", "100.00")
@@ -122,7 +125,7 @@ class TestEscrow:
         for action in ("escrow.created", "escrow.funded", "milestone.released"):
             assert action in actions
 
-    def test_too_little_money_holds_nothing(
+    def test_insufficient_funds_hold_nothing(
         self, world: World, client_: Person, freelancer: Person
     ) -> None:
         world.deposit(client_, 99)
@@ -133,18 +136,20 @@ class TestEscrow:
         assert client_.get(f"/escrows/{made['id']}").json["state"] == "accepted"
         assert world.available(client_) == 99
 
-    def test_an_illegal_step_says_what_is_allowed(
+    def test_illegal_transition_returns_allowed_ones(
         self, client_: Person, funded: dict[str, t.Any]
     ) -> None:
         found = client_.act(milestone_path(funded, "approve"), 3)
         assert (found.status_code, found.json["code"]) == (409, "illegal-transition")
         assert found.json["allowed"] == ["dispute", "submit"]
 
-    def test_the_other_s_step_is_forbidden(self, client_: Person, funded: dict[str, t.Any]) -> None:
+    def test_transition_of_the_other_party_is_forbidden(
+        self, client_: Person, funded: dict[str, t.Any]
+    ) -> None:
         found = client_.act(milestone_path(funded, "submit"), 3)
         assert (found.status_code, found.json["code"]) == (403, "not-your-part")
 
-    def test_both_must_cancel_what_is_funded(
+    def test_funded_escrow_is_cancelled_by_both_parties(
         self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         path = f"/escrows/{funded['id']}/cancel"
@@ -152,7 +157,7 @@ class TestEscrow:
         assert freelancer.act(path, 4).json["state"] == "cancelled"
         assert world.available(client_) == 10_000
 
-    def test_a_stale_version_is_412_and_none_is_428(
+    def test_stale_version_returns_412_and_missing_one_428(
         self, client_: Person, funded: dict[str, t.Any]
     ) -> None:
         path = milestone_path(funded, "dispute")
@@ -163,31 +168,26 @@ class TestEscrow:
         weak = client_.call("POST", path, json={}, headers={"If-Match": 'W/"3"'})
         assert weak.status_code == 412
 
-    def test_an_etag_saves_the_reader_the_body(
-        self, client_: Person, funded: dict[str, t.Any]
-    ) -> None:
+    def test_matching_etag_returns_304(self, client_: Person, funded: dict[str, t.Any]) -> None:
         first = client_.get(f"/escrows/{funded['id']}")
         assert first.headers["ETag"] == '"3"'
         again = client_.get(f"/escrows/{funded['id']}", headers={"If-None-Match": '"3"'})
         assert (again.status_code, again.data) == (304, b"")
 
-    def test_silence_is_released_by_the_worker_once(
+    def test_worker_releases_after_silence_once(
         self, world: World, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         freelancer.act(milestone_path(funded, "submit"), 3)
         now = world.parts.context.now
         early = ExpireSilence(world.parts.store, world.parts.escrows, now)
         assert early() == 0
-        world.parts.escrows._context = world.parts.context.__class__(
-            lambda: now() + timedelta(days=8), world.parts.context.new_id
-        )
-        job = ExpireSilence(
-            world.parts.store, world.parts.escrows, lambda: now() + timedelta(days=8)
-        )
+        later = Context(lambda: now() + timedelta(days=8), world.parts.context.new_id)
+        escrows = EscrowUseCases(later, FeePolicy(500))
+        job = ExpireSilence(world.parts.store, escrows, later.now)
         assert (job(), job()) == (1, 0)
         assert world.available(freelancer) == 5_700
 
-    def test_lists_come_in_signed_pages(
+    def test_lists_have_signed_cursors(
         self, world: World, client_: Person, freelancer: Person
     ) -> None:
         for i in range(5):
@@ -211,7 +211,7 @@ class TestEscrow:
         stolen = client_.get(f"{path}?limit=2").json["next_cursor"]
         assert freelancer.get(f"{path}?cursor={stolen}").status_code == 422
 
-    def test_agreements_are_listed_by_state_and_by_part(
+    def test_escrows_are_filtered_by_state_and_party(
         self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         draft = freelancer.call("POST", "/escrows", json=world.proposal(client_, 1)).json
@@ -226,7 +226,7 @@ class TestEscrow:
         for query in ("state=nonsense", "party=arbiter", "state="):
             assert client_.get(f"/escrows?{query}").status_code == 422
 
-    def test_a_list_of_fifty_is_few_questions(self, world: World, client_: Person) -> None:
+    def test_list_of_fifty_needs_few_queries(self, world: World, client_: Person) -> None:
         for i in range(1, 60):
             world.deposit(client_, i)
         wallet = client_.get("/wallets").json["items"][0]["id"]
@@ -236,7 +236,7 @@ class TestEscrow:
 
 
 class TestIdempotency:
-    def test_a_repeat_is_given_the_first_answer_and_moves_nothing(
+    def test_repeated_request_returns_first_response_and_moves_nothing(
         self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         freelancer.act(milestone_path(funded, "submit"), 3)
@@ -250,7 +250,7 @@ class TestIdempotency:
         assert again.headers["ETag"] == first.headers["ETag"]
         assert world.available(freelancer) == 5_700
 
-    def test_another_request_may_not_use_the_key(
+    def test_idempotency_key_cannot_be_reused_for_another_request(
         self, world: World, client_: Person, freelancer: Person
     ) -> None:
         headers = {"Idempotency-Key": "the-same-key"}
@@ -261,7 +261,7 @@ class TestIdempotency:
         assert (other.status_code, other.json["code"]) == (422, "idempotency-key-reused")
         assert len(client_.get("/escrows").json["items"]) == 1
 
-    def test_keys_belong_to_their_caller(
+    def test_idempotency_keys_belong_to_their_caller(
         self, world: World, client_: Person, freelancer: Person
     ) -> None:
         headers = {"Idempotency-Key": "the-same-key"}
@@ -271,14 +271,14 @@ class TestIdempotency:
             assert "Idempotent-Replayed" not in made.headers
 
     @pytest.mark.parametrize("key", ["", "short", "x" * 256, "with space in it"])
-    def test_money_does_not_move_without_a_key(
+    def test_money_movement_requires_idempotency_key(
         self, client_: Person, funded: dict[str, t.Any], key: str
     ) -> None:
         headers = {"If-Match": '"3"', **({"Idempotency-Key": key} if key else {})}
         found = client_.call("POST", f"/escrows/{funded['id']}/cancel", json={}, headers=headers)
         assert (found.status_code, found.json["code"]) == (400, "idempotency-key-missing")
 
-    def test_a_refusal_leaves_the_key_free(
+    def test_rejected_request_leaves_the_key_unused(
         self, world: World, client_: Person, freelancer: Person
     ) -> None:
         made = client_.call("POST", "/escrows", json=world.proposal(freelancer, 100)).json
@@ -288,7 +288,7 @@ class TestIdempotency:
         world.deposit(client_, 100)
         assert client_.act(path, 2, key="the-same-key").status_code == 200
 
-    def test_old_answers_are_forgotten_by_the_worker(
+    def test_worker_deletes_old_idempotency_records(
         self, world: World, client_: Person, freelancer: Person
     ) -> None:
         headers = {"Idempotency-Key": "the-same-key"}
@@ -300,10 +300,10 @@ class TestIdempotency:
 
 
 class TestEveryRoute:
-    """Over the route map, so that a new route cannot forget it."""
+    """Tests over the route map, which include every new route."""
 
-    def test_without_a_good_token_nothing_is_answered(self, world: World, client_: Person) -> None:
-        """Not even what is wrong with the request; *void* is well signed, and was good once."""
+    def test_missing_or_invalid_token_returns_401(self, world: World, client_: Person) -> None:
+        """The token is checked before the request; *void* has a valid signature but is revoked."""
         import jwt
 
         good = jwt.decode(client_.token, options={"verify_signature": False})
@@ -322,7 +322,7 @@ class TestEveryRoute:
                     assert found.status_code == 401, operation.name
                     assert found.content_type == "application/problem+json"
 
-    def test_what_is_not_yours_is_not_there(
+    def test_resources_of_another_user_return_404(
         self, world: World, client_: Person, funded: dict[str, t.Any]
     ) -> None:
         eve = world.person("eve")
@@ -354,7 +354,7 @@ class TestEveryRoute:
             if operation.method == "GET" and "{" not in operation.path:
                 text = eve.get(operation.path).text
                 assert not [name for name in names.values() if name in text], operation.name
-        # Whoever rules on escrows or looks after the service does not see into people's pockets.
+        # Arbiters and administrators cannot read the wallets of users.
         for role in (Role.ARBITER, Role.ADMIN):
             other = world.person(role.value, role)
             for operation, _ in OPERATIONS:
@@ -363,7 +363,7 @@ class TestEveryRoute:
                     assert other.get(path).status_code == 404, (role, operation.name)
         assert client_.get(f"/escrows/{funded['id']}").json == funded
 
-    def test_the_part_of_another_s_agreement_is_not_found_in_one_s_own(
+    def test_milestone_of_another_escrow_returns_404(
         self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
     ) -> None:
         eve = world.person("eve")
@@ -395,7 +395,9 @@ class TestEveryRoute:
         ],
         ids=lambda headers: "+".join(headers),
     )
-    def test_hostile_headers_break_nothing(self, client_: Person, headers: dict[str, str]) -> None:
+    def test_malformed_headers_return_client_errors(
+        self, client_: Person, headers: dict[str, str]
+    ) -> None:
         for operation, _ in OPERATIONS:
             path = operation.path.replace("{", "").replace("}", "")
             found = client_.call(operation.method, path, data=b"{}", headers=headers)
@@ -403,15 +405,13 @@ class TestEveryRoute:
             if found.status_code >= 400:
                 assert found.content_type == "application/problem+json", operation.name
 
-    def test_members_reach_nothing_of_the_administration(
-        self, world: World, client_: Person
-    ) -> None:
+    def test_members_cannot_use_admin_endpoints(self, world: World, client_: Person) -> None:
         paths = [o.path for o, _ in OPERATIONS if o.path.startswith("/admin")]
         assert paths
         for path in paths:
             assert client_.get(path).status_code == 403
 
-    def test_hostile_bodies_are_refused(self, world: World, client_: Person) -> None:
+    def test_malformed_bodies_are_rejected(self, world: World, client_: Person) -> None:
         bodies = [
             (b"", 400),
             (b"{", 400),
@@ -438,7 +438,7 @@ class TestEveryRoute:
             assert text.status_code == 415
 
     @pytest.mark.parametrize("amount", [0, -1, 1.5, "1.005", "1e5", "-1", True, None, 10**16, ""])
-    def test_no_amount_but_a_plain_one_is_taken(
+    def test_only_plain_amounts_are_accepted(
         self, world: World, client_: Person, freelancer: Person, amount: object
     ) -> None:
         found = client_.call("POST", "/escrows", json=world.proposal(freelancer, amount))
@@ -447,15 +447,15 @@ class TestEveryRoute:
     @pytest.mark.parametrize(
         "path", ["/escrows/%00", "/escrows/%F0%9F%92%A9", "/escrows/a%20b", "/escrows/" + "x" * 300]
     )
-    def test_hostile_ids_are_not_found(self, client_: Person, path: str) -> None:
+    def test_malformed_ids_return_404(self, client_: Person, path: str) -> None:
         assert client_.get(path).status_code == 404
 
     @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=-1", "cursor=", "cursor=x.y"])
-    def test_hostile_pages_are_refused(self, client_: Person, query: str) -> None:
+    def test_malformed_cursors_are_rejected(self, client_: Person, query: str) -> None:
         assert client_.get(f"/escrows?{query}").status_code == 422
 
 
-def test_hostile_tokens_are_refused(world: World, client_: Person) -> None:
+def test_malformed_tokens_are_rejected(world: World, client_: Person) -> None:
     import jwt
 
     good = jwt.decode(client_.token, options={"verify_signature": False})
@@ -485,7 +485,7 @@ def test_hostile_tokens_are_refused(world: World, client_: Person) -> None:
         assert client_.get("/auth/me").status_code == 401, jwt.get_unverified_header(token)
 
 
-def test_the_document_describes_every_operation(world: World) -> None:
+def test_openapi_document_describes_every_operation(world: World) -> None:
     document = world.client.get(f"{API}/openapi.json").json
     described = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
@@ -497,7 +497,7 @@ def test_the_document_describes_every_operation(world: World) -> None:
     assert {u.partition('"')[0] for u in used if not u.startswith("{")} <= names
 
 
-def test_the_signing_key_of_local_is_made_once_and_kept_private(
+def test_local_signing_key_is_created_once_and_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from amani_app.settings import signing_key

@@ -1,4 +1,4 @@
-"""How often somebody may do something: the counting, and what callers are told."""
+"""Rate limits: counting, and the headers and errors that callers receive."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typing as t
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis
 from sqlalchemy import Engine
 
 from amani_app import create_app
@@ -39,7 +40,7 @@ def redis_server() -> t.Iterator[RedisServer]:
 @pytest.fixture
 def clock() -> Clock:
     clock = Clock()
-    clock.now -= clock.now % 60  # a window's beginning
+    clock.now -= clock.now % 60  # the start of a window
     return clock
 
 
@@ -55,15 +56,13 @@ def limiter(request: pytest.FixtureRequest, clock: Clock) -> t.Iterator[Limiter]
 
 
 class TestContract:
-    def test_a_quota_is_used_up(self, limiter: Limiter) -> None:
+    def test_quota_is_enforced(self, limiter: Limiter) -> None:
         found = [limiter.hit(QUOTA, "ada") for _ in range(4)]
         assert [each.remaining for each in found] == [2, 1, 0, 0]
         assert [each.exceeded for each in found] == [False, False, False, True]
         assert {each.reset for each in found} == {60}
 
-    def test_each_time_counts_for_as_long_as_the_window_is(
-        self, limiter: Limiter, clock: Clock
-    ) -> None:
+    def test_each_request_counts_for_one_window(self, limiter: Limiter, clock: Clock) -> None:
         for wait in (0, 20, 20):
             clock.now += wait
             assert not limiter.hit(QUOTA, "ada").exceeded
@@ -71,16 +70,16 @@ class TestContract:
             clock.now += wait
             late = limiter.hit(QUOTA, "ada")
             assert (late.exceeded, late.reset, late.used) == (True, reset, 3)
-        clock.now += 0.5  # The first one is a window old: there is room for one, and one only.
+        clock.now += 0.5  # The first request is one window old, so exactly one more is allowed.
         again = limiter.hit(QUOTA, "ada")
         assert (again.exceeded, again.remaining, again.reset) == (False, 0, 20)
         assert limiter.hit(QUOTA, "ada").exceeded
 
     @pytest.mark.parametrize("edge", [0.0, 30.0, 59.9])
-    def test_no_window_whenever_it_begins_has_more_than_the_quota(
+    def test_no_sliding_window_exceeds_the_quota(
         self, limiter: Limiter, clock: Clock, edge: float
     ) -> None:
-        """A fixed window lets two quotas pass within a moment, around its edge."""
+        """A fixed window would allow two quotas around its edge."""
         clock.now += edge
         taken = []
         for _ in range(60):
@@ -91,7 +90,7 @@ class TestContract:
         for begin in taken:
             assert sum(begin <= each < begin + QUOTA.seconds for each in taken) <= 3
 
-    def test_who_waits_as_long_as_told_is_let_through(self, limiter: Limiter, clock: Clock) -> None:
+    def test_request_after_retry_after_is_allowed(self, limiter: Limiter, clock: Clock) -> None:
         for wait in (0, 1.7, 3.2):
             clock.now += wait
             limiter.hit(QUOTA, "ada")
@@ -101,20 +100,20 @@ class TestContract:
                 clock.now += standing.reset
                 assert not limiter.hit(QUOTA, "ada").exceeded
 
-    def test_a_lower_limit_holds_at_once(self, limiter: Limiter, clock: Clock) -> None:
+    def test_lowered_limit_applies_immediately(self, limiter: Limiter, clock: Clock) -> None:
         for _ in range(3):
             limiter.hit(QUOTA, "ada")
         lower = Quota(QUOTA.name, 2)
         found = limiter.hit(lower, "ada")
         assert (found.exceeded, found.remaining) == (True, 0)
 
-    def test_people_and_quotas_are_counted_apart(self, limiter: Limiter) -> None:
+    def test_users_and_quotas_are_counted_separately(self, limiter: Limiter) -> None:
         for _ in range(4):
             limiter.hit(QUOTA, "ada")
         assert limiter.hit(QUOTA, "ben").used == 1
         assert limiter.hit(Quota("read", 3), "ada").used == 1
 
-    def test_nothing_is_lost_between_threads(self, limiter: Limiter) -> None:
+    def test_concurrent_requests_are_all_counted(self, limiter: Limiter) -> None:
         quota = Quota("write", 1_000)
         threads = [
             threading.Thread(target=lambda: [limiter.hit(quota, "ada") for _ in range(25)])
@@ -127,7 +126,7 @@ class TestContract:
         assert limiter.hit(quota, "ada").used == 101
 
 
-def test_who_has_not_come_for_a_window_is_forgotten(clock: Clock) -> None:
+def test_idle_callers_are_forgotten_after_one_window(clock: Clock) -> None:
     limiter = MemoryLimiter(clock)
     for number in range(50):
         limiter.hit(QUOTA, f"somebody-{number}")
@@ -136,17 +135,18 @@ def test_who_has_not_come_for_a_window_is_forgotten(clock: Clock) -> None:
     assert list(limiter._times) == [(QUOTA.name, "ada")]
 
 
-def test_redis_has_its_own_time_and_forgets(redis_server: RedisServer) -> None:
+def test_redis_uses_its_own_clock_and_expires_keys(redis_server: RedisServer) -> None:
     limiter, brief = RedisLimiter(redis_server.url), Quota("write", 2, seconds=1)
     for used in (1, 2):
         assert limiter.hit(brief, "ada").used == used
     assert limiter.hit(brief, "ada").exceeded
     assert eventually(lambda: not limiter.hit(brief, "ada").exceeded)
-    assert eventually(lambda: limiter._redis.dbsize() == 0)
+    with Redis.from_url(redis_server.url) as look:
+        assert eventually(lambda: look.dbsize() == 0)
     limiter.close()
 
 
-def test_several_processes_count_together_in_redis(redis_server: RedisServer, clock: Clock) -> None:
+def test_processes_share_counts_in_redis(redis_server: RedisServer, clock: Clock) -> None:
     one, other = RedisLimiter(redis_server.url, clock), RedisLimiter(redis_server.url, clock)
     one.hit(QUOTA, "ada")
     assert other.hit(QUOTA, "ada").used == 2
@@ -163,7 +163,7 @@ class TestRedisAway:
         yield limiter
         limiter.close()
 
-    def test_reads_writes_and_sign_ins_are_counted_by_each_process(
+    def test_reads_writes_and_sign_ins_are_counted_per_process(
         self, app: Flask, away: RedisLimiter
     ) -> None:
         limits = Limits(away, MemoryLimiter(), {"read": 2, "write": 2, "sign-in": 2, "pay-out": 2})
@@ -175,14 +175,14 @@ class TestRedisAway:
                     limits.count(kind, "ada")
                 assert refused.value.problem.status == 429
 
-    def test_pay_outs_wait(self, app: Flask, away: RedisLimiter) -> None:
+    def test_payout_without_redis_returns_503(self, app: Flask, away: RedisLimiter) -> None:
         limits = Limits(away, MemoryLimiter(), {"pay-out": 2})
         with app.test_request_context(), pytest.raises(RequestRefused) as refused:
             limits.count("pay-out", "ada")
         assert refused.value.problem.status == 503
         assert refused.value.problem.headers["Retry-After"] == "2"
 
-    def test_redis_is_used_again_when_it_is_back(
+    def test_redis_is_used_again_after_recovery(
         self, redis_server: RedisServer, away: RedisLimiter
     ) -> None:
         with pytest.raises(LimiterUnavailable):
@@ -221,7 +221,7 @@ class TestOverHttp:
         environ = {"REMOTE_ADDR": address}
         return client.post(f"{API}/auth/login", json=body, environ_base=environ)
 
-    def test_callers_are_told_how_they_stand(self, start: t.Callable[..., Flask]) -> None:
+    def test_responses_carry_rate_limit_headers(self, start: t.Callable[..., Flask]) -> None:
         ada = World(start(limit_read=2)).person("ada")
         found = [ada.get("/wallets") for _ in range(3)]
         assert [each.status_code for each in found] == [200, 200, 429]
@@ -236,19 +236,19 @@ class TestOverHttp:
         assert last.headers["Retry-After"] == reset
         assert 1 <= int(reset) <= 60
 
-    def test_people_do_not_use_up_each_other_s_quota(self, start: t.Callable[..., Flask]) -> None:
+    def test_users_have_separate_quotas(self, start: t.Callable[..., Flask]) -> None:
         world = World(start(limit_read=1))
         ada, ben = world.person("ada"), world.person("ben")
         assert [each.get("/wallets").status_code for each in (ada, ben, ada)] == [200, 200, 429]
 
-    def test_guessing_passwords_is_limited_by_address(self, start: t.Callable[..., Flask]) -> None:
+    def test_password_attempts_are_limited_by_address(self, start: t.Callable[..., Flask]) -> None:
         client = start(limit_sign_in=2).test_client()
         statuses = [self.sign_in(client).status_code for _ in range(3)]
         assert statuses == [401, 401, 429]
         assert self.sign_in(client, "203.0.113.2").status_code == 401
 
     @pytest.mark.parametrize("redis", [False, True])
-    def test_two_processes_share_their_counts_where_there_is_redis(
+    def test_processes_share_counts_only_with_redis(
         self, start: t.Callable[..., Flask], redis_server: RedisServer, redis: bool
     ) -> None:
         told = {"redis_url": redis_server.url} if redis else {}
@@ -256,7 +256,7 @@ class TestOverHttp:
         assert self.sign_in(one).status_code == 401
         assert self.sign_in(other).status_code == (429 if redis else 401)
 
-    def test_reading_goes_on_without_redis(
+    def test_reads_continue_without_redis(
         self, start: t.Callable[..., Flask], redis_server: RedisServer
     ) -> None:
         app = start(limit_read=5, limit_sign_in=5, redis_url=redis_server.url)
@@ -265,7 +265,7 @@ class TestOverHttp:
         assert ada.get("/wallets").status_code == 200
         assert self.sign_in(app.test_client()).status_code == 401
 
-    def test_signing_up_counts_as_well(self, start: t.Callable[..., Flask]) -> None:
+    def test_sign_up_is_counted(self, start: t.Callable[..., Flask]) -> None:
         client = start(limit_sign_in=1).test_client()
         body = {"email": "ada@example.org", "name": "Ada", "password": PASSWORD}
         first = client.post(f"{API}/auth/signup", json=body)
@@ -273,12 +273,14 @@ class TestOverHttp:
         assert first.headers["RateLimit"].startswith('"sign-in";r=0')
         assert client.post(f"{API}/auth/signup", json=body).status_code == 429
 
-    def test_without_a_limit_nothing_is_told(self, start: t.Callable[..., Flask]) -> None:
+    def test_unlimited_responses_carry_no_rate_limit_headers(
+        self, start: t.Callable[..., Flask]
+    ) -> None:
         found = self.sign_in(start().test_client())
         assert "RateLimit" not in found.headers
 
 
-def test_whatever_asks_for_a_password_is_a_sign_in_and_what_pays_out_a_pay_out() -> None:
+def test_operations_have_the_quota_of_their_kind() -> None:
     operations: dict[str, Operation] = {o.name: o for o, _ in OPERATIONS}
     for operation in operations.values():
         fields = operation.body.model_fields if operation.body else {}
@@ -299,7 +301,7 @@ def test_whatever_asks_for_a_password_is_a_sign_in_and_what_pays_out_a_pay_out()
         ("limit_read", -1),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(name: str, value: t.Any) -> None:
+def test_invalid_settings_are_rejected(name: str, value: t.Any) -> None:
     with pytest.raises(ValueError, match=name.upper() if name != "limit_read" else name):
         Settings(**{name: value})
 
@@ -310,7 +312,7 @@ class TestOrigins:
         told = "https://app.example, http://localhost:3000"
         return create_app(settings.model_copy(update={"cors_origins": told})).test_client()
 
-    def test_a_known_page_may_ask_and_read(self, client: FlaskClient) -> None:
+    def test_allowed_origin_gets_cors_headers(self, client: FlaskClient) -> None:
         headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
         asked = client.options(f"{API}/escrows", headers=headers)
         assert asked.status_code == 200
@@ -325,7 +327,7 @@ class TestOrigins:
     @pytest.mark.parametrize(
         "origin", ["https://evil.example", "null", "https://app.example.evil", "https://app.exampl"]
     )
-    def test_any_other_page_may_not(self, client: FlaskClient, origin: str) -> None:
+    def test_other_origin_gets_no_cors_headers(self, client: FlaskClient, origin: str) -> None:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         for found in (
             client.options(f"{API}/escrows", headers=headers),
@@ -333,14 +335,14 @@ class TestOrigins:
         ):
             assert not [name for name in found.headers.keys() if name.startswith("Access-Control")]
 
-    def test_no_page_may_unless_it_is_named(self, settings: Settings) -> None:
+    def test_no_origin_is_allowed_by_default(self, settings: Settings) -> None:
         client = create_app(settings).test_client()
         found = client.get(f"{API}/ping", headers={"Origin": "https://app.example"})
         assert "Access-Control-Allow-Origin" not in found.headers
 
 
 @pytest.mark.parametrize(("environment", "expected"), [("production", True), ("staging", False)])
-def test_production_demands_tls(settings: Settings, environment: str, expected: bool) -> None:
+def test_production_requires_tls(settings: Settings, environment: str, expected: bool) -> None:
     app = create_app(settings.model_copy(update={"environment": environment}))
     found = app.test_client().get(f"{API}/ping").headers
     assert ("Strict-Transport-Security" in found) is expected

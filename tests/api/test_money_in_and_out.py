@@ -1,4 +1,4 @@
-"""Deposits and withdrawals, over HTTP on both sides: the sandbox and the service are servers."""
+"""Deposits and withdrawals over HTTP, between the service and the sandbox."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY
 from amani_app.application.common.acting import Actor, Context
 from amani_app.application.provider.payouts import QUIET
 from amani_app.application.provider.reconciliation import Reconcile
-from amani_app.application.requests.withdrawals import REQUESTED
+from amani_app.application.requests.deposits import DepositUseCases
+from amani_app.application.requests.virtual_accounts import VirtualAccountUseCases
+from amani_app.application.requests.withdrawals import REQUESTED, WithdrawalUseCases
 from amani_app.application.worker.outbox import DeliverEvents
 from amani_app.container import Container, Provider, build_provider
 from amani_app.domain.ledger import Account, AccountKind
@@ -41,7 +43,7 @@ def ngn(minor: int) -> Money:
 
 
 class Bank:
-    """The service and the sandbox, each on a port of its own, and a clock that can be moved."""
+    """The service and the sandbox as servers, and a clock that tests advance."""
 
     def __init__(self, engine: Engine) -> None:
         self.sandbox = Sandbox()
@@ -56,18 +58,25 @@ class Bank:
         made: Container = self.app.extensions["amani"]
         now = made.context.now
         context = Context(lambda: now() + self.later, made.context.new_id)
+        deposits, withdrawals = DepositUseCases(context), WithdrawalUseCases(context)
+        numbers = VirtualAccountUseCases(context)
         provider = build_provider(
             "fincra",
             context,
             made.store,
             self.sandbox.payments(),
-            made.deposits,
-            made.virtual_accounts,
-            made.withdrawals,
+            deposits,
+            numbers,
+            withdrawals,
         )
-        for each in (made.deposits, made.virtual_accounts, made.withdrawals):
-            each._context = context
-        self.parts = replace(made, context=context, provider=provider)
+        self.parts = replace(
+            made,
+            context=context,
+            provider=provider,
+            deposits=deposits,
+            virtual_accounts=numbers,
+            withdrawals=withdrawals,
+        )
         self.provider: Provider = provider
         self.app.extensions["amani"] = self.parts
         self.service = Running(self.app)
@@ -75,7 +84,7 @@ class Bank:
         self.sandbox.webhooks.url = self.hook
         self.sandbox.switches.webhooks = "hold"
         self.deliver = DeliverEvents(context, made.store, {REQUESTED: provider.payouts.send})
-        self._keys = itertools.count(1)
+        self.keys = itertools.count(1)
 
     def stop(self) -> None:
         self.service.stop()
@@ -89,7 +98,7 @@ class Bank:
         return Person(self, user)
 
     def rounds(self, count: int = 1, **later: float) -> None:
-        """What workers do, some rounds of it, after some time."""
+        """Run *count* rounds of the workers after the time *later*."""
         self.later += timedelta(**later)
         for _ in range(count):
             self.deliver()
@@ -97,6 +106,10 @@ class Bank:
             self.provider.payouts()
             self.provider.checkouts()
             self.provider.inflows()
+
+    def empty(self) -> None:
+        """Remove all money from the provider."""
+        self.sandbox.books.fund(-self.sandbox.books.balance("NGN"))
 
     def total(self, kind: AccountKind, currency: str = "NGN") -> int:
         account = Account(kind, currency)
@@ -117,7 +130,7 @@ class Bank:
 
 
 class Person:
-    """Somebody with a token."""
+    """A signed-in user."""
 
     def __init__(self, bank: Bank, user: User) -> None:
         self.bank, self.id = bank, user.id
@@ -131,7 +144,7 @@ class Person:
     def post(self, path: str, key: str = "", **body: t.Any) -> TestResponse:
         headers = {
             "Authorization": f"Bearer {self._token}",
-            "Idempotency-Key": key or f"key-number-{next(self.bank._keys)}",
+            "Idempotency-Key": key or f"key-number-{next(self.bank.keys)}",
         }
         return self._client.post(f"{API}{path}", headers=headers, json=body)
 
@@ -146,7 +159,7 @@ class Person:
         return self.post("/withdrawals", **rest, **body)
 
     def funded(self, minor: int) -> Person:
-        """With *minor* in the wallet, come in the ordinary way."""
+        """Deposit *minor* through the sandbox."""
         id = self.deposit(minor)
         self.bank.sandbox.tell("pay", reference=id)
         self.bank.sandbox.tell("deliver")
@@ -180,13 +193,13 @@ def ada(bank: Bank) -> Person:
 
 
 class TestDeposits:
-    def test_a_deposit_is_paid_at_its_link_and_credited(self, bank: Bank, ada: Person) -> None:
+    def test_paid_deposit_is_credited(self, bank: Bank, ada: Person) -> None:
         made = ada.post("/deposits", amount="100.00", currency="NGN").json
         assert (made["state"], made["received"]) == ("pending", None)
         assert requests.post(made["checkout_url"], timeout=10).status_code == 200
         assert ada.wallet() == (0, 0)
         assert bank.sandbox.tell("deliver") == [200]
-        assert ada.wallet() == (0, 0)  # A notice moves nothing; the provider is asked first.
+        assert ada.wallet() == (0, 0)  # A notice moves no money before the provider confirms it.
         bank.rounds()
         assert ada.wallet() == (10_000, 0)
         found = ada.get(f"/deposits/{made['id']}")
@@ -194,7 +207,7 @@ class TestDeposits:
         assert bank.total(AccountKind.PROVIDER) == -10_000
         assert bank.consistent()
 
-    def test_a_repeat_is_given_the_same_link(self, bank: Bank, ada: Person) -> None:
+    def test_repeated_request_returns_same_link(self, bank: Bank, ada: Person) -> None:
         body = {"amount": 100, "currency": "NGN"}
         first = ada.post("/deposits", "the-same-key", **body)
         again = ada.post("/deposits", "the-same-key", **body)
@@ -204,7 +217,7 @@ class TestDeposits:
         assert len(ada.get("/deposits")["items"]) == 1
 
     @pytest.mark.parametrize("answers", ["away", "lost"])
-    def test_while_the_provider_is_away_the_deposit_waits_for_its_link(
+    def test_deposit_waits_for_link_while_provider_is_unreachable(
         self, bank: Bank, ada: Person, answers: str
     ) -> None:
         bank.sandbox.switches.answers = answers  # type: ignore[assignment]
@@ -216,7 +229,7 @@ class TestDeposits:
         found = ada.get(f"/deposits/{made.json['id']}")
         assert (found["state"], found["checkout_url"] is None) == ("pending", False)
 
-    def test_a_lost_notice_is_made_up_for(self, bank: Bank, ada: Person) -> None:
+    def test_lost_notice_is_recovered_by_polling(self, bank: Bank, ada: Person) -> None:
         bank.sandbox.switches.webhooks = "lose"
         id = ada.deposit()
         bank.sandbox.tell("pay", reference=id)
@@ -225,7 +238,7 @@ class TestDeposits:
         bank.rounds(minutes=3)
         assert ada.wallet() == (10_000, 0)
 
-    def test_what_nobody_pays_fails_and_is_credited_when_somebody_does_all_the_same(
+    def test_expired_deposit_fails_and_late_payment_is_credited(
         self, bank: Bank, ada: Person
     ) -> None:
         id = ada.deposit()
@@ -238,7 +251,7 @@ class TestDeposits:
         assert ada.state(f"/deposits/{id}") == "credited"
         assert ada.wallet() == (10_000, 0)
 
-    def test_what_comes_on_top_goes_to_suspense(self, bank: Bank, ada: Person) -> None:
+    def test_overpayment_goes_to_suspense(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         bank.sandbox.tell("pay", reference=id, amount="100.01", currency="NGN")
         bank.sandbox.tell("deliver")
@@ -248,7 +261,7 @@ class TestDeposits:
         assert ada.get(f"/deposits/{id}")["received"]["minor"] == 10_001
 
     @pytest.mark.parametrize(("amount", "currency"), [("99.99", "NGN"), ("100.00", "USD")])
-    def test_too_little_and_another_currency_go_to_suspense_whole(
+    def test_underpayment_and_other_currency_go_to_suspense(
         self, bank: Bank, ada: Person, amount: str, currency: str
     ) -> None:
         id = ada.deposit()
@@ -261,11 +274,11 @@ class TestDeposits:
         assert bank.consistent()
 
     @pytest.mark.parametrize("amount", ["0", "0.00", "-1", 0, "1.001"])
-    def test_nothing_cannot_be_deposited(self, bank: Bank, ada: Person, amount: t.Any) -> None:
+    def test_deposit_of_zero_is_rejected(self, bank: Bank, ada: Person, amount: t.Any) -> None:
         assert ada.post("/deposits", amount=amount, currency="NGN").status_code == 422
         assert ada.get("/deposits")["items"] == []
 
-    def test_lists_come_in_pages(self, ada: Person) -> None:
+    def test_lists_are_paginated(self, ada: Person) -> None:
         made = [ada.deposit(i) for i in range(1, 4)]
         page = ada.get("/deposits?limit=2")
         rest = ada.get(f"/deposits?limit=2&cursor={page['next_cursor']}")
@@ -275,7 +288,7 @@ class TestDeposits:
 
 
 class TestNotices:
-    def test_copies_credit_once(self, bank: Bank, ada: Person) -> None:
+    def test_duplicate_notices_credit_once(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         bank.sandbox.tell("pay", reference=id)
         bank.sandbox.tell("switches", copies=5)
@@ -284,7 +297,7 @@ class TestNotices:
         assert ada.wallet() == (10_000, 0)
         assert bank.outcomes() == ["done"]
 
-    def test_copies_at_the_same_time_credit_once(self, bank: Bank, ada: Person) -> None:
+    def test_concurrent_duplicate_notices_credit_once(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         bank.sandbox.tell("pay", reference=id)
         body = {"event": "charge.successful", "data": {"reference": id, "status": "success"}}
@@ -298,9 +311,7 @@ class TestNotices:
         assert ada.wallet() == (10_000, 0)
         assert bank.consistent()
 
-    def test_a_replay_of_old_notices_in_any_shape_credits_nothing(
-        self, bank: Bank, ada: Person
-    ) -> None:
+    def test_replayed_notices_credit_nothing(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         id = ada.get("/deposits")["items"][0]["id"]
         for event in ("charge.successful", "collection.successful"):
@@ -310,7 +321,7 @@ class TestNotices:
         assert ada.wallet() == (10_000, 0)
         assert bank.total(AccountKind.SUSPENSE) == 0
 
-    def test_forged_notices_are_refused_and_not_even_kept(self, bank: Bank, ada: Person) -> None:
+    def test_forged_notices_are_rejected_and_not_stored(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         bank.sandbox.tell("pay", reference=id)
         bank.sandbox.tell("switches", forge=True)
@@ -319,9 +330,7 @@ class TestNotices:
         assert requests.post(bank.hook, data=b"{}", timeout=10).status_code == 401
         assert bank.outcomes() == []
 
-    def test_a_signed_lie_about_an_unpaid_deposit_credits_nothing(
-        self, bank: Bank, ada: Person
-    ) -> None:
+    def test_signed_notice_of_unpaid_deposit_credits_nothing(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         body = {"event": "charge.successful", "data": {"reference": id, "status": "success"}}
         assert bank.notify(body) == 200
@@ -329,13 +338,13 @@ class TestNotices:
             bank.rounds(minutes=10)
         assert ada.wallet() == (0, 0)
         assert bank.outcomes() == ["given-up"]
-        # What was given up is asked about again when the notice comes again.
+        # A repeated notice makes the worker query a reference that it had given up.
         bank.sandbox.books.pay(id, ngn(10_000))
         assert bank.notify(body) == 200
         bank.rounds()
         assert ada.wallet() == (10_000, 0)
 
-    def test_a_notice_before_its_time_is_worked_off_later(self, bank: Bank, ada: Person) -> None:
+    def test_early_notice_is_processed_later(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         body = {"event": "charge.successful", "data": {"reference": id, "status": "success"}}
         bank.notify(body)
@@ -345,7 +354,7 @@ class TestNotices:
         bank.rounds(seconds=5)
         assert (ada.wallet(), bank.outcomes()) == ((10_000, 0), ["done"])
 
-    def test_notices_in_any_order_end_the_same(self, bank: Bank, ada: Person) -> None:
+    def test_order_of_notices_does_not_change_the_result(self, bank: Bank, ada: Person) -> None:
         ids = [ada.deposit(minor) for minor in (100, 200, 300)]
         for id in ids:
             bank.sandbox.tell("pay", reference=id)
@@ -355,7 +364,7 @@ class TestNotices:
         lines = ada.get("/wallets/wallet:u-ada:NGN/entries")["items"]
         assert sorted(line["amount"]["minor"] for line in lines) == [100, 200, 300]
 
-    def test_a_delayed_notice_comes_by_itself(self, bank: Bank, ada: Person) -> None:
+    def test_delayed_notice_is_delivered(self, bank: Bank, ada: Person) -> None:
         id = ada.deposit()
         bank.sandbox.tell("switches", webhooks="send", delay=0.05, copies=2)
         bank.sandbox.tell("pay", reference=id)
@@ -363,9 +372,7 @@ class TestNotices:
         bank.rounds()
         assert ada.wallet() == (10_000, 0)
 
-    def test_an_unknown_reference_that_the_provider_does_not_know_moves_nothing(
-        self, bank: Bank
-    ) -> None:
+    def test_reference_unknown_to_provider_moves_nothing(self, bank: Bank) -> None:
         for kind in ("charge.successful", "payout.successful"):
             bank.notify({"event": kind, "data": {"reference": "r-1", "status": "x"}})
         for _ in range(12):
@@ -373,7 +380,7 @@ class TestNotices:
         assert bank.outcomes() == ["given-up"] * 2
         assert bank.total(AccountKind.PROVIDER) == 0
 
-    def test_money_under_an_unknown_reference_goes_to_suspense_once(self, bank: Bank) -> None:
+    def test_payment_with_unknown_reference_goes_to_suspense_once(self, bank: Bank) -> None:
         for event in ("charge.successful", "collection.successful"):
             bank.sandbox.books.pay("r-1", ngn(700))
             bank.notify({"event": event, "data": {"reference": "r-1"}})
@@ -382,16 +389,16 @@ class TestNotices:
         assert bank.outcomes() == ["done"] * 2
         assert bank.consistent()
 
-    def test_what_is_not_about_money_is_ignored(self, bank: Bank) -> None:
+    def test_unrelated_notice_is_ignored(self, bank: Bank) -> None:
         bank.notify({"event": "conversion.successful", "data": {"id": 1}})
         bank.rounds()
         assert bank.outcomes() == ["ignored"]
 
     @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"event": "payout.failed", "data": {}}'])
-    def test_a_signed_body_that_is_no_notice_is_a_problem(self, bank: Bank, raw: bytes) -> None:
+    def test_signed_invalid_notice_returns_problem(self, bank: Bank, raw: bytes) -> None:
         assert bank.notify(raw) == 422
 
-    def test_text_that_the_database_cannot_hold_is_kept_escaped(self, bank: Bank) -> None:
+    def test_unstorable_text_is_stored_escaped(self, bank: Bank) -> None:
         raw = '{"event": "x.y", "data": {"name": "\x7f Ọlá", "z": "\\u0000"}}'.encode()
         assert bank.notify(raw) == 200
         assert bank.notify(b'{"event": "a\\u0000b", "data": {}}') == 422
@@ -405,7 +412,7 @@ class TestVirtualAccounts:
         body = {"currency": "NGN", "first_name": "Ada", "last_name": "Obi", "bvn": bvn}
         return person.post("/virtual-accounts", **rest, **body)
 
-    def test_what_is_paid_into_an_account_is_its_owner_s_once(
+    def test_transfer_to_virtual_account_credits_its_owner_once(
         self, bank: Bank, ada: Person, capfd: pytest.CaptureFixture[str]
     ) -> None:
         made = self.ask(ada)
@@ -417,7 +424,7 @@ class TestVirtualAccounts:
         for amount in ("100.00", "0.01"):
             bank.sandbox.tell("transfer", account_number=number, amount=amount, fee="0.01")
         assert bank.sandbox.tell("deliver", backwards=True) == [200] * 6
-        assert ada.wallet() == (0, 0)  # A notice moves nothing; the provider is asked first.
+        assert ada.wallet() == (0, 0)  # A notice moves no money before the provider confirms it.
         bank.rounds(2)
         assert ada.wallet() == (10_001, 0)
         assert bank.total(AccountKind.PROVIDER) == -9_999
@@ -430,7 +437,7 @@ class TestVirtualAccounts:
         assert BVN not in seen and number not in seen
 
     def told(self, bank: Bank, number: str) -> set[str]:
-        """The tables in which *number* stands anywhere."""
+        """The tables that contain *number*."""
         with bank.parts.engine.connect() as connection:
             return {
                 table.name
@@ -440,7 +447,7 @@ class TestVirtualAccounts:
             }
 
     @pytest.mark.parametrize("event", ["account.approved", "virtualaccount.approved", "approved"])
-    def test_an_account_that_people_approve_is_active_when_they_have(
+    def test_account_is_active_after_manual_approval(
         self, bank: Bank, ada: Person, event: str
     ) -> None:
         bank.sandbox.switches.accounts = "pending"
@@ -458,7 +465,7 @@ class TestVirtualAccounts:
         assert ada.wallet() == (500, 0)
 
     @pytest.mark.parametrize("event", ["account.declined", "virtualaccount.declined", "declined"])
-    def test_one_that_is_declined_says_why_and_another_may_be_asked_for(
+    def test_declined_account_has_reason_and_can_be_requested_again(
         self, bank: Bank, ada: Person, event: str
     ) -> None:
         bank.sandbox.switches.accounts = "pending"
@@ -471,9 +478,7 @@ class TestVirtualAccounts:
         assert (found["state"], found["failure"]) == ("declined", "the name is not of ...")
         assert self.ask(ada).status_code == 201
 
-    def test_there_is_one_at_a_time_and_a_repeat_is_given_the_same(
-        self, bank: Bank, ada: Person
-    ) -> None:
+    def test_user_has_one_account_and_repeat_returns_it(self, bank: Bank, ada: Person) -> None:
         first, again = (self.ask(ada, key="the-same-key") for _ in range(2))
         assert first.json == again.json
         assert again.headers["Idempotent-Replayed"] == "true"
@@ -483,7 +488,7 @@ class TestVirtualAccounts:
         assert (found.status_code, found.json["code"]) == (409, "virtual-account-exists")
         assert len(ada.get("/virtual-accounts")["items"]) == 1
 
-    def test_a_wrong_bvn_is_refused_and_not_repeated(self, bank: Bank, ada: Person) -> None:
+    def test_wrong_bvn_is_rejected_without_quoting_it(self, bank: Bank, ada: Person) -> None:
         found = self.ask(ada, NO_BVN)
         assert (found.status_code, found.json["state"]) == (201, "declined")
         assert "BVN" in found.json["failure"]
@@ -494,7 +499,7 @@ class TestVirtualAccounts:
             assert not bvn or bvn not in refused.text
 
     @pytest.mark.parametrize(("answers", "state"), [("limit", "failed"), ("lost", "requested")])
-    def test_while_the_provider_is_away_nobody_keeps_what_it_must_be_told(
+    def test_bvn_is_not_stored_while_provider_is_unreachable(
         self, bank: Bank, ada: Person, answers: str, state: str
     ) -> None:
         bank.sandbox.switches.answers = answers  # type: ignore[assignment]
@@ -506,7 +511,7 @@ class TestVirtualAccounts:
         assert found["state"] == ("active" if answers == "lost" else "failed")
         assert not self.told(bank, BVN)
 
-    def test_money_for_a_number_that_is_nobody_s_goes_to_suspense_once(
+    def test_transfer_to_unassigned_number_goes_to_suspense_once(
         self, bank: Bank, ada: Person
     ) -> None:
         made = self.ask(ada).json
@@ -524,9 +529,7 @@ class TestVirtualAccounts:
         assert bank.outcomes() == ["done"] * 3
         assert bank.consistent()
 
-    def test_a_forged_transfer_and_one_that_the_provider_does_not_know_credit_nothing(
-        self, bank: Bank, ada: Person
-    ) -> None:
+    def test_forged_and_unknown_transfers_credit_nothing(self, bank: Bank, ada: Person) -> None:
         number = self.ask(ada).json["account_number"]
         data = {"virtualAccount": "a", "reference": "in-1", "accountNumber": number,
                 "amountReceived": 100, "status": "successful"}  # fmt: skip
@@ -539,7 +542,7 @@ class TestVirtualAccounts:
 
 
 class TestWithdrawals:
-    def test_a_withdrawal_is_reserved_sent_and_paid(self, bank: Bank, ada: Person) -> None:
+    def test_withdrawal_is_reserved_sent_and_paid(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         made = ada.withdraw(6_000)
         assert made.status_code == 201, made.text
@@ -557,7 +560,7 @@ class TestWithdrawals:
         assert bank.sandbox.books.balance("NGN") == ngn(4_000)
         assert bank.consistent()
 
-    def test_what_the_provider_charges_for_it_is_booked(self, bank: Bank, ada: Person) -> None:
+    def test_payout_fee_is_booked(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         bank.sandbox.tell("switches", payout_fee=53.75)
         id = ada.withdraw(4_000).json["id"]
@@ -574,7 +577,7 @@ class TestWithdrawals:
         assert reconcile() == []
         assert bank.consistent()
 
-    def test_one_that_fails_comes_back(self, bank: Bank, ada: Person) -> None:
+    def test_failed_withdrawal_returns_the_money(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         id = ada.withdraw(6_000).json["id"]
         bank.rounds()
@@ -587,7 +590,7 @@ class TestWithdrawals:
         assert ada.wallet() == (10_000, 0)
         assert bank.consistent()
 
-    def test_without_any_notice_the_provider_is_asked(self, bank: Bank, ada: Person) -> None:
+    def test_provider_is_polled_without_notice(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         id = ada.withdraw(6_000).json["id"]
         bank.rounds()
@@ -596,7 +599,7 @@ class TestWithdrawals:
         bank.rounds(minutes=3)
         assert ada.state(f"/withdrawals/{id}") == "paid"
 
-    def test_a_refusal_gives_the_money_back(self, bank: Bank, ada: Person) -> None:
+    def test_rejected_withdrawal_returns_the_money(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         bank.sandbox.books.balances["NGN"] = 0
         id = ada.withdraw(6_000).json["id"]
@@ -604,7 +607,7 @@ class TestWithdrawals:
         assert ada.state(f"/withdrawals/{id}") == "failed"
         assert ada.wallet() == (10_000, 0)
 
-    def test_a_lost_answer_is_asked_for_and_never_paid_twice(self, bank: Bank, ada: Person) -> None:
+    def test_lost_answer_is_queried_and_never_paid_twice(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         id = ada.withdraw(4_000).json["id"]
         bank.sandbox.switches.answers = "lost"
@@ -617,7 +620,7 @@ class TestWithdrawals:
         assert bank.sandbox.books.balance("NGN") == ngn(6_000)
 
     @pytest.mark.parametrize("answers", ["away", "limit"])
-    def test_what_never_reached_the_provider_is_sent_when_it_is_back(
+    def test_undelivered_payout_is_sent_after_recovery(
         self, bank: Bank, ada: Person, answers: str
     ) -> None:
         ada.funded(10_000)
@@ -631,10 +634,8 @@ class TestWithdrawals:
         assert ada.state(f"/withdrawals/{id}") == "processing"
         assert bank.sandbox.books.balance("NGN") == ngn(6_000)
 
-    def test_a_refusal_of_the_repetition_is_not_believed_at_once(
-        self, bank: Bank, ada: Person
-    ) -> None:
-        """The first one may still be under way: giving the money back could pay it twice."""
+    def test_rejected_retry_is_verified_before_it_counts(self, bank: Bank, ada: Person) -> None:
+        """The first request may still be in progress: a refund could pay the amount twice."""
         ada.funded(10_000)
         id = ada.withdraw(4_000).json["id"]
         bank.sandbox.switches.answers = "away"
@@ -646,7 +647,7 @@ class TestWithdrawals:
         bank.rounds(seconds=QUIET.total_seconds())
         assert (ada.state(f"/withdrawals/{id}"), ada.wallet()) == ("failed", (10_000, 0))
 
-    def test_a_worker_that_dies_between_the_row_and_the_call_is_made_up_for(
+    def test_payout_resumes_after_worker_death_before_the_call(
         self, bank: Bank, ada: Person
     ) -> None:
         ada.funded(10_000)
@@ -660,7 +661,7 @@ class TestWithdrawals:
         assert ada.state(f"/withdrawals/{id}") == "processing"
         assert bank.sandbox.books.balance("NGN") == ngn(6_000)
 
-    def test_a_worker_that_dies_after_the_call_is_made_up_for(
+    def test_payout_resumes_after_worker_death_after_the_call(
         self, bank: Bank, ada: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ada.funded(10_000)
@@ -678,7 +679,7 @@ class TestWithdrawals:
         assert ada.state(f"/withdrawals/{id}") == "processing"
         assert bank.sandbox.books.balance("NGN") == ngn(6_000)
 
-    def test_many_workers_pay_each_out_once(self, bank: Bank, ada: Person) -> None:
+    def test_concurrent_workers_pay_each_withdrawal_once(self, bank: Bank, ada: Person) -> None:
         ada.funded(10_000)
         ids = [ada.withdraw(1_000).json["id"] for _ in range(6)]
         bank.sandbox.switches.payouts = "successful"
@@ -693,23 +694,21 @@ class TestWithdrawals:
         assert bank.sandbox.books.balance("NGN") == ngn(4_000)
         assert bank.consistent()
 
-    def test_more_than_there_is_cannot_be_withdrawn(self, bank: Bank, ada: Person) -> None:
+    def test_withdrawal_over_balance_is_rejected(self, bank: Bank, ada: Person) -> None:
         ada.funded(100)
         found = ada.withdraw(101)
         assert (found.status_code, found.json["code"]) == (409, "insufficient-funds")
         assert ada.withdraw(0).status_code == 422
         assert ada.get("/withdrawals")["items"] == []
 
-    def test_an_account_that_its_bank_does_not_know_is_refused(
-        self, bank: Bank, ada: Person
-    ) -> None:
+    def test_account_unknown_to_its_bank_is_rejected(self, bank: Bank, ada: Person) -> None:
         ada.funded(100)
         found = ada.withdraw(100, NOBODY)
         assert (found.status_code, found.json["code"]) == (422, "unknown-payee")
         assert NOBODY not in found.text
         assert ada.wallet() == (100, 0)
 
-    def test_while_the_provider_is_away_nothing_is_reserved_and_repeats_are_answered(
+    def test_unreachable_provider_reserves_nothing_and_allows_retry(
         self, bank: Bank, ada: Person
     ) -> None:
         ada.funded(100)
@@ -726,7 +725,7 @@ class TestWithdrawals:
         ("words", "state"),
         [(("successful", "failed"), "returned"), (("failed", "successful"), "paid-late")],
     )
-    def test_what_the_provider_takes_back_is_corrected_once(
+    def test_reversed_payout_status_is_corrected_once(
         self, bank: Bank, ada: Person, words: tuple[str, str], state: str
     ) -> None:
         ada.funded(10_000)
@@ -741,7 +740,7 @@ class TestWithdrawals:
         assert Reconcile(bank.parts.store, bank.provider.payments)() == []
 
 
-def test_without_a_provider_money_neither_comes_nor_goes(sqlite_engine: Engine) -> None:
+def test_payments_without_provider_return_503(sqlite_engine: Engine) -> None:
     url = sqlite_engine.url.render_as_string(hide_password=False)
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
     parts: Container = app.extensions["amani"]

@@ -1,4 +1,4 @@
-"""The browsable reference, used in a real browser as a person would."""
+"""The API reference in a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.service_fixtures import SECRET_KEY
 from tests.support.waiting import eventually
 
 
-def test_the_page_and_its_files_come_from_here_only(client: FlaskClient) -> None:
+def test_page_loads_no_external_files(client: FlaskClient) -> None:
     page = client.get("/api/v1/docs")
     assert page.content_type == "text/html; charset=utf-8"
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
@@ -45,7 +45,7 @@ class Page:
         browser.find("#sign_up")
 
     def send(self, operation: str, body: t.Any = None, expect: int = 200) -> t.Any:
-        """Open *operation*, send it with *body*, by default with what stands there."""
+        """Open *operation* and send it with *body*, or with the proposed body."""
         if not self.browser.run(f"return document.getElementById('{operation}').open"):
             self.browser.click(f"#{operation} > summary")
         if body is not None:
@@ -54,7 +54,7 @@ class Page:
         status = self.browser.text(f"#{operation} .status")
         answer = json.loads(self.browser.text(f"#{operation} .body"))
         assert status.startswith(f"{expect} "), (operation, status, answer)
-        # Ready for the next time: the page has filled in what comes next.
+        # The page has filled in the values of the next request.
         eventually(
             lambda: not self.browser.run(
                 f"return document.querySelector('#{operation} button').disabled"
@@ -64,7 +64,7 @@ class Page:
         return answer
 
     def act_as(self, person: str) -> None:
-        """Choose who asks."""
+        """Select the user of the requests."""
         self.browser.run("document.getElementById('as').value = arguments[0]", person)
 
 
@@ -90,7 +90,7 @@ def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[
     app.extensions["amani"].engine.dispose()
 
 
-def test_from_signing_up_to_a_release_in_a_browser(
+def test_release_in_a_browser_from_sign_up(
     world: tuple[World, str], browser: Browser, tmp_path: Path
 ) -> None:
     here, url = world
@@ -103,7 +103,7 @@ def test_from_signing_up_to_a_release_in_a_browser(
     ada = session["user"]["email"]
     here.deposit(Person(here.client, session), 150_050)
     page.send("who_am_i")
-    escrow = page.send("create_escrow", expect=201)  # as the page proposes it
+    escrow = page.send("create_escrow", expect=201)  # the body that the page proposes
     assert escrow["amount"]["amount"] == "1500.50"
     page.act_as("ben@example.org")
     assert page.send("accept_escrow")["state"] == "accepted"
@@ -127,12 +127,12 @@ def test_from_signing_up_to_a_release_in_a_browser(
         "return performance.getEntriesByType('resource').map(each => new URL(each.name).origin)"
     )
     assert set(hosts) == {url}
-    # The 401 above is the one thing that it may complain about: nothing broke the page's policy.
+    # The 401 above is the only allowed message: nothing violates the content security policy.
     assert [each for each in browser.complaints() if "401" not in each] == []
 
 
 def colours(png: bytes) -> int:
-    """How many different bytes the pixels of a PNG have: a blank page has few."""
+    """The number of different bytes in a PNG; a blank page has few."""
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", png[16:24])
     assert (width, height) >= (800, 600)

@@ -33,14 +33,14 @@ def test_ping_answers_without_a_database(tmp_path: Path) -> None:
     assert (answer.status_code, answer.json) == (200, {"ping": "pong"})
 
 
-def test_root_links_to_what_there_is(client: FlaskClient, migrated: Flask) -> None:
+def test_root_links_resolve(client: FlaskClient, migrated: Flask) -> None:
     answer = client.get("/api/v1/")
     assert answer.status_code == 200
     for link in answer.json["links"].values():
         assert client.get(link).status_code == 200
 
 
-def test_version_tells_the_build(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_version_reports_the_build(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     monkeypatch.setenv("BUILD_VERSION", "1.2.3")
     monkeypatch.setenv("BUILD_SHA", "c0ffee")
     answer = create_app(settings).test_client().get("/api/v1/version")
@@ -108,7 +108,7 @@ def test_health_and_readiness_fail_without_a_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/nothing", "/metrics/deeper"])
-def test_an_unknown_path_is_a_problem(client: FlaskClient, path: str) -> None:
+def test_unknown_path_returns_problem(client: FlaskClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
     assert answer.content_type == "application/problem+json"
@@ -116,14 +116,14 @@ def test_an_unknown_path_is_a_problem(client: FlaskClient, path: str) -> None:
     assert answer.json["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_wrong_method_is_a_problem_that_says_which_are_right(client: FlaskClient) -> None:
+def test_wrong_method_returns_problem_with_allowed_methods(client: FlaskClient) -> None:
     answer = client.post("/api/v1/ping")
     assert answer.status_code == 405
     assert answer.content_type == "application/problem+json"
     assert "GET" in answer.headers["Allow"]
 
 
-def test_a_bug_is_a_problem_that_tells_nothing(
+def test_unexpected_exception_returns_problem_without_details(
     capfd: pytest.CaptureFixture[str], app: Flask
 ) -> None:
     @app.get("/api/v1/bug")
@@ -138,7 +138,7 @@ def test_a_bug_is_a_problem_that_tells_nothing(
     assert json.loads(traced[0])["request_id"] == answer.json["request_id"]
 
 
-def test_an_absent_database_is_503_with_retry_after(app: Flask) -> None:
+def test_unavailable_database_returns_503_with_retry_after(app: Flask) -> None:
     @app.get("/api/v1/away")
     def away() -> None:
         raise OperationalError("SELECT secret", {}, Exception("host db.internal"))
@@ -150,11 +150,11 @@ def test_an_absent_database_is_503_with_retry_after(app: Flask) -> None:
     assert "internal" not in answer.text
 
 
-def test_a_redirect_stays_a_redirect(client: FlaskClient) -> None:
+def test_redirect_is_not_turned_into_problem(client: FlaskClient) -> None:
     assert client.get("/api/v1").status_code == 308
 
 
-def test_a_body_that_is_too_large_is_refused(app: Flask) -> None:
+def test_oversized_body_is_rejected(app: Flask) -> None:
     @app.post("/api/v1/echo")
     def echo() -> str:
         from flask import request
@@ -166,7 +166,7 @@ def test_a_body_that_is_too_large_is_refused(app: Flask) -> None:
     assert answer.content_type == "application/problem+json"
 
 
-def test_a_request_id_is_kept_when_it_is_one_and_replaced_when_not(client: FlaskClient) -> None:
+def test_valid_request_id_is_kept_and_invalid_one_replaced(client: FlaskClient) -> None:
     def ask(given: str) -> str:
         return client.get("/api/v1/ping", headers={"X-Request-ID": given}).headers["X-Request-ID"]
 
@@ -187,7 +187,7 @@ def test_each_request_is_one_json_line(
     assert "hunter2" not in json.dumps(lines)
 
 
-def test_what_machines_ask_all_the_time_is_not_logged_when_good(
+def test_successful_probes_are_not_logged(
     capfd: pytest.CaptureFixture[str], client: FlaskClient, migrated: Flask
 ) -> None:
     client.get("/api/v1/readiness")
@@ -195,7 +195,7 @@ def test_what_machines_ask_all_the_time_is_not_logged_when_good(
     assert '"request"' not in capfd.readouterr().err
 
 
-def test_metrics_are_labelled_by_route_and_never_by_path(client: FlaskClient) -> None:
+def test_metrics_are_labelled_by_route_not_path(client: FlaskClient) -> None:
     client.get("/api/v1/secret-path-of-nobody")
     client.get("/api/v1/ping")
     answer = client.get("/metrics")
@@ -205,7 +205,7 @@ def test_metrics_are_labelled_by_route_and_never_by_path(client: FlaskClient) ->
     assert "secret-path-of-nobody" not in answer.text
 
 
-def test_every_answer_carries_the_security_headers(client: FlaskClient) -> None:
+def test_every_response_has_security_headers(client: FlaskClient) -> None:
     for path in ("/api/v1/ping", "/nothing"):
         headers = client.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -214,7 +214,7 @@ def test_every_answer_carries_the_security_headers(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(("hops", "address"), [(0, "127.0.0.1"), (1, "203.0.113.9")])
-def test_forwarded_addresses_are_believed_from_a_known_proxy_only(
+def test_forwarded_addresses_are_trusted_only_from_known_proxies(
     capfd: pytest.CaptureFixture[str], hops: int, address: str, settings: Settings
 ) -> None:
     app = create_app(settings.model_copy(update={"proxy_hops": hops}))

@@ -1,4 +1,4 @@
-"""docs/api.md: every block is run in one shell, and prints what the page says."""
+"""docs/api.md: its commands run in one shell and print the documented output."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.amani_app.test_server import free_port
-from tests.support.service_fixtures import ROOT
+from tests.support.service_fixtures import ROOT, free_port
 
 PAGE = ROOT / "docs" / "api.md"
 BLOCK = re.compile(r"```sh\n(?P<script>.*?)```(?:\n```text\n(?P<prints>.*?)```)?", re.S)
 
 
-def test_the_walk_through_prints_what_it_says(tmp_path: Path) -> None:
+def test_walk_through_commands_print_documented_output(tmp_path: Path) -> None:
     blocks = list(BLOCK.finditer(PAGE.read_text()))
     assert len(blocks) >= 10
-    # Each block's output ends with a mark, so that one that prints too much is found out.
+    # A mark ends the output of each block, so that extra output is detected.
     script = "".join(f"{block['script']}\necho '=== end of block'\n" for block in blocks)
     metrics = tmp_path / "metrics"
     metrics.mkdir()

@@ -1,4 +1,4 @@
-"""The image, in a real engine, under the hardening that it is run with."""
+"""The image, run with the hardening of production."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def volume() -> t.Iterator[str]:
 
 @pytest.fixture
 def container(image: str, volume: str) -> t.Iterator[str]:
-    """A serving container on a migrated database."""
+    """The id of a container that serves a migrated database."""
     mount = f"--volume={volume}:/data"
     ok("run", "--rm", *HARDENED, mount, image, "flask", "db", "upgrade")
     name = ok("run", "--detach", *HARDENED, mount, image)
@@ -85,7 +85,7 @@ def inspect(name: str) -> t.Any:
     return json.loads(ok("inspect", name))[0]
 
 
-def test_it_serves_read_only_without_capabilities_as_a_fixed_user(container: str) -> None:
+def test_container_runs_read_only_without_capabilities_as_fixed_user(container: str) -> None:
     eventually(lambda: get(container, "/api/v1/readiness")[0] == 200)
     assert get(container, "/api/v1/health")[1]["status"] == "pass"
     processes = ok("top", container, "-eo", "pid,uid,args").splitlines()[1:]
@@ -93,7 +93,7 @@ def test_it_serves_read_only_without_capabilities_as_a_fixed_user(container: str
     assert {line.split()[1] for line in processes} == {"10001"}
 
 
-def test_it_says_who_it_is(container: str, image: str) -> None:
+def test_version_reports_build_arguments(container: str, image: str) -> None:
     eventually(lambda: get(container, "/api/v1/ping")[0] == 200)
     assert get(container, "/api/v1/version")[1] == {
         "version": "1.2.3",
@@ -112,24 +112,24 @@ def test_it_says_who_it_is(container: str, image: str) -> None:
     assert labels["amani.schema.head"] == read_revisions()[0]
 
 
-def test_the_engine_sees_its_health(container: str) -> None:
+def test_engine_reports_container_health(container: str) -> None:
     eventually(lambda: inspect(container)["State"]["Health"]["Status"] == "healthy", 60)
 
 
-def test_it_stops_cleanly_on_sigterm(container: str) -> None:
+def test_container_stops_cleanly_on_sigterm(container: str) -> None:
     eventually(lambda: get(container, "/api/v1/ping")[0] == 200)
     ok("stop", "--time=20", container)
     assert inspect(container)["State"]["ExitCode"] == 0
 
 
-def test_the_first_process_is_gunicorn_itself(image: str) -> None:
+def test_gunicorn_is_pid_1(image: str) -> None:
     config = inspect(image)["Config"]
     assert config["Cmd"] == ["gunicorn", "wsgi:app"]
     assert config["Entrypoint"] is None
     assert config["User"] == "10001:10001"
 
 
-def test_it_carries_neither_installers_nor_the_deployer(image: str) -> None:
+def test_image_contains_no_installers_and_no_deployer(image: str) -> None:
     found = ok("run", "--rm", image, "python", "-c", "help('modules')")
     for absent in ("pip ", "setuptools", "fabric", "invoke", "paramiko", "docker", "pytest"):
         assert f"\n{absent}" not in found
@@ -139,20 +139,20 @@ def test_it_carries_neither_installers_nor_the_deployer(image: str) -> None:
         assert absent not in tree
 
 
-def test_nothing_of_the_build_secrets_stays(image: str) -> None:
+def test_image_contains_no_build_secrets(image: str) -> None:
     history = ok("history", "--no-trunc", "--format={{.CreatedBy}}", image)
     assert "PIP_CERT=/run/secrets/ca_bundle" not in history
     left = ok("run", "--rm", image, "sh", "-c", "ls /run/secrets /etc/pip.conf 2>/dev/null; true")
     assert left == ""
 
 
-def test_nothing_is_compiled_at_the_start(container: str, image: str) -> None:
+def test_bytecode_is_compiled_in_the_image(container: str, image: str) -> None:
     done = docker("run", "--rm", *HARDENED, image, "python", "-v", "-c", "import wsgi")
     compiled = [line for line in done.stderr.splitlines() if "code object from '" in line]
     assert [line for line in compiled if ".pyc" not in line] == []
 
 
-def test_a_secret_file_is_a_setting(image: str, tmp_path: Path) -> None:
+def test_secret_file_provides_a_setting(image: str, tmp_path: Path) -> None:
     secret = tmp_path / "DATABASE_URL"
     secret.write_text("sqlite:////tmp/from-a-secret.sqlite3")
     secret.chmod(0o644)
@@ -169,7 +169,7 @@ def test_a_secret_file_is_a_setting(image: str, tmp_path: Path) -> None:
     assert found.endswith("/tmp/from-a-secret.sqlite3")
 
 
-def test_a_wrong_schema_label_stops_the_build(image: str) -> None:
+def test_wrong_schema_label_fails_the_build(image: str) -> None:
     done = subprocess.run(
         ["/usr/bin/docker", "build", "--build-arg=SCHEMA_HEAD=nonsense", str(ROOT)],
         capture_output=True,
@@ -181,7 +181,7 @@ def test_a_wrong_schema_label_stops_the_build(image: str) -> None:
     assert "SCHEMA_HEAD=nonsense, but the migrations end at" in done.stderr
 
 
-def test_without_the_extras_nobody_is_reported_to(image: str) -> None:
-    """`ci.image` builds the other one, and asks it the same."""
+def test_image_without_extras_has_no_telemetry(image: str) -> None:
+    """`ci.image` builds the image with the extras and runs the same check."""
     with pytest.raises(GateRefused, match="SENTRY_DSN|OTEL_EXPORTER_OTLP_ENDPOINT"):
         require_extras(image)

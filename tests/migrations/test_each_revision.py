@@ -1,4 +1,4 @@
-"""Each revision alone, with rows in every table: down, up, down from the database that it made."""
+"""Each revision with rows in every table: downgrade, upgrade, downgrade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.database_schema import read_schema
 from tests.support.service_fixtures import ROOT, SECRET_KEY, Shell
 
 CLAIM = re.compile(r"^Data: survives$", re.MULTILINE)
-"""What a revision's docstring says where going back over it and forth again loses nothing."""
+"""The line of a revision's docstring that claims a lossless downgrade and upgrade."""
 MORE = (
     "INSERT INTO worker_heartbeats VALUES ('w', '1.0.0', '2026-11-24 00:00:00')",
     "INSERT INTO inbox (id, kind, event, reference, status, body, received_at, due_at)"
@@ -37,13 +37,13 @@ MORE = (
     " SELECT min(transfers.id), min(users.id), 'NGN', 5, '044', '1', 'A', 'requested', '',"
     " '2026-11-24 00:00:00' FROM transfers, users",
 )
-"""Rows of what seeding leaves empty, as the head has it."""
+"""Rows for the tables that seeding leaves empty, in the schema of the head."""
 Rows = dict[str, dict[str, t.Any]]
-"""By table its columns, each with its values in one order for all columns of the table."""
+"""The columns of each table with their values, in the same row order."""
 
 
 class Walk:
-    """One database, moved from revision to revision in this process."""
+    """A database that this process migrates from revision to revision."""
 
     def __init__(self, app: Flask, migrations: Path = ROOT / "migrations") -> None:
         self.app = app
@@ -63,7 +63,7 @@ class Walk:
             command.downgrade(self._config, revision)
 
     def below(self, revision: str) -> str:
-        """The revision before one."""
+        """The predecessor of a revision."""
         place = self.line.index(revision)
         return self.line[place - 1] if place else "base"
 
@@ -83,7 +83,7 @@ class Walk:
 
 
 def go_back_and_forth(walk: Walk, revision: str) -> list[str]:
-    """What is wrong with the newest revision applied; ends at the one before it."""
+    """Problems of the newest applied revision; afterwards the database is at its predecessor."""
     below, claims = walk.below(revision), walk.claims(revision)
     schema, rows = read_schema(walk.engine), walk.rows()
     lines = find_losses(walk.engine, MIGRATIONS, revision, below)
@@ -107,7 +107,7 @@ def go_back_and_forth(walk: Walk, revision: str) -> list[str]:
 
 
 def differing(before: Rows, after: Rows) -> list[str]:
-    """Tables that are there both times, whose common columns hold something else."""
+    """Tables that exist both times and differ in a common column."""
     return [
         table
         for table in sorted(before.keys() & after.keys())
@@ -121,7 +121,7 @@ def in_common(one: dict[str, t.Any], other: dict[str, t.Any]) -> list[t.Any]:
 
 
 def lost(before: Rows, after: Rows) -> set[str]:
-    """Tables and columns that held something and are gone, in the words of `schema-loss`."""
+    """Removed tables and columns that had values, in the format of `schema-loss`."""
     gone = {f"table {table}" for table in before.keys() - after.keys() if before[table]}
     for table in before.keys() & after.keys():
         for column, values in before[table].items():
@@ -131,7 +131,7 @@ def lost(before: Rows, after: Rows) -> set[str]:
 
 
 def fill(url: str, engine: Engine) -> None:
-    """Rows for every table, at the head."""
+    """Insert rows into every table, in the schema of the head."""
     shell = Shell(DATABASE_URL=url, SECRET_KEY=SECRET_KEY, AMANI_PASSWORD="correct horse battery")
     shell.ok("flask", "amani", "seed", "--users=4", "--escrows=10", "--random=1")
     with engine.begin() as connection:
@@ -146,7 +146,7 @@ def walking(url: str, migrations: Path = ROOT / "migrations") -> t.Iterator[Walk
     app.extensions["amani"].engine.dispose()
 
 
-def test_each_revision_alone_leads_down_and_up_with_all_rows(database_url: str) -> None:
+def test_each_revision_downgrades_and_upgrades_with_all_rows(database_url: str) -> None:
     with walking(database_url) as walk:
         made = {"base": {}}
         for revision in walk.line:
@@ -208,7 +208,7 @@ LEAVE = """op.execute("CREATE TABLE IF NOT EXISTS left_over (id integer)")
     ],
     ids=["renamed", "added", "derived", "claimed", "untold", "changed", "changed above", "left"],
 )
-def test_a_revision_that_does_not_keep_its_word_is_found_out(
+def test_revision_that_contradicts_its_docstring_is_detected(
     sqlite_url: str,
     tmp_path: Path,
     migrated_sqlite: Path,

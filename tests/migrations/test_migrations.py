@@ -43,7 +43,7 @@ def tables(engine: Engine) -> set[str]:
     return set(inspect(engine).get_table_names())
 
 
-def test_the_head_is_the_one_that_alembic_finds() -> None:
+def test_head_matches_alembic() -> None:
     head, insufficient = read_revisions()
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     assert [head] == script.get_heads()
@@ -51,7 +51,7 @@ def test_the_head_is_the_one_that_alembic_finds() -> None:
 
 
 @pytest.mark.parametrize("downs", [[], [None, None], [None, "'a'", "'a'"]])
-def test_anything_but_one_head_is_refused(tmp_path: Path, downs: list[str | None]) -> None:
+def test_number_of_heads_must_be_one(tmp_path: Path, downs: list[str | None]) -> None:
     (tmp_path / "versions").mkdir()
     for name, down in zip("abc", downs, strict=False):
         text_ = f"revision: str = '{name}'\ndown_revision = {down}\n"
@@ -60,7 +60,7 @@ def test_anything_but_one_head_is_refused(tmp_path: Path, downs: list[str | None
         read_revisions(tmp_path)
 
 
-def test_a_merge_has_both_parents(tmp_path: Path) -> None:
+def test_merge_revision_has_both_parents(tmp_path: Path) -> None:
     (tmp_path / "versions").mkdir()
     for name, down in (("a", None), ("b", "a"), ("c", "a"), ("d", ("b", "c"))):
         text_ = f"revision = '{name}'\ndown_revision = {down!r}\n"
@@ -68,7 +68,7 @@ def test_a_merge_has_both_parents(tmp_path: Path) -> None:
     assert read_revisions(tmp_path) == ("d", frozenset("abc"))
 
 
-def test_what_only_takes_away_is_not_waited_for(tmp_path: Path) -> None:
+def test_trailing_contract_revisions_are_not_required(tmp_path: Path) -> None:
     (tmp_path / "versions").mkdir()
     line = (("a", None, "expand"), ("b", "a", "contract"), ("c", "b", "expand"))
     for name, down, kind in (*line, ("d", "c", "contract"), ("e", "d", "contract")):
@@ -78,7 +78,9 @@ def test_what_only_takes_away_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["flask db", "alembic"])
-def test_up_down_up_ends_where_it_began(shell: Shell, engine: Engine, program: str) -> None:
+def test_upgrade_downgrade_upgrade_restores_the_schema(
+    shell: Shell, engine: Engine, program: str
+) -> None:
     words = program.split()
     shell.ok(*words, "upgrade", "head")
     above = read_schema(engine)
@@ -92,23 +94,23 @@ def test_up_down_up_ends_where_it_began(shell: Shell, engine: Engine, program: s
 
 
 @pytest.mark.parametrize("program", ["flask db", "alembic"])
-def test_models_and_migrations_agree(shell: Shell, program: str) -> None:
+def test_models_match_migrations(shell: Shell, program: str) -> None:
     shell.ok("flask", "db", "upgrade")
     shell.ok(*program.split(), "check")
 
 
-def test_the_revision_is_printed_on_stdout_alone(shell: Shell) -> None:
+def test_revision_is_printed_only_on_stdout(shell: Shell) -> None:
     shell.ok("flask", "db", "upgrade")
     assert shell.ok("flask", "db", "current") == f"{read_revisions()[0]} (head)"
     assert shell.ok("flask", "amani", "schema-head") == read_revisions()[0]
 
 
-def test_the_sql_can_be_had_without_a_database(shell: Shell, engine: Engine) -> None:
+def test_sql_is_generated_without_a_database(shell: Shell, engine: Engine) -> None:
     assert "CREATE TABLE worker_heartbeats" in shell.ok("flask", "db", "upgrade", "--sql")
     assert tables(engine) == set()
 
 
-def test_a_rehearsed_failure_leaves_the_database_alone(shell: Shell, engine: Engine) -> None:
+def test_practice_fault_leaves_the_database_unchanged(shell: Shell, engine: Engine) -> None:
     shell.environ.update(PRACTICE="true", PRACTICE_FAULT="migration")
     done = shell.run("flask", "db", "upgrade")
     assert done.returncode != 0
@@ -116,7 +118,7 @@ def test_a_rehearsed_failure_leaves_the_database_alone(shell: Shell, engine: Eng
     assert tables(engine) == set()
 
 
-def test_a_failing_migration_leaves_nothing_behind(engine: Engine) -> None:
+def test_failing_migration_leaves_no_tables(engine: Engine) -> None:
     with migration_engine(engine) as own:
         with pytest.raises(ZeroDivisionError), own.begin() as connection:
             connection.execute(text("CREATE TABLE half (id integer)"))
@@ -124,9 +126,7 @@ def test_a_failing_migration_leaves_nothing_behind(engine: Engine) -> None:
     assert tables(engine) == set()
 
 
-def test_the_live_revision_is_none_then_the_head_then_anything(
-    shell: Shell, engine: Engine
-) -> None:
+def test_live_revision_is_none_then_head_then_any_value(shell: Shell, engine: Engine) -> None:
     source = DatabaseSchema(engine)
     assert source.live() is None
     shell.ok("flask", "db", "upgrade")
@@ -136,7 +136,7 @@ def test_the_live_revision_is_none_then_the_head_then_anything(
     assert source.live() == "zzzz"
 
 
-def test_reading_the_revision_is_one_statement(shell: Shell, engine: Engine) -> None:
+def test_revision_is_read_with_one_statement(shell: Shell, engine: Engine) -> None:
     shell.ok("flask", "db", "upgrade")
     source, seen = DatabaseSchema(engine), []
     event.listen(engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
@@ -145,14 +145,14 @@ def test_reading_the_revision_is_one_statement(shell: Shell, engine: Engine) -> 
 
 
 @pytest.mark.postgres
-def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
+def test_unreachable_server_is_unavailable(tmp_path: Path) -> None:
     engine = create_engine(f"postgresql+psycopg://amani@/none?host={tmp_path}")
     with pytest.raises(DatabaseUnavailable):
         DatabaseSchema(engine).live()
 
 
 @pytest.mark.postgres
-def test_two_migrators_do_not_run_at_once(postgres_url: str) -> None:
+def test_migrations_do_not_run_concurrently(postgres_url: str) -> None:
     first, second = create_engine(postgres_url), create_engine(postgres_url)
     with exclusive(first):
         with pytest.raises(MigrationRunning, match="another migration"), exclusive(second):
@@ -169,7 +169,7 @@ def test_two_migrators_do_not_run_at_once(postgres_url: str) -> None:
 
 
 @pytest.mark.postgres
-def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> None:
+def test_migration_has_a_lock_timeout(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
     with migration_engine(engine) as own, own.connect() as connection:
         assert connection.scalar(text("SHOW lock_timeout")) == "2s"
@@ -178,7 +178,7 @@ def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> None:
 
 
 @pytest.mark.postgres
-def test_the_server_ends_what_a_migrator_began_that_is_gone(postgres_url: str) -> None:
+def test_server_ends_statements_of_a_disconnected_migrator(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
     query = text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(9%'")
 
@@ -213,7 +213,7 @@ def add_column(connection: Connection) -> None:
 
 @pytest.fixture
 def held(postgres_url: str) -> t.Iterator[tuple[Engine, Connection]]:
-    """A migrator's engine, and a report that has the only table open."""
+    """The engine of a migration, and a connection that has locked the only table."""
     url = postgres_url
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -227,7 +227,7 @@ def held(postgres_url: str) -> t.Iterator[tuple[Engine, Connection]]:
 
 
 @pytest.mark.postgres
-def test_who_holds_the_lock_is_named_and_nothing_is_applied(
+def test_lock_timeout_names_the_holder_and_applies_nothing(
     held: tuple[Engine, Connection],
 ) -> None:
     engine, reader = held
@@ -241,7 +241,7 @@ def test_who_holds_the_lock_is_named_and_nothing_is_applied(
 
 
 @pytest.mark.postgres
-def test_a_migration_that_met_a_lock_tries_again(held: tuple[Engine, Connection]) -> None:
+def test_migration_retries_after_lock_timeout(held: tuple[Engine, Connection]) -> None:
     engine, reader = held
     tries = []
 
@@ -257,7 +257,7 @@ def test_a_migration_that_met_a_lock_tries_again(held: tuple[Engine, Connection]
 
 
 @pytest.mark.postgres
-def test_an_invalid_index_is_listed_and_replaced_by_the_next_run(postgres_url: str) -> None:
+def test_invalid_index_is_listed_and_rebuilt_by_the_next_run(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE people (id integer)"))
@@ -281,14 +281,14 @@ def test_an_invalid_index_is_listed_and_replaced_by_the_next_run(postgres_url: s
 
 
 @pytest.mark.postgres
-def test_the_revision_can_be_read_while_somebody_migrates(postgres_url: str) -> None:
+def test_revision_is_readable_during_a_migration(postgres_url: str) -> None:
     engine, shell = create_engine(postgres_url), Shell(DATABASE_URL=postgres_url)
     with exclusive(engine):
         assert shell.run("flask", "db", "current").returncode == 0
     engine.dispose()
 
 
-def test_a_refused_statement_is_one_clear_line(shell: Shell, engine: Engine) -> None:
+def test_rejected_statement_is_reported_in_one_line(shell: Shell, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE worker_heartbeats (name text)"))
     done = shell.run("flask", "db", "upgrade")
@@ -303,7 +303,7 @@ def files(engine: Engine) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if not p.name.endswith(("-wal", "-shm")))
 
 
-def test_what_a_failing_revision_left_on_sqlite_is_undone(sqlite_engine: Engine) -> None:
+def test_failed_sqlite_revision_is_undone(sqlite_engine: Engine) -> None:
     before = tables(sqlite_engine)
     with pytest.raises(ZeroDivisionError), safety_copy(sqlite_engine):
         with sqlite_engine.begin() as connection:
@@ -314,7 +314,7 @@ def test_what_a_failing_revision_left_on_sqlite_is_undone(sqlite_engine: Engine)
     assert [".broken-" in name for name in files(sqlite_engine)].count(True) == 1
 
 
-def test_what_was_written_during_a_rolled_back_revision_stays(sqlite_engine: Engine) -> None:
+def test_rows_written_during_a_rolled_back_revision_are_kept(sqlite_engine: Engine) -> None:
     row = "INSERT INTO worker_heartbeats VALUES ('w', '1.0.0', '2026-11-24 00:00:00')"
     there = files(sqlite_engine)
     with pytest.raises(ZeroDivisionError), safety_copy(sqlite_engine):

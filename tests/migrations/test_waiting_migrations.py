@@ -1,4 +1,4 @@
-"""Several revisions in one command: what waits, is killed or fails leaves nothing half-made."""
+"""Several revisions in one command that wait, fail or are killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOCK_TIMEOUT = 2.0
 
 @pytest.fixture
 def revisions(tmp_path: Path) -> Path:
-    """A folder of migrations with a001, which makes a table, and room for more."""
+    """A folder of migrations with a001, which creates a table; tests add more."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=ignored)
     write_revision(tmp_path, "a001", head(), "expand", NOTES, 'op.drop_table("notes")')
@@ -44,7 +44,7 @@ HALF = """with op.get_context().autocommit_block():
     op.execute("ALTER TABLE nowhere ADD COLUMN x integer")"""
 
 
-def test_a_later_revision_that_fails_outside_its_transaction_is_put_back_alone(
+def test_failed_nontransactional_revision_is_undone_alone(
     sqlite_engine: Engine, revisions: Path
 ) -> None:
     write_revision(revisions.parent, "a002", "a001", "unsafe", HALF, "pass")
@@ -59,7 +59,7 @@ def test_a_later_revision_that_fails_outside_its_transaction_is_put_back_alone(
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "a001"
     write_revision(revisions.parent, "a002", "a001", "expand", ADD, DROP)
     shell.ok("flask", "db", "upgrade", "-d", str(revisions))
-    # A goal that is relative to where it begins, over several revisions.
+    # A relative target, over several revisions.
     shell.ok("flask", "db", "downgrade", "-d", str(revisions), "--", "-2")
     assert shell.ok("flask", "db", "current").split()[0] == head()
 
@@ -69,7 +69,7 @@ HALF_DONE = """with op.get_context().autocommit_block():
     __import__("time").sleep(600)"""
 
 
-def test_what_a_killed_migration_left_on_sqlite_is_undone_and_nobody_is_at_it_beside_it(
+def test_killed_sqlite_migration_is_undone_by_one_process(
     sqlite_engine: Engine, revisions: Path, tmp_path: Path
 ) -> None:
     file = Path(str(sqlite_engine.url.database))
@@ -85,7 +85,7 @@ def test_what_a_killed_migration_left_on_sqlite_is_undone_and_nobody_is_at_it_be
     shell, upgrade = Shell(DATABASE_URL=url), ("flask", "db", "upgrade", "-d", str(revisions))
 
     def begin() -> subprocess.Popen[bytes]:
-        """A migration that has come half its way."""
+        """Start a migration and wait until it has applied a part."""
         write_revision(revisions.parent, "a002", "a001", "unsafe", HALF_DONE, "pass")
         command = shell.start(*upgrade, log=tmp_path / "killed.log")
         eventually(lambda: "half" in names())
@@ -124,7 +124,7 @@ def test_what_a_killed_migration_left_on_sqlite_is_undone_and_nobody_is_at_it_be
 
 
 class Reader(threading.Thread):
-    """Asks for one thing, again and again; keeps when, how long it took and the status."""
+    """Repeats one request, and records its time, duration and status."""
 
     def __init__(self, url: str, headers: t.Mapping[str, str]) -> None:
         super().__init__()
@@ -140,18 +140,18 @@ class Reader(threading.Thread):
             self.answers.append((started, time.monotonic() - started, status))
 
     def between(self, since: float, until: float) -> list[float]:
-        """Seconds of the answers to what was asked in that time."""
+        """Durations, in seconds, of the requests sent in that time."""
         return [took for at, took, _ in self.answers if since <= at < until]
 
 
 def p99(seconds: list[float]) -> float:
-    """In milliseconds."""
+    """The 99th percentile in milliseconds."""
     return statistics.quantiles(seconds, n=100)[98] * 1000
 
 
 @pytest.mark.postgres
 @pytest.mark.timeout(300)
-def test_the_service_answers_while_a_migration_waits_for_a_long_transaction(
+def test_service_answers_while_a_migration_waits_for_a_lock(
     postgres_server: PostgresServer,
     postgres_url: str,
     revisions: Path,
@@ -218,6 +218,6 @@ def test_the_service_answers_while_a_migration_waits_for_a_long_transaction(
     for name, figure in told.items():
         record_property(name, round(figure, 1))
         print(f"{name}: {figure:.1f}")
-    # Nobody queues behind a try for longer than it waits itself, with room for a busy machine.
+    # No statement waits behind an attempt longer than its lock timeout, with some tolerance.
     assert max(held) < min(2.5 * LOCK_TIMEOUT, ended - waiting)
     assert p99(beside) < LOCK_TIMEOUT * 1000

@@ -1,4 +1,4 @@
-"""A headless Chromium from this machine's own packages, driven over WebDriver (W3C)."""
+"""A headless Chromium, driven over WebDriver (W3C)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import requests
 from tests.support.waiting import eventually
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-"""The key of an element's reference, as the standard has it."""
+"""The key of an element's reference in the WebDriver standard."""
 
 
 class Browser:
-    """One window; everything it writes is gone when it is closed."""
+    """One window with a temporary profile."""
 
     def __init__(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="amani-browser-"))
@@ -36,7 +36,7 @@ class Browser:
                 stderr=subprocess.STDOUT,
             )
         self._http = requests.Session()
-        self._http.trust_env = False  # no proxy stands between a test and this machine
+        self._http.trust_env = False  # requests to this machine use no proxy
         try:
             self._session = self._open(f"http://127.0.0.1:{eventually(self._port)}/session")
         except BaseException:
@@ -59,7 +59,7 @@ class Browser:
         return f"{url}/{answer['value']['sessionId']}"
 
     def call(self, method: str, path: str, **body: t.Any) -> t.Any:
-        """One command of the standard."""
+        """Send a WebDriver command and return its value."""
         asked = {"json": body} if method == "POST" else {}
         answer = self._http.request(method, f"{self._session}{path}", timeout=60, **asked)
         value = answer.json()["value"]
@@ -67,11 +67,10 @@ class Browser:
         return value
 
     def open(self, url: str) -> None:
-        """Go there."""
         self.call("POST", "/url", url=url)
 
     def find(self, css: str) -> str:
-        """The element, once it is there."""
+        """Wait for the element and return its id."""
 
         def found() -> list[dict[str, str]]:
             listed = self.call("POST", "/elements", using="css selector", value=css)
@@ -80,36 +79,36 @@ class Browser:
         return f"/element/{eventually(found)[0][ELEMENT]}"
 
     def click(self, css: str) -> None:
-        """As a person would: it must be visible."""
+        """Click a visible element."""
         element = self.find(css)
         into_view = "arguments[0].scrollIntoView({block: 'center'})"
         self.run(into_view, {ELEMENT: element.rpartition("/")[2]})
         self.call("POST", f"{element}/click")
 
     def type(self, css: str, text: str) -> None:
-        """Replace what is in a field."""
+        """Replace the text of a field."""
         element = self.find(css)
         self.call("POST", f"{element}/clear")
         self.call("POST", f"{element}/value", text=text)
 
     def text(self, css: str) -> str:
-        """What a person reads there."""
+        """The visible text of the element."""
         return str(self.call("GET", f"{self.find(css)}/text"))
 
     def run(self, script: str, *arguments: t.Any) -> t.Any:
-        """The result of a script in the page."""
+        """Run a script in the page and return its result."""
         return self.call("POST", "/execute/sync", script=script, args=arguments)
 
     def screenshot(self) -> bytes:
-        """PNG."""
+        """A PNG of the window."""
         return base64.b64decode(self.call("GET", "/screenshot"))
 
     def complaints(self) -> list[str]:
-        """What the browser wrote to its console."""
+        """The messages of the browser's console."""
         return [each["message"] for each in self.call("POST", "/se/log", type="browser")]
 
     def close(self) -> None:
-        """End it."""
+        """Close the window and delete its profile."""
         try:
             if hasattr(self, "_session"):
                 self.call("DELETE", "")

@@ -1,4 +1,4 @@
-"""What is sent to a database."""
+"""Counts the statements that are sent to a database."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from amani_app.adapters.database.wire import LibpqPipeline
 
 
 class Sent(list[str]):
-    """Statements, and how often somebody waited for the answer to some of them."""
+    """Statements, and the number of round trips that they took."""
 
     round_trips = 0
 
 
 @contextlib.contextmanager
 def counted(engine: Engine) -> t.Iterator[Sent]:
-    """The statements of the block in their order, but for those that begin and end transactions:
-    what SQLAlchemy sends, and what goes past it."""
+    """The statements of the block in order, sent with and without SQLAlchemy, except those that
+    begin and end transactions."""
     found = Sent()
 
     def listen(_connection: t.Any, _cursor: t.Any, statement: str, *_rest: t.Any) -> None:

@@ -1,4 +1,4 @@
-"""A database's schema in a form that compares."""
+"""The schema of a database as a comparable value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROGRAMS = {
 
 
 def read_schema(engine: Engine) -> dict[str, t.Any]:
-    """Everything a migration may leave behind, triggers and functions too."""
+    """Tables, indexes, constraints, triggers and functions of the database."""
     with engine.connect() as connection:
         return {**_tables(connection), "programs": _programs(connection)}
 

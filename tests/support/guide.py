@@ -1,4 +1,4 @@
-"""What pages of docs/ tell to type: blocks under `<!-- run: KIND -->`."""
+"""Commands in pages of docs/: blocks below `<!-- run: KIND -->`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BLOCK = re.compile(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 
 
 def commands(page: Path, kind: str) -> list[list[str]]:
-    """The words of each command in a page's blocks of this kind."""
+    """The arguments of each command in the blocks of *kind*."""
     return [
         shlex.split(line)
         for found, text in BLOCK.findall(page.read_text())

@@ -1,4 +1,4 @@
-"""The people of the API's tests, as callers of a real application."""
+"""Users of the API, as clients of an application."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from amani_app.ports.store import UnitOfWork
 PASSWORD = "correct horse battery"
 API = "/api/v1"
 UNLIMITED = {"limit_read": 0, "limit_write": 0, "limit_sign_in": 0, "limit_pay_out": 0}
-"""Settings for tests that ask more often than people do."""
+"""Settings without rate limits."""
 
 
 def cheapen_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real algorithm at its cheapest, where hashing is not what a test is about."""
+    """Use the cheapest parameters of the hash algorithm, for tests that are not about hashing."""
     import argon2
 
     cheap = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
@@ -60,7 +60,7 @@ class Person:
 
 
 class World:
-    """An application and its people."""
+    """An application and its users."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -69,7 +69,7 @@ class World:
         self._deposits = 0
 
     def connect(self, payments: Payments) -> None:
-        """Let *payments* be the payment provider."""
+        """Use *payments* as the payment provider."""
         parts = self.parts
         provider = build_provider(
             "fincra",
@@ -99,7 +99,7 @@ class World:
         )
 
     def payments_of(self, person: Person) -> dict[str, str]:
-        """A deposit, a virtual account and a withdrawal of *person*, all under way."""
+        """The ids of a pending deposit, virtual account and withdrawal of *person*."""
         self.deposit(person, 100)
         actor, to = Actor(person.id), Destination("044", "0123456789", "A shop")
 

@@ -1,4 +1,4 @@
-"""A throw-away PgBouncer from this machine's own packages."""
+"""A temporary PgBouncer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.waiting import eventually
 
 
 class Pooler:
-    """In transaction mode before the server of *url*, at a socket of its own; gone when removed."""
+    """A pooler in transaction mode for the server of *url*, on a Unix socket."""
 
     def __init__(self, url: str, connections: int, **settings: str) -> None:
         if not shutil.which("pgbouncer"):
             raise RuntimeError("no PgBouncer here; try: apt-get install pgbouncer")
         self._home = Path(tempfile.mkdtemp(prefix="amani-pgb-"))
         self._as: dict[str, t.Any] = {}
-        if os.geteuid() == 0:  # It refuses to run as root.
+        if os.geteuid() == 0:  # PgBouncer does not run as root.
             user = pwd.getpwnam("postgres")
             os.chown(self._home, user.pw_uid, user.pw_gid)
             self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
@@ -50,14 +50,14 @@ class Pooler:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Serve, and wait until it does."""
+        """Start the pooler, and wait until it answers."""
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         words = ["pgbouncer", str(self._file)]
         self._process = subprocess.Popen(words, cwd=self._home, **quiet, **self._as)
         eventually(self._answers)
 
     def remove(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop the pooler and delete its folder."""
         if self._process:
             self._process.kill()
             self._process.wait(timeout=10)

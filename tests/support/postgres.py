@@ -14,14 +14,14 @@ from workshop.bench import postgres
 
 
 class PostgresServer(postgres.PostgresServer):
-    """Nothing on it outlives the tests, so it need not wait for the disk."""
+    """A server without fsync: its data does not outlive the tests."""
 
     def __init__(self) -> None:
         super().__init__({"fsync": "off"})
         self._numbers = itertools.count(1)
 
     def create_database(self, template: str = "template1") -> str:
-        """A new database, by copy of *template*; its name."""
+        """Create a database as a copy of *template* and return its name."""
         name = f"amani_{next(self._numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(
@@ -33,7 +33,7 @@ class PostgresServer(postgres.PostgresServer):
 
 
 class Standby(postgres.PostgresServer):
-    """A streaming replica of *primary*, of its own data; reads only until it is promoted."""
+    """A streaming replica of *primary*, read-only until `promote`."""
 
     def __init__(self, primary: postgres.PostgresServer) -> None:
         super().__init__({"fsync": "off", "hot_standby_feedback": "on"})
@@ -41,13 +41,13 @@ class Standby(postgres.PostgresServer):
         self._run("pg_basebackup", *where, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
     def promote(self) -> None:
-        """Be the primary."""
+        """Promote the replica to primary."""
         self._run("pg_ctl", "-w", "promote")
 
 
 class GivenServer:
-    """A server that is there already, such as a job's service container. What the tests make on
-    it has names of its own, and goes with them."""
+    """A running server, such as the service container of a CI job. The databases of the tests have
+    unique names, and `remove` drops them."""
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url).set(drivername="postgresql")
@@ -56,30 +56,30 @@ class GivenServer:
         self._made: list[str] = []
 
     def start(self) -> None:
-        """See whether it answers."""
+        """Connect once. Raises ``psycopg.OperationalError`` if the server does not answer."""
         with psycopg.connect(self.url()):
             pass
 
     def url(self, database: str = "") -> str:
-        """The URL of *database*; of the one that was given, without."""
+        """The URL of *database*, or of the database in the given URL."""
         url = self._url.set(database=database) if database else self._url
         return url.render_as_string(hide_password=False)
 
     def create_database(self, template: str = "template1") -> str:
-        """A new database, by copy of *template*; its name."""
+        """Create a database as a copy of *template* and return its name."""
         name = next(self._names)
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         self._made.append(name)
         return name
 
     def rows(self, query: str, database: str = "") -> list[dict[str, t.Any]]:
-        """What *query* finds."""
+        """The rows of *query*, by column."""
         wrapped = " ".join(("SELECT row_to_json(q) FROM (", query, ") q"))
         with psycopg.connect(self.url(database)) as connection:
             return [row for (row,) in connection.execute(wrapped.encode())]
 
     def remove(self) -> None:
-        """Drop what was made."""
+        """Drop the databases of the tests."""
         while self._made:
             self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", self._made.pop())
 

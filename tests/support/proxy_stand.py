@@ -1,4 +1,4 @@
-"""A host with a proxy and tiny services in its slots, on this machine's engine."""
+"""A proxy and small services in its slots, on the engine of this machine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Answer:
 
 @dataclass
 class Stand:
-    """The stand of an experiment: one host, its proxy, and upstreams in its slots."""
+    """One host, its proxy, and upstreams in its slots."""
 
     host: LocalHost
     environment: Environment
@@ -113,7 +113,7 @@ class Stand:
         return name
 
     def serve_from(self, slot: Slot) -> None:
-        """Bring a slot from nothing to all the traffic."""
+        """Start an upstream in a slot and direct all traffic to it."""
         self.boot(slot)
         if not proxy.wait_until_up(self.engine, self.proxy, slot, 20, fresh=True).up:
             raise AssertionError(f"{slot} did not come up")
@@ -123,7 +123,7 @@ class Stand:
         return _ask(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10), path, headers)
 
     def ask_securely(self, authority: Path) -> Answer:
-        """Ask for a ping over TLS, trusting one certificate."""
+        """Request a ping over TLS, trusting one certificate."""
         context = ssl.create_default_context(cafile=authority)
         port = self.environment.proxy.https_port
         connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)

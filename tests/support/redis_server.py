@@ -1,4 +1,4 @@
-"""A throw-away Redis server from this machine's own packages."""
+"""A temporary Redis server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 class RedisServer:
-    """Its own socket, no TCP port, nothing on disk, gone when removed."""
+    """A server on a Unix socket that writes nothing to disk."""
 
     def __init__(self) -> None:
         if not shutil.which("redis-server"):
@@ -23,7 +23,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Serve, and wait until it does."""
+        """Start the server, and wait until it answers."""
         settings = {
             "unixsocket": f"{self._home}/socket",
             "port": "0",
@@ -37,14 +37,14 @@ class RedisServer:
             eventually(lambda: _answers(client))
 
     def stop(self) -> None:
-        """Be away; what was counted is lost."""
+        """Kill the server. Its data is lost."""
         if self._process:
             self._process.kill()
             self._process.wait(timeout=10)
             self._process = None
 
     def remove(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop the server and delete its folder."""
         self.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 

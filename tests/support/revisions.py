@@ -1,4 +1,4 @@
-"""More revisions of the schema than there are, for tests that change it."""
+"""Additional revisions of the schema, for tests of migrations."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ DROP = 'op.drop_column("users", "nickname")'
 
 
 def head() -> str:
-    """The newest revision of this checkout."""
+    """The id of the newest revision of this checkout."""
     return max(path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("0*.py"))
 
 
 def write_revision(checkout: Path, id: str, down: str, kind: str, up: str, back: str) -> Path:
-    """Add a revision to a checkout; its file."""
+    """Add a revision to a checkout and return its file."""
     path = checkout / "migrations/versions" / f"{id}_try.py"
     path.write_text(REVISION.format(id=id, down=down or None, kind=kind, up=up, back=back))
     return path
 
 
 def checkout(folder: Path, *revisions: tuple[str, str, str, str, str]) -> Path:
-    """A copy of what the image is made of, with more revisions."""
+    """A copy of the files of the image in *folder*, with additional revisions."""
     folder.mkdir()
     for name in SHIPPED:
         source = ROOT / name

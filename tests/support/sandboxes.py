@@ -1,4 +1,4 @@
-"""The sandbox as a running server."""
+"""The sandbox of the payment provider as a running server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEBHOOK_SECRET = "the webhook secret of the tests"
 
 
 class Running:
-    """A WSGI application on a port of its own, until ``stop``."""
+    """A WSGI application served on a free port, until ``stop``."""
 
     def __init__(self, app: t.Any, port: int = 0) -> None:
         self.server: BaseWSGIServer = make_server("127.0.0.1", port, app, threaded=True)
@@ -32,7 +32,7 @@ class Running:
 
 
 class Sandbox(Running):
-    """The sandbox, and what the world does to it."""
+    """A running sandbox, with access to its books, switches and webhooks."""
 
     def __init__(self, webhook_url: str = "") -> None:
         self.app = create_sandbox(webhook_url, WEBHOOK_SECRET, API_KEY)

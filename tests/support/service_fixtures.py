@@ -1,4 +1,4 @@
-"""Fixtures of the service's tests."""
+"""Fixtures of the tests of the service."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind in turn."""
+    """The URL of an empty database, once for SQLite and once for PostgreSQL."""
     if request.param == "postgres":
         return str(request.getfixturevalue("postgres_url"))
     return f"sqlite:///{tmp_path}/amani.sqlite3"
@@ -45,19 +45,19 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """An empty SQLite database."""
+    """The URL of an empty SQLite database."""
     return f"sqlite:///{tmp_path}/amani.sqlite3"
 
 
 @pytest.fixture
 def settings(sqlite_url: str) -> Settings:
-    """Settings for a test of what does not depend on the kind of database."""
+    """Settings with an empty SQLite database."""
     return Settings(database_url=sqlite_url, secret_key=SECRET_KEY, readiness_cache=0)
 
 
 @pytest.fixture
 def app(settings: Settings) -> t.Iterator[Flask]:
-    """An application on an empty database."""
+    """An application on an empty SQLite database."""
     app = create_app(settings)
     yield app
     app.extensions["amani"].engine.dispose()
@@ -65,12 +65,12 @@ def app(settings: Settings) -> t.Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A client of ``app``."""
+    """A test client of ``app``."""
     return app.test_client()
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """An unused TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -78,7 +78,7 @@ def free_port() -> int:
 
 
 class Shell:
-    """Runs the project's programs as a person at the root of a checkout would."""
+    """Runs the project's programs from the root of the checkout."""
 
     def __init__(self, **environ: str) -> None:
         names = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
@@ -86,11 +86,11 @@ class Shell:
         self.environ = {**kept, "PYTHONDONTWRITEBYTECODE": "1", **environ}
 
     def argv(self, *words: str) -> list[str]:
-        """*words* with the program taken from this environment."""
+        """*words*, with the path of the program in this virtual environment."""
         return [str(Path(sys.executable).parent / words[0]), *words[1:]]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run to the end and return everything."""
+        """Run to completion and return status and output."""
         return subprocess.run(
             self.argv(*words),
             cwd=ROOT,
@@ -101,13 +101,13 @@ class Shell:
         )
 
     def ok(self, *words: str) -> str:
-        """Run to success and return stdout."""
+        """Run and return stdout. Fails the test if the exit status is not 0."""
         done = self.run(*words)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def start(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
-        """Start and return at once; both streams go to *log*."""
+        """Start without waiting; stdout and stderr go to *log*."""
         with log.open("wb") as out:
             return subprocess.Popen(
                 self.argv(*words), cwd=ROOT, env=self.environ, stdout=out, stderr=out
@@ -116,13 +116,13 @@ class Shell:
 
 @pytest.fixture
 def shell(database_url: str, tmp_path: Path) -> Shell:
-    """A shell whose settings name ``database_url``."""
+    """A shell with ``DATABASE_URL`` set to ``database_url``."""
     return Shell(DATABASE_URL=database_url, TMPDIR=str(tmp_path))
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: PostgresServer) -> str:
-    """A migrated PostgreSQL database, to be copied."""
+    """The name of a migrated PostgreSQL database, used as a template."""
     name = postgres_server.create_database()
     Shell(DATABASE_URL=postgres_server.url(name)).ok("flask", "db", "upgrade")
     return name
@@ -130,7 +130,7 @@ def migrated_template(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to be copied."""
+    """A migrated SQLite file, used as a template."""
     file = tmp_path_factory.mktemp("migrated") / "amani.sqlite3"
     Shell(DATABASE_URL=f"sqlite:///{file}").ok("flask", "db", "upgrade")
     return file
@@ -138,7 +138,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> t.Iterator[Engine]:
-    """A migrated SQLite database of one test."""
+    """A migrated SQLite database for one test."""
     file = shutil.copy(migrated_sqlite, tmp_path / "migrated.sqlite3")
     engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 20})
     tune_sqlite(engine)
@@ -148,7 +148,7 @@ def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> t.Iterator[Engine]:
 
 @pytest.fixture
 def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> t.Iterator[Engine]:
-    """A migrated PostgreSQL database of one test."""
+    """A migrated PostgreSQL database for one test."""
     name = postgres_server.create_database(migrated_template)
     url = postgres_server.url(name)
     engine = create_engine(url, pool_size=10, isolation_level="AUTOCOMMIT")

@@ -1,4 +1,4 @@
-"""How the state machines over money are run: the same orders each time, or new ones to explore."""
+"""Runs state machines over money: with fixed examples, or with new ones to explore."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 EXPLORING = 100
-"""How many times more is tried where the profile asks for what was never tried."""
+"""Factor on the number of examples in the `explore` profile."""
 
 
 def run_machine(make: t.Callable[[], RuleBasedStateMachine], examples: int, steps: int) -> None:
-    """Try so many orders of events, of so many steps at most; fails with the shortest wrong one."""
+    """Run *examples* sequences of at most *steps* steps; a failure shows the shortest sequence."""
     times = 1 if settings().derandomize else EXPLORING
     run_state_machine_as_test(
         make,

@@ -1,4 +1,4 @@
-"""A service small enough to pass to `python3 -c`: keeps connections, can be slow or unready."""
+"""A small service for `python3 -c` that keeps connections and can be slow or unready."""
 
 import os
 import signal

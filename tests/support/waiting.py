@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for a time."""
+"""Waits for a condition instead of a fixed time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ T = t.TypeVar("T")
 
 
 def eventually(probe: t.Callable[[], T], seconds: float = 40.0) -> T:
-    """Call *probe* until it returns something true; fail after *seconds* with its last answer."""
+    """Call *probe* until its result is true, and return it.
+
+    Raises ``AssertionError`` with the last result after *seconds*.
+    """
     deadline = time.monotonic() + seconds
     while True:
         found = probe()

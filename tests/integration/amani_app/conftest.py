@@ -1,10 +1,14 @@
-"""Fixtures of the service."""
+"""Fixtures of the service, on PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
 
 from tests.support.service_fixtures import (  # noqa: F401
     _no_settings_from_outside,
     app,
     client,
-    database_url,
     migrated_sqlite,
     migrated_template,
     postgres_engine,
@@ -13,3 +17,15 @@ from tests.support.service_fixtures import (  # noqa: F401
     sqlite_engine,
     sqlite_url,
 )
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    """The URL of an empty database."""
+    return postgres_url
+
+
+@pytest.fixture
+def engine(postgres_engine: Engine) -> Engine:  # noqa: F811
+    """A migrated database."""
+    return postgres_engine

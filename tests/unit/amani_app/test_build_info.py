@@ -15,18 +15,18 @@ FILE = {
 }
 
 
-def test_the_file_of_the_image_tells_everything(tmp_path: Path) -> None:
+def test_build_file_of_the_image_is_read(tmp_path: Path) -> None:
     (tmp_path / "build-info.json").write_text(json.dumps(FILE))
     assert load_build_info(tmp_path, {}).as_dict() == FILE
 
 
-def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
+def test_variables_override_the_file(tmp_path: Path) -> None:
     (tmp_path / "build-info.json").write_text(json.dumps(FILE))
     info = load_build_info(tmp_path, {"BUILD_VERSION": "2.0.0", "BUILD_SHA": "beef"})
     assert info.as_dict() == {**FILE, "version": "2.0.0", "commit": "beef"}
 
 
-def test_a_checkout_asks_git(tmp_path: Path) -> None:
+def test_checkout_reads_git(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
         subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True)
@@ -40,7 +40,7 @@ def test_a_checkout_asks_git(tmp_path: Path) -> None:
     assert info.build_time.endswith("Z")
 
 
-def test_a_broken_file_leaves_gaps_and_no_error(tmp_path: Path) -> None:
+def test_invalid_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "build-info.json").write_text("{")
     assert load_build_info(tmp_path, {"BUILD_SHA": "beef"}).as_dict() == {
         "version": "unknown",
@@ -51,5 +51,5 @@ def test_a_broken_file_leaves_gaps_and_no_error(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_known_is_said_as_unknown(tmp_path: Path) -> None:
+def test_missing_information_is_unknown(tmp_path: Path) -> None:
     assert set(load_build_info(tmp_path, {}).as_dict().values()) == {"unknown"}

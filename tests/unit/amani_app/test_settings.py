@@ -13,7 +13,7 @@ def secrets(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_local_needs_nothing_and_keeps_sqlite_in_the_data_directory(
+def test_local_defaults_to_sqlite_in_the_data_directory(
     monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
     monkeypatch.setenv("DATA_DIR", "/data")
@@ -31,7 +31,7 @@ def test_secret_files_are_read(monkeypatch: pytest.MonkeyPatch, secrets: Path) -
     assert settings.secret_key.get_secret_value() == "k" * 32
 
 
-def test_a_missing_secrets_directory_is_ordinary(tmp_path: Path) -> None:
+def test_missing_secrets_directory_is_accepted(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "nothing").environment == "local"
 
 
@@ -47,7 +47,7 @@ def test_a_missing_secrets_directory_is_ordinary(tmp_path: Path) -> None:
         ({"PRACTICE_FAULT": "flood"}, ("PRACTICE_FAULT", "'smoke'")),
     ],
 )
-def test_a_bad_setting_is_named_on_a_line_of_its_own(
+def test_each_bad_setting_is_named_on_its_own_line(
     environ: dict[str, str],
     words: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
@@ -61,7 +61,7 @@ def test_a_bad_setting_is_named_on_a_line_of_its_own(
         assert word in str(caught.value)
 
 
-def test_the_error_does_not_repeat_a_secret(monkeypatch: pytest.MonkeyPatch, secrets: Path) -> None:
+def test_error_does_not_quote_secret_values(monkeypatch: pytest.MonkeyPatch, secrets: Path) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://amani:hunter2@db/amani")
     with pytest.raises(SettingsError) as caught:
         load_settings(secrets)
@@ -69,7 +69,7 @@ def test_the_error_does_not_repeat_a_secret(monkeypatch: pytest.MonkeyPatch, sec
     assert "hunter2" not in repr(caught.value.__context__)
 
 
-def test_settings_are_frozen_and_hide_their_secrets(
+def test_settings_are_frozen_and_do_not_show_secrets(
     monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "s3cr3t" * 8)
@@ -79,7 +79,9 @@ def test_settings_are_frozen_and_hide_their_secrets(
         settings.log_level = "DEBUG"  # type: ignore[misc]
 
 
-def test_practice_is_refused_in_production(monkeypatch: pytest.MonkeyPatch, secrets: Path) -> None:
+def test_practice_mode_is_rejected_in_production(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
+) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("DATABASE_URL", "postgresql://db/amani")
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
@@ -88,7 +90,7 @@ def test_practice_is_refused_in_production(monkeypatch: pytest.MonkeyPatch, secr
         load_settings(secrets)
 
 
-def test_a_fault_without_practice_is_no_fault(
+def test_fault_without_practice_mode_is_ignored(
     monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
     monkeypatch.setenv("PRACTICE_FAULT", "exit")

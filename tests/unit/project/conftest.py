@@ -1,15 +1,11 @@
-"""Fixtures of the service."""
+"""Fixtures of the service, on SQLite."""
 
 from tests.support.service_fixtures import (  # noqa: F401
     _no_settings_from_outside,
     app,
     client,
-    database_url,
     migrated_sqlite,
-    migrated_template,
-    postgres_engine,
     settings,
-    shell,
     sqlite_engine,
     sqlite_url,
 )

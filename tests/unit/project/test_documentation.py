@@ -1,4 +1,4 @@
-"""Links and anchors of all documents lead somewhere; commands in runbooks are commands."""
+"""Links and anchors of all documents resolve, and commands in runbooks exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_a_heading(page):
+def test_every_link_resolves(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     wrong = []
     for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text):
@@ -35,7 +35,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.name)
-def test_every_command_of_a_runbook_has_a_task_and_options_that_exist(page):
+def test_runbook_commands_use_existing_tasks_and_options(page):
     used = re.findall(r"\./inv ([a-z][\w.-]*)((?: --[a-z][\w-]*(?:=[^\s`]+)?)*)", page.read_text())
     assert used
     for name, options in used:

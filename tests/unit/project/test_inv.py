@@ -1,4 +1,4 @@
-"""The wrapper `inv`, in checkouts of its own with a lock that names Invoke alone."""
+"""The wrapper `inv`, in small checkouts whose requirements contain only Invoke."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.Compl
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout after its first use."""
+    """A checkout after its first start."""
     checkout = make_checkout(tmp_path_factory.mktemp("inv") / "check out")
     first = run(checkout, "greet", "--name=first")
     assert first.returncode == 0, first.stderr
@@ -67,7 +67,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkout
 
 
-def test_a_later_start_installs_nothing_and_keeps_arguments_and_exit_codes(ready: Path):
+def test_later_start_installs_nothing_and_passes_arguments_through(ready: Path):
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_INDEX": "1"}
     greeted = run(ready, "greet", "--name", "a b", **nowhere)
     assert (greeted.returncode, greeted.stderr) == (0, "")
@@ -75,14 +75,14 @@ def test_a_later_start_installs_nothing_and_keeps_arguments_and_exit_codes(ready
     assert run(ready, "leave", **nowhere).returncode == 5
 
 
-def test_it_may_be_called_from_anywhere_and_through_a_link(ready: Path, tmp_path: Path):
+def test_inv_runs_from_any_folder_and_through_a_symlink(ready: Path, tmp_path: Path):
     link = tmp_path / "inv"
     link.symlink_to(ready / "inv")
     done = subprocess.run([str(link), "greet"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == f"hello nobody {ready}/.venv {tmp_path} None\n"
 
 
-def test_an_active_virtual_environment_does_not_lead_it_astray(tmp_path: Path):
+def test_active_virtual_environment_is_ignored(tmp_path: Path):
     other = tmp_path / "other"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(other)], check=True)
     checkout = make_checkout(tmp_path / "checkout")
@@ -102,7 +102,7 @@ def test_an_active_virtual_environment_does_not_lead_it_astray(tmp_path: Path):
     assert not (tmp_path / "target").exists()
 
 
-def test_a_changed_lock_is_installed_and_an_unsatisfiable_one_leaves_no_mark(tmp_path: Path):
+def test_changed_requirements_are_installed_and_failure_is_retried(tmp_path: Path):
     checkout = make_checkout(tmp_path / "checkout")
     assert run(checkout, "greet").returncode == 0
     lock = checkout / "requirements-dev.txt"
@@ -119,7 +119,7 @@ def test_a_changed_lock_is_installed_and_an_unsatisfiable_one_leaves_no_mark(tmp
     assert run(checkout, "greet").stderr == ""
 
 
-def test_concurrent_first_uses_make_one_environment(tmp_path: Path):
+def test_concurrent_first_starts_create_one_environment(tmp_path: Path):
     checkout = make_checkout(tmp_path / "checkout")
     started = [
         subprocess.Popen(
@@ -142,7 +142,7 @@ def silent_index() -> Iterator[socket.socket]:
         yield server
 
 
-def test_a_first_use_that_was_killed_is_made_good_by_the_next(tmp_path: Path):
+def test_killed_first_start_is_repaired_by_the_next(tmp_path: Path):
     checkout = make_checkout(tmp_path / "checkout")
     with silent_index() as server:
         index = f"http://127.0.0.1:{server.getsockname()[1]}/simple"
@@ -152,7 +152,7 @@ def test_a_first_use_that_was_killed_is_made_good_by_the_next(tmp_path: Path):
             start_new_session=True,
             stderr=subprocess.DEVNULL,
         )
-        connection, _ = server.accept()  # pip asks the index: the installation is under way
+        connection, _ = server.accept()  # pip has requested the index: the installation has begun
         with connection:
             os.killpg(killed.pid, signal.SIGKILL)
             killed.wait()
@@ -160,7 +160,7 @@ def test_a_first_use_that_was_killed_is_made_good_by_the_next(tmp_path: Path):
     assert run(checkout, "greet").returncode == 0
 
 
-def test_a_moved_checkout_is_set_up_anew(tmp_path: Path):
+def test_moved_checkout_gets_a_new_environment(tmp_path: Path):
     checkout = make_checkout(tmp_path / "checkout")
     assert run(checkout, "greet").returncode == 0
     moved = checkout.rename(tmp_path / "moved")
@@ -170,7 +170,7 @@ def test_a_moved_checkout_is_set_up_anew(tmp_path: Path):
 
 @pytest.fixture
 def bare(tmp_path: Path):
-    """A PATH with nothing but the programs of coreutils and the scripts that a test adds."""
+    """A PATH with only coreutils and the scripts that a test adds."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "env", "dirname", "readlink", "sha256sum", "cut", "cat", "mkdir", "flock"):
@@ -200,7 +200,7 @@ WITHOUT_VENV = "case $2 in *print*) echo 3.13 ;; *ensurepip*) exit 1 ;; esac"
         ({"python3": WITHOUT_VENV, "id": "echo 0"}, "its modules venv and ensurepip are missing"),
     ],
 )
-def test_what_is_missing_is_said_in_one_message(tmp_path: Path, bare, programs, message):
+def test_missing_programs_are_reported_in_one_message(tmp_path: Path, bare, programs, message):
     folder, add = bare
     for name, script in programs.items():
         add(name, script)

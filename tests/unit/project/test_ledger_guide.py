@@ -38,7 +38,7 @@ def naira(text: str) -> Money:
 
 
 class Books:
-    """Runs the steps of an example, and shows the books as the guide writes them."""
+    """Runs the steps of an example, and formats the books as the guide does."""
 
     def __init__(self, store: Store) -> None:
         numbers = itertools.count(1)
@@ -127,7 +127,7 @@ class Books:
         self.withdrawals.correct(unit, Actor("test"), self.asked[name], fee=naira(fee))
 
     def show(self) -> list[list[str]]:
-        """The accounts that hold anything, in order of their names."""
+        """The accounts with a balance, sorted by name."""
         named = {kind.value: Account(kind, "NGN") for kind in HOUSE}
         named |= {f"wallet:{who}": Account(AccountKind.WALLET, "NGN", who) for who in PEOPLE}
         for name, (_, milestones) in self.agreed.items():
@@ -158,18 +158,18 @@ def books(request: pytest.FixtureRequest) -> Books:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[0].splitlines()[-1])
-def test_the_books_are_as_the_guide_says(books: Books, example: tuple[str, str]) -> None:
+def test_books_match_the_guide(books: Books, example: tuple[str, str]) -> None:
     steps, expected = example
     for step in steps.splitlines():
         books.do(step)
     assert books.show() == [line.split() for line in expected.splitlines()]
 
 
-def test_no_example_is_left_out() -> None:
+def test_every_example_is_tested() -> None:
     assert len(EXAMPLES) == GUIDE.count("```steps") == GUIDE.count("```books") >= 7
 
 
-def test_the_guide_names_every_state_and_account() -> None:
+def test_guide_names_every_state_and_account() -> None:
     from amani_app.domain.payments import DepositState, WithdrawalState
 
     states: list[t.Any] = [*DepositState, *AccountState, *WithdrawalState]

@@ -1,4 +1,4 @@
-"""docs/migrations.md: a revision written as it tells, in a checkout of its own."""
+"""docs/migrations.md: its commands create a revision in a copy of the checkout."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ PAGE = ROOT / "docs" / "migrations.md"
 MODEL = '    Column("email", String(254), nullable=False, unique=True),\n'
 
 
-def test_every_block_is_of_a_kind_that_runs():
+def test_every_code_block_is_runnable():
     text = PAGE.read_text()
     kinds = [kind for kind, _ in BLOCK.findall(text)]
-    # The other two on practice hosts: tests/e2e/test_schema_changes.py.
+    # The other two run on practice hosts, in tests/e2e/test_schema_changes.py.
     assert kinds == ["write", "rollback", "schema"]
     assert text.count("```sh") == text.count("<!-- run:") == 3 and "```console" not in text
 
 
-def test_a_revision_is_written_and_checked_as_the_page_tells(tmp_path: Path):
+def test_guide_commands_create_and_check_a_revision(tmp_path: Path):
     here = checkout(tmp_path / "checkout")
     for package in ("deploy", "workshop"):
         compiled = shutil.ignore_patterns("__pycache__")

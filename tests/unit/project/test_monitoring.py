@@ -1,4 +1,4 @@
-"""Rules and dashboards: sound in themselves, and about metrics that exist."""
+"""Alert rules and dashboards are valid and use existing metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RULES = [
 
 
 def named_metrics() -> set[str]:
-    """Every metric that a rule or a dashboard asks for."""
+    """The names of all metrics in rules and dashboards."""
     queries = [rule["expr"] for rule in RULES]
     for path in DASHBOARDS:
         board = json.loads(path.read_text())
@@ -42,7 +42,7 @@ def test_every_alert_has_a_unit_test():
     assert {rule["alert"] for rule in RULES} == tested
 
 
-def test_every_alert_leads_to_a_heading_of_a_runbook():
+def test_every_alert_links_to_a_runbook_section():
     for rule in RULES:
         path, _, anchor = rule["annotations"]["runbook"].partition("#")
         headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
@@ -50,7 +50,7 @@ def test_every_alert_leads_to_a_heading_of_a_runbook():
         assert anchor in anchors, rule["alert"]
 
 
-def test_every_panel_has_a_query_and_its_own_place():
+def test_every_panel_has_a_query_and_position():
     assert [path.stem for path in DASHBOARDS] == ["business", "deploys", "service"]
     for path in DASHBOARDS:
         panels = json.loads(path.read_text())["panels"]
@@ -75,7 +75,7 @@ def record(version: str, outcome: str, finished: float, kind: str = "deploy") ->
     )
 
 
-def test_a_failed_deploy_and_the_release_that_stayed_are_told():
+def test_failed_deploy_and_live_release_are_exported():
     history = [record("1.1.0", "reverted", 200), record("1.0.0", "succeeded", 100)]
     answers = {"web-1": Answer(200, expires=5_000.0), "web-2": Answer(0)}
     lines = [line for line in render("trial", history, answers).splitlines() if line[0] != "#"]
@@ -88,19 +88,19 @@ def test_a_failed_deploy_and_the_release_that_stayed_are_told():
     ]
 
 
-def test_a_rehearsed_restore_is_no_failed_deploy():
+def test_restore_drill_does_not_count_as_failed_deploy():
     history = [record("", "proved", 200, "drill"), record("1.0.0", "succeeded", 100)]
     assert 'amani_deploy_failed{environment="trial"} 0\n' in render("trial", history, {})
 
 
 def told(facts: ClusterFacts | None) -> dict[str, float]:
-    """What is told of an archive."""
+    """The metrics of an archive."""
     lines = render("trial", [], {}, archived=True, archive=facts).splitlines()
     found = [re.fullmatch(r"amani_pitr_(\w+)\{.*\} (\S+)", line) for line in lines]
     return {one[1]: float(one[2]) for one in found if one}
 
 
-def test_an_archive_that_fails_is_told():
+def test_failing_archive_is_exported():
     well = {
         "archiving": 1,
         "failing": 0,
@@ -123,15 +123,15 @@ def test_an_archive_that_fails_is_told():
     [None, clusters.facts(archiving=None, repository=Repository())],
     ids=["machine", "server"],
 )
-def test_of_a_database_that_does_not_answer_no_old_figure_is_told(facts: ClusterFacts | None):
+def test_unreachable_database_exports_no_stale_values(facts: ClusterFacts | None):
     assert told(facts) == {"archiving": 0}
 
 
-def test_without_an_archive_nothing_is_told_of_one():
+def test_no_archive_metrics_without_archive():
     assert "pitr" not in render("trial", [], {})
 
 
-def test_the_text_is_one_that_prometheus_reads(tmp_path: Path):
+def test_output_is_valid_prometheus_text(tmp_path: Path):
     history = [record("1.0.0", "succeeded", 100)]
     answers = {"web-1": Answer(200)}
     text = render("trial", history, answers, archived=True, archive=clusters.facts())

@@ -1,4 +1,4 @@
-"""The README names what there is."""
+"""The README matches the tasks and files of the repository."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tasks import namespace
 README = (ROOT / "README.md").read_text()
 
 
-def test_its_table_names_every_task_and_no_other():
+def test_task_table_lists_exactly_the_tasks():
     table = README.partition("## Tasks")[2].partition("\n## ")[0]
     first_column = "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))
     assert sorted(re.findall(r"`(.+?)`", first_column)) == sorted(namespace.task_names)
 
 
-def test_its_examples_use_tasks_and_options_that_exist():
+def test_examples_use_existing_tasks_and_options():
     examples = re.findall(r"^\./inv (\S+)([^#\n]*)", README, re.MULTILINE)
     assert len(examples) >= 7
     for name, options in examples:
@@ -25,6 +25,6 @@ def test_its_examples_use_tasks_and_options_that_exist():
         assert used <= known, name
 
 
-def test_its_links_lead_somewhere():
+def test_links_resolve():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert links and [link for link in links if not (ROOT / link).exists()] == []

@@ -164,10 +164,10 @@ def _host(kind: str, request: pytest.FixtureRequest) -> Host:
     return connect(request.getfixturevalue("sshd" if kind == "ssh" else "restricted_sshd").config)
 
 
-@pytest.fixture(scope="session", params=["local", "ssh"])
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """This machine, directly and over SSH: both keep the same promises."""
-    host = _host(request.param, request)
+@pytest.fixture(scope="session")
+def host(sshd: Server) -> Iterator[Host]:
+    """This machine over SSH."""
+    host = connect(sshd.config)
     yield host
     host.close()
 

@@ -1,4 +1,4 @@
-"""Base images: where packages come from, and what deployments rely on in the official ones."""
+"""Base images in a Docker Engine: packages, users and settings that deployments rely on."""
 
 from __future__ import annotations
 
@@ -11,44 +11,9 @@ import pytest
 from docker import APIClient
 from docker.errors import NotFound
 
-from deploy.errors import UsageError
 from deploy.hosts.local import LocalHost
 from deploy.images import bases
-from deploy.images.debian import File, Mirrors, make_image, read_mirrors
-
-
-def test_the_mirror_is_the_one_that_apt_uses():
-    targets = (
-        "Docker|Docker CE|bookworm|stable|https://download.test/debian/\n"
-        "Debian|Debian|bookworm-updates|main|http://mirror.test/debian/\n"
-        "Debian|Debian|bookworm|contrib|http://other.test/debian/\n"
-        "Debian|Debian|bookworm|main|http://mirror.test/debian/\n"
-        "Debian|Debian-Security|bookworm-security|main|http://mirror.test/security/\n"
-    )
-    mirrors = Mirrors("http://mirror.test/debian", "http://mirror.test/security")
-    assert read_mirrors(targets, "bookworm") == mirrors
-
-
-def test_before_the_first_update_the_name_of_the_release_decides():
-    targets = (
-        "||bookworm|stable|https://download.test/debian/\n"
-        "||bookworm|main|http://mirror.test/debian/\n"
-        "||bookworm-security|main|http://mirror.test/security/\n"
-    )
-    mirrors = Mirrors("http://mirror.test/debian", "http://mirror.test/security")
-    assert read_mirrors(targets, "bookworm") == mirrors
-    assert read_mirrors(targets, "") == Mirrors()
-
-
-def test_on_another_distribution_no_mirror_is_named():
-    targets = "Ubuntu|Ubuntu|noble|main|http://archive.test/ubuntu/\n"
-    assert read_mirrors(targets, "") == Mirrors()
-
-
-def test_a_name_that_is_no_base_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match="no base image is named nginx:1") as caught:
-        bases.ensure_bases(["nginx:1"])
-    assert "haproxy:3.0-trixie" in caught.value.hint
+from deploy.images.debian import File, make_image
 
 
 @pytest.mark.engine

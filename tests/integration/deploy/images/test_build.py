@@ -1,4 +1,4 @@
-"""Builds with a real BuildKit: of small checkouts of our own making."""
+"""Image builds with BuildKit, of small checkouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
-from deploy.errors import UsageError
 from deploy.events import Event, Events
 from deploy.images import build
 
@@ -138,57 +137,3 @@ def test_a_build_that_fails_ends_with_its_own_words(checkout, reference, engine)
         build.build(checkout, {}, [reference], events=Events())
 
     assert not engine.images(reference)
-
-
-def test_a_checkout_without_a_dockerfile_is_named(tmp_path: Path):
-    with pytest.raises(UsageError, match=f"there is no {tmp_path}/Dockerfile"):
-        build.build(tmp_path, {}, [], events=Events())
-
-
-def test_bases_are_found_through_arguments_and_stages():
-    dockerfile = (
-        "ARG PYTHON=python:3.13-slim-trixie\nFROM --platform=linux/amd64 ${PYTHON} AS builder\n"
-        "FROM haproxy:3.0-trixie\nFROM builder\nFROM other/image:1\nFROM $PYTHON\n"
-    )
-    assert build.find_base_names(dockerfile) == ["python:3.13-slim-trixie", "haproxy:3.0-trixie"]
-
-
-@pytest.fixture
-def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts stand-ins for the docker client on PATH: (folder, version, whether it has buildx)."""
-    folders: list[Path] = []
-
-    def install(name: str, version: str, buildx: bool) -> str:
-        folder = tmp_path / name
-        folder.mkdir()
-        script = folder / "docker"
-        script.write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] && echo "Docker version {version}, build x" && exit\n'
-            f"exit {0 if buildx else 1}\n"
-        )
-        script.chmod(0o755)
-        folders.append(folder)
-        monkeypatch.setenv("PATH", ":".join([*map(str, folders), "/usr/bin", "/bin"]))
-        monkeypatch.setattr("os.get_exec_path", lambda: [str(each) for each in folders])
-        return str(script)
-
-    return install
-
-
-def test_a_client_with_buildx_goes_before_an_older_one(clients):
-    clients("a", "20.10.24", buildx=False)
-    newer = clients("b", "27.0.1", buildx=True)
-    assert build.find_client()[:3] == [newer, "buildx", "build"]
-
-
-def test_an_older_client_has_buildkit_built_in_and_a_newer_without_buildx_has_not(clients):
-    clients("a", "28.2.2", buildx=False)
-    older = clients("b", "20.10.24+dfsg1", buildx=False)
-    assert build.find_client() == [older, "build"]
-
-
-def test_without_any_client_that_can_build_it_says_what_to_install(clients):
-    clients("a", "28.2.2", buildx=False)
-    with pytest.raises(UsageError, match="no docker client") as caught:
-        build.find_client()
-    assert "docker-buildx" in caught.value.hint

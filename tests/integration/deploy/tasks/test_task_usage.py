@@ -1,9 +1,7 @@
-"""What every task refuses before it touches anything, and what it says then."""
+"""Tasks that need the engine before they check their options."""
 
 from __future__ import annotations
 
-import stat
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,22 +10,7 @@ from invoke.exceptions import Exit
 
 from tasks import namespace
 
-# Of a benchmark it is the fleet's name, which may be any; a notice is about any environment.
-FREE = {"ci.notify"} | {name for name in namespace.task_names if name.startswith("bench.")}
-OF_AN_ENVIRONMENT = [
-    name
-    for name in sorted(namespace.task_names)
-    if name not in FREE and any("env" in each.names for each in namespace[name].get_arguments())
-]
 VERBS = ("pause", "kill", "cut", "heal", "restart-engine")
-GIVEN: dict[str, dict[str, Any]] = {
-    "db.downgrade": {"to": "0001"},
-    "db.pitr.restore": {"to": "2026-11-23 14:05"},
-    "exec": {"command": "true"},
-    "remove": {"auto_confirm": True},
-    "secrets.set": {"name": "SECRET_KEY"},
-}
-"""What a task asks for before it asks for its environment."""
 
 
 def end(task: str, /, **options: Any) -> int:
@@ -35,44 +18,6 @@ def end(task: str, /, **options: Any) -> int:
     with pytest.raises(Exit) as ended:
         namespace[task](Context(), **options)
     return int(ended.value.code)
-
-
-@pytest.mark.parametrize("name", OF_AN_ENVIRONMENT)
-def test_an_environment_that_there_is_not_is_refused_with_those_that_there_are(
-    name: str, capsys: pytest.CaptureFixture[str]
-):
-    assert end(name, env="nowhere", **GIVEN.get(name, {})) == 2
-    said = capsys.readouterr().err
-    assert "nowhere" in said
-    assert "staging" in said, said
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "words"),
-    [
-        ("bench.deploy", {"hosts": "1,some"}, "--hosts takes numbers such as 1,2,4"),
-        ("bench.chaos", {"clients": 0}, "--clients and --seconds must be greater than 0"),
-        ("bench.api", {"rounds": 0}, "each option must be at least 1"),
-        ("bench.api", {"entries": 49}, "--entries at least 50"),
-        ("ci.gate", {}, "NEEDS must hold the context"),
-        ("db.downgrade", {}, "to which revision?"),
-        *((f"fleet.{verb}", {}, "--host is missing") for verb in VERBS),
-        ("fleet.up", {"web": "1,x"}, "--web takes numbers of hosts such as 1,3"),
-        ("image.retention", {"keep": 0}, "keep at least 1"),
-        ("image.bases", {"names": ["nginx:1"]}, "no base image is named nginx:1"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_wrong_options_are_refused(
-    name: str,
-    options: dict[str, Any],
-    words: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.delenv("NEEDS", raising=False)
-    assert end(name, **options) == 2
-    assert words in capsys.readouterr().err
 
 
 @pytest.mark.engine
@@ -85,44 +30,7 @@ def test_of_a_fleet_that_is_not_up_no_host_can_be_meant(capsys: pytest.CaptureFi
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_a_gate_tells_which_jobs_failed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("NEEDS", '{"lint": {"result": "success"}, "e2e": {"result": "skipped"}}')
-    assert end("ci.gate") == 3
-    assert "not every job succeeded: e2e" in capsys.readouterr().err
-    monkeypatch.setenv("NEEDS", '{"lint": {"result": "success"}}')
-    namespace["ci.gate"](Context())
-
-
-@pytest.fixture
-def flyctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of that name on PATH, which writes down how it was called."""
-    program = tmp_path / "bin" / "flyctl"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/called\nexit "$FLY_ENDS"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    return program
-
-
-def test_fly_builds_this_commit_there_and_knows_its_schema(
-    flyctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("FLY_ENDS", "0")
-    namespace["ci.fly"](Context())
-    called = (tmp_path / "called").read_text().splitlines()
-    assert called[:3] == ["deploy", "--remote-only", "--yes"]
-    arguments = dict(word.split("=", 1) for word in called if "=" in word)
-    assert len(arguments["BUILD_SHA"]) == 40
-    assert arguments["SCHEMA_REVISIONS"].split(",")[-1].startswith(arguments["SCHEMA_HEAD"])
-
-
-def test_what_fly_refuses_fails_the_job(
-    flyctl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("FLY_ENDS", "1")
-    assert end("ci.fly") == 5
-    flyctl.unlink()
-    assert end("ci.fly") == 2
-    assert "flyctl is not on PATH" in capsys.readouterr().err
+@pytest.mark.engine
+def test_unknown_base_image_is_rejected(capsys: pytest.CaptureFixture[str]):
+    assert end("image.bases", names=["nginx:1"]) == 2
+    assert "no base image is named nginx:1" in capsys.readouterr().err

@@ -1,10 +1,9 @@
-"""The trial of a checkout and its previous release: an expand passes, a breaking contract fails."""
+"""Trials of a release on the schema of the next one."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,97 +13,23 @@ import pytest
 from deploy.database.checkout import read_checkout
 from deploy.errors import GateRefused, UsageError
 from deploy.machine.checkout import ROOT
+from tests.support.releases import commit, git, release_repository
 from tests.support.revisions import ADD, DROP, checkout, write_revision
 from workshop.pipeline.compat import previous_release
-from workshop.pipeline.compat.contract import Answers
 from workshop.pipeline.compat.trial import PreparedTrial, prepare, run
 
 HEAD = read_checkout(ROOT / previous_release.VERSIONS).head
 
 
-def git(folder: Path, *words: str) -> None:
-    who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
-
-
-def commit(folder: Path, message: str, tag: str = "") -> None:
-    git(folder, "add", "--all")
-    git(folder, "commit", "--allow-empty", "-m", message)
-    if tag:
-        git(folder, "tag", tag)
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Revisions a (v1.0.0), b (v1.1.0) and c, which is not committed."""
-    folder = tmp_path / "small"
-    (folder / previous_release.VERSIONS).mkdir(parents=True)
-    git(folder.parent, "init", "--quiet", str(folder))
-    write_revision(folder, "a", "", "expand", "pass", "pass")
-    commit(folder, "a", "v1.0.0")
-    write_revision(folder, "b", "a", "expand", "pass", "pass")
-    commit(folder, "b", "v1.1.0")
-    git(folder, "tag", "v2.0.0-rc.1", "v1.0.0")
-    write_revision(folder, "c", "b", "expand", "pass", "pass")
-    return folder
-
-
-def test_the_previous_release_is_the_newest_stable_tag_in_the_past(repository: Path):
-    assert previous_release.find(repository).version == "1.1.0"  # c is of no release yet
-    git(repository, "stash", "--include-untracked")
-    assert previous_release.find(repository).version == "1.0.0"  # this is v1.1.0 itself
-    git(repository, "stash", "pop")
-    found = previous_release.find(repository, "v1.0.0")
-    assert (found.version, found.history.head) == ("v1.0.0", "a")
-    with pytest.raises(UsageError, match="--base=nowhere names no commit"):
-        previous_release.find(repository, "nowhere")
-
-
-def test_without_a_tag_it_is_the_newest_commit_with_another_schema_head(repository: Path):
-    for tag in ("v1.0.0", "v1.1.0", "v2.0.0-rc.1"):
-        git(repository, "tag", "--delete", tag)
-    assert previous_release.find(repository).history.head == "b"
-    commit(repository, "c")
-    commit(repository, "nothing of the schema")
-    assert previous_release.find(repository).history.head == "b"
-    git(repository, "checkout", "--orphan", "young")
-    commit(repository, "all at once")
-    with pytest.raises(UsageError, match="no commit with another schema head") as refused:
-        previous_release.find(repository)
-    assert "--base=REF" in refused.value.hint
-
-
-def test_the_same_schema_needs_no_trial(repository: Path):
-    commit(repository, "c")
-    heard: list[str] = []
-    run(repository, base="HEAD", report=heard.append)
-    assert heard == ["HEAD and this checkout need the same schema, c: there is nothing to try"]
-
-
-def test_migrations_that_a_deploy_refuses_are_refused_before_a_build(repository: Path):
-    write_revision(repository, "d", "c", "contract", "pass", "pass")
-    with pytest.raises(GateRefused, match="adds c .expand. and removes in d .contract."):
-        run(repository, report=lambda line: None)
-    for name in ("b", "c", "d"):
-        (repository / previous_release.VERSIONS / f"{name}_try.py").unlink()
-    with pytest.raises(UsageError, match="1.1.0 has the schema head b, which this checkout's"):
-        run(repository, report=lambda line: None)
+    return release_repository(tmp_path / "small")
 
 
 @pytest.mark.engine
 def test_an_image_that_cannot_be_pulled_is_reported(repository: Path):
     with pytest.raises(UsageError, match="localhost:1/amani:1.1.0 cannot be pulled"):
         run(repository, image="localhost:1/amani:1.1.0", report=lambda line: None)
-
-
-def test_the_same_requests_must_have_the_same_statuses():
-    before = Answers({"GET /wallets": [200, 200], "POST /escrows": [201, 422], "GET /me": [200]})
-    assert before.differences(Answers(dict(before.statuses))) == []
-    now = Answers({"GET /wallets": [200, 200], "POST /escrows": [500, 422]})
-    assert before.differences(now) == [
-        "POST /escrows: answered 201 (1), 422 (1), now 422 (1), 500 (1)",
-        "GET /me: answered 200 (1), now nothing",
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Whose a token is: one contract for all identities, and what each adds to it."""
+"""The contract of all identity providers, and the behaviour specific to each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from amani_app.adapters.supabase import SupabaseIdentity
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Claims, Identity, IdentityUnavailable, InvalidToken
 from amani_app.settings import Settings
-from tests.integration.amani_app.adapters.database.test_store import NOW, person
+from tests.support.contracts.store import NOW, person
 from tests.support.people import API, PASSWORD, cheapen_hashing
 from tests.support.service_fixtures import SECRET_KEY
 
@@ -31,7 +31,7 @@ ID = "6c2d1b5e-7f0a-4a53-9a1c-0d3f8a1f2b11"
 
 
 class Clock:
-    """Stands still unless it is put forward."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = NOW.timestamp()
@@ -41,7 +41,7 @@ class Clock:
 
 
 class Project:
-    """A Supabase project's keys, served over HTTP on this machine."""
+    """The signing keys of a Supabase project, served over HTTP on this machine."""
 
     def __init__(self) -> None:
         self.keys: dict[str, tuple[t.Any, str]] = {}
@@ -58,14 +58,14 @@ class Project:
                 self.wfile.write(body)
 
             def log_message(self, *words: object) -> None:
-                """Quiet."""
+                pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, args=(0.01,)).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def close(self) -> None:
-        """Nothing answers any more."""
+        """Stop serving the keys."""
         self.server.shutdown()
         self.server.server_close()
 
@@ -78,7 +78,7 @@ class Project:
         self.keys[kid] = (made[algorithm](), algorithm)
 
     def public(self) -> dict[str, t.Any]:
-        """The document of the public halves."""
+        """The JSON Web Key Set of the public keys."""
         found = []
         for kid, (key, algorithm) in self.keys.items():
             kind = ECAlgorithm if algorithm == "ES256" else RSAAlgorithm
@@ -87,7 +87,7 @@ class Project:
         return {"keys": found}
 
     def claims(self, clock: Clock, **changes: t.Any) -> dict[str, t.Any]:
-        """Those of a signed-in person; ``None`` leaves one out."""
+        """The claims of a signed-in user; a value of ``None`` omits the claim."""
         claims = {
             "iss": f"{self.url}/auth/v1",
             "aud": "authenticated",
@@ -104,7 +104,7 @@ class Project:
         return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, clock: Clock, kid: str = "", **changes: t.Any) -> str:
-        """Signed with the key *kid*, by default the newest; with none, by the legacy secret."""
+        """A token signed with the key *kid*, by default the newest, or with the legacy secret."""
         claims = self.claims(clock, **changes)
         if not self.keys:
             return jwt.encode(claims, LEGACY, "HS256")
@@ -123,7 +123,7 @@ def project() -> t.Iterator[Project]:
 
 @dataclass
 class Trial:
-    """An identity, and how its tokens are come by."""
+    """An identity provider, and a source of its tokens."""
 
     identity: Identity
     issue: t.Callable[[], str]
@@ -170,10 +170,10 @@ def trial(request: pytest.FixtureRequest) -> Trial:
 
 
 class TestContract:
-    def test_a_good_token_names_its_owner(self, trial: Trial) -> None:
+    def test_valid_token_identifies_its_user(self, trial: Trial) -> None:
         assert trial.identity.verify(trial.issue()).user == trial.whose
 
-    def test_a_token_ends(self, trial: Trial) -> None:
+    def test_token_expires(self, trial: Trial) -> None:
         token = trial.issue()
         trial.clock.now += 3599
         trial.identity.verify(token)
@@ -182,23 +182,23 @@ class TestContract:
             trial.identity.verify(token)
 
     @pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "e30.e30.", "\x00", "a" * 100_000])
-    def test_nonsense_is_nobody_s(self, trial: Trial, token: str) -> None:
+    def test_malformed_token_is_rejected(self, trial: Trial, token: str) -> None:
         with pytest.raises(InvalidToken):
             trial.identity.verify(token)
 
-    def test_nothing_of_a_token_can_be_changed(self, trial: Trial) -> None:
+    def test_modified_token_is_rejected(self, trial: Trial) -> None:
         token = trial.issue()
         with pytest.raises(InvalidToken):
             trial.identity.verify(token[:-6] + ("A" if token[-6] != "A" else "B") + token[-5:])
 
-    def test_tokens_of_other_projects_are_nobody_s(self, trial: Trial) -> None:
+    def test_token_of_another_project_is_rejected(self, trial: Trial) -> None:
         for token in trial.foreign:
             with pytest.raises(InvalidToken):
                 trial.identity.verify(token)
 
 
 @pytest.mark.parametrize("kind", [MemoryAccounts, lambda: LocalAccounts([SECRET_KEY])])
-def test_a_password_matches_its_own_hash_only(
+def test_password_matches_only_its_own_hash(
     kind: t.Callable[[], t.Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cheapen_hashing(monkeypatch)
@@ -210,7 +210,7 @@ def test_a_password_matches_its_own_hash_only(
 
 
 class TestSupabase:
-    def test_claims_are_read_and_what_the_person_may_write_gives_no_role(
+    def test_role_comes_from_app_metadata_and_never_from_user_metadata(
         self, project: Project
     ) -> None:
         clock = Clock()
@@ -245,7 +245,7 @@ class TestSupabase:
         ids=str,
     )
     @pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
-    def test_a_token_with_a_wrong_claim_is_refused(
+    def test_token_with_wrong_claim_is_rejected(
         self, project: Project, changes: dict[str, t.Any], algorithm: str
     ) -> None:
         clock = Clock()
@@ -256,7 +256,7 @@ class TestSupabase:
         with pytest.raises(InvalidToken):
             identity.verify(project.token(clock, **changes))
 
-    def test_no_token_chooses_its_algorithm(self, project: Project) -> None:
+    def test_token_cannot_choose_its_algorithm(self, project: Project) -> None:
         clock = Clock()
         project.add("key-1", "RS256")
         claims = project.claims(clock)
@@ -273,7 +273,7 @@ class TestSupabase:
             with pytest.raises(InvalidToken):
                 identity.verify(token)
 
-    def test_keys_are_fetched_once_and_again_for_an_unknown_one(self, project: Project) -> None:
+    def test_keys_are_fetched_once_and_again_for_unknown_key(self, project: Project) -> None:
         clock = Clock()
         project.add("key-1", "ES256")
         identity = SupabaseIdentity(project.url, None, clock, cooldown=0)
@@ -285,7 +285,7 @@ class TestSupabase:
             identity.verify(project.token(clock, kid))
         assert project.fetches == 2
 
-    def test_unknown_keys_cause_no_flood_of_fetches(self, project: Project) -> None:
+    def test_unknown_keys_do_not_cause_repeated_fetches(self, project: Project) -> None:
         clock = Clock()
         project.add("key-1", "ES256")
         identity = SupabaseIdentity(project.url, None, clock)
@@ -298,7 +298,7 @@ class TestSupabase:
                 identity.verify(stranger.token(clock, iss=f"{project.url}/auth/v1"))
         assert project.fetches == 1
 
-    def test_an_outage_is_felt_only_where_the_keys_are_not_known(self, project: Project) -> None:
+    def test_outage_fails_only_tokens_with_unknown_keys(self, project: Project) -> None:
         clock = Clock()
         project.add("key-1", "ES256")
         known = SupabaseIdentity(project.url, None, clock)
@@ -339,7 +339,7 @@ class TestOverHttp:
         headers = {"Authorization": f"Bearer {token}"}
         return app.test_client().get(f"{API}{path}", headers=headers)
 
-    def test_somebody_is_known_from_the_first_request_on(
+    def test_first_request_creates_user_and_later_ones_update_it(
         self, app: Flask, project: Project, clock: Clock
     ) -> None:
         for _ in range(2):
@@ -352,13 +352,13 @@ class TestOverHttp:
         log = self.ask(app, admin, "/admin/audit").json["items"]
         assert [line["action"] for line in log] == ["user.changed", "user.signed-up"]
 
-    def test_an_address_belongs_to_one_person(
+    def test_email_address_belongs_to_one_user(
         self, app: Flask, project: Project, clock: Clock
     ) -> None:
         self.ask(app, project.token(clock))
         assert self.ask(app, project.token(clock, sub="somebody-else")).status_code == 401
 
-    def test_passwords_are_none_of_this_service_s(
+    def test_password_endpoints_are_unavailable_with_external_identity(
         self, app: Flask, project: Project, clock: Clock
     ) -> None:
         client = app.test_client()
@@ -372,7 +372,7 @@ class TestOverHttp:
             found = client.post(f"{API}/auth/{path}", json=asked, headers=headers)
             assert (found.status_code, found.json["code"]) == (409, "accounts-elsewhere")
 
-    def test_money_is_taken_out_with_a_second_factor_only(
+    def test_withdrawal_requires_second_factor(
         self, app: Flask, project: Project, clock: Clock
     ) -> None:
         def withdraw(**claims: str) -> t.Any:
@@ -384,7 +384,7 @@ class TestOverHttp:
         assert withdraw(aal="aal2").status_code == 422
         assert self.ask(app, project.token(clock, aal="aal1")).status_code == 200
 
-    def test_an_issuer_that_is_away_is_503(
+    def test_unreachable_issuer_returns_503(
         self, app: Flask, project: Project, clock: Clock
     ) -> None:
         token = project.token(clock)
@@ -394,7 +394,7 @@ class TestOverHttp:
         assert found.headers["Retry-After"] == "5"
 
 
-def test_a_rotated_key_still_proves_what_it_signed(
+def test_previous_signing_key_still_verifies_tokens(
     sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cheapen_hashing(monkeypatch)
@@ -423,7 +423,7 @@ def test_a_rotated_key_still_proves_what_it_signed(
         ({"supabase_url": "https://x.example", "previous_secret_keys": "a,b"}, "PREVIOUS_SECRET"),
     ],
 )
-def test_a_half_told_identity_is_refused_at_the_start(changes: t.Any, words: str) -> None:
+def test_incomplete_identity_settings_are_rejected_at_startup(changes: t.Any, words: str) -> None:
     told = {"identity": "supabase", "secret_key": SECRET_KEY, "database_url": "sqlite:///x"}
     with pytest.raises(ValueError, match=words):
         Settings(**{**told, **changes})

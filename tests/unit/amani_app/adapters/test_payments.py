@@ -1,4 +1,4 @@
-"""The contract of the payment provider: its twin in memory, and Fincra's adapter over HTTP."""
+"""The contract of the payment provider, in memory and for Fincra over HTTP."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NUMBER = {"accountNumber": "9900000000", "accountName": "Ada", "bankName": "A\x0
 
 @contextlib.contextmanager
 def telling(data: t.Any) -> t.Iterator[FincraPayments]:
-    """A provider whose every answer has this *data*."""
+    """A provider whose answers all contain *data*."""
 
     def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
         start("200 OK", [("Content-Type", "application/json")])
@@ -66,9 +66,9 @@ class World(t.NamedTuple):
     books: MemoryPayments
     secret: str
     issue: t.Callable[[str], None]
-    """What becomes of requests for virtual accounts from now on."""
+    """Sets the status of virtual accounts that are requested from now on."""
     charge: t.Callable[[str], None]
-    """What a pay-out costs from now on."""
+    """Sets the fee of a payout from now on."""
 
 
 @pytest.fixture
@@ -102,20 +102,20 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 class TestContract:
-    def test_a_checkout_has_a_link_and_waits(self, world: World) -> None:
+    def test_new_checkout_has_link_and_is_pending(self, world: World) -> None:
         link = world.payments.checkout("d1", ngn(150_050), "ada@example.org", "Ada")
         assert link.endswith("/pay/d1")
         found = world.payments.collection("d1")
         assert found is not None
         assert (found.outcome, found.received, found.link) == (PaymentOutcome.WAITING, ngn(0), link)
 
-    def test_a_reference_opens_one_checkout(self, world: World) -> None:
+    def test_reference_opens_one_checkout(self, world: World) -> None:
         world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
         with pytest.raises(PaymentRefused):
             world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
 
     @pytest.mark.parametrize("minor", [1, 99, 150_050, 150_051, 999_999_999_999_99])
-    def test_what_was_received_is_told_to_the_kobo(self, world: World, minor: int) -> None:
+    def test_collection_reports_received_amount_exactly(self, world: World, minor: int) -> None:
         world.payments.checkout("d1", ngn(150_050), "ada@example.org", "Ada")
         world.books.pay("d1", ngn(minor))
         found = world.payments.collection("d1")
@@ -123,14 +123,14 @@ class TestContract:
         assert (found.outcome, found.received) == (PaymentOutcome.SUCCESSFUL, ngn(minor))
         assert world.payments.balance("NGN") == ngn(minor)
 
-    def test_a_checkout_that_nobody_paid_failed(self, world: World) -> None:
+    def test_expired_checkout_fails(self, world: World) -> None:
         world.payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
         world.books.expire("d1")
         found = world.payments.collection("d1")
         assert found is not None
         assert (found.outcome, found.received) == (PaymentOutcome.FAILED, ngn(0))
 
-    def test_what_nobody_heard_of_is_none(self, world: World) -> None:
+    def test_unknown_reference_returns_none(self, world: World) -> None:
         assert world.payments.collection("nothing") is None
         assert world.payments.payout("nothing") is None
         assert world.payments.account("nothing") is None
@@ -138,12 +138,12 @@ class TestContract:
         assert world.payments.inflow("nothing") is None
         assert world.payments.balance("GHS") == Money.zero("GHS")
 
-    def test_a_payee_has_the_name_of_the_bank(self, world: World) -> None:
+    def test_payee_name_comes_from_the_bank(self, world: World) -> None:
         assert world.payments.payee("044", "0123456789", "NGN") == "Holder of 0123456789"
         with pytest.raises(UnknownPayee):
             world.payments.payee("044", NOBODY, "NGN")
 
-    def test_an_account_is_issued_and_found_by_either_name(self, world: World) -> None:
+    def test_issued_account_is_found_by_either_reference(self, world: World) -> None:
         made = world.payments.request_account("v1", "NGN", ADA)
         assert (made.reference, made.state) == ("v1", AccountState.ACTIVE)
         assert made.account_number.isdigit()
@@ -153,7 +153,7 @@ class TestContract:
         other = world.payments.request_account("v2", "NGN", ADA)
         assert other.account_number != made.account_number
 
-    def test_an_account_that_is_declined_has_no_number(self, world: World) -> None:
+    def test_declined_account_has_no_number(self, world: World) -> None:
         world.issue("pending")
         made = world.payments.request_account("v1", "NGN", ADA)
         assert (made.state, made.account_number) == (AccountState.PENDING, "")
@@ -163,14 +163,14 @@ class TestContract:
         assert (found.state, found.account_number) == (AccountState.DECLINED, "")
         assert found.reason.startswith("no licence for ")
 
-    def test_a_wrong_bvn_is_refused_and_not_quoted(self, world: World) -> None:
+    def test_wrong_bvn_is_rejected_without_quoting_it(self, world: World) -> None:
         with pytest.raises(PaymentRefused) as refused:
             world.payments.request_account("v1", "NGN", replace(ADA, bvn=NO_BVN))
         assert NO_BVN not in str(refused.value)
         assert world.payments.account("v1") is None
 
     @pytest.mark.parametrize(("minor", "fee"), [(1, 0), (20_000, 10_000), (150_051, 5_375)])
-    def test_a_transfer_is_told_with_its_fee_to_the_kobo(
+    def test_transfer_reports_amount_and_fee_exactly(
         self, world: World, minor: int, fee: int
     ) -> None:
         made = world.payments.request_account("v1", "NGN", ADA)
@@ -185,7 +185,7 @@ class TestContract:
         assert world.payments.inflows(made.id) == [found]
         assert world.payments.balance("NGN") == ngn(minor - fee)
 
-    def test_the_transfers_of_an_account_are_its_own_newest_first(self, world: World) -> None:
+    def test_account_lists_its_own_transfers_newest_first(self, world: World) -> None:
         first, second = (world.payments.request_account(id, "NGN", ADA) for id in ("v1", "v2"))
         for number, account in enumerate((first, second, first), 1):
             world.books.transfer(account.account_number, ngn(5), ngn(0), f"in-{number}")
@@ -193,7 +193,7 @@ class TestContract:
         assert world.payments.inflows("0" * 24) == []
 
     @pytest.mark.parametrize("outcome", [PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED])
-    def test_a_pay_out_waits_and_ends(self, world: World, outcome: PaymentOutcome) -> None:
+    def test_payout_is_pending_then_final(self, world: World, outcome: PaymentOutcome) -> None:
         world.books.fund(ngn(1_000))
         made = world.payments.pay_out("w1", ngn(600), BANK)
         assert (made.outcome, made.amount) == (PaymentOutcome.WAITING, ngn(600))
@@ -206,7 +206,7 @@ class TestContract:
         assert world.payments.balance("NGN") == ngn(left)
 
     @pytest.mark.parametrize("outcome", [PaymentOutcome.SUCCESSFUL, PaymentOutcome.FAILED])
-    def test_a_pay_out_s_fee_is_told_and_charged_beside_it(
+    def test_payout_fee_is_reported_and_charged_separately(
         self, world: World, outcome: PaymentOutcome
     ) -> None:
         world.charge("0.53")
@@ -223,7 +223,7 @@ class TestContract:
         left = 347 if outcome is PaymentOutcome.SUCCESSFUL else 1_000
         assert world.payments.balance("NGN") == ngn(left)
 
-    def test_a_fee_of_a_collection_is_told_where_it_is_ours_to_bear(self, world: World) -> None:
+    def test_collection_reports_fee_charged_to_the_merchant(self, world: World) -> None:
         for id, fee in (("d1", 150), ("d2", 0)):
             world.payments.checkout(id, ngn(10_000), "ada@example.org", "Ada")
             world.books.pay(id, ngn(10_000), fee)
@@ -232,7 +232,7 @@ class TestContract:
             assert (found.received, found.kept) == (ngn(10_000), ngn(fee))
         assert world.payments.balance("NGN") == ngn(19_850)
 
-    def test_a_repeated_reference_sends_nothing_and_is_answered_again(self, world: World) -> None:
+    def test_repeated_reference_returns_same_payout_without_sending(self, world: World) -> None:
         world.books.fund(ngn(1_000))
         world.payments.pay_out("w1", ngn(600), BANK)
         world.books.finish("w1", PaymentOutcome.SUCCESSFUL)
@@ -240,7 +240,7 @@ class TestContract:
         assert (again.outcome, again.amount) == (PaymentOutcome.SUCCESSFUL, ngn(600))
         assert world.payments.balance("NGN") == ngn(400)
 
-    def test_an_empty_wallet_pays_nothing_out(self, world: World) -> None:
+    def test_payout_from_empty_wallet_is_rejected(self, world: World) -> None:
         with pytest.raises(PaymentRefused):
             world.payments.pay_out("w1", ngn(1), BANK)
         assert world.payments.payout("w1") is None
@@ -256,24 +256,22 @@ class TestContract:
             ("approved", "_id", NoticeKind.ACCOUNT),
         ],
     )
-    def test_a_notice_is_read_from_its_raw_bytes(
+    def test_notice_signature_covers_raw_bytes(
         self, world: World, event: str, field: str, kind: NoticeKind
     ) -> None:
-        # Neither the letter nor the whole float survives being parsed and dumped again.
+        # Parsing and dumping the JSON changes the escaped letter and the whole float.
         text = '{"event": "%s", "data": {"%s": "r1", "status": "x", "n": "Ọlá", "a": 100.0}}'
         raw = (text % (event, field)).encode()
         notice = world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
         assert (notice.kind, notice.event, notice.reference) == (kind, event, "r1")
 
-    def test_a_transfer_into_an_account_is_named_by_the_provider_s_reference(
-        self, world: World
-    ) -> None:
+    def test_transfer_notice_carries_provider_reference(self, world: World) -> None:
         data = {"virtualAccount": "a1", "merchantReference": "v1", "reference": "in-1"}
         raw = json.dumps({"event": "collection.successful", "data": data}).encode()
         notice = world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
         assert (notice.kind, notice.reference) == (NoticeKind.INFLOW, "in-1")
 
-    def test_what_is_not_about_money_is_read_as_other(self, world: World) -> None:
+    def test_notice_of_unrelated_event_has_kind_other(self, world: World) -> None:
         raw = b'{"event": "approved", "data": {}}'
         assert (
             world.payments.read_notice(raw, {"signature": sign(world.secret, raw)}).kind
@@ -281,7 +279,7 @@ class TestContract:
         )
 
     @pytest.mark.parametrize("signature", ["", "0" * 128, "ẞ" * 64])
-    def test_a_forged_notice_is_refused(self, world: World, signature: str) -> None:
+    def test_forged_notice_is_rejected(self, world: World, signature: str) -> None:
         with pytest.raises(ForgedNotice):
             world.payments.read_notice(b'{"event": "x", "data": {}}', {"signature": signature})
         raw = b'{"event": "charge.successful", "data": {"reference": "r1"}}'
@@ -302,17 +300,13 @@ class TestContract:
             b'{"event": "payout.failed", "data": {}}',
         ],
     )
-    def test_a_signed_body_that_is_no_notice_is_a_value_error(
-        self, world: World, raw: bytes
-    ) -> None:
+    def test_signed_invalid_body_raises_value_error(self, world: World, raw: bytes) -> None:
         with pytest.raises(ValueError, match="notice"):
             world.payments.read_notice(raw, {"signature": sign(world.secret, raw)})
 
 
 class TestFincra:
-    def test_an_answer_that_was_lost_is_unknown_and_the_effect_is_found(
-        self, sandbox: Sandbox
-    ) -> None:
+    def test_lost_answer_is_unknown_and_payout_is_found_later(self, sandbox: Sandbox) -> None:
         payments = sandbox.payments()
         sandbox.books.fund(ngn(1_000))
         sandbox.switches.answers = "lost"
@@ -323,7 +317,7 @@ class TestFincra:
         assert found is not None
         assert found.amount == ngn(600)
 
-    def test_a_pace_that_is_too_fast_has_no_effect(self, sandbox: Sandbox) -> None:
+    def test_rate_limited_request_has_no_effect(self, sandbox: Sandbox) -> None:
         sandbox.books.fund(ngn(1_000))
         sandbox.switches.answers = "limit"
         with pytest.raises(ProviderUnavailable) as caught:
@@ -331,12 +325,12 @@ class TestFincra:
         assert not isinstance(caught.value, AnswerUnknown)
         assert sandbox.books.payout("w1") is None
 
-    def test_a_wrong_key_is_no_refusal_of_the_payment(self, sandbox: Sandbox) -> None:
+    def test_wrong_api_key_does_not_count_as_rejected_payment(self, sandbox: Sandbox) -> None:
         payments = FincraPayments(sandbox.credentials("another key"))
         with pytest.raises(ProviderUnavailable, match="401"):
             payments.pay_out("w1", ngn(600), BANK)
 
-    def test_nobody_listening_is_no_effect(self) -> None:
+    def test_refused_connection_is_unavailable_with_known_outcome(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -345,7 +339,7 @@ class TestFincra:
                 payments.pay_out("w1", ngn(600), BANK)
         assert not isinstance(caught.value, AnswerUnknown)
 
-    def test_silence_is_given_up_and_its_effect_unknown(self) -> None:
+    def test_timeout_leaves_outcome_unknown(self) -> None:
         with socket.socket() as server:
             server.bind(("127.0.0.1", 0))
             server.listen()
@@ -355,7 +349,7 @@ class TestFincra:
             with pytest.raises(AnswerUnknown):
                 FincraPayments(credentials, client).pay_out("w1", ngn(600), BANK)
 
-    def test_after_failures_in_a_row_nobody_is_asked_for_a_while(self, sandbox: Sandbox) -> None:
+    def test_circuit_opens_after_consecutive_failures(self, sandbox: Sandbox) -> None:
         time = [0.0]
         breaker = CircuitBreaker(3, 20.0, monotonic=lambda: time[0])
         payments = sandbox.payments(breaker=breaker)
@@ -384,7 +378,7 @@ class TestFincra:
             (404, b"<html>"),
         ],
     )
-    def test_whatever_is_no_definite_answer_is_unknown(self, status: int, body: bytes) -> None:
+    def test_indefinite_answer_leaves_outcome_unknown(self, status: int, body: bytes) -> None:
         def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
             start(f"{status} X", [("Content-Type", "application/json")])
             return [body]
@@ -405,7 +399,7 @@ class TestFincra:
             {"message": "no", "error": "Bad Request", "statusCode": 400},
         ],
     )
-    def test_each_shape_of_error_is_a_refusal(self, body: t.Any) -> None:
+    def test_each_error_format_is_a_rejection(self, body: t.Any) -> None:
         def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
             start("400 Bad Request", [("Content-Type", "application/json")])
             return [json.dumps(body).encode()]
@@ -440,9 +434,7 @@ class TestFincra:
             ([], None),
         ],
     )
-    def test_an_account_is_what_its_words_and_its_number_say(
-        self, data: t.Any, found: str | None
-    ) -> None:
+    def test_account_state_follows_status_and_number(self, data: t.Any, found: str | None) -> None:
         with telling(data) as payments:
             if found is None:
                 with pytest.raises(AnswerUnknown):
@@ -454,7 +446,7 @@ class TestFincra:
 
     @pytest.mark.parametrize("named", ["v2", None])
     @pytest.mark.parametrize("shape", [lambda x: x, lambda x: {"results": x}])
-    def test_a_list_that_was_not_narrowed_is_looked_through(
+    def test_unfiltered_list_is_searched(
         self, named: str | None, shape: t.Callable[[t.Any], t.Any]
     ) -> None:
         other = {"_id": "a1", "status": "approved", "merchantReference": named}
@@ -466,7 +458,7 @@ class TestFincra:
             assert account is not None
             assert (account.id, account.state) == ("a2", AccountState.DECLINED)
 
-    def test_a_list_in_another_shape_is_unknown(self) -> None:
+    def test_list_of_unexpected_format_leaves_outcome_unknown(self) -> None:
         with telling("many") as payments:
             for ask in (payments.account, payments.inflows):
                 with pytest.raises(AnswerUnknown):
@@ -490,7 +482,7 @@ class TestFincra:
             ({"reference": "in-2"}, None),
         ],
     )
-    def test_a_transfer_that_does_not_add_up_is_unknown(
+    def test_inconsistent_transfer_leaves_outcome_unknown(
         self, changes: dict[str, t.Any], found: tuple[PaymentOutcome, int] | None
     ) -> None:
         plain = {
@@ -511,7 +503,7 @@ class TestFincra:
         assert (inflow.outcome, inflow.fee) == (found[0], ngn(found[1]))
 
     @pytest.mark.parametrize("fee", ["-1", '"many"', "[]"])
-    def test_a_fee_that_is_none_is_unknown(self, fee: str) -> None:
+    def test_invalid_fee_leaves_outcome_unknown(self, fee: str) -> None:
         text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
         text += f'"currency": "NGN", "amount": 6, "fee": {fee}}}}}'
 
@@ -528,7 +520,7 @@ class TestFincra:
             server.stop()
 
     @pytest.mark.parametrize("amount", ['"many"', "true", "[]", "1e400", "NaN", "null"])
-    def test_an_amount_that_is_none_is_unknown(self, amount: str) -> None:
+    def test_invalid_amount_leaves_outcome_unknown(self, amount: str) -> None:
         text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
         text += f'"currency": "NGN", "amount": {amount}}}}}'
 
@@ -544,7 +536,7 @@ class TestFincra:
         finally:
             server.stop()
 
-    def test_no_secret_and_no_account_is_logged_or_shown(
+    def test_secrets_and_account_numbers_are_never_logged(
         self, sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
     ) -> None:
         payments = sandbox.payments()
@@ -563,7 +555,7 @@ class TestFincra:
         for secret in secrets:
             assert secret not in seen
 
-    def test_many_threads_may_ask_at_once(self, sandbox: Sandbox) -> None:
+    def test_client_is_thread_safe(self, sandbox: Sandbox) -> None:
         payments = sandbox.payments()
         sandbox.books.fund(ngn(1_000))
         threads = [
@@ -577,7 +569,7 @@ class TestFincra:
 
 
 class TestBreaker:
-    def test_one_probe_decides(self) -> None:
+    def test_half_open_circuit_sends_one_probe(self) -> None:
         time = [0.0]
         breaker = CircuitBreaker(2, 10.0, monotonic=lambda: time[0])
         breaker.note(False)
@@ -596,18 +588,18 @@ class TestBreaker:
 
 class TestSandbox:
     @pytest.mark.parametrize("change", [{"nothing": 1}, {"copies": "2"}, {"webhooks": "maybe"}])
-    def test_a_switch_that_is_none_is_refused(self, sandbox: Sandbox, change: t.Any) -> None:
+    def test_unknown_switch_is_rejected(self, sandbox: Sandbox, change: t.Any) -> None:
         answer = sandbox.app.test_client().post("/sandbox/switches", json=change)
         assert answer.status_code == 422
 
-    def test_a_person_can_pay_in_the_browser(self, sandbox: Sandbox) -> None:
+    def test_checkout_can_be_paid_in_a_browser(self, sandbox: Sandbox) -> None:
         sandbox.payments().checkout("d1", ngn(100), "ada@example.org", "Ada")
         browser = sandbox.app.test_client()
         assert "Pay NGN 1.00" in browser.get("/pay/d1").text
         assert browser.post("/pay/d1").status_code == 200
         assert sandbox.books.balance("NGN") == ngn(100)
 
-    def test_switches_are_read_from_words(self) -> None:
+    def test_switches_are_parsed_from_arguments(self) -> None:
         found = read_switches(["webhooks=hold", "copies=2", "delay=0.5", "forge=true"])
         assert found == Switches(webhooks="hold", copies=2, delay=0.5, forge=True)
         for wrong in ("nothing=1", "copies=many", "forge=maybe", "payouts", "webhooks=x"):
@@ -616,7 +608,7 @@ class TestSandbox:
 
 
 class TestSandboxCommand:
-    def test_it_serves_until_it_is_stopped(self, tmp_path: Path) -> None:
+    def test_sandbox_serves_until_stopped(self, tmp_path: Path) -> None:
         port = str(free_port())
         shell = Shell(
             DATABASE_URL=f"sqlite:///{tmp_path}/none.sqlite3",
@@ -647,7 +639,7 @@ class TestSandboxCommand:
             ({"FINCRA_SECRET_KEY": "k", "FINCRA_WEBHOOK_SECRET": "s"}, ["--switch", "x=1"], "'x'"),
         ],
     )
-    def test_wrong_usage_is_told(
+    def test_wrong_usage_is_reported(
         self, tmp_path: Path, environ: dict[str, str], words: list[str], said: str
     ) -> None:
         shell = Shell(DATABASE_URL=f"sqlite:///{tmp_path}/none.sqlite3", **environ)

@@ -1,4 +1,4 @@
-"""Whose a request is, and what people may not do: the use cases, without HTTP or a database."""
+"""Authentication and authorisation in the use cases, without HTTP or a database."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from amani_app.domain.money import Money
 from amani_app.domain.users import Role, User
 from amani_app.ports.identity import Claims, InvalidToken
 from amani_app.ports.store import UnitOfWork
-from tests.integration.amani_app.adapters.database.test_store import NOW
+from tests.support.contracts.store import NOW
 from tests.support.people import PASSWORD
 
 
 class Issuer:
-    """Another service's tokens: each is the claims that it was made of."""
+    """An issuer whose tokens stand for the claims that they were made from."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, Claims] = {}
@@ -58,7 +58,7 @@ class World:
         return self.people.sign_up(Actor("test"), f"{name}@example.org", name, PASSWORD, role)
 
     def who_is(self, people: PeopleUseCases, token: str) -> User:
-        """Who comes in with *token*: their role is the one in which they were let in."""
+        """The user of *token*, whose role equals the admitted role."""
 
         def change(unit: UnitOfWork) -> User:
             role = people.admit(unit, claims)
@@ -73,7 +73,7 @@ class World:
         return [line.action for line in self.store.state.lines]
 
     def submitted(self, client: User, freelancer: User) -> Escrow:
-        """An agreement of theirs whose one milestone was delivered."""
+        """An escrow between the two with one submitted milestone."""
         money = Money(100, "NGN")
         plan = EscrowProposal("A shop", freelancer.email, "NGN", 7, (("All of it", money, None),))
         deposits = DepositUseCases(self.context)
@@ -93,14 +93,14 @@ def world() -> World:
 
 
 class TestPasswords:
-    def test_only_the_right_one_signs_in(self, world: World) -> None:
+    def test_sign_in_requires_correct_password(self, world: World) -> None:
         ada = world.person("ada")
         assert world.people.sign_in("ADA@example.org", PASSWORD) == ada
         for email, password in (("ada@example.org", "wrong"), ("eve@example.org", PASSWORD)):
             with pytest.raises(BadCredentials):
                 world.people.sign_in(email, password)
 
-    def test_a_new_one_needs_the_old_one_and_ends_the_sessions(self, world: World) -> None:
+    def test_password_change_requires_old_password_and_ends_sessions(self, world: World) -> None:
         ada = world.person("ada")
         token, lifetime = world.people.session(ada)
         assert (world.who_is(world.people, token), lifetime) == (ada, 3600)
@@ -112,20 +112,20 @@ class TestPasswords:
             world.who_is(world.people, token)
         assert world.who_is(world.people, world.people.session(changed)[0]) == changed
 
-    def test_a_token_of_nobody_here_is_none(self, world: World) -> None:
+    def test_token_of_unknown_user_is_rejected(self, world: World) -> None:
         elsewhere = World().person("ada")
         with pytest.raises(InvalidToken):
             world.who_is(world.people, world.accounts.issue(elsewhere))
 
 
 class TestAccountsElsewhere:
-    def test_a_person_is_known_from_the_first_request_on(self, world: World) -> None:
+    def test_first_request_creates_the_user(self, world: World) -> None:
         token = world.issuer.issue(user="s-1", email="ada@example.org", name="Ada")
         first, again = world.who_is(world.guests, token), world.who_is(world.guests, token)
         assert first == again == world.store.read(lambda unit: unit.users.get("s-1"))
         assert world.actions() == ["user.signed-up"]
 
-    def test_what_changed_there_changes_here(self, world: World) -> None:
+    def test_changed_claims_update_the_user(self, world: World) -> None:
         claims = {"user": "s-1", "email": "ada@example.org", "name": "Ada"}
         first = world.who_is(world.guests, world.issuer.issue(**claims))
         world.now += timedelta(days=1)
@@ -133,13 +133,13 @@ class TestAccountsElsewhere:
         assert (changed.role, changed.created_at) == (Role.ARBITER, first.created_at)
         assert world.actions() == ["user.signed-up", "user.changed"]
 
-    def test_the_address_of_somebody_else_opens_nothing(self, world: World) -> None:
+    def test_email_of_another_user_is_rejected(self, world: World) -> None:
         ada = world.person("ada")
         token = world.issuer.issue(user="s-1", email=ada.email, name="Ada")
         with pytest.raises(InvalidToken):
             world.who_is(world.guests, token)
 
-    def test_two_first_requests_at_once_make_one_person(self, world: World) -> None:
+    def test_concurrent_first_requests_create_one_user(self, world: World) -> None:
         token = world.issuer.issue(user="s-1", email="ada@example.org", name="Ada")
         run = world.store.run
 
@@ -152,7 +152,7 @@ class TestAccountsElsewhere:
         assert world.who_is(world.guests, token).id == "s-1"
         assert world.actions() == ["user.signed-up"]
 
-    def test_no_password_is_kept_here(self, world: World) -> None:
+    def test_external_identity_stores_no_password(self, world: World) -> None:
         user = world.who_is(
             world.guests, world.issuer.issue(user="s-1", email="a@b.example", name="A")
         )
@@ -167,7 +167,7 @@ class TestAccountsElsewhere:
 
 
 class TestAgreements:
-    def test_nobody_agrees_with_somebody_unknown(self, world: World) -> None:
+    def test_escrow_with_unknown_freelancer_is_rejected(self, world: World) -> None:
         ada = world.person("ada")
         plan = EscrowProposal(
             "A shop", "eve@example.org", "NGN", 7, (("x", Money(1, "NGN"), None),)
@@ -175,7 +175,7 @@ class TestAgreements:
         with pytest.raises(InvalidEscrow):
             world.store.run(lambda unit: world.escrows.create(unit, Actor(ada.id), plan))
 
-    def test_only_an_arbiter_rules_and_never_on_their_own_agreement(self, world: World) -> None:
+    def test_only_an_uninvolved_arbiter_may_resolve(self, world: World) -> None:
         ada, ben = world.person("ada", Role.ARBITER), world.person("ben")
         escrow = world.submitted(ada, ben)
         milestone = escrow.milestones[0].id
@@ -191,14 +191,14 @@ class TestAgreements:
                     )
                 )
 
-    def test_silence_that_was_broken_meanwhile_releases_nothing(self, world: World) -> None:
+    def test_silence_interrupted_before_expiry_releases_nothing(self, world: World) -> None:
         ada, ben = world.person("ada"), world.person("ben")
         escrow = world.submitted(ada, ben)
         milestone = escrow.milestones[0].id
         world.now += timedelta(days=8)
 
         def going() -> bool:
-            # Between the finding and the release, the client speaks.
+            # The client opens a dispute between the query and the release.
             world.store.run(
                 lambda unit: world.escrows.dispute(unit, Actor(ada.id), escrow.id, milestone)
             )

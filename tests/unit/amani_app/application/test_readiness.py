@@ -12,7 +12,7 @@ INSUFFICIENT = frozenset({"0001"})
 
 
 class Schema:
-    """A schema source that counts how often it is asked."""
+    """A schema source that counts its queries."""
 
     expected = "0002"
     insufficient = INSUFFICIENT
@@ -47,11 +47,11 @@ def started() -> Lifecycle:
     ("live", "behind"),
     [(None, True), ("0001", True), ("0002", False), ("9999-of-a-newer-release", False)],
 )
-def test_only_a_revision_of_our_own_past_is_behind(live: str | None, behind: bool) -> None:
+def test_only_an_older_known_revision_is_behind(live: str | None, behind: bool) -> None:
     assert SchemaState.judge(live, "0002", INSUFFICIENT).behind is behind
 
 
-def test_starting_and_stopping_are_not_ready_and_ask_nothing() -> None:
+def test_starting_and_stopping_are_not_ready_without_a_query() -> None:
     schema, lifecycle = Schema(), Lifecycle()
     check = CheckReadiness(lifecycle, schema, cache=1)
     assert (check().ready, check().reason) == (False, "starting")
@@ -62,14 +62,14 @@ def test_starting_and_stopping_are_not_ready_and_ask_nothing() -> None:
     assert schema.asked == 1
 
 
-def test_a_stop_cannot_be_undone() -> None:
+def test_stopped_lifecycle_cannot_restart() -> None:
     lifecycle = Lifecycle()
     lifecycle.stop()
     lifecycle.start()
     assert not CheckReadiness(lifecycle, Schema(), cache=1)().ready
 
 
-def test_a_yes_is_believed_for_a_while_and_a_no_never() -> None:
+def test_ready_result_is_cached_and_unready_is_not() -> None:
     schema, clock = Schema("0001"), Clock()
     check = CheckReadiness(started(), schema, cache=1, monotonic=clock)
     assert "behind: 0001, need 0002" in check().reason
@@ -83,7 +83,7 @@ def test_a_yes_is_believed_for_a_while_and_a_no_never() -> None:
     assert check().reason == "the database is unreachable"
 
 
-def test_one_thread_at_a_time_waits_for_the_database() -> None:
+def test_only_one_thread_queries_the_database() -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     class Slow(Schema):
@@ -102,7 +102,7 @@ def test_one_thread_at_a_time_waits_for_the_database() -> None:
     assert check().ready
 
 
-def test_health_tells_the_live_revision_and_survives_an_absent_database() -> None:
+def test_health_reports_live_revision_and_tolerates_absent_database() -> None:
     schema = Schema("0001")
     health = CheckHealth(schema)
     found = health()

@@ -49,7 +49,7 @@ def funded(*amounts: int, bps: int = 500) -> Escrow:
 
 
 def in_state(state: MilestoneState) -> Escrow:
-    """An escrow with one more milestone, so that it does not complete."""
+    """An escrow with a second milestone, so that it does not complete."""
     escrow = funded(10_000, 1)
     stated = replace(escrow.milestones[0], state=state, submitted_at=NOW)
     return replace(escrow, milestones=(stated, escrow.milestones[1]))
@@ -111,7 +111,7 @@ def result(done: object) -> Escrow:
 @pytest.mark.parametrize("party", Party)
 @pytest.mark.parametrize("action", ESCROW_ACTIONS)
 @pytest.mark.parametrize("state", EscrowState)
-def test_an_escrow_allows_what_the_contract_lists(
+def test_escrow_transitions_follow_the_contract(
     state: EscrowState, action: str, party: Party
 ) -> None:
     escrow, act = replace(draft(), state=state), ESCROW_ACTIONS[action]
@@ -131,7 +131,7 @@ def test_an_escrow_allows_what_the_contract_lists(
 @pytest.mark.parametrize("party", Party)
 @pytest.mark.parametrize("action", MILESTONE_ACTIONS)
 @pytest.mark.parametrize("state", MilestoneState)
-def test_a_milestone_allows_what_the_contract_lists(
+def test_milestone_transitions_follow_the_contract(
     state: MilestoneState, action: str, party: Party
 ) -> None:
     escrow, act = in_state(state), MILESTONE_ACTIONS[action]
@@ -186,25 +186,25 @@ def test_no_money_is_stranded(start: str) -> None:
     st.integers(0, 10_000),
     st.integers(0, 10_000),
 )
-def test_every_ruling_pays_out_exactly_what_was_held(amount: int, bps: int, back: int) -> None:
+def test_resolution_pays_exactly_the_held_amount(amount: int, bps: int, back: int) -> None:
     _, paid = funded(amount, bps=bps).dispute("m1", CLIENT).resolve("m1", ARBITER, back)
     assert paid.to_client + paid.to_freelancer + paid.fee == ngn(amount)
     assert min(paid.to_client, paid.to_freelancer, paid.fee) >= ngn(0)
 
 
-def test_an_approval_pays_the_freelancer_less_the_fee() -> None:
+def test_approval_pays_freelancer_minus_fee() -> None:
     escrow = funded(10_000).submit("m1", FREE, NOW)
     after, paid = escrow.approve("m1", CLIENT)
     assert paid == Settlement("m1", MilestoneState.RELEASED, ngn(9_500), ngn(0), ngn(500))
     assert after.state is EscrowState.COMPLETED
 
 
-def test_a_refund_costs_no_fee() -> None:
+def test_refund_charges_no_fee() -> None:
     _, paid = funded(10_000).dispute("m1", FREE).resolve("m1", ARBITER, 10_000)
     assert (paid.to_client, paid.to_freelancer, paid.fee) == (ngn(10_000), ngn(0), ngn(0))
 
 
-def test_the_escrow_is_complete_when_the_last_milestone_is() -> None:
+def test_escrow_completes_with_its_last_milestone() -> None:
     escrow = funded(1_000, 2_000).submit("m1", FREE, NOW).submit("m2", FREE, NOW)
     escrow, _ = escrow.approve("m1", CLIENT)
     assert escrow.state is EscrowState.FUNDED
@@ -212,7 +212,7 @@ def test_the_escrow_is_complete_when_the_last_milestone_is() -> None:
     assert escrow.state is EscrowState.COMPLETED
 
 
-def test_silence_counts_as_approval_after_the_agreed_days_and_not_before() -> None:
+def test_silence_approves_only_after_agreed_days() -> None:
     escrow = funded().submit("m1", FREE, NOW)
     with pytest.raises(IllegalTransition, match="within its days"):
         escrow.expire("m1", NOW + timedelta(days=7) - timedelta(seconds=1))
@@ -220,20 +220,20 @@ def test_silence_counts_as_approval_after_the_agreed_days_and_not_before() -> No
     assert (after.state, paid.to_freelancer) == (EscrowState.COMPLETED, ngn(9_500))
 
 
-def test_changes_start_the_days_again() -> None:
+def test_rejection_restarts_the_silence_period() -> None:
     later = NOW + timedelta(days=6)
     escrow = funded().submit("m1", FREE, NOW).reject("m1", CLIENT)
     assert escrow.milestone("m1").submitted_at is None
     assert escrow.submit("m1", FREE, later).milestone("m1").submitted_at == later
 
 
-def test_before_funding_one_may_cancel_alone_and_nothing_moves() -> None:
+def test_cancel_before_funding_needs_one_party_and_moves_nothing() -> None:
     escrow, refunds = draft().accept(FREE).cancel(CLIENT)
     assert (escrow.state, refunds) == (EscrowState.CANCELLED, ())
     assert escrow.milestone("m1").state is MilestoneState.CANCELLED
 
 
-def test_after_funding_it_takes_both() -> None:
+def test_cancel_after_funding_needs_both_parties() -> None:
     escrow = funded(1_000, 2_000).submit("m1", FREE, NOW)
     escrow, _ = escrow.approve("m1", CLIENT)
     asked, refunds = escrow.cancel(FREE)
@@ -246,7 +246,7 @@ def test_after_funding_it_takes_both() -> None:
     assert [m.state for m in ended.milestones] == [MilestoneState.RELEASED, MilestoneState.REFUNDED]
 
 
-def test_a_wish_to_cancel_is_void_once_the_work_moves_on() -> None:
+def test_cancel_request_is_void_after_a_work_transition() -> None:
     asked, _ = funded().cancel(CLIENT)
     moved = asked.submit("m1", FREE, NOW)
     assert moved.cancel_asked_by is None
@@ -254,7 +254,7 @@ def test_a_wish_to_cancel_is_void_once_the_work_moves_on() -> None:
     assert (still.state, refunds) == (EscrowState.FUNDED, ())
 
 
-def test_a_dispute_must_be_resolved_before_a_cancellation() -> None:
+def test_cancel_with_open_dispute_is_rejected() -> None:
     with pytest.raises(IllegalTransition, match="in dispute"):
         funded().dispute("m1", FREE).cancel(CLIENT)
 
@@ -280,22 +280,22 @@ def wrong(**changes: t.Any) -> t.Callable[[], object]:
         lambda: funded().dispute("m1", FREE).resolve("m1", ARBITER, 10_001),
     ],
 )
-def test_what_cannot_be_agreed_on_is_refused(make: t.Callable[[], object]) -> None:
+def test_invalid_escrow_is_rejected(make: t.Callable[[], object]) -> None:
     with pytest.raises(InvalidEscrow):
         make()
 
 
-def test_an_unknown_milestone_is_a_key_error() -> None:
+def test_unknown_milestone_raises_key_error() -> None:
     with pytest.raises(KeyError):
         funded().submit("nothing", FREE, NOW)
 
 
-def test_errors_have_one_base_and_a_stable_code() -> None:
+def test_errors_share_a_base_and_have_stable_codes() -> None:
     codes = [error.code for error in DomainError.__subclasses__()]
     assert len(set(codes)) == len(codes)
 
 
-def test_parties_are_found_by_user() -> None:
+def test_party_is_found_by_user() -> None:
     escrow = draft()
     assert [escrow.party(u) for u in ("ada", "ben", "eve")] == [CLIENT, FREE, None]
     assert escrow.amount == ngn(10_000)

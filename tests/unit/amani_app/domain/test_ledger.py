@@ -30,18 +30,18 @@ def ngn(minor: int) -> Money:
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
-def test_a_move_balances(amounts: list[int]) -> None:
+def test_move_balances(amounts: list[int]) -> None:
     targets = [(Account(AccountKind.WALLET, "NGN", f"u{i}"), ngn(a)) for i, a in enumerate(amounts)]
     booked = move("t1", "pay", "r1", ADA, *targets)
     assert sums(booked.entries) == {"NGN": 0}
 
 
-def test_a_target_of_nothing_is_left_out() -> None:
+def test_target_of_zero_is_omitted() -> None:
     booked = move("t", "pay", "r", ADA, (BEN, ngn(10)), (FEES, ngn(0)))
     assert [e.account for e in booked.entries] == [ADA, BEN]
 
 
-def test_nothing_cannot_move() -> None:
+def test_move_of_zero_is_rejected() -> None:
     with pytest.raises(LedgerError, match="nothing moves"):
         move("t", "pay", "r", ADA, (BEN, ngn(0)))
 
@@ -54,20 +54,18 @@ def test_nothing_cannot_move() -> None:
         ([(ADA, -5), (ADA, 5)], "appears twice"),
     ],
 )
-def test_what_does_not_balance_is_no_transaction(
-    entries: list[tuple[Account, int]], why: str
-) -> None:
+def test_unbalanced_transaction_is_rejected(entries: list[tuple[Account, int]], why: str) -> None:
     with pytest.raises(LedgerError, match=why):
         Transaction("t", "pay", "r", tuple(Entry(a, ngn(m)) for a, m in entries))
 
 
-def test_each_currency_balances_for_itself() -> None:
+def test_each_currency_balances_separately() -> None:
     dollars = Account(AccountKind.WALLET, "USD", "ada")
     with pytest.raises(LedgerError, match="sum to zero"):
         Transaction("t", "swap", "r", (Entry(ADA, ngn(-5)), Entry(dollars, Money(5, "USD"))))
 
 
-def test_an_entry_is_something_in_the_account_s_currency() -> None:
+def test_entry_is_nonzero_in_the_currency_of_its_account() -> None:
     with pytest.raises(LedgerError, match="does not belong"):
         Entry(ADA, Money(1, "USD"))
     with pytest.raises(LedgerError, match="of nothing"):
@@ -77,12 +75,12 @@ def test_an_entry_is_something_in_the_account_s_currency() -> None:
 @pytest.mark.parametrize(
     ("kind", "owner"), [(AccountKind.WALLET, ""), (AccountKind.HOLD, ""), (AccountKind.FEES, "ada")]
 )
-def test_people_own_wallets_and_the_house_the_rest(kind: AccountKind, owner: str) -> None:
+def test_account_with_wrong_owner_is_rejected(kind: AccountKind, owner: str) -> None:
     with pytest.raises(LedgerError):
         Account(kind, "NGN", owner)
 
 
-def test_a_pending_transfer_posts_all_of_what_it_reserved() -> None:
+def test_pending_transfer_posts_the_full_reservation() -> None:
     pending = PendingTransfer("p", "withdraw", "w1", ADA, ngn(100))
     posted = pending.post("t", [Entry(PROVIDER, ngn(90)), Entry(FEES, ngn(10))])
     assert posted.settles == "p"
@@ -94,7 +92,7 @@ def test_a_pending_transfer_posts_all_of_what_it_reserved() -> None:
 @pytest.mark.parametrize(
     ("account", "amount"), [(FEES, ngn(1)), (ADA, ngn(0)), (ADA, ngn(-1)), (ADA, Money(1, "USD"))]
 )
-def test_only_something_of_a_guarded_account_can_be_reserved(
+def test_only_positive_amounts_of_guarded_accounts_can_be_reserved(
     account: Account, amount: Money
 ) -> None:
     with pytest.raises(LedgerError):
@@ -102,7 +100,7 @@ def test_only_something_of_a_guarded_account_can_be_reserved(
 
 
 @pytest.mark.parametrize("fee", [0, 1, 99, 100])
-def test_what_came_in_is_credited_whole_and_its_fee_is_the_house_s(fee: int) -> None:
+def test_incoming_amount_is_credited_in_full_and_fee_is_expensed(fee: int) -> None:
     provider = Account(AccountKind.PROVIDER, "NGN")
     booked = receive(
         "t1", "inflow", "r1", ngn(fee), (ADA, ngn(70)), (BEN, ngn(30)), (SUSPENSE, ngn(0))
@@ -115,15 +113,15 @@ def test_what_came_in_is_credited_whole_and_its_fee_is_the_house_s(fee: int) -> 
     assert sums(booked.entries) == {"NGN": 0}
 
 
-def test_nothing_cannot_come_in() -> None:
+def test_receipt_of_zero_is_rejected() -> None:
     with pytest.raises(LedgerError) as refused:
         receive("t1", "inflow", "r1", ngn(5), (ADA, ngn(0)))
     assert str(refused.value) == "inflow: nothing moves"
 
 
-def test_what_is_reserved_is_not_available() -> None:
+def test_reserved_amount_is_not_available() -> None:
     assert Balance(ngn(100), ngn(30)).available == ngn(70)
 
 
-def test_account_names_tell_kind_owner_and_currency() -> None:
+def test_account_id_contains_kind_owner_and_currency() -> None:
     assert (ADA.id, FEES.id) == ("wallet:ada:NGN", "fees:NGN")

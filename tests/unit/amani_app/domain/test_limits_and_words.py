@@ -1,5 +1,5 @@
-"""Each limit from both sides, what a transaction is called, and the words of every refusal: what
-mutation testing found to be told by no other test."""
+"""Limits from both sides, identifiers of transactions, and messages of rejections: the mutants
+that no other test kills."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def funded() -> Escrow:
         lambda: FeePolicy(10_000),
     ],
 )
-def test_what_just_fits_is_taken(make: t.Callable[[], object]) -> None:
+def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
     assert make()
 
 
@@ -130,20 +130,20 @@ def test_what_just_fits_is_taken(make: t.Callable[[], object]) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_in_these_words(
+def test_value_over_the_limit_is_rejected_with_message(
     make: t.Callable[[], object], words: str
 ) -> None:
     with pytest.raises(DomainError, match=words):
         make()
 
 
-def test_a_refusal_names_the_action() -> None:
+def test_rejection_names_the_action() -> None:
     with pytest.raises(DomainError) as caught:
         escrow().fund(Party.CLIENT)
     assert vars(caught.value)["action"] == "fund"
 
 
-def test_a_transaction_keeps_its_names() -> None:
+def test_transaction_keeps_its_identifiers() -> None:
     moved = move("t1", "pay", "r1", WALLET, (FEES, ngn(7)))
     posted = PendingTransfer("p1", "withdraw", "r2", WALLET, ngn(7)).post(
         "t3", [Entry(FEES, ngn(7))]
@@ -154,17 +154,17 @@ def test_a_transaction_keeps_its_names() -> None:
     ]
 
 
-def test_sums_have_the_sign_of_their_entries() -> None:
+def test_sums_keep_the_sign_of_entries() -> None:
     assert sums([Entry(FEES, ngn(7))]) == {"NGN": 7}
 
 
-def test_the_larger_remainder_gets_the_rest_wherever_it_stands() -> None:
+def test_remainder_goes_to_the_largest_fraction() -> None:
     assert ngn(10).allocate([1, 2]) == (ngn(3), ngn(7))
     assert ngn(5).allocate([2, 1]) == (ngn(3), ngn(2))
     assert ngn(10).allocate([20, 1, 9]) == (ngn(7), ngn(0), ngn(3))
 
 
-def test_a_cancellation_by_both_refunds_and_forgets_who_asked() -> None:
+def test_cancellation_by_both_refunds_and_clears_the_request() -> None:
     after, refunds = funded().cancel(Party.CLIENT)[0].cancel(Party.FREELANCER)
     assert after.cancel_asked_by is None
     assert refunds[0] == Settlement("m1", MilestoneState.REFUNDED, ngn(0), ngn(100), ngn(0))

@@ -14,7 +14,7 @@ monies = st.builds(Money, st.integers(-LARGEST, LARGEST), currencies)
 
 
 @given(monies)
-def test_what_is_written_is_read_back(money: Money) -> None:
+def test_formatted_amount_parses_to_itself(money: Money) -> None:
     assert Money.parse(money.major, money.currency) == money
 
 
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_back(money: Money) -> None:
     st.integers(0, LARGEST),
     st.lists(st.integers(0, 10_000), min_size=1, max_size=20).filter(any),
 )
-def test_a_division_loses_nothing_and_is_fair(minor: int, weights: list[int]) -> None:
+def test_allocation_loses_nothing_and_is_proportional(minor: int, weights: list[int]) -> None:
     money = Money(minor, "NGN")
     parts = money.allocate(weights)
     assert total(parts, "NGN") == money
@@ -32,7 +32,7 @@ def test_a_division_loses_nothing_and_is_fair(minor: int, weights: list[int]) ->
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12))
-def test_arithmetic_is_that_of_integers(a: int, b: int) -> None:
+def test_arithmetic_matches_integers(a: int, b: int) -> None:
     x, y = Money(a, "NGN"), Money(b, "NGN")
     assert (x + y).minor == a + b
     assert (x - y).minor == a - b
@@ -45,7 +45,7 @@ def test_arithmetic_is_that_of_integers(a: int, b: int) -> None:
     ("text", "currency", "minor"),
     [("1500.50", "NGN", 150050), ("0.5", "NGN", 50), ("-7", "USD", -700), ("12", "XOF", 12)],
 )
-def test_major_units_are_read(text: str, currency: str, minor: int) -> None:
+def test_major_units_are_parsed(text: str, currency: str, minor: int) -> None:
     assert Money.parse(text, currency) == Money(minor, currency)
 
 
@@ -65,18 +65,18 @@ def test_major_units_are_read(text: str, currency: str, minor: int) -> None:
         ("9" * 17, "NGN"),
     ],
 )
-def test_anything_but_a_plain_decimal_is_refused(text: str, currency: str) -> None:
+def test_anything_but_a_plain_decimal_is_rejected(text: str, currency: str) -> None:
     with pytest.raises(MoneyError):
         Money.parse(text, currency)
 
 
 @pytest.mark.parametrize("minor", [1.0, True, "1", None, LARGEST + 1])
-def test_only_integers_in_bounds_are_amounts(minor: t.Any) -> None:
+def test_only_integers_within_bounds_are_amounts(minor: t.Any) -> None:
     with pytest.raises(MoneyError):
         Money(minor, "NGN")
 
 
-def test_an_unknown_currency_is_refused() -> None:
+def test_unknown_currency_is_rejected() -> None:
     with pytest.raises(MoneyError, match="'ABC' is none of the currencies NGN"):
         Money(1, "ABC")
 
@@ -89,22 +89,22 @@ def test_currencies_do_not_mix(across: t.Callable[[Money, Money], object]) -> No
         across(Money(1, "NGN"), Money(1, "USD"))
 
 
-def test_a_bare_number_is_no_money() -> None:
+def test_plain_number_is_not_money() -> None:
     with pytest.raises(MoneyError):
         Money(1, "NGN") + 1  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("minor", "weights"), [(-1, [1]), (1, [0, 0]), (1, [2, -1])])
-def test_a_division_without_meaning_is_refused(minor: int, weights: list[int]) -> None:
+def test_invalid_allocation_is_rejected(minor: int, weights: list[int]) -> None:
     with pytest.raises(MoneyError):
         Money(minor, "NGN").allocate(weights)
 
 
-def test_the_rest_goes_to_the_largest_remainder_then_to_the_earlier() -> None:
+def test_rest_goes_to_largest_remainder_then_to_first_part() -> None:
     assert [m.minor for m in Money(100, "NGN").allocate([1, 1, 1])] == [34, 33, 33]
     assert [m.minor for m in Money(10, "NGN").allocate([15, 85])] == [2, 8]
 
 
-def test_it_reads_like_money() -> None:
+def test_amount_is_formatted_with_currency() -> None:
     assert str(Money(-5, "NGN")) == "NGN -0.05"
     assert str(Money(1500, "XOF")) == "XOF 1500"

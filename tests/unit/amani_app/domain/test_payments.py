@@ -1,4 +1,4 @@
-"""What the states of money on its way mean, and what is booked of it."""
+"""States of deposits, withdrawals and virtual accounts, and their bookings."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ def ngn(minor: int) -> Money:
         (WithdrawalState.PAID_LATE, True, True, True),
     ],
 )
-def test_a_withdrawal_is_settled_and_its_money_gone_or_not(
+def test_withdrawal_states_are_final_corrected_or_paid(
     state: WithdrawalState, final: bool, corrected: bool, paid: bool
 ) -> None:
     assert (state.final, state.corrected, state.paid) == (final, corrected, paid)
 
 
-def test_a_correction_turns_what_was_settled_into_its_opposite_once() -> None:
+def test_each_final_state_is_corrected_once_to_its_opposite() -> None:
     assert dict(CORRECTIONS) == {
         WithdrawalState.PAID: WithdrawalState.RETURNED,
         WithdrawalState.FAILED: WithdrawalState.PAID_LATE,
     }
 
 
-def test_a_deposit_is_booked_when_its_money_stands_somewhere() -> None:
+def test_credited_and_suspended_deposits_are_booked() -> None:
     booked = {state for state in DepositState if state.booked}
     assert booked == {DepositState.CREDITED, DepositState.SUSPENDED}
 
 
-def test_an_account_is_open_until_it_has_ended() -> None:
+def test_account_is_open_until_declined_or_closed() -> None:
     open_ = {state for state in AccountState if state.open}
     assert open_ == {AccountState.REQUESTED, AccountState.PENDING, AccountState.ACTIVE}
 
 
-def test_what_is_new_has_only_been_asked_for() -> None:
+def test_new_payments_are_requested_and_have_no_provider_data() -> None:
     account = VirtualAccount("v1", "ada", "NGN", NOW)
     assert account.state is AccountState.REQUESTED
     named = (account.provider_id, account.bank_name, account.account_number, account.account_name)
@@ -85,7 +85,7 @@ def test_account_numbers_stay_out_of_logs() -> None:
     assert repr(BANK) == "Destination(044, ******6789)"
 
 
-def test_of_what_comes_in_the_provider_s_fee_is_ours_to_bear() -> None:
+def test_receipt_books_provider_fee_as_an_expense() -> None:
     made = receive("t1", "deposit", "d1", ngn(3), (WALLET, ngn(100)))
     assert (made.id, made.reason, made.reference) == ("t1", "deposit", "d1")
     assert made.entries == (

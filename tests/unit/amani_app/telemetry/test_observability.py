@@ -1,4 +1,4 @@
-"""What Sentry and an OpenTelemetry collector are told: received by a real server of HTTP."""
+"""Reports to Sentry and to an OpenTelemetry collector, received by an HTTP server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUILD = {"BUILD_VERSION": "1.2.3", "BUILD_SHA": "c0ffee" * 6 + "c0ff", "BUILD_NU
 
 
 class Sink:
-    """Keeps what is posted to it, by path."""
+    """An HTTP server that keeps the requests posted to it."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, t.Mapping[str, str], bytes]] = []
@@ -58,7 +58,7 @@ class Sink:
         self._server.server_close()
 
     def errors(self) -> list[dict[str, t.Any]]:
-        """The events in the envelopes that came for Sentry's project 7."""
+        """The events in the envelopes for Sentry project 7."""
         found = []
         for path, _, body in list(self.got):
             if path == "/api/7/envelope/":
@@ -68,7 +68,7 @@ class Sink:
         return found
 
     def traces(self) -> list[ExportTraceServiceRequest]:
-        """What came for a collector."""
+        """The traces received by the collector."""
         bodies = [body for path, _, body in list(self.got) if path == "/v1/traces"]
         return [ExportTraceServiceRequest.FromString(body) for body in bodies]
 
@@ -82,7 +82,7 @@ def sink() -> t.Iterator[Sink]:
 
 @pytest.fixture
 def reporting(sqlite_url: str, migrated_sqlite: Path, sink: Sink, tmp_path: Path) -> Shell:
-    """A shell whose settings send every report to the sink; the schema is there."""
+    """A shell with a migrated database whose settings send every report to the sink."""
     shutil.copy(migrated_sqlite, sqlite_url.removeprefix("sqlite:///"))
     return Shell(
         DATABASE_URL=sqlite_url,
@@ -106,12 +106,12 @@ def break_database(shell: Shell, statement: str) -> None:
     connection.close()
 
 
-def test_an_error_and_a_trace_of_a_request_arrive_without_secrets(
+def test_error_and_trace_of_a_request_contain_no_secrets(
     reporting: Shell, sink: Sink, tmp_path: Path
 ) -> None:
     reporting.environ["AMANI_PASSWORD"] = PASSWORD
     reporting.ok("flask", "amani", "user-create", "ada@example.org", "--name=Ada")
-    # The error's own words hold a secret, a token and an address.
+    # The error message contains a secret, a token and an email address.
     words = f"{SECRET_KEY} {TOKEN} ada@example.org"
     break_database(reporting, f"UPDATE users SET role = '{words}'")
     port = free_port()
@@ -172,9 +172,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_job_that_fails_is_reported_by_the_worker(
-    reporting: Shell, sink: Sink, tmp_path: Path
-) -> None:
+def test_worker_reports_a_failed_job(reporting: Shell, sink: Sink, tmp_path: Path) -> None:
     break_database(
         reporting,
         "INSERT INTO outbox (id, topic, subject, payload, created_at, attempts)"
@@ -197,7 +195,7 @@ def test_a_job_that_fails_is_reported_by_the_worker(
     assert "[SQL parameters hidden" in words, "nobody quotes values to begin with"
 
 
-def test_what_is_not_installed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extras_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     require_extras(Settings())
     settings = Settings(sentry_dsn="https://key@sentry.test/1")
@@ -208,13 +206,13 @@ def test_what_is_not_installed_is_refused_in_one_line(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("dsn", ["sentry.test/1", "https://sentry.test/1", "https://k@s.test/x"])
-def test_a_wrong_dsn_is_refused_and_not_shown(dsn: str) -> None:
+def test_wrong_dsn_is_rejected_without_quoting_it(dsn: str) -> None:
     with pytest.raises(ValueError, match="SENTRY_DSN: must be like") as refused:
         Settings(sentry_dsn=dsn)
     assert dsn not in str(refused.value)
 
 
-def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
+def test_disabled_telemetry_imports_no_library() -> None:
     shell = Shell(PYTHONPATH=".")
     code = "import sys, wsgi; print([m for m in sys.modules if m[:6] in ('sentry', 'opente')])"
     assert shell.ok("python", "-c", code) == "[]"
@@ -246,11 +244,11 @@ SCRUB = Scrubber(
         ("12 of 40 rows", "12 of 40 rows"),
     ],
 )
-def test_texts_lose_their_secrets_and_nothing_else(said: str, told: str) -> None:
+def test_only_secrets_are_removed_from_texts(said: str, told: str) -> None:
     assert SCRUB(said) == told
 
 
-def test_what_a_name_tells_of_is_removed_at_any_depth() -> None:
+def test_values_of_sensitive_keys_are_removed_at_any_depth() -> None:
     given = {
         "headers": [{"X-Api-Key": "k", "Cookie": "c", "Host": "h"}],
         "account_number": "0690000031",

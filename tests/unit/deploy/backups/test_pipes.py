@@ -39,7 +39,7 @@ def test_a_reader_that_succeeds_before_the_writer_ends_is_a_failure():
         BackupJob().run(["yes"], ["true"])
 
 
-def test_a_killed_process_is_named_with_its_signal():
+def test_killed_process_is_reported_with_its_signal():
     with pytest.raises(Failure, match="`sh` was killed by SIGKILL"):
         BackupJob().run(sh("kill -9 $$"), ["cat"], sink=lambda data: None)
 

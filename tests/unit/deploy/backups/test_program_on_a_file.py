@@ -228,7 +228,7 @@ def test_a_service_is_requested_until_it_is_ready_or_the_time_is_over(program: P
     assert "the service is not ready on the restored database" in text
 
 
-def test_a_job_that_is_stopped_ends(program: Program):
+def test_stopped_job_ends(program: Program):
     asked = {"job": "await-ready", "number": 7, "url": program.url, "page": NOWHERE, "patience": 60}
     assert program.send(**asked)["state"] == "running"
     said = program.send(job="stop", number=7)

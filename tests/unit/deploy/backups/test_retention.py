@@ -48,16 +48,16 @@ def test_the_newest_stay_in_any_order_of_the_list():
     assert gone([backup(3), backup(1), backup(2)], keep(last=2)) == ["3"]
 
 
-def test_each_of_the_last_days_keeps_its_newest():
+def test_newest_backup_of_each_recent_day_is_kept():
     backups = [backup(days) for days in (0, 0.25, 1, 1.25, 2, 2.25)]
     assert gone(backups, keep(daily=2)) == ["2.25", "2", "1.25", "0.25"]
 
 
-def test_a_day_without_a_backup_does_not_use_up_the_rule():
+def test_day_without_backup_does_not_count():
     assert gone([backup(0), backup(30), backup(60)], keep(daily=2)) == ["60"]
 
 
-def test_weeks_and_months_keep_their_newest():
+def test_newest_backup_of_each_week_and_month_is_kept():
     backups = [backup(days) for days in range(70)]
     left = {b.manifest.id for b in backups} - set(gone(backups, keep(weekly=3, monthly=3)))
     # 24 November is a Tuesday: Sundays lie 2 and 9 days back, ends of months 24 and 55.

@@ -1,4 +1,4 @@
-"""The history, read from migrations that are never run."""
+"""The migration history, read without running the migrations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write(folder: Path, revision: str, down: str | None, kind: str = "expand") -
     (folder / f"{revision}.py").write_text(text)
 
 
-def test_the_history_is_in_order_and_survives_the_way_through_a_label(tmp_path: Path):
+def test_history_is_ordered_and_survives_label_round_trip(tmp_path: Path):
     write(tmp_path, "a", "c", "contract")
     write(tmp_path, "b", None)
     write(tmp_path, "c", "b", "backfill")
@@ -29,13 +29,13 @@ def test_the_history_is_in_order_and_survives_the_way_through_a_label(tmp_path: 
     assert read_label({LABEL: history.label()}) == history
 
 
-def test_a_service_without_migrations_has_no_history(tmp_path: Path):
+def test_no_migrations_give_empty_history(tmp_path: Path):
     assert read_checkout(tmp_path / "versions") == History()
     assert History().head == ""
     assert read_label({}) == History()
 
 
-def test_a_class_that_nobody_knows_counts_as_unsafe():
+def test_unknown_class_counts_as_unsafe():
     assert read_label({LABEL: "1:expand,2:harmless,3"}).revisions[1:] == (
         Revision("2", "unsafe"),
         Revision("3", "unsafe"),
@@ -49,7 +49,7 @@ def test_a_class_that_nobody_knows_counts_as_unsafe():
         ([("a", None), ("c", "b")], "c follows b, which does not exist"),
     ],
 )
-def test_a_history_that_is_not_one_line_is_refused(tmp_path: Path, revisions, message: str):
+def test_branched_history_is_rejected(tmp_path: Path, revisions, message: str):
     for revision, down in revisions:
         write(tmp_path, revision, down)
     with pytest.raises(UsageError, match=message):
@@ -67,7 +67,7 @@ def test_a_history_that_is_not_one_line_is_refused(tmp_path: Path, revisions, me
         ('"""Class: nice"""\nrevision = "x"', "not 'nice'"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str, message: str):
+def test_unreadable_file_is_named(tmp_path: Path, text: str, message: str):
     (tmp_path / "x.py").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_checkout(tmp_path)

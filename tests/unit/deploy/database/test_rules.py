@@ -1,6 +1,6 @@
-"""Known-dangerous migrations are caught, each with its advice, and each safe rewrite passes.
+"""Dangerous migrations are detected with their advice, and each safe rewrite passes.
 
-The list is that of strong_migrations and squawk, and what was found by trying.
+The cases come from strong_migrations, squawk, and experiments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def judged(*statements: str, undone: tuple[str, ...] = ()) -> tuple[str, dict[st
 CONCURRENTLY = "COMMIT;\n\nCREATE INDEX CONCURRENTLY {} ix ON users (email);\n\nBEGIN"
 
 DANGEROUS = [
-    # A statement, the rule, its class, a word of the advice.
+    # Statement, rule, class, and a part of the advice.
     ("ALTER TABLE users DROP COLUMN email", "ban-drop-column", "contract", "clients"),
     ("DROP TABLE users", "ban-drop-table", "contract", "clients"),
     ("ALTER TABLE users ALTER COLUMN age TYPE BIGINT", "column-type", "unsafe", "add a column"),
@@ -124,7 +124,7 @@ DANGEROUS = [
     DANGEROUS,
     ids=[f"{one[1]}-{one[0][:40]}" for one in DANGEROUS],
 )
-def test_a_dangerous_migration_is_caught_with_its_advice(statement, rule, kind, word):
+def test_dangerous_migration_is_detected_with_advice(statement, rule, kind, word):
     shown, found = judged(statement)
     assert shown == kind
     assert rule in found
@@ -155,7 +155,7 @@ TOGETHER = [
 
 
 @pytest.mark.parametrize(("statements", "rule"), TOGETHER, ids=[rule for _, rule in TOGETHER])
-def test_what_must_not_stand_together_is_caught(statements, rule):
+def test_unsafe_combination_is_detected(statements, rule):
     shown, found = judged(*statements)
     assert shown == "unsafe"
     assert rule in found
@@ -194,7 +194,7 @@ SAFE = [
 
 
 @pytest.mark.parametrize(("statement", "kind"), SAFE, ids=[one[0][:60] for one in SAFE])
-def test_the_safe_way_passes(statement, kind):
+def test_safe_alternative_passes(statement, kind):
     shown, found = (
         judged(*statement.split(";\n\n")) if "COMMIT" not in statement else judged(statement)
     )
@@ -215,6 +215,6 @@ def test_the_safe_way_passes(statement, kind):
         ("INTEGER", "TEXT", "unsafe"),
     ],
 )
-def test_a_type_that_only_widens_is_free(old, new, kind):
+def test_widening_a_type_is_safe(old, new, kind):
     change = "ALTER TABLE users ALTER COLUMN c TYPE {}"
     assert judged(change.format(new), undone=(change.format(old),))[0] == kind

@@ -75,7 +75,7 @@ def test_shipped_tags_are_those_of_the_delivery_rules() -> None:
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_example_hosts_are_refused_until_filled_in(name: str) -> None:
+def test_example_hosts_are_rejected_until_filled_in(name: str) -> None:
     with pytest.raises(
         UsageError, match="is an example; put the host's own address here"
     ) as caught:
@@ -84,7 +84,7 @@ def test_example_hosts_are_refused_until_filled_in(name: str) -> None:
     assert "put your own values" in caught.value.hint
 
 
-def test_a_host_without_a_pinned_key_is_refused_with_what_to_type(tmp_path: Path) -> None:
+def test_host_without_pinned_key_is_rejected_with_command_to_run(tmp_path: Path) -> None:
     text = GOOD.replace(f', host_keys: ["{HOST_KEY}"], roles', ", roles")
     assert "ssh-keyscan -p 22 10.0.0.4" in refused(tmp_path, text)
 
@@ -102,7 +102,7 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
     assert environment.url == "http://api.test"
 
 
-def test_quantities_are_read_with_their_units(tmp_path: Path) -> None:
+def test_quantities_are_parsed_with_units(tmp_path: Path) -> None:
     text = GOOD + (
         "timeouts: {boot: 2m, drain: 1500ms, stop: 7}\n"
         "disk_reserve: 1.5GB\n"
@@ -169,25 +169,25 @@ def test_hosts_can_be_selected(tmp_path: Path, asked: list[str], names: list[str
     assert environment.lock_host.name == "web-1"
 
 
-def test_unknown_host_is_told_with_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_host_is_reported_with_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no host 'wep-1' .did you mean \"web-1\"") as caught:
         loaded(tmp_path, hosts=["wep-1"])
     assert "web-1, web-2, web-3, jobs" in caught.value.hint
 
 
-def test_unknown_environment_is_told_with_the_known_ones() -> None:
+def test_unknown_environment_is_reported_with_known_ones() -> None:
     with pytest.raises(UsageError, match='"production"') as caught:
         load_environment("prodution")
     assert "local, production, staging" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["../local", "/etc/passwd", ""])
-def test_environment_names_are_no_paths(name: str) -> None:
+def test_environment_name_cannot_be_a_path(name: str) -> None:
     with pytest.raises(UsageError, match="there is no environment"):
         load_environment(name)
 
 
-def test_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_folder_has_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, MINIMAL, "local")
     monkeypatch.setenv("AMANI_ENVIRONMENTS", str(tmp_path))
     assert load_environment("local").domain == "api.test"
@@ -266,7 +266,7 @@ WRONG: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG, ids=[name.replace(" ", "-") for name in WRONG])
-def test_wrong_files_are_told_by_line_and_key(tmp_path: Path, case: str) -> None:
+def test_invalid_files_are_reported_by_line_and_key(tmp_path: Path, case: str) -> None:
     addition, expected = WRONG[case]
     message = refused(tmp_path, GOOD + addition)
     assert message.startswith("trial.yml:1")
@@ -304,12 +304,12 @@ def test_wrong_files_are_told_by_line_and_key(tmp_path: Path, case: str) -> None
         ),
     ],
 )
-def test_wrong_values_are_told(tmp_path: Path, old: str, new: str, expected: str) -> None:
+def test_invalid_values_are_reported(tmp_path: Path, old: str, new: str, expected: str) -> None:
     assert old in GOOD
     assert expected in refused(tmp_path, GOOD.replace(old, new, 1 if old != "ssh-ed25519 " else -1))
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     message = refused(tmp_path, GOOD + "batch: 0\nproxy: {http_port: x, bind: y}\nretention: 3\n")
     assert [line.split(": ")[1] for line in message.splitlines()] == [
         "batch",
@@ -330,16 +330,16 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         "proxy: {password: tell-nobody}\n",
     ],
 )
-def test_no_error_repeats_what_may_be_a_secret(tmp_path: Path, text: str) -> None:
+def test_errors_do_not_quote_possible_secrets(tmp_path: Path, text: str) -> None:
     assert "tell-nobody" not in refused(tmp_path, GOOD + text)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "just words\n", "%%%\n", "a: [\n"])
-def test_files_that_are_no_environment_are_refused(tmp_path: Path, text: str) -> None:
+def test_files_without_environment_are_rejected(tmp_path: Path, text: str) -> None:
     assert refused(tmp_path, text).startswith("trial.yml:")
 
 
-def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_binary_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "trial.yml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is not UTF-8 text"):
         load_environment("trial", folder=tmp_path)
@@ -359,11 +359,11 @@ def test_loading_needs_neither_docker_nor_ssh() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_the_reference_page_is_what_the_model_says() -> None:
+def test_reference_page_matches_the_model() -> None:
     assert PAGE.read_text(encoding="utf-8") == update(), "run ./inv env.reference"
 
 
-def test_the_pages_example_is_a_valid_environment(tmp_path: Path) -> None:
+def test_documented_example_is_a_valid_environment(tmp_path: Path) -> None:
     example = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
     write(tmp_path, example.replace("ssh-ed25519 AAAA...", HOST_KEY))
     assert load_environment("trial", folder=tmp_path, placeholders=True).secrets == (
@@ -422,7 +422,7 @@ SERVER = f'{{address: 10.0.0.9, host_keys: ["{HOST_KEY}"]}}'
         ),
     ],
 )
-def test_what_is_wrong_with_point_in_time_is_told_by_line_and_key(
+def test_pitr_mistakes_are_reported_by_line_and_key(
     tmp_path: Path, server: str, rest: str, expected: str
 ) -> None:
     message = refused(tmp_path, GOOD + f"backups: {{pitr: {{server: {server}, {rest}}}}}\n")

@@ -1,4 +1,4 @@
-"""The executor, with steps that only write down what happens to them."""
+"""The executor, with steps that only record their calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deploy.execute.run import Run
 
 @dataclass(frozen=True)
 class Note(Step):
-    """Writes its name down; fails in the ways it is told to."""
+    """Records its name, and fails as configured."""
 
     kind: ClassVar[str] = "note"
     name: str
@@ -44,7 +44,7 @@ class Note(Step):
 
 @dataclass(frozen=True)
 class WaitForCancel(Note):
-    """Waits, as a step that watches does, until the run is cancelled."""
+    """Waits until the run is cancelled."""
 
     def apply(self, run):
         super().apply(run)
@@ -63,7 +63,7 @@ class Interrupt(Note):
 
 @dataclass(frozen=True)
 class InterruptItself(WaitForCancel, Interrupt):
-    """Types Ctrl-C while it runs, so that no step can come between."""
+    """Sends SIGINT while it runs, so that no other step runs in between."""
 
 
 def fail(how, host):
@@ -102,19 +102,19 @@ def stage(*lanes, on_failure="revert"):
     return Stage("stage", tuple(tuple(lane) for lane in lanes), on_failure)
 
 
-def test_stages_and_the_steps_of_a_lane_come_one_after_another(run):
+def test_stages_and_steps_of_a_lane_run_in_order(run):
     execute(plan(stage([Note("h", "a"), Note("h", "b")]), stage([Note("h", "c")])), run)
     assert run.log == ["+a", "+b", "+c"]
     assert [step["step"] for step in run.progress.steps] == ["note"] * 3
 
 
-def test_a_step_that_is_done_is_neither_applied_nor_reverted(run):
+def test_completed_step_is_neither_applied_nor_reverted(run):
     with pytest.raises(ReleaseFailed):
         execute(plan(stage([Note("h", "a", skip=True), Note("h", "b", fails="no")])), run)
     assert run.log == ["+b", "-b"]
 
 
-def test_a_failure_reverts_everything_begun_newest_first_the_failed_step_too(run):
+def test_failure_reverts_started_steps_newest_first(run):
     with pytest.raises(ReleaseFailed) as caught:
         execute(
             plan(stage([Note("h", "a")]), stage([Note("h", "b"), Note("h", "c", "broken")])), run
@@ -124,7 +124,7 @@ def test_a_failure_reverts_everything_begun_newest_first_the_failed_step_too(run
     assert (caught.value.exit_code, caught.value.hint, caught.value.host) == (5, "mend it", "h")
 
 
-def test_a_failure_on_one_host_stops_and_reverts_the_others(run):
+def test_failure_on_one_host_reverts_the_others(run):
     with pytest.raises(ReleaseFailed):
         lanes = [Note("one", "a", fails="broken")], [WaitForCancel("two", "b"), Note("two", "c")]
         execute(plan(stage(*lanes)), run)
@@ -134,7 +134,7 @@ def test_a_failure_on_one_host_stops_and_reverts_the_others(run):
     assert begun == reverted
 
 
-def test_an_unreachable_host_ends_with_its_own_exit_code_and_the_others_reverted(run):
+def test_unreachable_host_has_own_exit_code_and_reverts_the_others(run):
     lanes = [Note("one", "a")], [Note("two", "b", "unreachable", "unreachable")]
     with pytest.raises(HostUnreachable) as caught:
         execute(plan(stage(*lanes)), run)
@@ -142,7 +142,7 @@ def test_an_unreachable_host_ends_with_its_own_exit_code_and_the_others_reverted
     assert "-a" in run.log
 
 
-def test_a_failing_revert_asks_for_a_person_and_goes_on_with_the_other_reverts(run):
+def test_failing_revert_is_reported_and_other_reverts_continue(run):
     with pytest.raises(RevertFailed) as caught:
         steps = [Note("h", "a"), Note("h", "b", revert_fails="stuck"), Note("h", "c", "broken")]
         execute(plan(stage(steps)), run)
@@ -151,13 +151,13 @@ def test_a_failing_revert_asks_for_a_person_and_goes_on_with_the_other_reverts(r
     assert "stuck" in caught.value.message and "broken" in caught.value.message
 
 
-def test_a_defect_in_a_step_still_reverts_what_was_applied(run):
+def test_exception_in_a_step_reverts_applied_steps(run):
     with pytest.raises(ReleaseFailed, match="ZeroDivisionError"):
         execute(plan(stage([Note("h", "a"), Note("h", "b", "defect")])), run)
     assert run.log == ["+a", "+b", "-b", "-a"]
 
 
-def test_a_failure_in_a_finishing_stage_reverts_nothing_and_is_reported(run):
+def test_failure_in_finishing_stage_is_reported_and_reverts_nothing(run):
     made = plan(
         stage([Note("h", "a")]),
         stage([Note("h", "b", "untidy")], [Note("i", "c")], on_failure="report"),
@@ -168,7 +168,7 @@ def test_a_failure_in_a_finishing_stage_reverts_nothing_and_is_reported(run):
     assert [error.message for error in run.progress.leftovers] == ["untidy"]
 
 
-def test_an_interrupt_takes_everything_back(run):
+def test_interrupt_reverts_all_steps(run):
     steps = Note("h", "a"), Note("h", "b"), InterruptItself("h", "c"), Note("h", "d")
     with pytest.raises(KeyboardInterrupt):
         execute(plan(stage(steps)), run)
@@ -176,7 +176,7 @@ def test_an_interrupt_takes_everything_back(run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_between_two_stages_takes_everything_back(run, number):
+def test_interrupt_between_stages_reverts_all_steps(run, number):
     def interrupt(event):
         if event.kind == "stage-finished":
             signal.raise_signal(number)
@@ -187,7 +187,7 @@ def test_an_interrupt_between_two_stages_takes_everything_back(run, number):
     assert run.log == ["+a", "-a"]
 
 
-def test_an_interrupt_while_going_back_does_not_cut_it_short(run):
+def test_interrupt_during_revert_does_not_stop_it(run):
     def interrupt(event):
         if event.kind == "revert-started":
             signal.raise_signal(signal.SIGINT)
@@ -199,7 +199,7 @@ def test_an_interrupt_while_going_back_does_not_cut_it_short(run):
     assert any("still reverting" in event.text for event in run.seen)
 
 
-def test_an_interrupt_of_a_finishing_stage_comes_too_late(run):
+def test_interrupt_in_finishing_stage_reverts_nothing(run):
     steps = Interrupt("h", "a"), Note("h", "b")
     execute(
         plan(stage(steps, on_failure="report"), stage([Note("h", "c")], on_failure="report")), run
@@ -208,13 +208,13 @@ def test_an_interrupt_of_a_finishing_stage_comes_too_late(run):
     assert any("interrupted too late" in event.text for event in run.seen)
 
 
-def test_interrupts_mean_what_they_meant_before_once_the_plan_is_applied(run):
+def test_signal_handlers_are_restored_after_the_plan(run):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     execute(plan(stage([Note("h", "a")])), run)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_run_whose_lock_was_taken_over_stops_and_touches_nothing_more(run):
+def test_run_that_lost_its_lock_stops_without_changes(run):
     @dataclass(frozen=True)
     class LoseTheLock(Note):
         def apply(self, run):
@@ -227,14 +227,14 @@ def test_a_run_whose_lock_was_taken_over_stops_and_touches_nothing_more(run):
     assert run.log == ["+a"]
 
 
-def test_a_run_that_slept_asks_for_its_lock_before_it_begins_a_step(run):
+def test_resumed_run_checks_its_lock_before_each_step(run):
     run.confirm = run.lost.set
     with pytest.raises(Locked):
         execute(plan(stage([Note("h", "a")])), run)
     assert run.log == []
 
 
-def test_a_failure_under_a_lost_lock_takes_nothing_back(run):
+def test_failure_after_losing_the_lock_reverts_nothing(run):
     """The successor may be what made it fail; the heartbeat may not have noticed it yet."""
     run.renew = run.lost.set
     with pytest.raises(Locked):

@@ -20,7 +20,7 @@ def options(text: str) -> dict[str, dict[str, str]]:
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
-def test_sources_that_the_build_cannot_see_are_left_out(tmp_path: Path):
+def test_local_sources_are_left_out(tmp_path: Path):
     listing = "\n".join(
         [
             "global.extra-index-url='file:///srv/simple https://mirror.test/simple'",
@@ -36,7 +36,7 @@ def test_sources_that_the_build_cannot_see_are_left_out(tmp_path: Path):
     }
 
 
-def test_a_variable_overrides_every_section():
+def test_variable_overrides_every_section():
     listing = "\n".join(
         [
             ":env:.index-url='https://from-variable.test/simple'",
@@ -51,12 +51,12 @@ def test_a_variable_overrides_every_section():
     }
 
 
-def test_options_that_say_where_to_install_stay_here():
+def test_install_location_options_are_left_out():
     listing = "global.target='/srv/site'\nglobal.user='true'\nglobal.timeout='60'\nlist.format='x'"
     assert options(render_configuration(listing).text) == {"global": {"timeout": "60"}}
 
 
-def test_the_bundle_of_pip_goes_before_that_of_ssl(tmp_path: Path):
+def test_pip_certificates_override_ssl_certificates(tmp_path: Path):
     pip, ssl = tmp_path / "pip.pem", tmp_path / "ssl.pem"
     pip.touch()
     ssl.touch()
@@ -69,7 +69,7 @@ def test_the_bundle_of_pip_goes_before_that_of_ssl(tmp_path: Path):
     assert str(tmp_path) not in own.text + general.text
 
 
-def test_a_bundle_that_is_not_there_is_named(tmp_path: Path):
+def test_missing_certificate_bundle_is_named(tmp_path: Path):
     with pytest.raises(UsageError, match=f"the CA bundle {tmp_path}/none.pem"):
         render_configuration("", f"{tmp_path}/none.pem")
 
@@ -82,11 +82,11 @@ def test_a_bundle_that_is_not_there_is_named(tmp_path: Path):
         ("global.index-url='https://mirror.test/simple'", False),
     ],
 )
-def test_a_server_on_loopback_is_recognised(line: str, loopback: bool):
+def test_loopback_server_is_recognised(line: str, loopback: bool):
     assert render_configuration(line).loopback is loopback
 
 
-def test_pip_itself_reads_back_what_was_written(tmp_path: Path):
+def test_pip_reads_the_rendered_configuration(tmp_path: Path):
     source = tmp_path / "pip.conf"
     source.write_text(
         "[global]\nindex-url = https://user:p%40ss@mirror.test/simple\n"

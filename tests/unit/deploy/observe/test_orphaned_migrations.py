@@ -17,7 +17,7 @@ NAME = "amani-staging-migrate-20261126-ab"
 
 @dataclass
 class Engine:
-    """Holds one migration's container, in these states one after the other."""
+    """An engine with the container of one migration, in the given states in turn."""
 
     states: list[str]
     removed: list[str] = field(default_factory=list)
@@ -44,18 +44,18 @@ def wait(engine: Engine, patience: float) -> list[str]:
 
 
 @pytest.mark.parametrize("state", ["exited", "created", "dead", ""])
-def test_what_does_not_work_is_removed_without_a_word(state: str) -> None:
+def test_stopped_migration_container_is_removed_silently(state: str) -> None:
     engine = Engine([state])
     assert (wait(engine, 60), engine.removed) == ([], ["1"])
 
 
-def test_what_works_is_waited_for_and_told_once() -> None:
+def test_running_migration_is_awaited_and_reported_once() -> None:
     engine = Engine(["running", "running", "paused", "exited"])
     assert wait(engine, 60) == [f"waiting for the migration of an earlier run ({NAME})"]
     assert engine.removed == ["1"]
 
 
-def test_what_does_not_end_is_left_alone_and_told() -> None:
+def test_migration_over_time_limit_is_reported_and_kept() -> None:
     engine = Engine(["running"])
     words = rf"host1: the migration of an earlier run \({NAME}\) has not ended within 0 s"
     with pytest.raises(Locked, match=words) as refused:

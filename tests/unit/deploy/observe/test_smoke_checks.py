@@ -1,4 +1,4 @@
-"""`invoke smoke`: what a service that does as it should is told, and one that does not."""
+"""`invoke smoke` against a healthy service and against faulty ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ RELEASE = ExpectedRelease("1.4.0", "0003")
 
 
 class Service:
-    """Answers what it is told, on a free port of this machine."""
+    """A service with configurable answers, on a free port of this machine."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answers, self.headers, self.asked = dict(GOOD), dict(HEADERS), []
@@ -121,7 +121,7 @@ def failed(found: dict[str, CheckResult]) -> dict[str, str]:
     return {name: finding.remark for name, finding in found.items() if not finding.passed}
 
 
-def test_a_good_service_passes_every_check(inspect):
+def test_healthy_service_passes_every_check(inspect):
     found = inspect()
     assert failed(found) == {}
     assert list(found) == [
@@ -172,17 +172,17 @@ def test_a_good_service_passes_every_check(inspect):
         ),
     ],
 )
-def test_what_is_wrong_fails_its_check_and_no_other(inspect, service, path, answer, check, remark):
+def test_wrong_answer_fails_only_its_check(inspect, service, path, answer, check, remark):
     service.answers[f"/api/v1/{path}"] = answer
     assert failed(inspect()) == {check: remark}
 
 
-def test_a_page_of_html_for_an_unknown_route_fails(inspect, service):
+def test_html_page_for_unknown_route_fails(inspect, service):
     service.media = "text/html; charset=utf-8"
     assert "answered text/html" in failed(inspect())["unknown route"]
 
 
-def test_a_missing_and_a_changed_header_are_named(inspect, service):
+def test_missing_and_changed_headers_are_named(inspect, service):
     service.headers |= {"X-Content-Type-Options": "sniff"}
     del service.headers["Referrer-Policy"]
     assert failed(inspect()) == {
@@ -191,11 +191,11 @@ def test_a_missing_and_a_changed_header_are_named(inspect, service):
     }
 
 
-def test_a_service_slower_than_its_limit_fails(inspect):
+def test_service_slower_than_limit_fails(inspect):
     assert "allowed are 0 ms" in failed(inspect(response_limit="0s"))["response time"]
 
 
-def test_a_service_that_does_not_answer_fails_every_check(inspect, service):
+def test_unreachable_service_fails_every_check(inspect, service):
     service.close()
     found = inspect()
     assert set(failed(found)) == set(found)
@@ -208,7 +208,7 @@ ACCOUNT = {"username": "SMOKE_EMAIL", "password": "SMOKE_PASSWORD"}
 WHO = (Secret("ada@example.org"), Secret("correct horse"))
 
 
-def test_the_account_signs_in_and_reads(inspect, service):
+def test_smoke_account_signs_in_and_reads(inspect, service):
     found = inspect(who=WHO, account=ACCOUNT)
     assert found["authenticated read"].passed
     assert service.asked[-2:] == [
@@ -225,14 +225,14 @@ def test_the_account_signs_in_and_reads(inspect, service):
         ("me", (401, {}), "me answered 401 with a valid token"),
     ],
 )
-def test_a_failed_sign_in_is_told_without_what_was_sent(inspect, service, path, answer, remark):
+def test_failed_sign_in_is_reported_without_credentials(inspect, service, path, answer, remark):
     service.answers[f"/api/v1/auth/{path}"] = answer
     found = inspect(who=WHO, account=ACCOUNT)
     assert failed(found) == {"authenticated read": f"/api/v1/auth/{remark}"}
 
 
 def certificate(folder: Path, days: int) -> Path:
-    """A certificate for localhost that signs itself, and its key, good for so many days."""
+    """A self-signed certificate for localhost and its key, valid for *days*."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -267,7 +267,7 @@ def certificate(folder: Path, days: int) -> Path:
         (90, False, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
-def test_the_certificate_must_be_trusted_and_good_for_a_while(
+def test_certificate_must_be_trusted_and_not_expire_soon(
     tmp_path, monkeypatch, days, trusted, remark
 ):
     file = certificate(tmp_path, days)
@@ -287,7 +287,7 @@ def test_the_certificate_must_be_trusted_and_good_for_a_while(
     assert found["security headers"].passed is trusted
 
 
-def test_plain_http_that_does_not_lead_to_https_fails(service, tmp_path):
+def test_http_without_redirect_to_https_fails(service, tmp_path):
     route = Route("127.0.0.1", service.port, "localhost", tls=False)
     made = Inspection(
         "web-1", environment(tmp_path), route, ExpectedRelease("1.4.0"), redirect=service.port
@@ -327,13 +327,13 @@ def record(version: str, schema: str, started: float, outcome: str = "succeeded"
         ),
     ],
 )
-def test_expected_is_what_the_journal_says_is_live(history, expected):
+def test_expected_release_comes_from_the_journal(history, expected):
     oldest_first = [record(*each, started=n) for n, each in enumerate(history)]
     reverted = record("9.9.9", "0009", started=99, outcome="reverted")
     assert expect_live("here", [reverted, *reversed(oldest_first)]) == expected
 
 
-def test_a_release_that_was_rolled_back_serves_on_the_later_schema(inspect):
+def test_rolled_back_release_expects_the_later_schema(inspect):
     found = inspect(ExpectedRelease("1.4.0", "0002", frozenset({"0003"})))
     assert found["migrations"].passed
     assert found["migrations"].remark == "at 0003, later than the 0002 that this release needs"
@@ -343,7 +343,7 @@ def run(*arguments: str, program: str = "inv") -> subprocess.CompletedProcess[st
     return subprocess.run([str(ROOT / program), *arguments], capture_output=True, text=True)
 
 
-def test_the_door_ends_with_a_table_a_report_and_an_exit_code(service, tmp_path):
+def test_task_prints_table_writes_report_and_returns_exit_code(service, tmp_path):
     url = f"http://127.0.0.1:{service.port}"
     report = tmp_path / "reports" / "smoke.xml"
     options = ("local", f"--url={url}", f"--junit={report}")
@@ -362,6 +362,6 @@ def test_the_door_ends_with_a_table_a_report_and_an_exit_code(service, tmp_path)
 
 
 @pytest.mark.parametrize("url", ["staging-api.amani.com", "ftp://a", "http://a:b", "https://a/v1"])
-def test_a_url_that_is_none_is_wrong_usage(url):
+def test_invalid_url_is_a_usage_error(url):
     with pytest.raises(UsageError, match="is not a base URL"):
         run_smoke_checks("production", Events(), url=url, version="1.0.0")

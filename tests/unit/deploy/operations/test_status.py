@@ -29,7 +29,7 @@ def change(world, host):
     return replace(world.facts, hosts={**world.facts.hosts, host.name: host})
 
 
-def test_a_deployed_environment_has_no_drift(world):
+def test_deployed_environment_has_no_drift(world):
     assert list(find_drift(world.facts)) == []
 
 

@@ -207,7 +207,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("kind", [PlainConsole, RichConsole])
-def test_tables_line_up(kind: type[Console]) -> None:
+def test_table_columns_are_aligned(kind: type[Console]) -> None:
     stream = io.StringIO()
     kind(stream).show_table("hosts", ROWS)
     rows = [line.split() for line in stream.getvalue().splitlines()]

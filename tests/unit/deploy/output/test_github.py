@@ -37,7 +37,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
         thread.join()
 
 
-def test_a_notification_is_in_the_summary_and_at_the_webhook(tmp_path: Path, webhook):
+def test_notification_goes_to_summary_and_webhook(tmp_path: Path, webhook):
     url, got = webhook
     summary = tmp_path / "summary"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "NOTIFY_WEBHOOK_URL": url}

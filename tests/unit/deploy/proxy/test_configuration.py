@@ -77,7 +77,7 @@ def test_a_text_without_servers_has_no_weights() -> None:
     assert read_weights("") == {}
 
 
-def test_the_loaded_configuration_names_its_digest(plain: ProxySettings) -> None:
+def test_loaded_configuration_contains_its_digest(plain: ProxySettings) -> None:
     assert f'description "{hash_configuration(plain)}"' in lines(render(plain, {"blue": 100}))
 
 
@@ -96,7 +96,7 @@ def changed(settings: ProxySettings, name: str, **values: object) -> ProxySettin
         lambda plain: replace(plain, slot_addresses={"blue": "10.0.0.1", "green": "10.0.0.2"}),
     ],
 )
-def test_any_other_setting_changes_the_digest(
+def test_any_changed_setting_changes_the_digest(
     plain: ProxySettings, change: Callable[[ProxySettings], ProxySettings]
 ) -> None:
     other = change(plain)
@@ -106,7 +106,7 @@ def test_any_other_setting_changes_the_digest(
 
 
 @pytest.mark.parametrize("change", [{"http_port": 81}, {"image": "haproxy:3.2"}, {"bind": "::1"}])
-def test_what_needs_a_new_container_changes_the_container(
+def test_settings_that_need_a_new_container_change_its_specification(
     plain: ProxySettings, change: dict[str, Any]
 ) -> None:
     other = replace(plain, **change)
@@ -117,7 +117,7 @@ def test_what_needs_a_new_container_changes_the_container(
     )
 
 
-def test_what_a_reload_can_bring_leaves_the_container_alone(plain: ProxySettings) -> None:
+def test_reloadable_setting_keeps_the_container(plain: ProxySettings) -> None:
     assert make_specification(changed(plain, "timeouts", client=7.0)) == make_specification(plain)
 
 
@@ -142,19 +142,19 @@ def test_tls_serves_on_its_own_port_and_redirects_there(secure: ProxySettings) -
     assert "https://%[req.hdr(Host),regsub(:[0-9]+$,)]:8443%[pathq]" in odd
 
 
-def test_plain_http_promises_no_tls(plain: ProxySettings) -> None:
+def test_plain_http_sends_no_hsts(plain: ProxySettings) -> None:
     assert "Strict-Transport-Security" not in render(plain, {"blue": 100})
     assert "X-Forwarded-Proto http" in render(plain, {"blue": 100})
 
 
-def test_requests_that_may_have_been_seen_are_never_sent_again(plain: ProxySettings) -> None:
+def test_requests_possibly_received_are_never_retried(plain: ProxySettings) -> None:
     text = render(plain, {"blue": 100})
 
     assert re.findall(r"retry-on (.*)", text) == ["conn-failure"]
     assert re.findall(r"http-reuse (.*)", text) == ["safe"]
 
 
-def test_the_container_can_do_no_more_than_it_must(secure: ProxySettings) -> None:
+def test_container_has_minimal_privileges(secure: ProxySettings) -> None:
     spec = make_specification(secure)
 
     assert spec.read_only and spec.drop_capabilities and spec.no_new_privileges

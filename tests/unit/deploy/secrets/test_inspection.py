@@ -1,4 +1,4 @@
-"""Which secrets lack a value of their own; and the file of all settings as an example."""
+"""Missing and placeholder secrets, and the example file of all settings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def environment(**changes: object) -> Environment:
         "...",
     ],
 )
-def test_what_stands_in_for_a_value_is_seen(value):
+def test_placeholder_is_detected(value):
     assert is_placeholder(value)
 
 
@@ -76,11 +76,11 @@ def test_what_stands_in_for_a_value_is_seen(value):
         "http://[not-a-url",
     ],
 )
-def test_a_real_value_is_none(value):
+def test_real_value_is_no_placeholder(value):
     assert not is_placeholder(value)
 
 
-def test_each_secret_gets_its_verdict(tmp_path):
+def test_each_secret_gets_a_status(tmp_path):
     plain = tmp_path / ".env.trial"
     plain.write_text("DATABASE_URL=\nREDIS_URL=redis://:changeme@cache/0\n")
     plain.chmod(0o600)
@@ -95,12 +95,12 @@ def test_each_secret_gets_its_verdict(tmp_path):
     assert [each.name for each in found if not each.wrong] == ["SECRET_KEY"]
 
 
-def test_an_optional_secret_may_be_missing(tmp_path):
+def test_optional_secret_may_be_missing(tmp_path):
     found = examine(environment(secrets=(), smoke={}), root=tmp_path, environ={})
     assert [(each.name, each.wrong) for each in found] == [("REDIS_URL", False)]
 
 
-def test_the_check_tells_what_is_wrong_and_no_value(tmp_path):
+def test_check_reports_problems_without_values(tmp_path):
     (tmp_path / "trial.yml").write_text(
         "domain: api.test\nnetwork: {subnet: 172.29.77.0/24}\n"
         "hosts: [{name: here, connection: local}]\nsecrets: [SECRET_KEY, DATABASE_URL]\n"
@@ -131,7 +131,7 @@ def test_the_check_tells_what_is_wrong_and_no_value(tmp_path):
 
 @pytest.fixture
 def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root where secrets can be encrypted and decrypted."""
+    """A root folder with recipients and an identity for encrypted secrets."""
     key = pyrage.x25519.Identity.generate()
     folder = tmp_path / "config" / "secrets"
     folder.mkdir(parents=True)
@@ -156,7 +156,7 @@ def decrypted(root: Path) -> dict[str, str]:
     return parse(age.decrypt(path, os.environ), path)
 
 
-def test_a_plain_file_is_taken_into_the_encrypted_one_and_edited_there(sealed, monkeypatch):
+def test_plain_file_is_encrypted_and_edited(sealed, monkeypatch):
     plain = sealed / ".env.trial"
     plain.write_text(f"SECRET_KEY={GOOD}\nREDIS_URL=\n")
     plain.chmod(0o600)
@@ -173,7 +173,7 @@ def test_a_plain_file_is_taken_into_the_encrypted_one_and_edited_there(sealed, m
 
 
 @pytest.mark.parametrize("script", ["exit 1", 'echo "no secret" >"$1"'])
-def test_an_edit_that_fails_leaves_the_file_as_it_was(sealed, monkeypatch, script):
+def test_failed_edit_leaves_the_file_unchanged(sealed, monkeypatch, script):
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", editor(sealed, 'echo SECRET_KEY=one >"$1"'))
     assert edit("trial", root=sealed)
@@ -186,13 +186,13 @@ def test_an_edit_that_fails_leaves_the_file_as_it_was(sealed, monkeypatch, scrip
     assert not edit("trial", root=sealed)
 
 
-def test_there_is_nothing_to_encrypt_without_a_plain_file(sealed):
+def test_encrypt_without_plain_file_is_rejected(sealed):
     with pytest.raises(UsageError, match="there is no"):
         encrypt("trial", root=sealed)
 
 
 def example() -> dict[str, str]:
-    """Every variable of the example, whether its line is commented out or not."""
+    """Every variable of the example file, including those in comments."""
     found = re.findall(
         r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", (ROOT / ".env.example").read_text(), re.M
     )
@@ -205,7 +205,7 @@ def service_settings() -> set[str]:
     return {name.upper() for kind in (Settings, *PROVIDERS.values()) for name in kind.model_fields}
 
 
-def test_the_example_names_every_setting_and_every_secret():
+def test_example_names_every_setting_and_secret():
     wanted = service_settings()
     for name in ("local", "staging", "production"):
         loaded = load_environment(name, folder=ROOT / "config" / "environments", placeholders=True)
@@ -213,7 +213,7 @@ def test_the_example_names_every_setting_and_every_secret():
     assert wanted - example().keys() == set()
 
 
-def test_the_example_names_nothing_that_nobody_knows():
+def test_example_names_only_known_variables():
     spoken_of = {"SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "FINCRA_API_KEY", "FINCRA_API_SECRET"}
     sources = [*ROOT.glob("deploy/**/*.py"), *ROOT.glob("amani_app/**/*.py"), ROOT / "Dockerfile"]
     sources.append(ROOT / "docker-compose.yml")
@@ -228,7 +228,7 @@ def test_the_example_names_nothing_that_nobody_knows():
     assert unknown == set()
 
 
-def test_the_example_holds_no_value_that_could_be_a_secret():
+def test_example_contains_no_secret_values():
     values = {name: value for name, value in example().items() if value}
     secret = re.compile(r"(KEY|SECRET|PASSWORD|TOKEN|DSN)S?$|^(DATABASE|REDIS)_URL$")
     assert [name for name in values if secret.search(name)] == []

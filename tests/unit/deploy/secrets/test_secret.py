@@ -1,4 +1,4 @@
-"""A secret does not show itself, and is taken out of texts."""
+"""Secrets are not shown, and are redacted in texts."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ SHOWN: dict[str, Callable[[Secret], str]] = {
 
 
 @pytest.mark.parametrize("way", SHOWN)
-def test_a_secret_redacts_itself(way: str) -> None:
+def test_secret_is_redacted_in_texts(way: str) -> None:
     text = SHOWN[way](Secret(VALUE))
     assert "***" in text
     assert "hunter2" not in text
 
 
-def test_a_secret_is_revealed_on_request_only() -> None:
+def test_secret_is_revealed_only_explicitly() -> None:
     assert Secret(VALUE).reveal() == VALUE
     assert not hasattr(Secret(VALUE), "__dict__")
 
 
-def test_a_secret_is_neither_pickled_nor_encoded() -> None:
+def test_secret_cannot_be_pickled_or_encoded() -> None:
     for attempt in (pickle.dumps, json.dumps):
         with pytest.raises(TypeError) as caught:
             attempt(Secret(VALUE))
@@ -85,28 +85,28 @@ def secrets_of(*values: str, password: str = "") -> Secrets:
         f"({VALUE}) and {VALUE}",
     ],
 )
-def test_values_are_taken_out_however_they_are_encoded(shown: str) -> None:
+def test_values_are_redacted_in_every_encoding(shown: str) -> None:
     text = redact(f"error: cannot log in with {shown}: refused", secrets_of("other", VALUE))
     assert "***" in text and text.startswith("error: cannot log in with ")
     assert "hunter2" not in text and text.endswith(": refused")
 
 
-def test_lines_of_a_secret_and_passwords_in_urls_are_taken_out() -> None:
+def test_secret_lines_and_url_passwords_are_redacted() -> None:
     secrets = secrets_of("-----BEGIN\nc0ffee\n", "postgresql://app:s3same@db.test/x")
     assert redact("line 2 is c0ffee", secrets) == "line 2 is ***"
     assert redact('password "s3same" rejected', secrets) == 'password "***" rejected'
     assert redact("db.test", secrets) == "db.test"
 
 
-def test_registry_passwords_are_taken_out_and_user_names_are_not() -> None:
+def test_registry_passwords_are_redacted_but_not_user_names() -> None:
     assert redact("robot:pa55word", secrets_of(password="pa55word")) == "robot:***"
 
 
-def test_longer_values_go_first() -> None:
+def test_longer_values_are_redacted_first() -> None:
     assert redact("abcdefgh", secrets_of("abcd", "abcdefgh")) == "***"
 
 
-def test_very_short_values_do_not_black_out_everything() -> None:
+def test_very_short_values_are_not_redacted() -> None:
     assert redact("a1 b1 c1", secrets_of("1", "")) == "a1 b1 c1"
     assert redact("text", Secrets({})) == "text"
 

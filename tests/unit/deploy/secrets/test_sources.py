@@ -1,4 +1,4 @@
-"""Where secrets come from, which source wins, and what is refused."""
+"""Sources of secrets, their order, and rejected files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_variables_win_over_the_file_and_the_file_over_the_encrypted_one(
+def test_variables_override_the_file_and_the_file_the_encrypted_one(
     tmp_path: Path, identity: Path
 ) -> None:
     for name in ("DATABASE_URL", "SECRET_KEY", "REDIS_URL"):
@@ -95,7 +95,7 @@ def test_only_declared_secrets_are_loaded(tmp_path: Path) -> None:
     assert set(revealed(secrets)) == {"DATABASE_URL", "SECRET_KEY"}
 
 
-def test_missing_secrets_are_all_named_with_the_ways_to_give_them(tmp_path: Path) -> None:
+def test_all_missing_secrets_are_named_with_ways_to_set_them(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match="needs secrets that have no value: DATABASE_URL, SECRET_KEY"
     ) as c:
@@ -137,14 +137,14 @@ def test_registry_credentials_do_not_reach_containers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
-def test_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+def test_file_readable_by_others_is_rejected(tmp_path: Path, mode: int) -> None:
     path = dotenv(tmp_path, "SECRET_KEY=x\n", mode)
     with pytest.raises(UsageError, match="can be read by other users") as caught:
         load(tmp_path, BOTH)
     assert caught.value.hint == f"chmod 600 {path}"
 
 
-def test_committed_file_is_refused(tmp_path: Path) -> None:
+def test_committed_file_is_rejected(tmp_path: Path) -> None:
     dotenv(tmp_path, "SECRET_KEY=x\n")
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     assert load(tmp_path, BOTH)
@@ -166,7 +166,7 @@ def test_committed_file_is_refused(tmp_path: Path) -> None:
         ("  A=b  ", "b"),
     ],
 )
-def test_lines_are_understood(line: str, value: str) -> None:
+def test_lines_are_parsed(line: str, value: str) -> None:
     assert parse(f"# first\n\n{line}\n", Path("f")) == {"A": value}
 
 
@@ -181,21 +181,19 @@ def test_lines_are_understood(line: str, value: str) -> None:
         "A='tell'nobody'",
     ],
 )
-def test_lines_that_cannot_be_understood_are_refused_unshown(line: str) -> None:
+def test_invalid_lines_are_rejected_without_quoting_them(line: str) -> None:
     with pytest.raises(UsageError, match="^f:2: not a line of the form NAME=value$") as caught:
         parse(f"# first\n{line}\n", Path("f"))
     assert "nobody" not in str(caught.value) + caught.value.hint
 
 
-def test_a_name_given_twice_is_refused() -> None:
+def test_duplicate_name_is_rejected() -> None:
     with pytest.raises(UsageError, match="^f:2: A is a duplicate name$"):
         parse("A=1\nA=2\n", Path("f"))
 
 
 @pytest.mark.parametrize("value", ["plain", 'a "b" \\ c', "two\nlines\n", "tab\t#='", " spaces "])
-def test_encrypted_values_come_back_as_they_were(
-    tmp_path: Path, identity: Path, value: str
-) -> None:
+def test_encrypted_values_round_trip(tmp_path: Path, identity: Path, value: str) -> None:
     store("trial", "OTHER", "kept", root=tmp_path)
     path = store("trial", "DATABASE_URL", value, root=tmp_path)
     assert b"BEGIN AGE ENCRYPTED FILE" in path.read_bytes()
@@ -223,7 +221,9 @@ def test_ssh_keys_open_the_encrypted_file(tmp_path: Path) -> None:
     assert revealed(secrets)["REDIS_URL"] == "redis://"
 
 
-def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identity: Path) -> None:
+def test_encrypted_file_without_key_names_the_missing_setting(
+    tmp_path: Path, identity: Path
+) -> None:
     path = store("trial", "REDIS_URL", "x", root=tmp_path)
     assert path == locate_age_file("trial", tmp_path)
     with pytest.raises(UsageError, match="no key to decrypt it was found") as caught:
@@ -239,7 +239,7 @@ def test_encrypted_file_without_a_key_says_what_is_needed(tmp_path: Path, identi
         ("absent", "No such file or directory"),
     ],
 )
-def test_wrong_keys_are_told(tmp_path: Path, identity: Path, given: str, expected: str) -> None:
+def test_wrong_keys_are_reported(tmp_path: Path, identity: Path, given: str, expected: str) -> None:
     store("trial", "REDIS_URL", "x", root=tmp_path)
     (tmp_path / "other").write_text(str(pyrage.x25519.Identity.generate()))
     (tmp_path / "nonsense").write_text("tell-nobody")
@@ -252,7 +252,9 @@ def test_wrong_keys_are_told(tmp_path: Path, identity: Path, given: str, expecte
     ("recipients", "expected"),
     [("", "names no public key"), ("age1nonsense\n", "is not a public key")],
 )
-def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expected: str) -> None:
+def test_store_without_valid_recipients_is_rejected(
+    tmp_path: Path, recipients: str, expected: str
+) -> None:
     folder = tmp_path / "config" / "secrets"
     folder.mkdir(parents=True)
     (folder / "recipients").write_text(recipients)
@@ -261,7 +263,7 @@ def test_nothing_is_encrypted_for_nobody(tmp_path: Path, recipients: str, expect
     assert not locate_age_file("trial", tmp_path).exists()
 
 
-def test_only_secrets_that_the_environment_names_can_be_stored() -> None:
+def test_only_declared_secrets_can_be_stored() -> None:
     check_name(environment(), "REDIS_URL")
     with pytest.raises(
         UsageError, match='no secret .REDIS_URI. .did you mean "REDIS_URL"'

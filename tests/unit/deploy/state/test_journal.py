@@ -1,4 +1,4 @@
-"""The journal: what a kill tears is passed over, and the hosts' copies are one history."""
+"""The journal: truncated lines are skipped, and the copies of the hosts merge."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(directory: str) -> tuple[Record, ...]:
     return journal.parse((HOST.read_file(journal.path(directory)) or b"").decode())
 
 
-def test_what_is_appended_is_read_back_in_order(tmp_path):
+def test_appended_records_are_read_in_order(tmp_path):
     folder = str(tmp_path / "not" / "there" / "yet")
     records = (record("a"), record("b", error="three\nlines\n\u2028"))
     for each in records:
@@ -43,13 +43,13 @@ def test_what_is_appended_is_read_back_in_order(tmp_path):
     assert read(folder) == records
 
 
-def test_the_journal_is_for_its_owner_alone(tmp_path):
+def test_journal_is_private_to_its_owner(tmp_path):
     journal.append(HOST, str(tmp_path), record("a"))
     assert (tmp_path / "journal.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, -1])
-def test_a_torn_line_costs_only_itself(tmp_path, kept):
+def test_truncated_line_does_not_affect_others(tmp_path, kept):
     before, torn, after = record("a"), record("b"), record("c")
     journal.append(HOST, str(tmp_path), before)
     with (tmp_path / "journal.jsonl").open("ab") as file:
@@ -59,17 +59,17 @@ def test_a_torn_line_costs_only_itself(tmp_path, kept):
 
 
 @pytest.mark.parametrize("line", ["", "5", "null", "[1]", '"id"', "{}", '{"id": "a"}', "{"])
-def test_a_line_that_is_no_record_is_passed_over(line):
+def test_invalid_line_is_skipped(line):
     good = record("a")
     assert journal.parse(f"{line}\n{good.line().decode()}\n{line}") == (good,)
 
 
-def test_a_record_of_a_newer_deployer_is_read_without_what_is_unknown():
+def test_unknown_fields_of_a_newer_record_are_ignored():
     text = record("a").line().decode().replace('{"', '{"mood":"calm","', 1)
     assert journal.parse(text) == (record("a"),)
 
 
-def test_the_hosts_journals_are_one_history_each_run_once():
+def test_journals_of_hosts_merge_with_each_run_once():
     one = (record("a", 1.0), record("c", 3.0))
     two = (record("a", 1.0), record("b", 2.0))
     assert [each.id for each in journal.merge([one, two])] == ["a", "b", "c"]
@@ -85,5 +85,5 @@ def test_the_hosts_journals_are_one_history_each_run_once():
         ("failed", False),
     ],
 )
-def test_only_a_run_that_left_its_release_serving_counts_as_live(outcome, live):
+def test_only_a_run_with_serving_release_counts_as_live(outcome, live):
     assert record("a", outcome=outcome).live is live

@@ -36,7 +36,7 @@ def holder(id: str) -> Holder:
 
 
 def put(folder: str, content: str | None, age: float = 0.0) -> Path:
-    """A lock whose last heartbeat was `age` seconds ago; None: without a holder's file."""
+    """Write a lock whose last heartbeat was `age` seconds ago; ``None`` omits the holder file."""
     place = Path(lock.path(folder))
     place.mkdir(parents=True)
     if content is not None:
@@ -74,7 +74,7 @@ def record(id: str, outcome: str = "abandoned") -> Record:
 
 
 def abandon(folder: str, entrusted: Record) -> None:
-    """Leave what a run leaves that is killed at work."""
+    """Leave the files of a run that was killed."""
     with lock.hold(HOST, folder, holder(entrusted.id)) as lease:
         lease.entrust(entrusted)
         place = Path(lock.path(folder))
@@ -92,7 +92,7 @@ def remains(folder: str) -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-def test_a_held_lock_says_who_holds_it_and_is_gone_after_the_block(folder):
+def test_held_lock_names_its_holder_and_is_released_after_the_block(folder):
     with lock.hold(HOST, folder, holder("a")) as lease:
         found = lock.read(HOST, folder)
         assert found is not None and found.holder == lease.holder
@@ -101,7 +101,7 @@ def test_a_held_lock_says_who_holds_it_and_is_gone_after_the_block(folder):
     assert remains(folder) == []
 
 
-def test_the_second_is_told_who_holds_it_and_since_when(folder):
+def test_second_run_is_rejected_with_holder_and_start_time(folder):
     with lock.hold(HOST, folder, dataclasses.replace(holder("a"), since=1_790_000_000.0)):
         with pytest.raises(Locked) as caught, lock.hold(HOST, folder, holder("b")):
             pass
@@ -111,7 +111,7 @@ def test_the_second_is_told_who_holds_it_and_since_when(folder):
         assert remains(folder) == ["lock"]
 
 
-def test_of_many_who_try_at_once_one_gets_it(folder):
+def test_one_of_many_concurrent_runs_gets_the_lock(folder):
     together, inside, ended = threading.Barrier(12), [], threading.Event()
 
     def attempt(number: int) -> bool:
@@ -134,7 +134,7 @@ def test_of_many_who_try_at_once_one_gets_it(folder):
 
 
 @pytest.mark.parametrize("left", ["dead", "torn", "missing", "silent"])
-def test_of_many_who_find_a_stale_lock_one_takes_it_over(folder, left):
+def test_one_of_many_runs_takes_over_a_stale_lock(folder, left):
     content = {"dead": of(dead()), "torn": '{"id": "x', "missing": None, "silent": of(ELSEWHERE)}
     put(folder, content[left], age=0.0 if left == "dead" else 3600.0)
     together, inside, ended = threading.Barrier(12), [], threading.Event()
@@ -155,7 +155,7 @@ def test_of_many_who_find_a_stale_lock_one_takes_it_over(folder, left):
     assert remains(folder) == []
 
 
-def test_a_lock_of_another_machine_goes_stale_when_its_heartbeat_stops(folder):
+def test_lock_of_another_machine_is_stale_without_heartbeat(folder):
     place = put(folder, of(ELSEWHERE), age=lock.STALE_AFTER - 10)
     found = lock.read(HOST, folder)
     assert found is not None and not found.stale
@@ -167,18 +167,18 @@ def test_a_lock_of_another_machine_goes_stale_when_its_heartbeat_stops(folder):
         assert lease.predecessor == ELSEWHERE
 
 
-def test_a_dead_process_of_this_machine_holds_nothing_however_fresh_its_heartbeat(folder):
+def test_lock_of_dead_local_process_is_stale_despite_fresh_heartbeat(folder):
     put(folder, of(dead()))
     found = lock.read(HOST, folder)
     assert found is not None and found.stale
 
 
-def test_a_process_of_another_machine_is_not_looked_for_here():
+def test_process_of_another_machine_is_not_checked_locally():
     assert not LockState(dataclasses.replace(dead(), boot="another-kernel"), 1.0).stale
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"id": "x"}', None])
-def test_a_holder_that_cannot_be_read_is_someone_unknown(folder, content):
+def test_unreadable_holder_is_reported_as_unknown(folder, content):
     put(folder, content, age=3.0)
     found = lock.read(HOST, folder)
     assert found is not None and found.holder is None
@@ -186,20 +186,20 @@ def test_a_holder_that_cannot_be_read_is_someone_unknown(folder, content):
     assert not found.stale
 
 
-def test_a_holder_of_a_newer_deployer_is_read(folder):
+def test_holder_written_by_newer_deployer_is_read(folder):
     put(folder, json.dumps({**dataclasses.asdict(ELSEWHERE), "mood": "calm"}))
     found = lock.read(HOST, folder)
     assert found is not None and found.holder == ELSEWHERE
 
 
-def test_the_end_of_a_run_releases_no_other_runs_lock(folder):
+def test_end_of_a_run_does_not_release_the_lock_of_another(folder):
     with lock.hold(HOST, folder, holder("a")):
         other = of(holder("other"))
         Path(lock.path(folder), "holder").write_text(other)
     assert Path(lock.path(folder), "holder").read_text() == other
 
 
-def test_breaking_takes_away_only_the_lock_that_was_seen(folder):
+def test_break_removes_only_the_lock_that_was_read(folder):
     put(folder, of(ELSEWHERE))
     for seen in (LockState(holder("gone"), 99.0), LockState(None, 99.0)):
         lock.break_lock(HOST, folder, seen)
@@ -209,7 +209,7 @@ def test_breaking_takes_away_only_the_lock_that_was_seen(folder):
 
 
 @pytest.mark.parametrize("taken_away", ["by a successor", "by hand"])
-def test_what_a_dead_run_entrusted_to_its_lock_gets_into_the_journal(folder, taken_away):
+def test_record_left_by_a_dead_run_is_journaled(folder, taken_away):
     abandon(folder, record("dead"))
     if taken_away == "by hand":
         lock.break_lock(HOST, folder, lock.read(HOST, folder))
@@ -221,7 +221,7 @@ def test_what_a_dead_run_entrusted_to_its_lock_gets_into_the_journal(folder, tak
     assert Path(journal.path(folder)).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_run_that_told_of_its_end_itself_is_not_told_of_again(folder):
+def test_completed_run_is_journaled_once(folder):
     ended = record("dead", outcome="succeeded")
     journal.append(HOST, folder, ended)
     abandon(folder, record("dead"))
@@ -230,7 +230,7 @@ def test_a_run_that_told_of_its_end_itself_is_not_told_of_again(folder):
     assert history(folder) == (ended,)
 
 
-def test_a_run_that_ends_leaves_nothing_for_others_to_tell(folder):
+def test_ended_run_leaves_no_record_to_journal(folder):
     with lock.hold(HOST, folder, holder("a")) as lease:
         lease.entrust(record("a"))
     with lock.hold(HOST, folder, holder("b")):
@@ -238,7 +238,7 @@ def test_a_run_that_ends_leaves_nothing_for_others_to_tell(folder):
     assert remains(folder) == []
 
 
-def test_who_has_lost_the_lock_entrusts_nothing_to_the_successors(folder):
+def test_run_that_lost_its_lock_leaves_no_record(folder):
     with lock.hold(HOST, folder, holder("a")) as lease:
         Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
         lease.entrust(record("a"))
@@ -246,7 +246,7 @@ def test_who_has_lost_the_lock_entrusts_nothing_to_the_successors(folder):
         assert [path.name for path in Path(lock.path(folder)).iterdir()] == ["holder"]
 
 
-def test_a_run_learns_that_its_lock_was_taken_away(folder, monkeypatch):
+def test_run_detects_loss_of_its_lock(folder, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT", 0.05)
     with lock.hold(HOST, folder, holder("a")) as lease:
         assert not lease.lost.is_set()
@@ -254,7 +254,7 @@ def test_a_run_learns_that_its_lock_was_taken_away(folder, monkeypatch):
         assert lease.lost.wait(30)
 
 
-def test_a_run_can_ask_at_once_whether_the_lock_is_still_its_own(folder):
+def test_renew_detects_a_lost_lock_immediately(folder):
     with lock.hold(HOST, folder, holder("a")) as lease:
         lease.renew()
         assert not lease.lost.is_set()
@@ -263,9 +263,7 @@ def test_a_run_can_ask_at_once_whether_the_lock_is_still_its_own(folder):
         assert lease.lost.is_set()
 
 
-def test_a_run_asks_whether_the_lock_is_still_its_own_where_its_heartbeat_is_overdue(
-    folder, monkeypatch
-):
+def test_overdue_heartbeat_makes_the_run_check_its_lock(folder, monkeypatch):
     with lock.hold(HOST, folder, holder("a")) as lease:
         Path(lock.path(folder), "holder").write_text(of(ELSEWHERE))
         overdue = time.time() + 3 * lock.HEARTBEAT
@@ -274,7 +272,7 @@ def test_a_run_asks_whether_the_lock_is_still_its_own_where_its_heartbeat_is_ove
         assert lease.lost.is_set()
 
 
-def test_the_heartbeat_is_renewed(folder, monkeypatch):
+def test_heartbeat_is_renewed(folder, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT", 0.05)
     with lock.hold(HOST, folder, holder("a")):
         place = Path(lock.path(folder))
@@ -282,7 +280,7 @@ def test_the_heartbeat_is_renewed(folder, monkeypatch):
         eventually(lambda: place.stat().st_mtime > 1.0)
 
 
-def test_a_deployer_that_is_suspended_while_it_takes_the_lock_keeps_nobody_out(folder):
+def test_deployer_suspended_while_locking_does_not_block_others(folder):
     argv = ("sh", "-c", lock._TAKE, "lock", lock.path(folder), "a", "99")
     suspended = subprocess.Popen(argv, stdin=subprocess.PIPE)
     try:
@@ -295,7 +293,7 @@ def test_a_deployer_that_is_suspended_while_it_takes_the_lock_keeps_nobody_out(f
     assert remains(folder) == []
 
 
-def test_who_holds_it_is_told_while_the_holder_is_suspended_in_the_middle_of_a_word(folder):
+def test_holder_is_reported_during_a_suspended_update(folder):
     with lock.hold(HOST, folder, holder("a")) as lease:
         argv = ("sh", "-c", lock._ENTRUST, "lock", lock.path(folder), '"id": "a"', "99")
         suspended = subprocess.Popen(argv, stdin=subprocess.PIPE)
@@ -312,7 +310,7 @@ def test_who_holds_it_is_told_while_the_holder_is_suspended_in_the_middle_of_a_w
     assert remains(folder) == []
 
 
-def test_a_lock_that_is_being_changed_for_too_long_is_a_lock(folder, monkeypatch):
+def test_lock_changing_for_too_long_counts_as_held(folder, monkeypatch):
     for script in ("_TAKE", "_BREAK"):
         impatient = getattr(lock, script).replace("flock -w 10", "flock -w 0")
         monkeypatch.setattr(lock, script, impatient)
@@ -332,7 +330,7 @@ def test_a_lock_that_is_being_changed_for_too_long_is_a_lock(folder, monkeypatch
         assert remains(folder) == ["lock"]
 
 
-def test_a_deployer_that_dies_while_it_takes_the_lock_leaves_none(folder):
+def test_deployer_killed_while_locking_leaves_no_lock(folder):
     text = of(holder("a")).encode()
     argv = ("sh", "-c", lock._TAKE, "lock", lock.path(folder), "a", str(len(text)))
     with pytest.raises(CommandFailed):

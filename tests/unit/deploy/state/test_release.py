@@ -39,7 +39,7 @@ ORDERED = [
 ]
 
 
-def test_versions_are_ordered_as_semver_says() -> None:
+def test_versions_are_ordered_by_semver() -> None:
     shuffled = [Version(text) for text in ORDERED]
     random.Random(7).shuffle(shuffled)
     assert [str(version) for version in sorted(shuffled)] == ORDERED
@@ -47,7 +47,7 @@ def test_versions_are_ordered_as_semver_says() -> None:
         assert lower < higher and higher > lower and lower != higher
 
 
-def test_leading_v_is_dropped_of_semantic_versions_only() -> None:
+def test_leading_v_is_dropped_only_from_semantic_versions() -> None:
     assert Version("v1.2.3") == Version("1.2.3")
     assert str(Version("v1.2")) == "v1.2"
 
@@ -65,17 +65,19 @@ def test_leading_v_is_dropped_of_semantic_versions_only() -> None:
         ("latest", False, False),
     ],
 )
-def test_semantic_versions_are_told_from_labels(text: str, semantic: bool, stable: bool) -> None:
+def test_semantic_versions_are_distinguished_from_labels(
+    text: str, semantic: bool, stable: bool
+) -> None:
     assert (Version(text).semantic, Version(text).stable) == (semantic, stable)
 
 
 @pytest.mark.parametrize("text", ["", " ", "a b", "-x", "1.2.3\n", "a/b", "ü", "x" * 129])
-def test_what_is_no_version_is_refused(text: str) -> None:
+def test_invalid_version_is_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="is no version"):
         Version(text)
 
 
-def test_version_as_a_tag_holds_no_plus() -> None:
+def test_version_tag_contains_no_plus() -> None:
     assert Version("1.2.3+build.5").tag == "1.2.3-build.5"
 
 
@@ -137,7 +139,7 @@ def test_highest_of_several_tags_counts(checkout: Checkout) -> None:
     assert str(checkout.read().version) == "1.4.2"
 
 
-def test_later_commit_is_on_its_way_to_the_next_patch(checkout: Checkout) -> None:
+def test_later_commit_precedes_the_next_patch(checkout: Checkout) -> None:
     checkout.commit("v1.4.2")
     checkout.commit("v1.5.0-rc.1")
     sha = checkout.commit()
@@ -146,7 +148,7 @@ def test_later_commit_is_on_its_way_to_the_next_patch(checkout: Checkout) -> Non
     assert not build.tagged and Version("1.4.2") < build.version < Version("1.4.3")
 
 
-def test_commit_before_any_tag_is_on_its_way_to_the_first_version(checkout: Checkout) -> None:
+def test_commit_before_any_tag_precedes_the_first_version(checkout: Checkout) -> None:
     checkout.commit()
     sha = checkout.commit()
     assert str(checkout.read().version) == f"0.1.0-dev.2.g{sha[:7]}"
@@ -170,7 +172,7 @@ def test_same_tree_gives_the_same_build(checkout: Checkout) -> None:
     assert checkout.read() == checkout.read()
 
 
-def test_pipeline_says_number_branch_and_time(checkout: Checkout) -> None:
+def test_pipeline_build_has_number_branch_and_time(checkout: Checkout) -> None:
     checkout.commit()
     build = checkout.read(
         GITHUB_RUN_NUMBER="417", GITHUB_REF_NAME="feature/x", SOURCE_DATE_EPOCH="1000000000"
@@ -205,7 +207,7 @@ def test_folder_without_git_still_builds(tmp_path: Path) -> None:
     assert str(build.version) == "0.1.0-dev.0" and build.dirty and build.sha == ""
 
 
-def test_repository_without_a_commit_is_refused(checkout: Checkout) -> None:
+def test_repository_without_a_commit_is_rejected(checkout: Checkout) -> None:
     with pytest.raises(UsageError, match="git log: fatal"):
         checkout.read()
 
@@ -250,7 +252,7 @@ PRODUCTION = ("latest", "prod-{sha}", "{branch}-{sha}", "{version}", "build-{num
         (build_of(sha="", branch="", tagged=False, number=""), ("latest",)),
     ],
 )
-def test_tags_promise_only_what_is_known(build: BuildInfo, tags: tuple[str, ...]) -> None:
+def test_tags_depend_on_known_build_information(build: BuildInfo, tags: tuple[str, ...]) -> None:
     assert build.render_tags(PRODUCTION) == tags
 
 
@@ -261,7 +263,7 @@ def test_image_is_named_by_digest() -> None:
 
 
 @pytest.mark.parametrize("digest", ["", "latest", "sha256:abc", DIGEST.upper(), DIGEST + "0"])
-def test_image_without_a_digest_is_refused(digest: str) -> None:
+def test_image_without_a_digest_is_rejected(digest: str) -> None:
     with pytest.raises(UsageError, match="is no image digest"):
         ImageRef("a", digest)
 
@@ -280,6 +282,6 @@ def test_release_is_read_from_labels() -> None:
     )
 
 
-def test_image_of_something_else_is_refused() -> None:
+def test_image_of_another_application_is_rejected() -> None:
     with pytest.raises(UsageError, match="carries no label org.opencontainers.image.version"):
         Release.from_labels(ImageRef("a", DIGEST), {})

@@ -111,7 +111,7 @@ def test_a_deploy_error_ends_with_its_exit_code_and_no_traceback(run, how, statu
     assert (done.returncode, done.stderr) == (status, printed)
 
 
-def test_a_defect_keeps_its_traceback(run):
+def test_unexpected_exception_keeps_its_traceback(run):
     done = run("fail", "--how=defect")
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "ValueError: bug" in done.stderr
@@ -121,6 +121,6 @@ def test_generated_short_flags_are_refused(run):
     assert run("count", "-t", "5").returncode != 0
 
 
-def test_a_task_that_is_named_twice_runs_twice(run, tmp_path):
+def test_task_named_twice_runs_twice(run, tmp_path):
     (tmp_path / "invoke.yaml").write_text((ROOT / "invoke.yaml").read_text())
     assert run("count", "count").stdout == "(3, None)\n" * 2

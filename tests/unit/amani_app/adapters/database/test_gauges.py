@@ -1,4 +1,4 @@
-"""What the books tell Prometheus."""
+"""Prometheus gauges of the ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from amani_app.adapters.database import gauges
 from amani_app.adapters.database.engine import db
@@ -29,15 +29,21 @@ def told(books: LedgerGauges) -> dict[tuple[str, ...], float]:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> t.Iterator[LedgerGauges]:
+def engine(tmp_path: Path) -> t.Iterator[Engine]:
+    """A database without triggers, which accepts books out of balance."""
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
     db.metadata.create_all(engine)
-    yield LedgerGauges(engine)
+    yield engine
     engine.dispose()
 
 
-def enter(books: LedgerGauges, *amounts: int) -> None:
-    with books._engine.begin() as connection:
+@pytest.fixture
+def books(engine: Engine) -> LedgerGauges:
+    return LedgerGauges(engine)
+
+
+def enter(engine: Engine, *amounts: int) -> None:
+    with engine.begin() as connection:
         for number, amount in enumerate(amounts):
             connection.execute(
                 text(
@@ -48,20 +54,20 @@ def enter(books: LedgerGauges, *amounts: int) -> None:
             )
 
 
-def test_books_in_balance_tell_zero_and_others_by_how_much_they_are_off(books, monkeypatch):
-    enter(books, 700, -700)
+def test_imbalance_gauge_is_zero_for_balanced_books(engine, books, monkeypatch):
+    enter(engine, 700, -700)
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0
-    with books._engine.begin() as connection:
+    with engine.begin() as connection:
         connection.execute(text("UPDATE entries SET amount = 701 WHERE amount = 700"))
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 0, "read once a minute"
     monkeypatch.setattr(gauges, "FRESH", -1)
     assert told(books)[("amani_ledger_imbalance_minor", "NGN")] == 1
 
 
-def test_what_waits_in_suspense_is_counted(books, monkeypatch):
+def test_suspense_gauge_counts_unattributed_transfers(engine, books, monkeypatch):
     monkeypatch.setattr(gauges, "FRESH", -1)
     assert told(books)[("amani_suspense_waiting",)] == 0
-    store = DatabaseStore(books._engine, lambda: NOW)
+    store = DatabaseStore(engine, lambda: NOW)
     suspense = Account(AccountKind.SUSPENSE, "NGN")
     provider = Account(AccountKind.PROVIDER, "NGN")
     for id, reason, reference, source, target, waiting in (
@@ -74,9 +80,9 @@ def test_what_waits_in_suspense_is_counted(books, monkeypatch):
         assert told(books)[("amani_suspense_waiting",)] == waiting
 
 
-def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
+def test_escrow_gauge_counts_by_state_and_currency(engine, books):
     state = next(iter(EscrowState)).value
-    with books._engine.begin() as connection:
+    with engine.begin() as connection:
         connection.execute(
             text(
                 "INSERT INTO escrows (id, title, client_id, freelancer_id, currency,"
@@ -90,7 +96,7 @@ def test_escrows_are_counted_by_state_and_their_milestones_summed(books):
     assert found[("amani_books_readable",)] == 1
 
 
-def test_without_a_database_one_gauge_says_so_and_the_next_time_asks_again(tmp_path):
+def test_unreachable_database_sets_books_readable_to_zero_until_it_answers(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
     books = LedgerGauges(engine)
     assert told(books) == {("amani_books_readable",): 0}
@@ -99,7 +105,7 @@ def test_without_a_database_one_gauge_says_so_and_the_next_time_asks_again(tmp_p
     engine.dispose()
 
 
-def test_the_service_serves_them_beside_its_own(app):
+def test_metrics_endpoint_includes_book_gauges(app):
     with app.app_context():
         db.metadata.create_all(app.extensions["amani"].engine)
     answer = app.test_client().get("/metrics").get_data(as_text=True)

@@ -1,12 +1,11 @@
-"""The worker's rounds, and the register of those that live."""
+"""The rounds of a worker."""
 
 from __future__ import annotations
 
 import typing as t
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import create_engine
 
 from amani_app.adapters.database.workers import DatabaseWorkerRegister
 from amani_app.adapters.memory.workers import MemoryWorkerRegister
@@ -15,48 +14,13 @@ from amani_app.application.common.queues import Going
 from amani_app.application.common.readiness import CheckReadiness
 from amani_app.application.worker.worker import Worker
 from amani_app.ports.schema import DatabaseUnavailable
-from amani_app.ports.workers import WorkerRegister
-from tests.integration.amani_app.adapters.database.test_store import DATABASES
 from tests.unit.amani_app.application.test_readiness import Schema
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", *DATABASES])
-def register(request: pytest.FixtureRequest) -> WorkerRegister:
-    if request.param == "memory":
-        return MemoryWorkerRegister()
-    engine: Engine = request.getfixturevalue(request.param)
-    return DatabaseWorkerRegister(engine)
-
-
-class TestRegister:
-    def test_those_not_seen_for_long_are_forgotten(self, register: WorkerRegister) -> None:
-        register.beat("old", "1.0.0", NOW)
-        register.beat("new", "1.0.0", NOW + timedelta(hours=2))
-        assert register.forget(NOW + timedelta(hours=1)) == 1
-        assert register.forget(NOW + timedelta(hours=1)) == 0
-
-    def test_a_beat_is_the_latest_word(self, register: WorkerRegister) -> None:
-        register.beat("w", "1.0.0", NOW)
-        register.beat("w", "1.0.1", NOW + timedelta(hours=2))
-        assert register.forget(NOW + timedelta(hours=1)) == 0
-
-    def test_who_leaves_is_gone_and_may_leave_twice(self, register: WorkerRegister) -> None:
-        register.beat("w", "1.0.0", NOW)
-        register.leave("w")
-        register.leave("w")
-        assert register.forget(NOW + timedelta(hours=1)) == 0
-
-
-def test_a_register_without_its_database_says_so() -> None:
-    engine = create_engine("sqlite:////no/such/folder/x.sqlite3")
-    with pytest.raises(DatabaseUnavailable):
-        DatabaseWorkerRegister(engine).beat("w", "1.0.0", NOW)
-
-
 class Log:
-    """Keeps what is told."""
+    """A log that keeps the names of events."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -68,7 +32,7 @@ class Log:
 
 
 class Job:
-    """Does one thing each time, unless it has trouble."""
+    """A job that counts its calls, and raises *trouble* if given."""
 
     def __init__(self, name: str, trouble: Exception | None = None) -> None:
         self.name = name
@@ -84,7 +48,7 @@ class Job:
 
 
 class Stand:
-    """A worker in a world of its own."""
+    """A worker with an in-memory register, a log and a clock."""
 
     def __init__(self, *jobs: Job, live: str = "0002") -> None:
         self.log, self.register, self.now = Log(), MemoryWorkerRegister(), NOW
@@ -101,7 +65,7 @@ class Stand:
         )
 
 
-def test_each_round_does_every_job_until_the_end_and_then_the_worker_leaves() -> None:
+def test_each_round_runs_every_job_and_stop_deregisters_the_worker() -> None:
     one, other = Job("one"), Job("other")
     stand = Stand(one, other)
     rests = iter((False, False, True))
@@ -111,7 +75,7 @@ def test_each_round_does_every_job_until_the_end_and_then_the_worker_leaves() ->
     assert (stand.log.told[0], stand.log.told[-1]) == ("worker.started", "worker.stopped")
 
 
-def test_a_beat_is_written_now_and_then() -> None:
+def test_heartbeat_is_written_at_intervals() -> None:
     stand = Stand()
     for seconds, seen in ((0, 0), (9, 0), (10, 10), (19, 10), (21, 21)):
         stand.now = NOW + timedelta(seconds=seconds)
@@ -119,7 +83,7 @@ def test_a_beat_is_written_now_and_then() -> None:
         assert stand.register.seen["w"] == ("1.0.0", NOW + timedelta(seconds=seen))
 
 
-def test_a_job_that_fails_holds_up_no_other() -> None:
+def test_failed_job_does_not_block_the_others() -> None:
     bad, good = Job("bad", RuntimeError("a bug")), Job("good")
     stand = Stand(bad, good)
     stand.worker.round()
@@ -127,7 +91,7 @@ def test_a_job_that_fails_holds_up_no_other() -> None:
     assert stand.log.told == ["worker.job_failed", "worker.job"]
 
 
-def test_without_the_database_the_rest_of_the_round_waits() -> None:
+def test_unavailable_database_skips_the_rest_of_the_round() -> None:
     away, next_one = Job("away", DatabaseUnavailable()), Job("next")
     stand = Stand(away, next_one)
     stand.worker.round()
@@ -135,7 +99,7 @@ def test_without_the_database_the_rest_of_the_round_waits() -> None:
     assert stand.log.told == ["worker.waiting"]
 
 
-def test_behind_the_schema_nothing_is_done() -> None:
+def test_worker_waits_while_schema_is_behind() -> None:
     job = Job("one")
     stand = Stand(job, live="0001")
     stand.worker.round()
@@ -143,7 +107,7 @@ def test_behind_the_schema_nothing_is_done() -> None:
     assert stand.log.told == ["worker.waiting"]
 
 
-def test_a_worker_stops_even_where_it_cannot_take_its_leave() -> None:
+def test_worker_stops_if_register_is_unreachable() -> None:
     stand = Stand()
     stand.worker.register = DatabaseWorkerRegister(create_engine("sqlite:////no/such/x.sqlite3"))
     stand.worker.run(lambda: True)

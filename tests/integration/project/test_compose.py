@@ -17,7 +17,7 @@ import requests
 
 from deploy.events import Events
 from deploy.images import build as images
-from deploy.images.bases import Hub, bases, ensure_bases
+from deploy.images.bases import Hub, ensure_bases, list_bases
 from deploy.machine.checkout import ROOT
 from deploy.state.release import BuildInfo
 from tests.support.waiting import eventually
@@ -79,7 +79,7 @@ def stack(config: dict[str, Any]) -> Iterator[Stack]:
     """All of it, healthy; without Grafana where its image cannot be had."""
     made = Stack()
     services = set(config["services"])
-    known = {base.name for base in bases()}
+    known = {base.name for base in list_bases()}
     ensure_bases({config["services"][name]["image"] for name in services} & known)
     if not can_be_had(config["services"][GRAFANA]["image"]):
         services.discard(GRAFANA)

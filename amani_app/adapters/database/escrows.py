@@ -45,7 +45,7 @@ def _page(party: Party | None, narrowed: bool, further: bool) -> Prepared:
 
 
 class DatabaseEscrows:
-    """See ``ports.store.Escrows``; an escrow is one row, and one for each of its milestones."""
+    """An escrow is one row, with one more row for each of its milestones."""
 
     def __init__(self, statements: Statements) -> None:
         self._run = statements.now

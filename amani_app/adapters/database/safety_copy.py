@@ -1,4 +1,4 @@
-"""SQLite keeps no half of a transaction, but a revision may have left one: then a copy helps."""
+"""A copy of the SQLite file, for migrations that fail outside their transaction or are killed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ log = logging.getLogger("alembic.runtime.migration")
 
 @contextmanager
 def safety_copy(engine: Engine) -> t.Iterator[None]:
-    """Copy the SQLite file first, and put the copy back where a failing revision left traces.
+    """Copy the SQLite file, and restore the copy if a failing revision changed the schema.
 
-    A revision that failed within its transaction left none: then nothing is put back, and what
-    others wrote meanwhile stays. Where it is put back, the broken state is kept beside it.
+    A revision that fails within its transaction is rolled back, so the file stays as it is, with
+    the rows that other processes wrote meanwhile. If the copy is restored, the broken file is kept
+    beside it.
 
-    A copy that is there already is of a revision that was killed. If that left traces, it is put
-    back as well, before anything else; but not if rows have changed since: then the revision
-    is tried on what there is, and where that fails both files stay as they are.
-    Only under the lock of those who migrate.
+    A copy that already exists was made for a migration that was killed. If that migration changed
+    the schema, the copy is restored before the new migration runs. If rows have changed since the
+    copy was made, it is not restored: the migration runs on the current file, and if it fails, both
+    files are kept. Use it only inside ``exclusive``.
     """
     file = Path(engine.url.database or "")
     if engine.dialect.name != "sqlite" or not file.is_file():
@@ -36,7 +37,7 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
     copy = file.with_name(f"{file.name}.before-migration")
     outlived = _is_outlived(file, copy)
     if not outlived:
-        # Under its name it is whole, whenever this is killed.
+        # Renamed when complete, so that a file with this name is never partial.
         partial = file.with_name(f"{copy.name}.partial")
         _copy(file, partial)
         os.replace(partial, copy)
@@ -60,8 +61,9 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
 
 
 def _is_outlived(file: Path, copy: Path) -> bool:
-    """Deal with what a migration that was killed left; whether its copy is all that there is of
-    the state before."""
+    """Restore the copy of a killed migration; true if it is kept instead.
+
+    It is kept if the schema has changed and rows were written since."""
     if not copy.is_file() or not _has_traces(_shape(copy), _shape(file)):
         return False
     if not _same_rows(file, copy):
@@ -90,7 +92,7 @@ Shape = tuple[list[t.Any], list[t.Any]]
 
 
 def _shape(file: Path) -> Shape:
-    """The schema, and the revision it says it is at."""
+    """The schema, and the revision in ``alembic_version``."""
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         what = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'"
         schema = connection.execute(f"{what} ORDER BY 1, 2").fetchall()
@@ -101,7 +103,7 @@ def _shape(file: Path) -> Shape:
 
 
 def _has_traces(before: Shape, now: Shape) -> bool:
-    """Whether a revision that did not come to its end left something of itself."""
+    """Whether the schema changed while the recorded revision did not."""
     return now[0] != before[0] and now[1] == before[1]
 
 

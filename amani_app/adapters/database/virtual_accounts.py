@@ -16,7 +16,7 @@ _ALL, _C = select(virtual_accounts), virtual_accounts.c
 
 
 class DatabaseVirtualAccounts:
-    """See ``ports.store.VirtualAccounts``."""
+    """Virtual accounts in one table, with indexes on the provider's id and the number."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements

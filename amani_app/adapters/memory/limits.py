@@ -24,7 +24,7 @@ class MemoryLimiter:
         self._swept = 0.0
 
     def hit(self, quota: Quota, whose: str) -> QuotaUsage:
-        """Among the times of the last window."""
+        """Counts the times in the last window, under a lock."""
         now = self._clock()
         with self._lock:
             self._sweep(now, quota.seconds)

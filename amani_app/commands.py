@@ -91,7 +91,7 @@ def user_create(email: str, name: str, role: str, password: str) -> None:
 
 @amani.group("admin")
 def admin() -> None:
-    """Administrators."""
+    """Manage the users with the role of administrator."""
 
 
 @admin.command("create")
@@ -135,7 +135,7 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
 
 @amani.group("suspense")
 def suspense() -> None:
-    """Money without a known owner."""
+    """List and clear money without a known owner."""
 
 
 @suspense.command("list")
@@ -151,7 +151,7 @@ def suspense_list() -> None:
 @click.argument("transfer")
 @click.argument("email")
 def suspense_attribute(transfer: str, email: str) -> None:
-    """Credit the item that TRANSFER put into suspense to EMAIL; debit them if it is negative."""
+    """Credit the item that TRANSFER put into suspense to EMAIL; a negative item is debited."""
     give = container().suspense.attribute
     _book(lambda unit: give(unit, OPERATOR, transfer, _person(unit, email).id))
 

@@ -142,7 +142,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Escrow:
-    """An escrow and its state."""
+    """An escrow between two users. Raises ``InvalidEscrow`` for invalid terms."""
 
     id: str
     title: str

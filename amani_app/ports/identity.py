@@ -1,4 +1,4 @@
-"""Who a caller is: tokens, and the passwords of local accounts."""
+"""Authentication: tokens, and the passwords of local accounts."""
 
 from __future__ import annotations
 

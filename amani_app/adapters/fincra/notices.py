@@ -1,7 +1,7 @@
-"""Fincra's notices (webhooks): the signature over the raw bytes, and what they are about.
+"""Fincra's notices (webhooks): the signature over the raw bytes, and the content.
 
-The vendor's sample signs re-dumped JSON, which differs from what was sent for names that are not
-ASCII and for whole amounts: the bytes as they came are the only thing that both sides share.
+Fincra's sample verifies JSON that was parsed and serialized again. That differs from the body for
+names that are not ASCII and for whole amounts, so the signature is verified over the raw bytes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ KINDS: t.Mapping[str, NoticeKind] = {
     **dict.fromkeys(("approved", "declined", "issued", "changed", "closed"), NoticeKind.ACCOUNT),
 }
 REFERENCES = ("customerReference", "merchantReference", "reference", "chargeReference")
-"""Where ours may stand, the surest first."""
+"""Fields that may hold our reference, the most reliable first."""
 THEIRS: t.Mapping[NoticeKind, tuple[str, ...]] = {
     NoticeKind.INFLOW: ("reference",),
     NoticeKind.ACCOUNT: ("id", "_id"),
 }
-"""Where theirs stands, of what has none of ours."""
+"""Fields that hold Fincra's id, for kinds that have no reference of ours."""
 WORD = re.compile(r"[A-Za-z0-9._-]{1,32}")
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -49,7 +49,7 @@ LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 class FincraPayments:
-    """See ``ports.payments.Payments``."""
+    """Deposits, virtual accounts and payouts through Fincra's HTTP API."""
 
     def __init__(self, credentials: FincraCredentials, client: FincraClient | None = None) -> None:
         self._credentials = credentials
@@ -58,7 +58,7 @@ class FincraPayments:
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
         """The payer bears Fincra's fee; otherwise less than *amount* would arrive."""
         body = {
-            # A float of 15 digits at most is written as exactly the digits that it was read from.
+            # A float of at most 15 digits is serialized with exactly those digits.
             "amount": float(amount.major),
             "currency": amount.currency,
             "reference": reference,
@@ -85,7 +85,7 @@ class FincraPayments:
                 received = _money(data.get("amountReceived") or 0, currency)
                 link = data.get("link")
                 outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
-                # Borne by the payer, it was paid on top and never was in what we received.
+                # A fee that the payer bears is paid on top of the amount that we receive.
                 ours = data.get("feeBearer") == "business"
                 fee = _fee(data, currency) if ours else None
                 return Collection(reference, outcome, received, link if link else "", fee)
@@ -94,7 +94,7 @@ class FincraPayments:
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """Individual accounts in naira are approved at once, others by people."""
+        """Fincra approves individual accounts in naira at once, and reviews others by hand."""
         body = {
             "currency": currency,
             "accountType": "individual",
@@ -113,7 +113,7 @@ class FincraPayments:
             raise PaymentRefused(LONG_NUMBER.sub("...", str(refusal))) from None
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """Among our requests; the filter is not believed."""
+        """Searches the listed requests for *reference*, because the API may ignore the filter."""
         path = "/profile/virtual-accounts/requests"
         for data in self._list(path, merchantReference=reference):
             match data:
@@ -167,7 +167,7 @@ class FincraPayments:
         raise AnswerUnknown("an account without a name")
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
-        """A reference that was used is refused by Fincra: then the first one is looked up."""
+        """Fincra refuses a used reference; the first payout is then queried and returned."""
         body = {
             "business": self._credentials.business_id,
             "sourceCurrency": amount.currency,
@@ -220,7 +220,7 @@ class FincraPayments:
         raise AnswerUnknown("a payout in an unknown shape")
 
     def balance(self, currency: str) -> Money:
-        """The ledger balance of our wallet in *currency*; nothing where there is none."""
+        """The ledger balance of our wallet in *currency*; zero if there is no wallet."""
         try:
             data = self._client.get("/wallets", businessID=self._credentials.business_id)
         except KeyError:
@@ -302,7 +302,10 @@ def _safe(reference: str) -> str:
 
 
 def _money(value: t.Any, currency: str) -> Money:
-    """A JSON number or string of major units; what is smaller than a minor unit is not there."""
+    """A JSON number or string of major units; fractions of a minor unit are cut off.
+
+    Raises ``AnswerUnknown`` for any other value.
+    """
     try:
         if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
             raise InvalidOperation

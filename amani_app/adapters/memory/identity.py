@@ -10,7 +10,7 @@ from amani_app.ports.identity import Claims, InvalidToken
 
 
 class MemoryAccounts:
-    """See ``ports.identity.Accounts``; for tests only, because the hash is reversible."""
+    """For tests only, because the hash is reversible."""
 
     lifetime = 3600
 

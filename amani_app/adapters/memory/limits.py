@@ -12,7 +12,7 @@ from amani_app.ports.limits import Quota, QuotaUsage
 
 
 class MemoryLimiter:
-    """See ``ports.limits.Limiter``. With n processes the effective limit is n times the quota.
+    """With n processes the effective limit is n times the quota.
 
     Memory: one number for each request in the last window.
     """

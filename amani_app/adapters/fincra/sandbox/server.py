@@ -1,4 +1,4 @@
-"""The sandbox's HTTP: Fincra's routes, and under ``/sandbox`` what the world does to them."""
+"""The sandbox's routes: those of Fincra, and under ``/sandbox`` those that control it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def create_sandbox(
 ) -> Flask:
     """A WSGI application that answers as Fincra does and notifies *webhook_url*.
 
-    *secret_key* is the API key that it demands; *public_url* is where payers reach it.
+    *secret_key* is the API key that it requires; *public_url* is its URL for payers.
     """
     books = MemoryPayments(base=public_url)
     switches = switches or Switches()

@@ -23,7 +23,7 @@ ACCOUNT_WORDS = {
 
 
 def install_virtual_accounts(app: Flask, books: MemoryPayments, switches: Switches) -> None:
-    """Asking for virtual accounts, and about them."""
+    """Add the routes that request and return virtual accounts."""
 
     @app.post("/profile/virtual-accounts/requests")
     def _request() -> Response:
@@ -52,7 +52,7 @@ def install_virtual_accounts(app: Flask, books: MemoryPayments, switches: Switch
 
 
 def install_transfers(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
-    """Asking for what came in at them, and letting something come in."""
+    """Add the routes that return transfers and simulate a new one."""
 
     @app.get("/collections/reference/<reference>")
     def _inflow(reference: str) -> Response:
@@ -91,7 +91,7 @@ def install_transfers(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
 
 
 def install_decisions(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
-    """What people at the provider decide on an account."""
+    """Add the route that sets the state of an account and sends the notice."""
 
     @app.post("/sandbox/account")
     def _decide() -> Response:

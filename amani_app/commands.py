@@ -143,8 +143,8 @@ def suspense_list() -> None:
     """Print each item in suspense: time, transfer, amount, reason, reference."""
     parts = container()
     for each in parts.store.read(parts.suspense.waiting):
-        words = (f"{each.at:%Y-%m-%d %H:%M}", each.transfer, each.amount, each.reason)
-        click.echo("  ".join(map(str, (*words, each.reference))))
+        columns = (f"{each.at:%Y-%m-%d %H:%M}", each.transfer, each.amount, each.reason)
+        click.echo("  ".join(map(str, (*columns, each.reference))))
 
 
 @suspense.command("attribute")

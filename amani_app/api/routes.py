@@ -391,8 +391,8 @@ def receive_notice(call: Call) -> m.NoticeReceived:
     try:
         provider.notices.receive(request.get_data(), headers)
     except ForgedNotice:
-        words = "The signature does not match the payment provider's key."
-        raise RequestRefused(ProblemDetails(401, "forged-notice", words)) from None
+        detail = "The signature does not match the payment provider's key."
+        raise RequestRefused(ProblemDetails(401, "forged-notice", detail)) from None
     except ValueError as error:
         raise RequestRefused(ProblemDetails(422, "invalid-request", str(error))) from None
     return m.NoticeReceived()

@@ -9,7 +9,7 @@ from amani_app.domain.users import Role, User
 
 
 class InvalidToken(Exception):
-    """The token is invalid, expired or revoked; the caller is not told which."""
+    """The token is invalid, expired or revoked; the error does not distinguish them."""
 
 
 class IdentityUnavailable(Exception):

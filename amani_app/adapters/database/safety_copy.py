@@ -48,8 +48,8 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
         if _has_traces(before, _shape(file)):
             if outlived:
                 log.error(
-                    "a migration that was killed left %s half-made, and it was written to since, "
-                    "so nothing was put back; the copy made before it is %s",
+                    "a killed migration left %s partly migrated, and rows have changed since, so "
+                    "the copy was not restored; the copy made before that migration is %s",
                     file,
                     copy,
                 )
@@ -76,7 +76,7 @@ def _put_back(copy: Path, file: Path) -> None:
     broken = file.with_name(f"{file.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ')}")
     _copy(file, broken)
     _copy(copy, file)
-    log.error("the copy made before was put back; the broken state is in %s", broken)
+    log.error("restored the copy made before the migration; the broken file is %s", broken)
 
 
 def _copy(source: Path, target: Path) -> None:

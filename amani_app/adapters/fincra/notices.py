@@ -30,7 +30,7 @@ THEIRS: t.Mapping[NoticeKind, tuple[str, ...]] = {
     NoticeKind.ACCOUNT: ("id", "_id"),
 }
 """Fields that hold Fincra's id, for kinds that have no reference of ours."""
-WORD = re.compile(r"[A-Za-z0-9._-]{1,32}")
+LABEL = re.compile(r"[A-Za-z0-9._-]{1,32}")
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -47,7 +47,7 @@ def read(secret: str, raw: bytes, signature: str) -> ProviderNotice:
     except (ValueError, RecursionError):
         raise ValueError("the notice is no JSON") from None
     match body:
-        case {"event": str(event), "data": dict(data)} if WORD.fullmatch(event):
+        case {"event": str(event), "data": dict(data)} if LABEL.fullmatch(event):
             return _notice(event, data)
     raise ValueError("a notice has an event and its data")
 
@@ -64,4 +64,4 @@ def _notice(event: str, data: t.Mapping[str, t.Any]) -> ProviderNotice:
     if kind is not NoticeKind.OTHER and not reference:
         raise ValueError(f"a notice of {event} names what it is about")
     status = str(data.get("status", ""))
-    return ProviderNotice(kind, event, reference, status if WORD.fullmatch(status) else "")
+    return ProviderNotice(kind, event, reference, status if LABEL.fullmatch(status) else "")

@@ -79,12 +79,12 @@ class FincraPayments:
         except KeyError:
             return None
         match data:
-            case {"reference": str(named), "status": str(word), "currency": str(currency)} if (
+            case {"reference": str(named), "status": str(status), "currency": str(currency)} if (
                 named == reference
             ):
                 received = _money(data.get("amountReceived") or 0, currency)
                 link = data.get("link")
-                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+                outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
                 # A fee that the payer bears is paid on top of the amount that we receive.
                 ours = data.get("feeBearer") == "business"
                 fee = _fee(data, currency) if ours else None
@@ -159,8 +159,8 @@ class FincraPayments:
         try:
             data = self._client.post("/core/accounts/resolve", body)
         except FincraRefusal as refusal:
-            words = f"the bank {bank_code} has no account with this number"
-            raise UnknownPayee(words) from refusal
+            message = f"the bank {bank_code} has no account with this number"
+            raise UnknownPayee(message) from refusal
         match data:
             case {"accountName": str(name)} if name.strip():
                 return name.strip()[:200]
@@ -193,8 +193,8 @@ class FincraPayments:
                 raise AnswerUnknown("a payout is reported as a duplicate and as unknown") from None
             return known
         match data:
-            case {"status": str(word)}:
-                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+            case {"status": str(status)}:
+                outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
                 fee = _fee(data, amount.currency)
                 return Payout(reference, outcome, amount, _reason(data), fee)
         raise AnswerUnknown("a payout without a status")
@@ -208,13 +208,13 @@ class FincraPayments:
         match data:
             case {
                 "customerReference": str(named),
-                "status": str(word),
+                "status": str(status),
                 "amount": amount,
                 "currency": str(currency),
             } if (
                 named == reference
             ):
-                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+                outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
                 fee, sent = _fee(data, currency), _money(amount, currency)
                 return Payout(reference, outcome, sent, _reason(data), fee)
         raise AnswerUnknown("a payout in an unknown shape")
@@ -250,9 +250,9 @@ class FincraPayments:
 
 def _issued(data: t.Any, reference: str) -> IssuedAccount:
     match data:
-        case {"_id": str(id), "status": str(word)} if SAFE.fullmatch(id):
+        case {"_id": str(id), "status": str(status)} if SAFE.fullmatch(id):
             reported = data.get("accountInformation") or {}
-            state = STATES.get(word.lower(), AccountState.PENDING)
+            state = STATES.get(status.lower(), AccountState.PENDING)
             number = _plain(reported.get("accountNumber"), 40)
             if state is AccountState.ACTIVE and data.get("isActive") is False:
                 state = AccountState.CLOSED
@@ -274,13 +274,13 @@ def _inflow(data: t.Any) -> Inflow:
     match data:
         case {
             "reference": str(reference),
-            "status": str(word),
+            "status": str(status),
             "payeeAccountNumber": str(number),
             "destinationCurrency": str(currency),
             "destinationAmount": whole,
         } if SAFE.fullmatch(reference):
             amount = _money(whole, currency)
-            outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+            outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
             settled = amount
             if outcome is PaymentOutcome.SUCCESSFUL:
                 settled = _money(data.get("destinationAmountSettled"), currency)

@@ -43,7 +43,7 @@ LINE = re.compile(r"[A-Za-z0-9._-]{0,32}")
 
 
 class ManualPayments:
-    """See ``ports.payments.Payments``. *payto* is the account that receives deposits."""
+    """Deposits and payouts by hand. *payto* is the account that receives deposits."""
 
     def __init__(self, records: TransferRecords, payto: str, secret: str) -> None:
         self._records = records
@@ -62,7 +62,7 @@ class ManualPayments:
     def collection(self, reference: str) -> Collection | None:
         """Successful as soon as a line of the statement names the reference.
 
-        A reference that no checkout has is reported as well, so that the money reaches suspense.
+        A reference without a checkout is reported as well, so that the money reaches suspense.
         Money in another currency than the checkout's is reported if none came in that currency.
         """
         with _reachable():

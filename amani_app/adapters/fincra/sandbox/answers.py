@@ -6,7 +6,7 @@ import typing as t
 
 from amani_app.ports.payments import PaymentOutcome
 
-WORDS = {
+STATUSES = {
     PaymentOutcome.WAITING: "processing",
     PaymentOutcome.SUCCESSFUL: "successful",
     PaymentOutcome.FAILED: "failed",

@@ -23,7 +23,7 @@ from amani_app.ports.payments import (
     UnknownPayee,
 )
 
-NOBODY = "0000000000"
+UNKNOWN_NUMBER = "0000000000"
 """The account number that ``payee`` reports as unknown."""
 NO_BVN = "00000000000"
 """The bank verification number that is always refused."""
@@ -72,7 +72,7 @@ class MemoryPayments:
         return self.amounts[reference]
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
-        if account_number == NOBODY:
+        if account_number == UNKNOWN_NUMBER:
             raise UnknownPayee(f"the bank {bank_code} has no account with this number")
         return f"Holder of {account_number}"
 

@@ -77,8 +77,10 @@ class Operation:
 
     @property
     def slow(self) -> bool:
-        """Whether the caller is authorized before the transaction and not inside it, because
-        something happens before the transaction or without one."""
+        """Whether the caller is authorized before the transaction instead of inside it.
+
+        True if the operation works before the transaction (``prepare``) or without one.
+        """
         return not self.transactional or self.prepare is not None
 
 

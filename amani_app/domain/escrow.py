@@ -1,4 +1,4 @@
-"""The escrow: an agreement on milestones, and every way its money can move.
+"""The escrow: an agreement on milestones, and the transitions that move its money.
 
 An ``Escrow`` is a value: each action returns a new one, with the ``Settlement``s to book. Two
 tables hold every allowed transition: ``ESCROW_RULES`` and ``MILESTONE_RULES``.

@@ -129,7 +129,7 @@ class DatabaseEscrows:
         return self._assemble(rows)
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
-        """Along the index of (state, expires_at)."""
+        """Uses the index on state and ``expires_at``; the longest overdue come first."""
         due = (milestones.c.state == MilestoneState.SUBMITTED.value) & (
             milestones.c.expires_at <= now
         )

@@ -231,7 +231,6 @@ class DatabaseLedger:
         return set(self._run(select(c.reference).where(wanted)).scalars())
 
     def unattributed(self) -> list[SuspenseItem]:
-        """Along the index of the accounts."""
         return [
             SuspenseItem(row.id, row.reason, row.reference, Money(row.amount, row.currency), row.at)
             for row in self._run(UNATTRIBUTED)

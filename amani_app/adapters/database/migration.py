@@ -129,8 +129,8 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
                 **CLIENT_KEEPALIVE,
             },
         )
-        _notice_death(own)
-        _give_time(own)
+        _set_keepalive(own)
+        _lift_timeouts(own)
     else:
         own = create_engine(engine.url, poolclass=NullPool, connect_args={"timeout": 30})
         tune_sqlite(own, foreign_keys=False)
@@ -140,7 +140,7 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
         own.dispose()
 
 
-def _notice_death(engine: Engine) -> None:
+def _set_keepalive(engine: Engine) -> None:
     """Let the server end the session of a migration that was killed or is unreachable.
 
     Otherwise the statement runs to its end and keeps its table lock, and the session keeps the
@@ -157,7 +157,7 @@ def _notice_death(engine: Engine) -> None:
         connection.autocommit = False
 
 
-def _give_time(engine: Engine) -> None:
+def _lift_timeouts(engine: Engine) -> None:
     """Lift the timeouts of long statements that block no other; drop invalid indexes first.
 
     Runs on the driver's cursor, so that Alembic's transaction is not affected.

@@ -43,14 +43,14 @@ class DatabaseDeposits:
         self._run(mine.values(**_deposit_row(deposit), due_at=due))
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Deposit]:
-        """Along the index of the owner."""
+        """Uses the index on owner and id."""
         query = select(deposits).where(deposits.c.owner_id == owner)
         if before is not None:
             query = query.where(deposits.c.id < before)
         return list(map(_deposit, self._run(query.order_by(deposits.c.id.desc()).limit(limit))))
 
     def claim(self, now: datetime, until: datetime) -> tuple[Deposit, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, deposits, until, deposits.c.due_at <= now)
         return (_deposit(row), row.attempts) if row else None
 
@@ -83,7 +83,7 @@ class DatabaseWithdrawals:
         self._run(mine.values(**_withdrawal_row(withdrawal), due_at=due))
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Withdrawal]:
-        """Along the index of the owner."""
+        """Uses the index on owner and id."""
         query = select(withdrawals).where(withdrawals.c.owner_id == owner)
         if before is not None:
             query = query.where(withdrawals.c.id < before)
@@ -91,7 +91,7 @@ class DatabaseWithdrawals:
         return list(map(_withdrawal, self._run(query)))
 
     def claim(self, now: datetime, until: datetime) -> tuple[Withdrawal, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, withdrawals, until, withdrawals.c.due_at <= now)
         return (_withdrawal(row), row.attempts) if row else None
 

@@ -62,7 +62,7 @@ class DatabaseInbox:
         return bool(done.rowcount)
 
     def claim(self, now: datetime, until: datetime) -> tuple[str, ProviderNotice, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, inbox, until, inbox.c.due_at <= now)
         if row is None:
             return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-FLEETING = frozenset({"worker_heartbeats"})
+VOLATILE = frozenset({"worker_heartbeats"})
 """Tables that are written all the time, whose rows are not compared."""
 log = logging.getLogger("alembic.runtime.migration")
 
@@ -35,8 +35,8 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
         yield
         return
     copy = file.with_name(f"{file.name}.before-migration")
-    outlived = _is_outlived(file, copy)
-    if not outlived:
+    kept = _must_keep(file, copy)
+    if not kept:
         # Renamed when complete, so that a file with this name is never partial.
         partial = file.with_name(f"{copy.name}.partial")
         _copy(file, partial)
@@ -45,8 +45,8 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
     try:
         yield
     except BaseException:
-        if _has_traces(before, _shape(file)):
-            if outlived:
+        if _is_half_applied(before, _shape(file)):
+            if kept:
                 log.error(
                     "a killed migration left %s partly migrated, and rows have changed since, so "
                     "the copy was not restored; the copy made before that migration is %s",
@@ -54,25 +54,26 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
                     copy,
                 )
                 raise
-            _put_back(copy, file)
+            _restore(copy, file)
         copy.unlink()
         raise
     copy.unlink()
 
 
-def _is_outlived(file: Path, copy: Path) -> bool:
+def _must_keep(file: Path, copy: Path) -> bool:
     """Restore the copy of a killed migration; true if it is kept instead.
 
-    It is kept if the schema has changed and rows were written since."""
-    if not copy.is_file() or not _has_traces(_shape(copy), _shape(file)):
+    It is kept if the schema has changed and rows were written since.
+    """
+    if not copy.is_file() or not _is_half_applied(_shape(copy), _shape(file)):
         return False
     if not _same_rows(file, copy):
         return True
-    _put_back(copy, file)
+    _restore(copy, file)
     return False
 
 
-def _put_back(copy: Path, file: Path) -> None:
+def _restore(copy: Path, file: Path) -> None:
     broken = file.with_name(f"{file.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ')}")
     _copy(file, broken)
     _copy(copy, file)
@@ -102,7 +103,7 @@ def _shape(file: Path) -> Shape:
             return schema, []
 
 
-def _has_traces(before: Shape, now: Shape) -> bool:
+def _is_half_applied(before: Shape, now: Shape) -> bool:
     """Whether the schema changed while the recorded revision did not."""
     return now[0] != before[0] and now[1] == before[1]
 
@@ -112,7 +113,7 @@ def _same_rows(file: Path, copy: Path) -> bool:
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         connection.execute("ATTACH ? AS saved", [str(copy)])
         connection.execute("BEGIN")
-        shared = _tables(connection, "main") & _tables(connection, "saved") - FLEETING
+        shared = _tables(connection, "main") & _tables(connection, "saved") - VOLATILE
         return not any(_differs(connection, table) for table in sorted(shared))
 
 

@@ -56,7 +56,7 @@ LONGEST_WAIT = 0.2
 """The longest delay before a retry, in seconds; random, so that two do not conflict again."""
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock, which are retried."""
-ELSEWHERE = frozenset({"25006", "0A000"})
+NOT_PRIMARY = frozenset({"25006", "0A000"})
 """SQLSTATE of a write that a standby refuses, in a transaction or at its begin.
 
 After a failover the primary is another server."""
@@ -113,7 +113,7 @@ class DatabaseIdempotency:
         self._statements.foresee(*self._asked(caller, key))
 
     def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
-        """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
+        """On PostgreSQL, takes an advisory lock on the key until the transaction ends."""
         *locks, answered = self._statements.ask(*self._asked(caller, key))
         if not all(row.locked for rows in locks for row in rows):
             raise KeyInUse("the first request with this Idempotency-Key is still running")
@@ -144,7 +144,6 @@ class DatabaseIdempotency:
         self._statements.now(mine.values(body=body))
 
     def forget(self, before: datetime) -> int:
-        """Along the index of the times."""
         old = idempotency_keys.c.created_at < before
         return self._statements.now(delete(idempotency_keys).where(old)).rowcount
 
@@ -237,11 +236,11 @@ class DatabaseStore:
         return self._once(self._engine, action)
 
     def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """In a transaction that takes no lock on SQLite, and is read-only on PostgreSQL."""
+        """The transaction takes no lock on SQLite, and is read-only on PostgreSQL."""
         return self._once(self._reader, action)
 
     def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Without a transaction: its begin and its end would be two round trips."""
+        """Saves the two round trips of BEGIN and COMMIT."""
         return self._once(self._onlooker, action)
 
     def _once(self, engine: Engine, action: t.Callable[[UnitOfWork], T]) -> T:
@@ -265,7 +264,7 @@ class DatabaseStore:
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
             # In a read-only transaction the same error means a bug.
-            if engine is self._engine and getattr(error.orig, "sqlstate", None) in ELSEWHERE:
+            if engine is self._engine and getattr(error.orig, "sqlstate", None) in NOT_PRIMARY:
                 self._engine.dispose()  # New connections may reach the primary.
                 raise DatabaseUnavailable from error
             raise

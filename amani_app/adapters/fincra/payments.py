@@ -72,7 +72,7 @@ class FincraPayments:
         raise AnswerUnknown("a checkout without a link")
 
     def collection(self, reference: str) -> Collection | None:
-        """By our reference. Only the received amount counts, not the requested one."""
+        """Queries by our reference; only the received amount counts, not the requested one."""
         path = f"/checkout/payments/merchant-reference/{_safe(reference)}"
         try:
             data = self._client.get(path)
@@ -122,7 +122,7 @@ class FincraPayments:
         return None
 
     def account_named(self, id: str) -> IssuedAccount | None:
-        """By Fincra's id; our reference is in the answer."""
+        """Queries by Fincra's id; the response contains our reference."""
         try:
             data = self._client.get(f"/profile/virtual-accounts/{_safe(id)}")
         except KeyError:
@@ -133,7 +133,7 @@ class FincraPayments:
         raise AnswerUnknown("a virtual account in an unknown shape")
 
     def inflow(self, reference: str) -> Inflow | None:
-        """By Fincra's reference: a transfer has none of ours."""
+        """Queries by Fincra's reference, because a transfer has none of ours."""
         path = f"/collections/reference/{_safe(reference)}"
         try:
             data = self._client.get(path, business=self._credentials.business_id)
@@ -244,7 +244,7 @@ class FincraPayments:
         raise AnswerUnknown("a list in an unknown shape")
 
     def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
-        """The header is ``signature``; compared in constant time, over the bytes as they came."""
+        """Verifies the header ``signature`` over the raw body, in constant time."""
         return notices.read(self._credentials.webhook_secret, raw, headers.get("signature", ""))
 
 

@@ -51,7 +51,7 @@ class MemoryTable(t.Generic[Item]):
         self.tickets[item.id] = replace(self.tickets[item.id], due=due)
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Item]:
-        """By id, which grows with time."""
+        """Sorted by id, which grows with time."""
         mine = (x for x in self.items.values() if x.owner == owner)
         found = (x for x in mine if before is None or x.id < before)
         return sorted(found, key=lambda x: x.id, reverse=True)[:limit]
@@ -144,7 +144,7 @@ class MemoryOutbox:
         self._delivered[id] = at
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
-        """From the front of the list."""
+        """The oldest events first, in the order of publication."""
         others = [
             event.id
             for event in self._events

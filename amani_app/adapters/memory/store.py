@@ -215,7 +215,7 @@ class MemoryEscrows:
         state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
-        """By id, which grows with time."""
+        """Sorted by id, which grows with time."""
         parts = (party,) if party else (Party.CLIENT, Party.FREELANCER)
         mine = (
             e for e in self._escrows.values() if e.party(user) in parts and state in (None, e.state)
@@ -324,7 +324,7 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """On a copy, which becomes the state when *action* returns."""
+        """Calls *action* on a copy, which becomes the state when it returns."""
         with self._lock:
             copy = self.state.copy()
             result = action(MemoryUnitOfWork(copy, self._now))
@@ -332,7 +332,7 @@ class MemoryStore:
             return result
 
     def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """On the state as it is: nothing changes it in place."""
+        """Calls *action* on the current state, which is never changed in place."""
         return action(MemoryUnitOfWork(self.state, self._now))
 
     def look(self, action: t.Callable[[UnitOfWork], T]) -> T:

@@ -60,8 +60,8 @@ def _from_git(root: Path) -> dict[str, str]:
         return {}
     import subprocess  # nosec B404
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
         utc = {**os.environ, "TZ": "UTC"}
         try:
             return subprocess.run(  # nosec

@@ -91,7 +91,7 @@ def user_create(email: str, name: str, role: str, password: str) -> None:
 
 @amani.group("admin")
 def admin() -> None:
-    """Administrators."""
+    """Manage the users with the role of administrator."""
 
 
 @admin.command("create")
@@ -135,7 +135,7 @@ def deposit(email: str, amount: str, currency: str, reference: str) -> None:
 
 @amani.group("suspense")
 def suspense() -> None:
-    """Money without a known owner."""
+    """List and clear money without a known owner."""
 
 
 @suspense.command("list")
@@ -143,15 +143,15 @@ def suspense_list() -> None:
     """Print each item in suspense: time, transfer, amount, reason, reference."""
     parts = container()
     for each in parts.store.read(parts.suspense.waiting):
-        words = (f"{each.at:%Y-%m-%d %H:%M}", each.transfer, each.amount, each.reason)
-        click.echo("  ".join(map(str, (*words, each.reference))))
+        columns = (f"{each.at:%Y-%m-%d %H:%M}", each.transfer, each.amount, each.reason)
+        click.echo("  ".join(map(str, (*columns, each.reference))))
 
 
 @suspense.command("attribute")
 @click.argument("transfer")
 @click.argument("email")
 def suspense_attribute(transfer: str, email: str) -> None:
-    """Credit the item that TRANSFER put into suspense to EMAIL; debit them if it is negative."""
+    """Credit the item that TRANSFER put into suspense to EMAIL; a negative item is debited."""
     give = container().suspense.attribute
     _book(lambda unit: give(unit, OPERATOR, transfer, _person(unit, email).id))
 

@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows which adapter stands behind which port."""
+"""The composition root: the only module that selects an adapter for each port."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _limiter(settings: Settings) -> Limiter:
 
 
 def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
-    """The identity provider, and the local accounts if this service is it."""
+    """The identity provider, and the local accounts if this service keeps them."""
     if settings.identity == "supabase":
         # PyJWT is imported late: most installations need it at the first request only.
         from amani_app.adapters.supabase import SupabaseIdentity

@@ -19,7 +19,7 @@ LATEST_BEAT = 30.0
 
 
 def check() -> str:
-    """Empty when alive, else the reason."""
+    """An empty string if the process works, else the reason."""
     try:
         age = time.time() - HEARTBEAT.stat().st_mtime
     except FileNotFoundError:

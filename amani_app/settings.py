@@ -43,7 +43,7 @@ class EnvironmentSettings(BaseSettings):
         return self
 
     def errors(self) -> t.Iterator[str]:
-        """Each rule that the values break together, as ``VARIABLE: what to do``."""
+        """One line for each rule that the values break: ``VARIABLE: reason and remedy``."""
         yield from ()
 
 
@@ -183,8 +183,8 @@ class Settings(EnvironmentSettings):
     @property
     def previous_keys(self) -> tuple[str, ...]:
         """The retired signing keys, newest first."""
-        told = self.previous_secret_keys.get_secret_value().split(",")
-        return tuple(key.strip() for key in told if key.strip())
+        keys = self.previous_secret_keys.get_secret_value().split(",")
+        return tuple(key.strip() for key in keys if key.strip())
 
     @property
     def fault(self) -> Fault | None:
@@ -240,11 +240,11 @@ def _line(error: t.Any) -> str:
 def signing_key(settings: Settings) -> str:
     """The key that signs tokens and cursors.
 
-    In ``local``, where none is required, it is generated once and stored beside the database, so
-    that the next release accepts the tokens of this one.
+    If none is set, which only ``local`` permits, it is generated once and stored beside the
+    database, so that the next release accepts the tokens of this one.
     """
-    if told := settings.secret_key.get_secret_value():
-        return told
+    if key := settings.secret_key.get_secret_value():
+        return key
     file = settings.data_dir / "secret-key"
     try:
         if not file.exists():
@@ -255,7 +255,7 @@ def signing_key(settings: Settings) -> str:
 
 
 def _write_key(file: Path) -> None:
-    """Write *file* whole and once, however many processes start together."""
+    """Write *file* atomically; if several processes start together, only one writes it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent)  # mode 0600
     try:

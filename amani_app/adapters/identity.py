@@ -19,7 +19,7 @@ REMEMBERED = 4096
 
 
 class LocalAccounts:
-    """See ``ports.identity.Accounts``.
+    """Passwords hashed with argon2id, and tokens signed with HS256.
 
     The first of *keys* signs, and all of them verify. To rotate a key, put the new one in front,
     and remove the old one after its last token has expired. argon2 and PyJWT are imported at their
@@ -41,7 +41,7 @@ class LocalAccounts:
         return PasswordHasher().hash(password)
 
     def matches(self, password: str, hashed: str) -> bool:
-        """False for a hash that is none, too."""
+        """False also for a *hashed* that is not an argon2 hash."""
         from argon2 import PasswordHasher
         from argon2.exceptions import InvalidHashError, VerificationError
 

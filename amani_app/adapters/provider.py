@@ -1,4 +1,4 @@
-"""What the package of a payment provider supplies: its settings, and from them its adapter."""
+"""The base class of each payment provider's settings, which build its adapter."""
 
 from __future__ import annotations
 

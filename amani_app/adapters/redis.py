@@ -43,7 +43,7 @@ return {used, exceeded, string.format('%.6f', tonumber(oldest or now) + seconds 
 
 
 class RedisLimiter:
-    """See ``ports.limits.Limiter``. One round trip for each request; connects at the first one.
+    """One round trip for each request; connects at the first one.
 
     The time is Redis' own, the same for all hosts, unless *clock* is given.
     """

@@ -45,7 +45,7 @@ class ProjectKeys(PyJWKClient):
 
 
 class SupabaseIdentity:
-    """See ``ports.identity.Identity``.
+    """Verifies the access tokens of one Supabase project.
 
     *url* is the project's. *secret* is the legacy HS256 secret; without it such tokens are refused.
     The key determines the algorithm, never the token's header (RFC 8725). With *second_factor*, the

@@ -24,8 +24,8 @@ class Limits:
     """Limits the requests of each kind to *amounts* a minute; 0 is no limit.
 
     While *limiter* is unavailable, *fallback* counts in each process by itself: reads, writes and
-    sign-ins continue under a laxer limit. Payouts are refused, because money that has left cannot
-    be fetched back.
+    sign-ins continue under a laxer limit. Payouts are refused, because Amani cannot
+    recall a payout.
     """
 
     def __init__(self, limiter: Limiter, fallback: Limiter, amounts: t.Mapping[Kind, int]) -> None:
@@ -40,9 +40,9 @@ class Limits:
             return
         g.standing = standing = self._hit(quota, whose)
         if standing.exceeded:
-            words = f"At most {quota.amount} requests in {quota.seconds} s are allowed."
+            detail = f"At most {quota.amount} requests in {quota.seconds} s are allowed."
             headers = {"Retry-After": str(standing.reset)}
-            raise RequestRefused(ProblemDetails(429, "quota-exceeded", words, headers=headers))
+            raise RequestRefused(ProblemDetails(429, "quota-exceeded", detail, headers=headers))
 
     def _hit(self, quota: Quota, whose: str) -> QuotaUsage:
         try:

@@ -51,7 +51,7 @@ Amount = t.Annotated[
 
 
 class RequestModel(BaseModel):
-    """The body of a request."""
+    """The base of all request bodies: unknown fields and wrong types are refused."""
 
     # Built at the first use, not at the boot.
     model_config = ConfigDict(
@@ -60,7 +60,7 @@ class RequestModel(BaseModel):
 
 
 class SignUp(RequestModel):
-    """A new user account."""
+    """The email address, name and password of a new user."""
 
     email: Email
     name: Name
@@ -88,7 +88,7 @@ class NewMilestone(RequestModel):
 
     title: Title
     amount: Amount
-    # JSON has no dates: this one is read from its string.
+    # JSON has no date type, so strict mode would refuse the string.
     due: t.Annotated[date | None, Field(strict=False)] = None
 
 
@@ -112,7 +112,7 @@ class Ruling(RequestModel):
 
 
 class NewDeposit(RequestModel):
-    """A deposit to create."""
+    """The amount and currency that the payer is to send."""
 
     amount: Amount
     currency: Currency
@@ -132,7 +132,7 @@ class NewVirtualAccount(RequestModel):
 
 
 class NewWithdrawal(RequestModel):
-    """A withdrawal to create."""
+    """The amount, and the bank account that receives it."""
 
     amount: Amount
     currency: Currency
@@ -150,11 +150,11 @@ class NoticeBody(BaseModel):
 
 
 class EmptyBody(RequestModel):
-    """An empty body."""
+    """No fields: the body may be `{}` or missing."""
 
 
 class ResponseModel(BaseModel):
-    """The body of a response."""
+    """The base of all response bodies, which are immutable."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -182,7 +182,7 @@ class MoneyOut(ResponseModel):
 
 
 class UserOut(ResponseModel):
-    """A user."""
+    """A user; `email` is in lower case."""
 
     id: str
     email: str
@@ -224,7 +224,7 @@ class WalletOut(ResponseModel):
 
 
 class WalletList(ResponseModel):
-    """The wallets of a user."""
+    """The wallets of the caller, ordered by currency."""
 
     items: list[WalletOut]
 
@@ -252,7 +252,7 @@ class EntryOut(ResponseModel):
 
 
 class EntryPage(Page[EntryOut]):
-    """A page of wallet entries."""
+    """Entries of one wallet, newest first, with the next cursor."""
 
 
 class MilestoneOut(ResponseModel):
@@ -313,7 +313,7 @@ class EscrowOut(ResponseModel):
 
 
 class EscrowPage(Page[EscrowOut]):
-    """A page of escrows."""
+    """Escrows of the caller, newest first, with the next cursor."""
 
 
 class DepositOut(ResponseModel):
@@ -343,7 +343,7 @@ class DepositOut(ResponseModel):
 
 
 class DepositPage(Page[DepositOut]):
-    """A page of deposits."""
+    """Deposits of the caller, newest first, with the next cursor."""
 
 
 class VirtualAccountOut(ResponseModel):
@@ -373,7 +373,7 @@ class VirtualAccountOut(ResponseModel):
 
 
 class VirtualAccountPage(Page[VirtualAccountOut]):
-    """A page of virtual accounts."""
+    """Virtual accounts of the caller, newest first, with the next cursor."""
 
 
 class WithdrawalOut(ResponseModel):
@@ -404,7 +404,7 @@ class WithdrawalOut(ResponseModel):
 
 
 class WithdrawalPage(Page[WithdrawalOut]):
-    """A page of withdrawals."""
+    """Withdrawals of the caller, newest first, with the next cursor."""
 
 
 class NoticeReceived(ResponseModel):
@@ -432,7 +432,7 @@ class AuditLineOut(ResponseModel):
 
 
 class AuditPage(Page[AuditLineOut]):
-    """A page of the audit log."""
+    """Lines of the audit log, newest first, with the next cursor."""
 
 
 class ReconciliationOut(ResponseModel):

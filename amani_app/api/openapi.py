@@ -163,6 +163,6 @@ def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
     return found
 
 
-def _content(words: str, schema: t.Any, problem: bool = False) -> dict[str, t.Any]:
+def _content(description: str, schema: t.Any, problem: bool = False) -> dict[str, t.Any]:
     media = "application/problem+json" if problem else "application/json"
-    return {"description": words, "content": {media: {"schema": schema}}}
+    return {"description": description, "content": {media: {"schema": schema}}}

@@ -77,8 +77,10 @@ class Operation:
 
     @property
     def slow(self) -> bool:
-        """Whether the caller is authorized before the transaction and not inside it, because
-        something happens before the transaction or without one."""
+        """Whether the caller is authorized before the transaction instead of inside it.
+
+        True if the operation works before the transaction (``prepare``) or without one.
+        """
         return not self.transactional or self.prepare is not None
 
 
@@ -289,8 +291,8 @@ def _read_body(model: type[BaseModel]) -> BaseModel:
     if not model.model_fields and not raw:
         return model()
     if request.mimetype != "application/json":
-        words = "The body must be application/json."
-        raise RequestRefused(ProblemDetails(415, "unsupported-media-type", words))
+        detail = "The body must be application/json."
+        raise RequestRefused(ProblemDetails(415, "unsupported-media-type", detail))
     try:
         return model.model_validate_json(raw)
     except pydantic.ValidationError as error:
@@ -303,15 +305,17 @@ def _read_body(model: type[BaseModel]) -> BaseModel:
             {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "code": e["type"]}
             for e in found
         )
-        words = "Some fields are invalid; see `errors`."
-        raise RequestRefused(ProblemDetails(422, "invalid-request", words, errors=fields)) from None
+        detail = "Some fields are invalid; see `errors`."
+        raise RequestRefused(
+            ProblemDetails(422, "invalid-request", detail, errors=fields)
+        ) from None
 
 
 def _read_version() -> int:
     given = request.headers.get("If-Match", "")
     if not given:
-        words = "The If-Match header must hold the version that was read."
-        raise RequestRefused(ProblemDetails(428, "precondition-required", words))
+        detail = "The If-Match header must hold the version that was read."
+        raise RequestRefused(ProblemDetails(428, "precondition-required", detail))
     found = re.fullmatch(r'"([0-9]{1,9})"', given)
     if not found:
         raise RequestRefused(
@@ -329,8 +333,8 @@ def _read_key(operation: Operation) -> str:
     if not given and not operation.money:
         return ""
     if not KEYS.fullmatch(given):
-        words = "An Idempotency-Key of 8 to 255 printable characters is required."
-        raise RequestRefused(ProblemDetails(400, "idempotency-key-missing", words))
+        detail = "An Idempotency-Key of 8 to 255 printable characters is required."
+        raise RequestRefused(ProblemDetails(400, "idempotency-key-missing", detail))
     return given
 
 
@@ -345,8 +349,8 @@ def _read_page(call: Call, operation: Operation) -> None:
     call.filters = {name: request.args[name] for name in operation.filters if name in request.args}
     for name, value in call.filters.items():
         if value not in operation.filters[name]:
-            words = f"must be one of {', '.join(operation.filters[name])}"
-            raise _invalid_query(name, words, "enum")
+            detail = f"must be one of {', '.join(operation.filters[name])}"
+            raise _invalid_query(name, detail, "enum")
     if cursor is None:
         return
     try:

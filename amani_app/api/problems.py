@@ -154,9 +154,9 @@ def _from_database(error: Exception) -> Response:
 
 def _from_provider(error: Exception) -> Response:
     structlog.get_logger().warning("payments.unavailable", error=type(error).__name__)
-    words = "The payment provider is unreachable. The request had no effect. Try again shortly."
+    detail = "The payment provider is unreachable. The request had no effect. Try again shortly."
     headers = {"Retry-After": PROVIDER_RETRY_AFTER}
-    return ProblemDetails(503, "payments-unavailable", words, headers=headers).response()
+    return ProblemDetails(503, "payments-unavailable", detail, headers=headers).response()
 
 
 def _from_bug(error: Exception) -> Response:

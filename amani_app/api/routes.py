@@ -175,7 +175,7 @@ def create_escrow(call: Call) -> m.EscrowOut:
     },
 )
 def list_escrows(call: Call, limit: int) -> t.Sequence[Escrow]:
-    """List your escrows, newest first."""
+    """List the escrows that you are a party of, newest first."""
     state, party = call.filters.get("state"), call.filters.get("party")
     return call.unit.escrows.of(
         call.actor.user,
@@ -279,7 +279,7 @@ def create_deposit(call: Call) -> m.DepositOut:
 
 @listing("/deposits", m.DepositPage, m.DepositOut.of)
 def list_deposits(call: Call, limit: int) -> t.Sequence[Deposit]:
-    """List your deposits, newest first."""
+    """List your deposits in all currencies, newest first."""
     return call.unit.deposits.of(call.actor.user, call.cursor, limit)
 
 
@@ -357,7 +357,7 @@ def create_withdrawal(call: Call) -> m.WithdrawalOut:
 
 @listing("/withdrawals", m.WithdrawalPage, m.WithdrawalOut.of)
 def list_withdrawals(call: Call, limit: int) -> t.Sequence[Withdrawal]:
-    """List your withdrawals, newest first."""
+    """List your withdrawals in all currencies, newest first."""
     return call.unit.withdrawals.of(call.actor.user, call.cursor, limit)
 
 
@@ -391,8 +391,8 @@ def receive_notice(call: Call) -> m.NoticeReceived:
     try:
         provider.notices.receive(request.get_data(), headers)
     except ForgedNotice:
-        words = "The signature does not match the payment provider's key."
-        raise RequestRefused(ProblemDetails(401, "forged-notice", words)) from None
+        detail = "The signature does not match the payment provider's key."
+        raise RequestRefused(ProblemDetails(401, "forged-notice", detail)) from None
     except ValueError as error:
         raise RequestRefused(ProblemDetails(422, "invalid-request", str(error))) from None
     return m.NoticeReceived()

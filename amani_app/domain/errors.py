@@ -6,7 +6,7 @@ import typing as t
 
 
 class DomainError(Exception):
-    """A business rule forbids it; nothing was changed. ``code`` is stable, the text is not."""
+    """A business rule was violated; nothing was changed. ``code`` is stable, the text is not."""
 
     code = "refused"
 
@@ -44,8 +44,8 @@ class IllegalTransition(DomainError):
         self.state = state
         self.action = action
         self.allowed = tuple(sorted(allowed))
-        ways = ", ".join(self.allowed) or "nothing"
-        super().__init__(f"{what} is {state}: {action} is not allowed (allowed: {ways})")
+        listed = ", ".join(self.allowed) or "nothing"
+        super().__init__(f"{what} is {state}: {action} is not allowed (allowed: {listed})")
 
 
 class NotYourPart(DomainError):

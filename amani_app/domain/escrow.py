@@ -1,4 +1,4 @@
-"""The escrow: an agreement on milestones, and every way its money can move.
+"""The escrow: an agreement on milestones, and the transitions that move its money.
 
 An ``Escrow`` is a value: each action returns a new one, with the ``Settlement``s to book. Two
 tables hold every allowed transition: ``ESCROW_RULES`` and ``MILESTONE_RULES``.
@@ -142,7 +142,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Escrow:
-    """An escrow and its state."""
+    """An escrow between two users. Raises ``InvalidEscrow`` for invalid terms."""
 
     id: str
     title: str

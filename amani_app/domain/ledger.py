@@ -1,8 +1,8 @@
 """The ledger: double entry, append-only.
 
 Entries are signed, credit positive: a transaction's entries sum to zero in each currency, and so
-does the ledger. What Amani owes (wallets, holds, open payouts, fees earned, suspense) has
-its normal side in credit; what it has (the mirror of the provider's wallet) in debit. A mistake is
+does the ledger. Liabilities (wallets, holds, open payouts, suspense) and fees earned normally have
+a credit balance; the asset, the mirror of the provider's wallet, has a debit balance. A mistake is
 corrected by a reversing transaction, never by a change.
 """
 

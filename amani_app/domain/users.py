@@ -1,4 +1,4 @@
-"""Who uses Amani."""
+"""Users and their roles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from datetime import datetime
 
 
 class Role(enum.Enum):
-    """What a user may do beyond their own escrows. Client and freelancer are parties, not roles."""
+    """The permissions of a user beyond their own escrows.
+
+    Client and freelancer are parties of an escrow, not roles.
+    """
 
     MEMBER = "member"
     ARBITER = "arbiter"

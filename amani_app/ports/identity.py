@@ -1,4 +1,4 @@
-"""Who a caller is: tokens, and the passwords of local accounts."""
+"""Authentication: tokens, and the passwords of local accounts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amani_app.domain.users import Role, User
 
 
 class InvalidToken(Exception):
-    """The token is invalid, expired or revoked; the caller is not told which."""
+    """The token is invalid, expired or revoked; the error does not distinguish them."""
 
 
 class IdentityUnavailable(Exception):

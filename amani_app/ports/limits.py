@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class LimiterUnavailable(Exception):
-    """The shared counter is unreachable."""
+    """The shared counter is unreachable or answered with an error."""
 
 
 @dataclass(frozen=True)

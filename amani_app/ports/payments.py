@@ -178,10 +178,10 @@ class ProviderNotice:
 
         For an account, whose changes repeat the same fields, it is the hash of the whole body.
         """
-        said = (self.kind.value, self.event, self.reference, self.status)
+        fields = (self.kind.value, self.event, self.reference, self.status)
         once = self.reference and self.kind is not NoticeKind.ACCOUNT
-        words = "\n".join(said).encode() if once else raw
-        return hashlib.sha256(words).hexdigest()
+        content = "\n".join(fields).encode() if once else raw
+        return hashlib.sha256(content).hexdigest()
 
 
 class Payments(t.Protocol):

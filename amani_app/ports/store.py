@@ -1,4 +1,4 @@
-"""The store: what must change together or not at all.
+"""The store: repositories whose changes are committed together or not at all.
 
 ``Store.run`` calls an action with a ``UnitOfWork`` and commits it when the action returns; if the
 action raises, everything is rolled back. After a conflict with another transaction the action is
@@ -69,7 +69,7 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class SuspenseItem:
-    """What one transfer has put into suspense; negative if money is missing there."""
+    """The amount that one transfer put into suspense; negative if money is missing there."""
 
     transfer: str
     reason: str
@@ -155,8 +155,7 @@ class Ledger(t.Protocol):
 
 
 class Escrows(t.Protocol):
-    def add(self, escrow: Escrow, at: datetime) -> None:
-        """Insert a new one."""
+    def add(self, escrow: Escrow, at: datetime) -> None: ...
 
     def get(self, id: str, lock: bool = False) -> Escrow:
         """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
@@ -183,20 +182,20 @@ class Escrows(t.Protocol):
 
 class Users(t.Protocol):
     def add(self, user: User) -> None:
-        """Insert a new one. Raises ``EmailTaken``."""
+        """Insert *user*. Raises ``EmailTaken`` if another user has the address."""
 
     def save(self, user: User) -> None:
-        """Update name, role or password."""
+        """Update the stored user with the same id."""
 
     def get(self, id: str) -> User:
-        """Read *id*. Raises ``KeyError``."""
+        """The user *id*. Raises ``KeyError`` if there is none."""
 
     def by_email(self, email: str) -> User | None:
         """The user with *email*, or ``None``."""
 
 
 class Idempotency(t.Protocol):
-    """Stored responses by caller and key, in the transaction of what they respond to.
+    """Stored responses by caller and key, written in the transaction of the request.
 
     See draft-ietf-httpapi-idempotency-key-header.
     """
@@ -225,8 +224,7 @@ class Idempotency(t.Protocol):
 class Deposits(t.Protocol):
     """The repository of deposits. A worker processes each one that is due."""
 
-    def add(self, deposit: Deposit, due: datetime | None) -> None:
-        """Insert a new one."""
+    def add(self, deposit: Deposit, due: datetime | None) -> None: ...
 
     def get(self, id: str, lock: bool = False) -> Deposit:
         """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
@@ -247,8 +245,7 @@ class Deposits(t.Protocol):
 class VirtualAccounts(t.Protocol):
     """The repository of virtual accounts. A worker processes each one that is due."""
 
-    def add(self, account: VirtualAccount, due: datetime | None) -> None:
-        """Insert a new one."""
+    def add(self, account: VirtualAccount, due: datetime | None) -> None: ...
 
     def get(self, id: str, lock: bool = False) -> VirtualAccount:
         """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
@@ -276,7 +273,7 @@ class Withdrawals(t.Protocol):
     """The repository of withdrawals. A worker processes each one that is due."""
 
     def add(self, withdrawal: Withdrawal) -> None:
-        """Insert a new one; its reservation is in the ledger under the same id."""
+        """Insert *withdrawal*; its reservation is in the ledger under the same id."""
 
     def get(self, id: str, lock: bool = False) -> Withdrawal:
         """Read *id*; with *lock*, hold a row lock until the end. Raises ``KeyError``."""
@@ -307,7 +304,7 @@ class Inbox(t.Protocol):
         """Mark it as processed; *outcome* is ``done``, ``ignored`` or ``given-up``."""
 
     def put_off(self, id: str, due: datetime) -> None:
-        """Process it again at *due*."""
+        """Make it due again at *due*; its claims still count."""
 
 
 class Outbox(t.Protocol):
@@ -317,7 +314,7 @@ class Outbox(t.Protocol):
         """Lease the oldest undelivered event of *topics* *until* then."""
 
     def delivered(self, id: str, at: datetime) -> None:
-        """Mark it as delivered."""
+        """Mark the event as delivered, so that it is not claimed again."""
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
         """Mark up to *limit* events of all other topics as delivered; returns their number."""
@@ -327,44 +324,37 @@ class Outbox(t.Protocol):
 
 
 class UnitOfWork(t.Protocol):
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger."""
+    """The repositories of one transaction: all changes are committed together or not at all."""
 
     @property
-    def escrows(self) -> Escrows:
-        """Escrows and their milestones."""
+    def ledger(self) -> Ledger: ...
 
     @property
-    def deposits(self) -> Deposits:
-        """Deposits."""
+    def escrows(self) -> Escrows: ...
 
     @property
-    def virtual_accounts(self) -> VirtualAccounts:
-        """Virtual accounts."""
+    def deposits(self) -> Deposits: ...
 
     @property
-    def withdrawals(self) -> Withdrawals:
-        """Withdrawals."""
+    def virtual_accounts(self) -> VirtualAccounts: ...
 
     @property
-    def inbox(self) -> Inbox:
-        """Notices to process."""
+    def withdrawals(self) -> Withdrawals: ...
 
     @property
-    def outbox(self) -> Outbox:
-        """Events to deliver."""
+    def inbox(self) -> Inbox: ...
 
     @property
-    def users(self) -> Users:
-        """Users."""
+    def outbox(self) -> Outbox: ...
 
     @property
-    def idempotency(self) -> Idempotency:
-        """Stored responses."""
+    def users(self) -> Users: ...
+
+    @property
+    def idempotency(self) -> Idempotency: ...
 
     def publish(self, event: OutboxEvent) -> None:
-        """Put *event* in the outbox."""
+        """Put *event* in the outbox; it is delivered only if the unit is committed."""
 
     def audit(self, line: AuditLine) -> None:
         """Append *line* to the audit log."""

@@ -31,7 +31,8 @@ _TEXTS = re.compile(
 
 
 class Scrubber:
-    """Removes the values of secret settings, what looks like a token, and what is named like one.
+    """Removes the values of secret settings, texts in the form of a token, and values whose name
+    suggests a secret.
 
     Example: the value of a header ``X-Api-Key`` or a key ``password``.
     """

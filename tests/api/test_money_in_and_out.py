@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from amani_app import create_app
 from amani_app.adapters.database.engine import db
 from amani_app.adapters.fincra.notices import sign
-from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY
+from amani_app.adapters.fincra.sandbox.payments import NO_BVN, UNKNOWN_NUMBER
 from amani_app.application.common.acting import Actor, Context
 from amani_app.application.provider.payouts import QUIET
 from amani_app.application.provider.reconciliation import Reconcile
@@ -703,9 +703,9 @@ class TestWithdrawals:
 
     def test_account_unknown_to_its_bank_is_rejected(self, bank: Bank, ada: Person) -> None:
         ada.funded(100)
-        found = ada.withdraw(100, NOBODY)
+        found = ada.withdraw(100, UNKNOWN_NUMBER)
         assert (found.status_code, found.json["code"]) == (422, "unknown-payee")
-        assert NOBODY not in found.text
+        assert UNKNOWN_NUMBER not in found.text
         assert ada.wallet() == (100, 0)
 
     def test_unreachable_provider_reserves_nothing_and_allows_retry(

@@ -103,7 +103,7 @@ def test_killed_sqlite_migration_is_undone_by_one_process(
     failing = HALF.replace("half", "other")
     write_revision(revisions.parent, "a002", "a001", "unsafe", failing, "pass")
     done = shell.run(*upgrade)
-    assert "the copy made before was put back; the broken state is in" in done.stderr
+    assert "restored the copy made before the migration; the broken file is" in done.stderr
     assert not {"half", "other"} & names() and left() == []
 
     kill(begin())
@@ -112,7 +112,7 @@ def test_killed_sqlite_migration_is_undone_by_one_process(
     write_revision(revisions.parent, "a002", "a001", "unsafe", HALF, "pass")
     done = shell.run(*upgrade)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "written to since, so nothing was put back; the copy made before it is" in done.stderr
+    assert "rows have changed since, so the copy was not restored" in done.stderr
     assert "half" in names() and len(left()) == 1
     repaired = HALF_DONE.replace("TABLE half", "TABLE IF NOT EXISTS half").replace("600", "0")
     write_revision(revisions.parent, "a002", "a001", "unsafe", repaired, "pass")

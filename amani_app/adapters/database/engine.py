@@ -70,7 +70,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
 
 
 def _session(pooled: bool) -> dict[str, t.Any]:
-    """Session options; none behind a pooler, where each transaction may use another session."""
+    """Session options; none behind a pooler, because each transaction may use another session."""
     if pooled:
         return {}
     timeouts = ("statement_timeout", "idle_in_transaction_session_timeout")
@@ -93,8 +93,8 @@ def begin_explicitly(engine: Engine) -> None:
         driver: t.Any = connection.connection.driver_connection
         if engine.dialect.name == "postgresql" and driver.info.transaction_status.name != "IDLE":
             return  # begun outside SQLAlchemy, by the pipeline
-        if words := opening(connection):
-            connection.exec_driver_sql(words)
+        if statement := opening(connection):
+            connection.exec_driver_sql(statement)
 
 
 def tune_postgres(engine: Engine, pooled: bool) -> None:

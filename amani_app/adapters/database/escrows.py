@@ -45,7 +45,7 @@ def _page(party: Party | None, narrowed: bool, further: bool) -> Prepared:
 
 
 class DatabaseEscrows:
-    """See ``ports.store.Escrows``; an escrow is one row, and one for each of its milestones."""
+    """An escrow is one row, with one more row for each of its milestones."""
 
     def __init__(self, statements: Statements) -> None:
         self._run = statements.now
@@ -129,7 +129,7 @@ class DatabaseEscrows:
         return self._assemble(rows)
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
-        """Along the index of (state, expires_at)."""
+        """Uses the index on state and ``expires_at``; the longest overdue come first."""
         due = (milestones.c.state == MilestoneState.SUBMITTED.value) & (
             milestones.c.expires_at <= now
         )

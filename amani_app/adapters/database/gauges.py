@@ -60,9 +60,9 @@ _QUERIES: tuple[_Query, ...] = (
 
 
 class LedgerGauges(Collector):
-    """Gauges of a SQLAlchemy engine. If the database is unreachable, only ``amani_books_readable``
-    is
-    left, with the value 0.
+    """Gauges of a SQLAlchemy engine.
+
+    If the database is unreachable, only ``amani_books_readable`` is left, with the value 0.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -88,8 +88,8 @@ class LedgerGauges(Collector):
     def _read(self) -> list[GaugeMetricFamily]:
         made = []
         with self._engine.connect() as connection:
-            for name, words, labels, query in _QUERIES:
-                gauge = GaugeMetricFamily(name, words, labels=labels)
+            for name, description, labels, query in _QUERIES:
+                gauge = GaugeMetricFamily(name, description, labels=labels)
                 for row in connection.execute(query):
                     gauge.add_metric(row[:-1], float(row[-1]))
                 made.append(gauge)

@@ -119,7 +119,7 @@ def _page(further: bool) -> Prepared:
 
 
 class DatabaseLedger:
-    """See ``ports.store.Ledger``.
+    """The ledger in three tables: accounts, transfers and entries.
 
     House accounts have no stored balance, so transactions only wait for the accounts of the same
     users. These are locked by updating them in the order of their ids.
@@ -165,7 +165,7 @@ class DatabaseLedger:
                     account_id=pending.account.id, amount=amount)  # fmt: skip
 
     def void(self, id: str, pending: str) -> None:
-        """The amount goes back to available; no entry is written."""
+        """The amount becomes available again; no entry is written."""
         found = self.pending(pending)
         self._change(found.account, posted=0, reserved=-found.amount.minor)
         self._write("void", id, found.reason, found.reference, pending_id=pending)
@@ -231,7 +231,6 @@ class DatabaseLedger:
         return set(self._run(select(c.reference).where(wanted)).scalars())
 
     def unattributed(self) -> list[SuspenseItem]:
-        """Along the index of the accounts."""
         return [
             SuspenseItem(row.id, row.reason, row.reference, Money(row.amount, row.currency), row.at)
             for row in self._run(UNATTRIBUTED)

@@ -1,4 +1,4 @@
-"""How a migration connects: alone, never waiting long for a lock, and again when it had to."""
+"""Connections of migrations: one migration at a time, short lock timeouts, and retries."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from sqlalchemy.pool import NullPool
 from amani_app.adapters.database.engine import tune_sqlite
 
 LOCK_TIMEOUT = "2s"
-"""How long DDL waits for a table: everyone behind it in the queue waits as well."""
+"""Time that DDL waits for a table lock; queries that come later wait behind it."""
 STATEMENT_TIMEOUT = "15min"
 LONG_LOCK_TIMEOUT = "10min"
-"""How long a concurrent index build waits for older transactions; no other statement waits for
-it."""
+"""Time that a concurrent index build waits for older transactions; it blocks no statement."""
 SERVER_KEEPALIVE = {
     "tcp_keepalives_idle": "3s",
     "tcp_keepalives_interval": "1s",
@@ -34,16 +33,18 @@ SERVER_KEEPALIVE = {
     "tcp_user_timeout": "6s",
     "client_connection_check_interval": "2s",
 }
-"""After 6 s the server gives up a migrator whose machine or network is gone, and after 2 s one that
-has ended. It may hold a table then: with LOCK_TIMEOUT that is less than a request waits for. By
-default it takes two hours."""
+"""The server ends the session of an unreachable migration after 6 s, of a killed one after 2 s.
+
+Such a session may hold a table lock; together with ``LOCK_TIMEOUT`` this is shorter than a request
+waits. By default the server needs two hours.
+"""
 CLIENT_KEEPALIVE = {
     "keepalives_idle": 3,
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 6000,
 }
-"""The same of the migrator, which would wait for an answer that was lost."""
+"""The same limits for the client, which would otherwise wait for a lost response."""
 ADVISORY_LOCK = 0x616D616E69
 """The number of the lock that migration, backup and restore share ("amani")."""
 LOCK_NOT_AVAILABLE, QUERY_CANCELED = "55P03", "57014"
@@ -83,23 +84,23 @@ log = logging.getLogger("alembic.runtime.migration")
 
 
 class MigrationRunning(CommandError):
-    """Another migrator, a backup or a restore is at work on this database."""
+    """Another migration, a backup or a restore is running on this database."""
 
 
 class MigrationFailed(CommandError):
-    """A revision could not be applied; the message says why and what stays."""
+    """A revision could not be applied; the message has the reason and the resulting state."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a migration that met a lock tries, and how many seconds it rests in between."""
+    """The number of tries of a blocked migration, and the delays between them in seconds."""
 
     tries: int = 10
     first: float = 1.0
     most: float = 30.0
 
     def rest(self, tried: int) -> float:
-        """Seconds until the next try: longer each time, and random, so that two do not collide."""
+        """Seconds until the next try: exponential with jitter, at most ``most``."""
         return min(self.most, self.first * 2.0 ** (tried - 1)) * random.uniform(
             0.5, 1
         )  # nosec B311
@@ -112,11 +113,10 @@ DEFAULT_RETRY = RetryPolicy()
 def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
     """An engine for the database of *engine*, with the timeouts of a migration.
 
-    *direct* is the URL that leads there past a pooler: the lock of a migration is a session's.
-
-    They go in as connection options: after a plain SET Alembic would run everything, commit
-    nothing, and exit 0. On SQLite foreign keys are off, because changing a table there means
-    replacing it.
+    *direct* is the URL past a pooler, which is needed because the migration lock belongs to a
+    session. The timeouts are connection options: after a plain SET, Alembic would find a begun
+    transaction, commit nothing and exit 0. On SQLite foreign keys are off, because a change of a
+    table replaces the table.
     """
     if engine.dialect.name == "postgresql":
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
@@ -129,8 +129,8 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
                 **CLIENT_KEEPALIVE,
             },
         )
-        _notice_death(own)
-        _give_time(own)
+        _set_keepalive(own)
+        _lift_timeouts(own)
     else:
         own = create_engine(engine.url, poolclass=NullPool, connect_args={"timeout": 30})
         tune_sqlite(own, foreign_keys=False)
@@ -140,16 +140,16 @@ def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
         own.dispose()
 
 
-def _notice_death(engine: Engine) -> None:
-    """Let the server end soon what a migrator began that is gone.
+def _set_keepalive(engine: Engine) -> None:
+    """Let the server end the session of a migration that was killed or is unreachable.
 
-    It would go on to the statement's end otherwise, holding its table, and hold the lock of those
-    who migrate until TCP gives up.
+    Otherwise the statement runs to its end and keeps its table lock, and the session keeps the
+    migration lock until TCP times out.
     """
 
     @event.listens_for(engine, "connect")
     def _connect(connection: t.Any, _record: t.Any) -> None:
-        connection.autocommit = True  # past Alembic, as above
+        connection.autocommit = True  # so that Alembic finds no begun transaction
         for name, value in SERVER_KEEPALIVE.items():
             # Some servers and operating systems do not support it.
             with suppress(engine.dialect.loaded_dbapi.Error):
@@ -157,10 +157,10 @@ def _notice_death(engine: Engine) -> None:
         connection.autocommit = False
 
 
-def _give_time(engine: Engine) -> None:
-    """Lift the timeouts of long statements that block no other, and drop their invalid remains.
+def _lift_timeouts(engine: Engine) -> None:
+    """Lift the timeouts of long statements that block no other; drop invalid indexes first.
 
-    On the driver's cursor, inside whatever Alembic has begun: for Alembic nothing has happened.
+    Runs on the driver's cursor, so that Alembic's transaction is not affected.
     """
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -174,7 +174,7 @@ def _give_time(engine: Engine) -> None:
         if named := _INDEX.match(statement):
             found = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid"
             if cursor.execute(found, [named[1]]).fetchone():
-                log.warning("removing the invalid index %s that a run before left", named[1])
+                log.warning("removing the invalid index %s of an earlier run", named[1])
                 cursor.execute(f"DROP INDEX CONCURRENTLY {named[1]}")
 
     @event.listens_for(engine, "after_cursor_execute")
@@ -188,8 +188,8 @@ def _give_time(engine: Engine) -> None:
 def exclusive(engine: Engine) -> t.Iterator[None]:
     """Hold the migration lock. Raises ``MigrationRunning`` if another process holds it.
 
-    On a connection of its own, so that no commit of a migration lets it go. On SQLite the lock is
-    on the folder of the file, which is there whatever becomes of the file itself.
+    The lock is on a connection of its own, so that a commit of a migration does not release it. On
+    SQLite the directory of the file is locked, because the file may be replaced.
     """
     if engine.dialect.name != "postgresql":
         with _folder_locked(engine.url.database or ""):
@@ -226,10 +226,10 @@ def _folder_locked(file: str) -> t.Iterator[None]:
 def persist(
     engine: Engine, move: t.Callable[[Connection], None], patience: RetryPolicy = DEFAULT_RETRY
 ) -> None:
-    """Call *move* with a connection until no lock stops it, at most *patience* allows.
+    """Call *move* with a connection; repeat it after a lock timeout, as *patience* allows.
 
-    Raises ``MigrationFailed`` with
-    those who held the lock, or with the server's reason for anything else that stopped it.
+    Raises ``MigrationFailed`` with the sessions that held the lock, or with the server's reason for
+    any other error.
     """
     for tried in range(1, patience.tries + 1):
         blockers: list[str] = []
@@ -268,7 +268,7 @@ def _explain(state: str, reason: str) -> str:
 
 @contextmanager
 def _watching(engine: Engine, connection: Connection, blockers: list[str]) -> t.Iterator[None]:
-    """Keep in *blockers* who stood in the way of *connection* last."""
+    """Keep in *blockers* the sessions that last blocked *connection*."""
     if engine.dialect.name != "postgresql":
         yield
         return

@@ -22,7 +22,7 @@ from amani_app.domain.payments import (
 
 
 class DatabaseDeposits:
-    """See ``ports.store.Deposits``."""
+    """Deposits in one table; ``claim`` skips rows that another worker has locked."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -43,32 +43,32 @@ class DatabaseDeposits:
         self._run(mine.values(**_deposit_row(deposit), due_at=due))
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Deposit]:
-        """Along the index of the owner."""
+        """Uses the index on owner and id."""
         query = select(deposits).where(deposits.c.owner_id == owner)
         if before is not None:
             query = query.where(deposits.c.id < before)
         return list(map(_deposit, self._run(query.order_by(deposits.c.id.desc()).limit(limit))))
 
     def claim(self, now: datetime, until: datetime) -> tuple[Deposit, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, deposits, until, deposits.c.due_at <= now)
         return (_deposit(row), row.attempts) if row else None
 
     def waiting(self) -> list[Deposit]:
-        """All that are looked at again."""
+        """Pending deposits that have a due time."""
         wanted = deposits.c.due_at.is_not(None) & (deposits.c.state == DepositState.PENDING.value)
         return list(map(_deposit, self._run(select(deposits).where(wanted))))
 
 
 class DatabaseWithdrawals:
-    """See ``ports.store.Withdrawals``."""
+    """Withdrawals in one table; a corrected one keeps its first outcome and a flag."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
         self._run = statements.now
 
     def add(self, withdrawal: Withdrawal) -> None:
-        """One row; nothing is due before its event was delivered."""
+        """The row has no due time until its event is delivered."""
         self._run(insert(withdrawals).values(**_withdrawal_row(withdrawal)))
 
     def get(self, id: str, lock: bool = False) -> Withdrawal:
@@ -83,7 +83,7 @@ class DatabaseWithdrawals:
         self._run(mine.values(**_withdrawal_row(withdrawal), due_at=due))
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Withdrawal]:
-        """Along the index of the owner."""
+        """Uses the index on owner and id."""
         query = select(withdrawals).where(withdrawals.c.owner_id == owner)
         if before is not None:
             query = query.where(withdrawals.c.id < before)
@@ -91,12 +91,12 @@ class DatabaseWithdrawals:
         return list(map(_withdrawal, self._run(query)))
 
     def claim(self, now: datetime, until: datetime) -> tuple[Withdrawal, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, withdrawals, until, withdrawals.c.due_at <= now)
         return (_withdrawal(row), row.attempts) if row else None
 
     def waiting(self) -> list[Withdrawal]:
-        """All that are looked at again."""
+        """Withdrawals that have a due time."""
         wanted = withdrawals.c.due_at.is_not(None)
         return list(map(_withdrawal, self._run(select(withdrawals).where(wanted))))
 
@@ -144,7 +144,7 @@ def _withdrawal_row(withdrawal: Withdrawal) -> dict[str, t.Any]:
 
 
 _SETTLED = {after: before for before, after in CORRECTIONS.items()}
-"""The state that is stored: releases that know of no corrections read it, too."""
+"""The state that is stored, so that releases without corrections can read the row."""
 
 
 def _withdrawal(row: Row[t.Any]) -> Withdrawal:

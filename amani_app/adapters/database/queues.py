@@ -32,7 +32,7 @@ def claim_row(
 
 
 class DatabaseInbox:
-    """See ``ports.store.Inbox``."""
+    """One row for each notice; the primary key recognizes copies."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -62,7 +62,7 @@ class DatabaseInbox:
         return bool(done.rowcount)
 
     def claim(self, now: datetime, until: datetime) -> tuple[str, ProviderNotice, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, inbox, until, inbox.c.due_at <= now)
         if row is None:
             return None
@@ -77,7 +77,7 @@ class DatabaseInbox:
 
 
 class DatabaseOutbox:
-    """See ``ports.store.Outbox``."""
+    """One row for each event, kept after its delivery until ``forget``."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -97,7 +97,7 @@ class DatabaseOutbox:
         self._run(update(outbox).where(outbox.c.id == id).values(delivered_at=at))
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
-        """One statement along the index of what is undelivered."""
+        """One statement, along the index of undelivered events."""
         c = outbox.c
         others = (
             select(c.id)

@@ -20,8 +20,8 @@ MIGRATIONS = ROOT / "migrations"
 def read_revisions(directory: Path = MIGRATIONS) -> tuple[str, frozenset[str]]:
     """The head of the migrations in *directory*, and the revisions that are too old for this code.
 
-    A contract migration only removes what this code no longer uses, and runs after every host has
-    this code. So the revision before it is sufficient as well.
+    A contract migration only removes parts of the schema that this code does not use, and runs
+    after every host has this code. So the revision before it is sufficient as well.
 
     Parses the files, because importing Alembic would take a third of the boot. Raises
     ``ValueError`` unless there is exactly one head.
@@ -80,7 +80,7 @@ class DatabaseSchema:
 
     @property
     def insufficient(self) -> frozenset[str]:
-        """Those of our migrations that this code needs more than."""
+        """Known revisions, without the head and those that only contract migrations follow."""
         return self._own[1]
 
     def live(self) -> str | None:
@@ -99,7 +99,7 @@ class DatabaseSchema:
             raise DatabaseUnavailable from error
 
     def losses(self, revision: str) -> t.Iterator[str]:
-        """From the SQL that the downgrades print."""
+        """Searches the SQL of the downgrades for DROP; see ``loss.find_losses``."""
         # Imports Alembic, a fifth of the boot, which a web process does not need.
         from amani_app.adapters.database.loss import find_losses
 

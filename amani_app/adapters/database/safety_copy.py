@@ -1,4 +1,4 @@
-"""SQLite keeps no half of a transaction, but a revision may have left one: then a copy helps."""
+"""A copy of the SQLite file, for migrations that fail outside their transaction or are killed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-FLEETING = frozenset({"worker_heartbeats"})
+VOLATILE = frozenset({"worker_heartbeats"})
 """Tables that are written all the time, whose rows are not compared."""
 log = logging.getLogger("alembic.runtime.migration")
 
 
 @contextmanager
 def safety_copy(engine: Engine) -> t.Iterator[None]:
-    """Copy the SQLite file first, and put the copy back where a failing revision left traces.
+    """Copy the SQLite file, and restore the copy if a failing revision changed the schema.
 
-    A revision that failed within its transaction left none: then nothing is put back, and what
-    others wrote meanwhile stays. Where it is put back, the broken state is kept beside it.
+    A revision that fails within its transaction is rolled back, so the file stays as it is, with
+    the rows that other processes wrote meanwhile. If the copy is restored, the broken file is kept
+    beside it.
 
-    A copy that is there already is of a revision that was killed. If that left traces, it is put
-    back as well, before anything else; but not if rows have changed since: then the revision
-    is tried on what there is, and where that fails both files stay as they are.
-    Only under the lock of those who migrate.
+    A copy that already exists was made for a migration that was killed. If that migration changed
+    the schema, the copy is restored before the new migration runs. If rows have changed since the
+    copy was made, it is not restored: the migration runs on the current file, and if it fails, both
+    files are kept. Use it only inside ``exclusive``.
     """
     file = Path(engine.url.database or "")
     if engine.dialect.name != "sqlite" or not file.is_file():
         yield
         return
     copy = file.with_name(f"{file.name}.before-migration")
-    outlived = _is_outlived(file, copy)
-    if not outlived:
-        # Under its name it is whole, whenever this is killed.
+    kept = _must_keep(file, copy)
+    if not kept:
+        # Renamed when complete, so that a file with this name is never partial.
         partial = file.with_name(f"{copy.name}.partial")
         _copy(file, partial)
         os.replace(partial, copy)
@@ -44,37 +45,39 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
     try:
         yield
     except BaseException:
-        if _has_traces(before, _shape(file)):
-            if outlived:
+        if _is_half_applied(before, _shape(file)):
+            if kept:
                 log.error(
-                    "a migration that was killed left %s half-made, and it was written to since, "
-                    "so nothing was put back; the copy made before it is %s",
+                    "a killed migration left %s partly migrated, and rows have changed since, so "
+                    "the copy was not restored; the copy made before that migration is %s",
                     file,
                     copy,
                 )
                 raise
-            _put_back(copy, file)
+            _restore(copy, file)
         copy.unlink()
         raise
     copy.unlink()
 
 
-def _is_outlived(file: Path, copy: Path) -> bool:
-    """Deal with what a migration that was killed left; whether its copy is all that there is of
-    the state before."""
-    if not copy.is_file() or not _has_traces(_shape(copy), _shape(file)):
+def _must_keep(file: Path, copy: Path) -> bool:
+    """Restore the copy of a killed migration; true if it is kept instead.
+
+    It is kept if the schema has changed and rows were written since.
+    """
+    if not copy.is_file() or not _is_half_applied(_shape(copy), _shape(file)):
         return False
     if not _same_rows(file, copy):
         return True
-    _put_back(copy, file)
+    _restore(copy, file)
     return False
 
 
-def _put_back(copy: Path, file: Path) -> None:
+def _restore(copy: Path, file: Path) -> None:
     broken = file.with_name(f"{file.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ')}")
     _copy(file, broken)
     _copy(copy, file)
-    log.error("the copy made before was put back; the broken state is in %s", broken)
+    log.error("restored the copy made before the migration; the broken file is %s", broken)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -90,7 +93,7 @@ Shape = tuple[list[t.Any], list[t.Any]]
 
 
 def _shape(file: Path) -> Shape:
-    """The schema, and the revision it says it is at."""
+    """The schema, and the revision in ``alembic_version``."""
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         what = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'"
         schema = connection.execute(f"{what} ORDER BY 1, 2").fetchall()
@@ -100,8 +103,8 @@ def _shape(file: Path) -> Shape:
             return schema, []
 
 
-def _has_traces(before: Shape, now: Shape) -> bool:
-    """Whether a revision that did not come to its end left something of itself."""
+def _is_half_applied(before: Shape, now: Shape) -> bool:
+    """Whether the schema changed while the recorded revision did not."""
     return now[0] != before[0] and now[1] == before[1]
 
 
@@ -110,7 +113,7 @@ def _same_rows(file: Path, copy: Path) -> bool:
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         connection.execute("ATTACH ? AS saved", [str(copy)])
         connection.execute("BEGIN")
-        shared = _tables(connection, "main") & _tables(connection, "saved") - FLEETING
+        shared = _tables(connection, "main") & _tables(connection, "saved") - VOLATILE
         return not any(_differs(connection, table) for table in sorted(shared))
 
 

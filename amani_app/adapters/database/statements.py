@@ -42,7 +42,7 @@ class Statements:
         self.dialect = connection.dialect.name
         self._put_off: list[PreparedCall] = []
         self._foreseen: list[PreparedCall] = []
-        self._told: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
+        self._received: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
         self._wire: LibpqPipeline | None = None
         if pipeline and self.dialect == "postgresql":
             # Imported only if PostgreSQL is used.
@@ -69,13 +69,13 @@ class Statements:
         if self._wire is None:
             self._send()
             return [self.connection.execute(each.statement, row).all() for each, row in asked]
-        if all(self._told.get(each, (None, ()))[0] == row for each, row in asked):
-            return [self._told.pop(each)[1] for each, _ in asked]
+        if all(self._received.get(each, (None, ()))[0] == row for each, row in asked):
+            return [self._received.pop(each)[1] for each, _ in asked]
         put_off, foreseen = self._put_off, [each for each in self._foreseen if each not in asked]
         self._put_off, self._foreseen = [], []
         found = self._wire.exchange([*put_off, *foreseen, *asked])
         answers = iter(found[len(put_off) :])
-        self._told |= {each: (row, next(answers)) for each, row in foreseen}
+        self._received |= {each: (row, next(answers)) for each, row in foreseen}
         return list(answers)
 
     def later(self, statement: Prepared, row: Row) -> None:
@@ -103,8 +103,8 @@ class Statements:
 def refusal(error: IntegrityError) -> DomainError | None:
     """The domain error that *error* means, or ``None``."""
     # Only the first line: the next ones contain values.
-    words = str(error.orig).partition("\n")[0]
+    first_line = str(error.orig).partition("\n")[0]
     for name, (kind, meaning) in REFUSALS.items():
-        if name in words:
+        if name in first_line:
             return kind(meaning)
     return None

@@ -56,10 +56,10 @@ LONGEST_WAIT = 0.2
 """The longest delay before a retry, in seconds; random, so that two do not conflict again."""
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock, which are retried."""
-ELSEWHERE = frozenset({"25006", "0A000"})
-"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin. After a failover
-the
-primary is another server."""
+NOT_PRIMARY = frozenset({"25006", "0A000"})
+"""SQLSTATE of a write that a standby refuses, in a transaction or at its begin.
+
+After a failover the primary is another server."""
 
 _USER = Prepared(select(users).where(users.c.id == bindparam("wanted")))
 _NAME = func.hashtextextended(bindparam("name", type_=String()), 0)
@@ -76,7 +76,7 @@ _PUBLISH, _AUDIT = Prepared(insert(outbox)), Prepared(insert(audit_log))
 
 
 class DatabaseUsers:
-    """See ``ports.store.Users``."""
+    """Users in one table, in which the email address is unique."""
 
     def __init__(self, statements: Statements) -> None:
         self._run = statements.now
@@ -103,17 +103,17 @@ class DatabaseUsers:
 
 
 class DatabaseIdempotency:
-    """See ``ports.store.Idempotency``."""
+    """Stored responses in one table; PostgreSQL locks a key until the transaction ends."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
 
     def foresee(self, caller: str, key: str) -> None:
-        """Ahead of whatever is asked next."""
+        """Sends the queries of ``claim`` together with the next query."""
         self._statements.foresee(*self._asked(caller, key))
 
     def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
-        """On PostgreSQL under a lock that ends with the transaction; SQLite has one writer."""
+        """On PostgreSQL, takes an advisory lock on the key until the transaction ends."""
         *locks, answered = self._statements.ask(*self._asked(caller, key))
         if not all(row.locked for rows in locks for row in rows):
             raise KeyInUse("the first request with this Idempotency-Key is still running")
@@ -134,7 +134,7 @@ class DatabaseIdempotency:
     def keep(
         self, caller: str, key: str, fingerprint: str, answer: StoredResponse, at: datetime
     ) -> None:
-        """In the transaction of what it answers."""
+        """Deferred to the commit, like every insert without a result."""
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "created_at": at}
         self._statements.later(_KEEP, {**row, **vars(answer)})
 
@@ -144,13 +144,12 @@ class DatabaseIdempotency:
         self._statements.now(mine.values(body=body))
 
     def forget(self, before: datetime) -> int:
-        """Along the index of the times."""
         old = idempotency_keys.c.created_at < before
         return self._statements.now(delete(idempotency_keys).where(old)).rowcount
 
 
 class DatabaseUnitOfWork:
-    """See ``ports.store.UnitOfWork``."""
+    """The repositories on one connection, each created when it is first used."""
 
     def __init__(
         self, connection: Connection, now: t.Callable[[], datetime], pipeline: bool = True
@@ -174,7 +173,6 @@ class DatabaseUnitOfWork:
 
     @cached_property
     def virtual_accounts(self) -> DatabaseVirtualAccounts:
-        """Where people are paid by bank transfer."""
         return DatabaseVirtualAccounts(self.statements)
 
     @cached_property
@@ -198,13 +196,13 @@ class DatabaseUnitOfWork:
         return DatabaseIdempotency(self.statements)
 
     def publish(self, event: OutboxEvent) -> None:
-        """A row that the worker finds."""
+        """Deferred to the commit; the worker claims the row."""
         row = {"id": event.id, "topic": event.topic, "subject": event.subject}
         more = {"payload": json.dumps(event.payload), "created_at": event.at}
         self.statements.later(_PUBLISH, {**row, **more})
 
     def audit(self, line: AuditLine) -> None:
-        """A row that nothing can change."""
+        """Deferred to the commit; a trigger refuses changes of the row."""
         self.statements.later(_AUDIT, vars(line))
 
     def audited(self, before: str | None, limit: int) -> list[AuditLine]:
@@ -215,7 +213,7 @@ class DatabaseUnitOfWork:
 
 
 class DatabaseStore:
-    """See ``ports.store.Store``. Without *pipeline* all statements go through SQLAlchemy."""
+    """The ``Store`` of *engine*. Without *pipeline* all statements go through SQLAlchemy."""
 
     def __init__(
         self, engine: Engine, now: t.Callable[[], datetime], pipeline: bool = True
@@ -238,11 +236,11 @@ class DatabaseStore:
         return self._once(self._engine, action)
 
     def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """In a transaction that takes no lock on SQLite, and is read-only on PostgreSQL."""
+        """The transaction takes no lock on SQLite, and is read-only on PostgreSQL."""
         return self._once(self._reader, action)
 
     def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Without a transaction: its begin and its end would be two round trips."""
+        """Saves the two round trips of BEGIN and COMMIT."""
         return self._once(self._onlooker, action)
 
     def _once(self, engine: Engine, action: t.Callable[[UnitOfWork], T]) -> T:
@@ -253,8 +251,8 @@ class DatabaseStore:
                 unit.statements.commit()
                 return done
         except IntegrityError as error:
-            if meant := refusal(error):
-                raise meant from error
+            if refused := refusal(error):
+                raise refused from error
             raise
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             orig = getattr(error, "orig", None)
@@ -265,8 +263,8 @@ class DatabaseStore:
             # Psycopg raises other classes as well for a lost connection.
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
-            # In a reader it would be a bug.
-            if engine is self._engine and getattr(error.orig, "sqlstate", None) in ELSEWHERE:
+            # In a read-only transaction the same error means a bug.
+            if engine is self._engine and getattr(error.orig, "sqlstate", None) in NOT_PRIMARY:
                 self._engine.dispose()  # New connections may reach the primary.
                 raise DatabaseUnavailable from error
             raise

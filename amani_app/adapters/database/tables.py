@@ -1,4 +1,4 @@
-"""The tables. Triggers stand in the migrations: they are no part of the metadata."""
+"""The tables. The triggers are in the migrations, because the metadata cannot hold them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from amani_app.domain.payments import AccountState, DepositState, WithdrawalStat
 from amani_app.domain.users import Role
 
 ID = String(64)
-# SQLite numbers rows by itself only where the type is exactly INTEGER.
+# SQLite numbers rows by itself only if the type is exactly INTEGER.
 SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -38,7 +38,7 @@ def one_of(column: str, kinds: t.Iterable[t.Any]) -> CheckConstraint:
 
 
 def queue() -> tuple[Column[t.Any], ...]:
-    """Of rows that workers claim: when one is due, if ever, and how often it was claimed."""
+    """The columns that workers claim rows by: the number of claims, and the due time or NULL."""
     return (
         Column("attempts", Integer(), nullable=False, server_default="0"),
         Column("due_at", UtcDateTime()),
@@ -247,7 +247,7 @@ withdrawals = Table(
 inbox = Table(
     "inbox",
     db.metadata,
-    # Of what the notice says: the provider numbers none.
+    # A hash of the notice, because the provider gives it no id.
     Column("id", ID, primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("event", String(64), nullable=False),

@@ -16,7 +16,7 @@ _ALL, _C = select(virtual_accounts), virtual_accounts.c
 
 
 class DatabaseVirtualAccounts:
-    """See ``ports.store.VirtualAccounts``."""
+    """Virtual accounts in one table, with indexes on the provider's id and the number."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -37,14 +37,14 @@ class DatabaseVirtualAccounts:
         self._run(mine.values(**_row(account), due_at=due))
 
     def of(self, owner: str, before: str | None, limit: int) -> list[VirtualAccount]:
-        """Along the index of the owner."""
+        """Uses the index on owner and id."""
         query = _ALL.where(_C.owner_id == owner)
         if before is not None:
             query = query.where(_C.id < before)
         return list(map(_account, self._run(query.order_by(_C.id.desc()).limit(limit))))
 
     def claim(self, now: datetime, until: datetime) -> tuple[VirtualAccount, int] | None:
-        """Along the index of the due times."""
+        """Uses the index on due time and id."""
         row = claim_row(self._statements, virtual_accounts, until, _C.due_at <= now)
         return (_account(row), row.attempts) if row else None
 
@@ -53,7 +53,7 @@ class DatabaseVirtualAccounts:
         return _account(row) if row else None
 
     def active(self, account_number: str, currency: str) -> VirtualAccount | None:
-        """Along the index of the numbers."""
+        """Uses the index on the account number."""
         mine = (_C.account_number == account_number) & (_C.currency == currency)
         rows = self._run(_ALL.where(mine, _C.state == AccountState.ACTIVE.value).limit(2)).all()
         return _account(rows[0]) if len(rows) == 1 else None

@@ -61,7 +61,10 @@ class LibpqPipeline:
         return [self._rows(*pair) for pair in zip(texts, results, strict=True)]
 
     def commit(self, asked: Sequence[PreparedCall]) -> None:
-        """Send *asked* and commit."""
+        """Send *asked* and COMMIT in one round trip.
+
+        Raises ``RuntimeError`` if the server rolls back instead.
+        """
         if self._opening is None or (self._idle and not asked):
             self.exchange(asked)
             return

@@ -1,4 +1,4 @@
-"""Fincra's HTTP: one request, and what its answer means."""
+"""Sends one request to Fincra's HTTP API and classifies the response."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNSURE = frozenset({"SERVICE_UNAVAILABLE", "INTERNAL_SERVER_ERROR", NOT_FOUND})
 
 @dataclass(frozen=True)
 class FincraCredentials:
-    """Where Fincra is and who we are there; the secrets are in no representation."""
+    """The URL of Fincra's API and our keys; ``repr`` shows the URL only."""
 
     url: str
     secret_key: str
@@ -42,7 +42,7 @@ class FincraCredentials:
 
 
 class FincraRefusal(PaymentRefused):
-    """A definite no, with Fincra's own type of error."""
+    """A final refusal; *kind* is Fincra's error type."""
 
     def __init__(self, kind: str, text: str) -> None:
         self.kind = kind
@@ -50,7 +50,7 @@ class FincraRefusal(PaymentRefused):
 
 
 class FincraClient:
-    """Sends requests with a limit on every wait; numbers come back as ``Decimal``.
+    """Sends requests with a timeout on every wait; numbers are parsed as ``Decimal``.
 
     *timeouts* are seconds to connect and between two bytes. Bodies and headers are never logged.
     """
@@ -67,16 +67,20 @@ class FincraClient:
         self._local = threading.local()
 
     def get(self, path: str, **query: str) -> t.Any:
-        """The answer's ``data``; raises ``KeyError`` where Fincra knows no such thing."""
+        """The ``data`` of the response.
+
+        Raises ``KeyError`` if Fincra does not know *path*, and otherwise the errors of ``post``
+        except ``FincraRefusal``.
+        """
         try:
             return self._data("GET", path, params=query)
         except FincraRefusal as refusal:
             if refusal.kind == NOT_FOUND:
                 raise KeyError(path) from None
-            raise AnswerUnknown(f"a question was refused: {refusal.kind}") from None
+            raise AnswerUnknown(f"a query was refused: {refusal.kind}") from None
 
     def post(self, path: str, body: t.Mapping[str, t.Any]) -> t.Any:
-        """The answer's ``data``.
+        """The ``data`` of the response.
 
         Raises ``FincraRefusal``, ``AnswerUnknown`` and ``ProviderUnavailable``.
         """
@@ -123,7 +127,7 @@ class FincraClient:
             raise AnswerUnknown(f"no answer: {type(error).__name__}") from None
 
     def _session(self) -> requests.Session:
-        # One for each thread: sessions promise nothing to threads that share them.
+        # One for each thread, because sessions are not guaranteed to be thread-safe.
         found: requests.Session | None = getattr(self._local, "session", None)
         if found is None:
             import requests
@@ -151,7 +155,7 @@ def _never_sent(error: Exception) -> bool:
 
 def _read(status: int, raw: bytes) -> t.Any:
     if status in (401, 403, 429):
-        # Our key, our address or our pace: nothing was done, and a person may have to look.
+        # Our key, address or request rate is refused: the request had no effect.
         raise ProviderUnavailable(f"status {status}")
     try:
         body = json.loads(raw, parse_float=Decimal)

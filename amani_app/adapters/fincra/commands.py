@@ -1,4 +1,4 @@
-"""``flask amani sandbox``: a server that stands in for Fincra."""
+"""``flask amani sandbox``: a server with the HTTP API of Fincra."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ def make_sandbox_command(secret: str, key: str, environment: str) -> click.Comma
         show_default=True,
         help="The URL that receives the notices.",
     )
-    @click.option("--switch", "words", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
-    def sandbox(host: str, port: int, webhook_url: str, words: tuple[str, ...]) -> None:
-        """Serve a stand-in for Fincra, with the keys of the FINCRA_ settings.
+    @click.option(
+        "--switch", "arguments", multiple=True, metavar="NAME=VALUE", help="May be repeated."
+    )
+    def sandbox(host: str, port: int, webhook_url: str, arguments: tuple[str, ...]) -> None:
+        """Serve a simulation of Fincra's API, with the keys of the FINCRA_ settings.
 
         Example: flask amani sandbox --switch payouts=successful --switch payout_fee=53.75
         """
@@ -33,7 +35,7 @@ def make_sandbox_command(secret: str, key: str, environment: str) -> click.Comma
         if environment == "production":
             raise click.UsageError("the sandbox does not run if ENVIRONMENT=production")
         try:
-            switches = read_switches(words)
+            switches = read_switches(arguments)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--switch") from None
         app = create_sandbox(webhook_url, secret, key, f"http://{host}:{port}", switches)

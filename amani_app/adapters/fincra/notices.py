@@ -1,7 +1,7 @@
-"""Fincra's notices (webhooks): the signature over the raw bytes, and what they are about.
+"""Fincra's notices (webhooks): the signature over the raw bytes, and the content.
 
-The vendor's sample signs re-dumped JSON, which differs from what was sent for names that are not
-ASCII and for whole amounts: the bytes as they came are the only thing that both sides share.
+Fincra's sample verifies JSON that was parsed and serialized again. That differs from the body for
+names that are not ASCII and for whole amounts, so the signature is verified over the raw bytes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ KINDS: t.Mapping[str, NoticeKind] = {
     **dict.fromkeys(("approved", "declined", "issued", "changed", "closed"), NoticeKind.ACCOUNT),
 }
 REFERENCES = ("customerReference", "merchantReference", "reference", "chargeReference")
-"""Where ours may stand, the surest first."""
+"""Fields that may hold our reference, the most reliable first."""
 THEIRS: t.Mapping[NoticeKind, tuple[str, ...]] = {
     NoticeKind.INFLOW: ("reference",),
     NoticeKind.ACCOUNT: ("id", "_id"),
 }
-"""Where theirs stands, of what has none of ours."""
-WORD = re.compile(r"[A-Za-z0-9._-]{1,32}")
+"""Fields that hold Fincra's id, for kinds that have no reference of ours."""
+LABEL = re.compile(r"[A-Za-z0-9._-]{1,32}")
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -47,7 +47,7 @@ def read(secret: str, raw: bytes, signature: str) -> ProviderNotice:
     except (ValueError, RecursionError):
         raise ValueError("the notice is no JSON") from None
     match body:
-        case {"event": str(event), "data": dict(data)} if WORD.fullmatch(event):
+        case {"event": str(event), "data": dict(data)} if LABEL.fullmatch(event):
             return _notice(event, data)
     raise ValueError("a notice has an event and its data")
 
@@ -64,4 +64,4 @@ def _notice(event: str, data: t.Mapping[str, t.Any]) -> ProviderNotice:
     if kind is not NoticeKind.OTHER and not reference:
         raise ValueError(f"a notice of {event} names what it is about")
     status = str(data.get("status", ""))
-    return ProviderNotice(kind, event, reference, status if WORD.fullmatch(status) else "")
+    return ProviderNotice(kind, event, reference, status if LABEL.fullmatch(status) else "")

@@ -49,7 +49,7 @@ LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 class FincraPayments:
-    """See ``ports.payments.Payments``."""
+    """Deposits, virtual accounts and payouts through Fincra's HTTP API."""
 
     def __init__(self, credentials: FincraCredentials, client: FincraClient | None = None) -> None:
         self._credentials = credentials
@@ -58,7 +58,7 @@ class FincraPayments:
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
         """The payer bears Fincra's fee; otherwise less than *amount* would arrive."""
         body = {
-            # A float of 15 digits at most is written as exactly the digits that it was read from.
+            # A float of at most 15 digits is serialized with exactly those digits.
             "amount": float(amount.major),
             "currency": amount.currency,
             "reference": reference,
@@ -72,20 +72,20 @@ class FincraPayments:
         raise AnswerUnknown("a checkout without a link")
 
     def collection(self, reference: str) -> Collection | None:
-        """By our reference. Only the received amount counts, not the requested one."""
+        """Queries by our reference; only the received amount counts, not the requested one."""
         path = f"/checkout/payments/merchant-reference/{_safe(reference)}"
         try:
             data = self._client.get(path)
         except KeyError:
             return None
         match data:
-            case {"reference": str(named), "status": str(word), "currency": str(currency)} if (
+            case {"reference": str(named), "status": str(status), "currency": str(currency)} if (
                 named == reference
             ):
                 received = _money(data.get("amountReceived") or 0, currency)
                 link = data.get("link")
-                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
-                # Borne by the payer, it was paid on top and never was in what we received.
+                outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
+                # A fee that the payer bears is paid on top of the amount that we receive.
                 ours = data.get("feeBearer") == "business"
                 fee = _fee(data, currency) if ours else None
                 return Collection(reference, outcome, received, link if link else "", fee)
@@ -94,7 +94,7 @@ class FincraPayments:
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """Individual accounts in naira are approved at once, others by people."""
+        """Fincra approves individual accounts in naira at once, and reviews others by hand."""
         body = {
             "currency": currency,
             "accountType": "individual",
@@ -113,7 +113,7 @@ class FincraPayments:
             raise PaymentRefused(LONG_NUMBER.sub("...", str(refusal))) from None
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """Among our requests; the filter is not believed."""
+        """Searches the listed requests for *reference*, because the API may ignore the filter."""
         path = "/profile/virtual-accounts/requests"
         for data in self._list(path, merchantReference=reference):
             match data:
@@ -122,7 +122,7 @@ class FincraPayments:
         return None
 
     def account_named(self, id: str) -> IssuedAccount | None:
-        """By Fincra's id; our reference is in the answer."""
+        """Queries by Fincra's id; the response contains our reference."""
         try:
             data = self._client.get(f"/profile/virtual-accounts/{_safe(id)}")
         except KeyError:
@@ -133,7 +133,7 @@ class FincraPayments:
         raise AnswerUnknown("a virtual account in an unknown shape")
 
     def inflow(self, reference: str) -> Inflow | None:
-        """By Fincra's reference: a transfer has none of ours."""
+        """Queries by Fincra's reference, because a transfer has none of ours."""
         path = f"/collections/reference/{_safe(reference)}"
         try:
             data = self._client.get(path, business=self._credentials.business_id)
@@ -159,15 +159,15 @@ class FincraPayments:
         try:
             data = self._client.post("/core/accounts/resolve", body)
         except FincraRefusal as refusal:
-            words = f"the bank {bank_code} has no account with this number"
-            raise UnknownPayee(words) from refusal
+            message = f"the bank {bank_code} has no account with this number"
+            raise UnknownPayee(message) from refusal
         match data:
             case {"accountName": str(name)} if name.strip():
                 return name.strip()[:200]
         raise AnswerUnknown("an account without a name")
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
-        """A reference that was used is refused by Fincra: then the first one is looked up."""
+        """Fincra refuses a used reference; the first payout is then queried and returned."""
         body = {
             "business": self._credentials.business_id,
             "sourceCurrency": amount.currency,
@@ -193,8 +193,8 @@ class FincraPayments:
                 raise AnswerUnknown("a payout is reported as a duplicate and as unknown") from None
             return known
         match data:
-            case {"status": str(word)}:
-                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+            case {"status": str(status)}:
+                outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
                 fee = _fee(data, amount.currency)
                 return Payout(reference, outcome, amount, _reason(data), fee)
         raise AnswerUnknown("a payout without a status")
@@ -208,19 +208,19 @@ class FincraPayments:
         match data:
             case {
                 "customerReference": str(named),
-                "status": str(word),
+                "status": str(status),
                 "amount": amount,
                 "currency": str(currency),
             } if (
                 named == reference
             ):
-                outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+                outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
                 fee, sent = _fee(data, currency), _money(amount, currency)
                 return Payout(reference, outcome, sent, _reason(data), fee)
         raise AnswerUnknown("a payout in an unknown shape")
 
     def balance(self, currency: str) -> Money:
-        """The ledger balance of our wallet in *currency*; nothing where there is none."""
+        """The ledger balance of our wallet in *currency*; zero if there is no wallet."""
         try:
             data = self._client.get("/wallets", businessID=self._credentials.business_id)
         except KeyError:
@@ -244,15 +244,15 @@ class FincraPayments:
         raise AnswerUnknown("a list in an unknown shape")
 
     def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
-        """The header is ``signature``; compared in constant time, over the bytes as they came."""
+        """Verifies the header ``signature`` over the raw body, in constant time."""
         return notices.read(self._credentials.webhook_secret, raw, headers.get("signature", ""))
 
 
 def _issued(data: t.Any, reference: str) -> IssuedAccount:
     match data:
-        case {"_id": str(id), "status": str(word)} if SAFE.fullmatch(id):
+        case {"_id": str(id), "status": str(status)} if SAFE.fullmatch(id):
             reported = data.get("accountInformation") or {}
-            state = STATES.get(word.lower(), AccountState.PENDING)
+            state = STATES.get(status.lower(), AccountState.PENDING)
             number = _plain(reported.get("accountNumber"), 40)
             if state is AccountState.ACTIVE and data.get("isActive") is False:
                 state = AccountState.CLOSED
@@ -274,13 +274,13 @@ def _inflow(data: t.Any) -> Inflow:
     match data:
         case {
             "reference": str(reference),
-            "status": str(word),
+            "status": str(status),
             "payeeAccountNumber": str(number),
             "destinationCurrency": str(currency),
             "destinationAmount": whole,
         } if SAFE.fullmatch(reference):
             amount = _money(whole, currency)
-            outcome = OUTCOMES.get(word.lower(), PaymentOutcome.WAITING)
+            outcome = OUTCOMES.get(status.lower(), PaymentOutcome.WAITING)
             settled = amount
             if outcome is PaymentOutcome.SUCCESSFUL:
                 settled = _money(data.get("destinationAmountSettled"), currency)
@@ -302,7 +302,10 @@ def _safe(reference: str) -> str:
 
 
 def _money(value: t.Any, currency: str) -> Money:
-    """A JSON number or string of major units; what is smaller than a minor unit is not there."""
+    """A JSON number or string of major units; fractions of a minor unit are cut off.
+
+    Raises ``AnswerUnknown`` for any other value.
+    """
     try:
         if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
             raise InvalidOperation

@@ -53,7 +53,7 @@ class FincraSettings(ProviderSettings):
             yield f"FINCRA_URL: must start with {' or '.join(schemes)}"
 
     def payments(self) -> FincraPayments:
-        """The adapter that speaks Fincra's HTTP."""
+        """The adapter for Fincra's HTTP API; it connects at its first call."""
         from amani_app.adapters.fincra.client import FincraCredentials
         from amani_app.adapters.fincra.payments import FincraPayments
 

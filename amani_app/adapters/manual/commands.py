@@ -16,8 +16,8 @@ _notify = click.option(
     "url",
     envvar="MANUAL_NOTIFY_URL",
     default="",
-    help="Webhook that is told at once, such as https://HOST/api/v1/webhooks/manual; without it "
-    "the worker finds the change within ten minutes.",
+    help="Webhook that is notified at once, such as https://HOST/api/v1/webhooks/manual; without "
+    "it the worker finds the change within ten minutes.",
 )
 
 
@@ -27,9 +27,9 @@ class BankAccess:
     secret: str
 
     def send(self, url: str, event: str, reference: str, line: str = "") -> None:
-        """Send a signed notice, so that the service asks at once."""
+        """Send a signed notice, so that the service queries the records at once."""
         if not url:
-            click.echo("recorded; the worker asks within ten minutes")
+            click.echo("recorded; the worker finds it within ten minutes")
             return
         import requests
 
@@ -41,8 +41,8 @@ class BankAccess:
         try:
             status = requests.post(url, data=raw, headers=headers, timeout=10).status_code
         except requests.RequestException as error:
-            words = f"recorded, but {url} did not answer ({type(error).__name__})"
-            raise click.ClickException(words) from None
+            message = f"recorded, but {url} did not answer ({type(error).__name__})"
+            raise click.ClickException(message) from None
         if status != 200:
             raise click.ClickException(f"recorded, but {url} answered {status}")
         click.echo("recorded and notified")
@@ -67,10 +67,10 @@ def make_bank_group(records: t.Callable[[], TransferRecords] | None, secret: str
 def _waiting(bank: BankAccess) -> None:
     """Print each open deposit and payout: reference, amount, destination."""
     for each in bank.records.waiting():
-        words = ["payout" if each.to else "deposit", each.reference, str(each.amount)]
+        columns = ["payout" if each.to else "deposit", each.reference, str(each.amount)]
         if each.to:
-            words += [each.to.bank_code, each.to.account_number, each.to.account_name]
-        click.echo("  ".join(words))
+            columns += [each.to.bank_code, each.to.account_number, each.to.account_name]
+        click.echo("  ".join(columns))
 
 
 @click.command("received")

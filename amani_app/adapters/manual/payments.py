@@ -43,7 +43,7 @@ LINE = re.compile(r"[A-Za-z0-9._-]{0,32}")
 
 
 class ManualPayments:
-    """See ``ports.payments.Payments``. *payto* is the account that receives deposits."""
+    """Deposits and payouts by hand. *payto* is the account that receives deposits."""
 
     def __init__(self, records: TransferRecords, payto: str, secret: str) -> None:
         self._records = records
@@ -62,7 +62,7 @@ class ManualPayments:
     def collection(self, reference: str) -> Collection | None:
         """Successful as soon as a line of the statement names the reference.
 
-        A reference that no checkout has is reported as well, so that the money reaches suspense.
+        A reference without a checkout is reported as well, so that the money reaches suspense.
         Money in another currency than the checkout's is reported if none came in that currency.
         """
         with _reachable():
@@ -87,7 +87,7 @@ class ManualPayments:
         return None
 
     def inflow(self, reference: str) -> Inflow | None:
-        """There is none: every transfer is a collection."""
+        """Always ``None``, because every transfer is a collection."""
         return None
 
     def inflows(self, id: str) -> list[Inflow]:
@@ -98,7 +98,7 @@ class ManualPayments:
         return NAME_NOT_CHECKED
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
-        """Waits in the records until the operator has sent it."""
+        """The payout stays ``WAITING`` until the operator records its outcome."""
         with _reachable(AnswerUnknown):
             try:
                 self._records.add(TransferRequest(reference, "out", amount, to))
@@ -123,7 +123,7 @@ class ManualPayments:
         return Payout(reference, found.outcome, found.amount, found.reason, fee)
 
     def balance(self, currency: str) -> Money:
-        """By the records, which is the bank's only if the operator records every transfer."""
+        """The records' balance; equals the bank's if the operator records every transfer."""
         with _reachable():
             return self._records.balance(currency)
 

@@ -1,4 +1,4 @@
-"""What was requested of the bank, and what the operator has seen on its statement."""
+"""The operator's records: requested transfers, and lines of the bank's statement."""
 
 from __future__ import annotations
 
@@ -134,14 +134,14 @@ class TransferRecords:
                 raise KeyError(reference)
 
     def received(self, reference: str) -> list[Money]:
-        """What arrived with *reference*: one sum for each currency."""
+        """The money that arrived with *reference*: one sum for each currency."""
         with self._begin() as connection:
             query = select(_lines.c.currency, func.sum(_lines.c.amount))
             query = query.where(_lines.c.reference == reference).group_by(_lines.c.currency)
             return [Money(int(total), currency) for currency, total in connection.execute(query)]
 
     def balance(self, currency: str) -> Money:
-        """What arrived, less successful payouts and their fees."""
+        """The money that arrived, less successful payouts and their fees."""
         out = (_requests.c.kind == "out") & (_requests.c.outcome == PaymentOutcome.SUCCESSFUL.value)
         queries = (
             select(func.sum(_lines.c.amount)).where(_lines.c.currency == currency),

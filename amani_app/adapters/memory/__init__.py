@@ -1,1 +1,1 @@
-"""Twins that live in memory: for tests, and for the rules they share with the real ones."""
+"""Adapters that keep everything in memory, for tests and for the rate limits of one process."""

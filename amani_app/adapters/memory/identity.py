@@ -10,7 +10,7 @@ from amani_app.ports.identity import Claims, InvalidToken
 
 
 class MemoryAccounts:
-    """See ``ports.identity.Accounts``; for tests only, because the hash is reversible."""
+    """For tests only, because the hash is reversible."""
 
     lifetime = 3600
 
@@ -25,7 +25,7 @@ class MemoryAccounts:
         return hashed == self.hash(password)
 
     def issue(self, user: User) -> str:
-        """A number that is looked up later."""
+        """``token-1``, ``token-2`` and so on; ``verify`` looks them up."""
         token = f"token-{len(self._issued) + 1}"
         end = self._clock() + self.lifetime
         self._issued[token] = (Claims(user.id, user.token_version), end)

@@ -12,7 +12,7 @@ from amani_app.ports.limits import Quota, QuotaUsage
 
 
 class MemoryLimiter:
-    """See ``ports.limits.Limiter``. With n processes the effective limit is n times the quota.
+    """With n processes the effective limit is n times the quota.
 
     Memory: one number for each request in the last window.
     """
@@ -24,7 +24,7 @@ class MemoryLimiter:
         self._swept = 0.0
 
     def hit(self, quota: Quota, whose: str) -> QuotaUsage:
-        """Among the times of the last window."""
+        """Counts the times in the last window, under a lock."""
         now = self._clock()
         with self._lock:
             self._sweep(now, quota.seconds)

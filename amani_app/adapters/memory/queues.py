@@ -22,7 +22,7 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """When something is due, if ever, and how often it was claimed."""
+    """The due time of an item, or ``None``, and the number of its claims."""
 
     due: datetime | None
     attempts: int = 0
@@ -43,7 +43,7 @@ class MemoryTable(t.Generic[Item]):
         self.tickets[item.id] = QueueEntry(due)
 
     def get(self, id: str, lock: bool = False) -> Item:
-        """Locked by the one writer's lock."""
+        """*lock* has no effect, because there is one writer at a time."""
         return self.items[id]
 
     def save(self, item: Item, due: datetime | None) -> None:
@@ -51,7 +51,7 @@ class MemoryTable(t.Generic[Item]):
         self.tickets[item.id] = replace(self.tickets[item.id], due=due)
 
     def of(self, owner: str, before: str | None, limit: int) -> list[Item]:
-        """By id, which grows with time."""
+        """Sorted by id, which grows with time."""
         mine = (x for x in self.items.values() if x.owner == owner)
         found = (x for x in mine if before is None or x.id < before)
         return sorted(found, key=lambda x: x.id, reverse=True)[:limit]
@@ -62,7 +62,7 @@ class MemoryTable(t.Generic[Item]):
         return (self.items[id], self.tickets[id].attempts) if id else None
 
     def waiting(self) -> list[Item]:
-        """All that are looked at again; of deposits those that a payer has the link of."""
+        """Items that have a due time, without deposits that have no payment link yet."""
         return [
             item
             for id, item in self.items.items()
@@ -71,7 +71,7 @@ class MemoryTable(t.Generic[Item]):
 
 
 class MemoryVirtualAccounts(MemoryTable[VirtualAccount]):
-    """See ``ports.store.VirtualAccounts``."""
+    """Virtual accounts, found by scanning all items."""
 
     def named(self, provider_id: str) -> VirtualAccount | None:
         found = (x for x in self.items.values() if x.provider_id == provider_id)
@@ -89,7 +89,7 @@ class MemoryVirtualAccounts(MemoryTable[VirtualAccount]):
 
 
 class MemoryInbox:
-    """See ``ports.store.Inbox``."""
+    """Notices by fingerprint, with their tickets and outcomes."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class MemoryInbox:
 
 
 class MemoryOutbox:
-    """See ``ports.store.Outbox``."""
+    """Events in the order of their publication, with leases by id."""
 
     def __init__(
         self, events: list[OutboxEvent], leases: dict[str, datetime], delivered: dict[str, datetime]
@@ -144,7 +144,7 @@ class MemoryOutbox:
         self._delivered[id] = at
 
     def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
-        """From the front of the list."""
+        """The oldest events first, in the order of publication."""
         others = [
             event.id
             for event in self._events

@@ -74,14 +74,14 @@ class Contents:
 
 
 class MemoryLedger:
-    """See ``ports.store.Ledger``."""
+    """A list of entries; balances are summed from it at each call."""
 
     def __init__(self, state: Contents, now: t.Callable[[], datetime]) -> None:
         self._state = state
         self._now = now
 
     def book(self, transaction: Transaction) -> None:
-        """Write the entries and look at the balances afterwards."""
+        """Writes the entries, then checks the balances; ``run`` discards the copy on an error."""
         if transaction.settles is None:
             self._once("direct", transaction.reason, transaction.reference)
         else:
@@ -93,7 +93,7 @@ class MemoryLedger:
                 self._check(entry.account)
 
     def reserve(self, pending: PendingTransfer) -> None:
-        """Keep it, and look at the balance afterwards."""
+        """Stores the transfer, then checks the balance."""
         self._once("pending", pending.reason, pending.reference)
         self._state.pendings[pending.id] = pending
         self._check(pending.account)
@@ -134,7 +134,7 @@ class MemoryLedger:
         return [(account, self.balance(account)) for account in sorted(mine, key=lambda a: a.id)]
 
     def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
-        """Those of them that were booked directly."""
+        """The references that were booked without a pending transfer."""
         return {each for each in references if ("direct", reason, each) in self._state.booked}
 
     def unattributed(self) -> list[SuspenseItem]:
@@ -148,7 +148,7 @@ class MemoryLedger:
         ]
 
     def differences(self) -> list[str]:
-        """Every currency sums to zero, and nothing guarded is below it."""
+        """Currencies that do not sum to zero, and guarded accounts below zero."""
         found: Counter[str] = Counter()
         for line, _ in self._state.entries:
             found[line.amount.currency] += line.amount.minor
@@ -189,7 +189,7 @@ class MemoryLedger:
 
 
 class MemoryEscrows:
-    """See ``ports.store.Escrows``."""
+    """Escrows by id, without locks, because there is one writer."""
 
     def __init__(self, state: Contents) -> None:
         self._escrows = state.escrows
@@ -198,7 +198,7 @@ class MemoryEscrows:
         self._escrows[escrow.id] = escrow
 
     def get(self, id: str, lock: bool = False) -> Escrow:
-        """Locked by the one writer's lock."""
+        """*lock* has no effect, because there is one writer at a time."""
         return self._escrows[id]
 
     def save(self, escrow: Escrow) -> None:
@@ -215,7 +215,7 @@ class MemoryEscrows:
         state: EscrowState | None = None,
         party: Party | None = None,
     ) -> list[Escrow]:
-        """By id, which grows with time."""
+        """Sorted by id, which grows with time."""
         parts = (party,) if party else (Party.CLIENT, Party.FREELANCER)
         mine = (
             e for e in self._escrows.values() if e.party(user) in parts and state in (None, e.state)
@@ -236,7 +236,7 @@ class MemoryEscrows:
 
 
 class MemoryUsers:
-    """See ``ports.store.Users``."""
+    """Users by id; an email address is found by a scan."""
 
     def __init__(self, state: Contents) -> None:
         self._users = state.users
@@ -257,16 +257,16 @@ class MemoryUsers:
 
 
 class MemoryIdempotency:
-    """See ``ports.store.Idempotency``."""
+    """Stored responses by caller and key; raises no ``KeyInUse``."""
 
     def __init__(self, state: Contents) -> None:
         self._state = state
 
     def foresee(self, caller: str, key: str) -> None:
-        """Nothing is asked of anybody."""
+        """Does nothing: there is no round trip to save."""
 
     def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
-        """Nobody else runs meanwhile, so no key is ever in use."""
+        """There is one writer at a time, so a key is never in use."""
         if (found := self._state.answers.get((caller, key))) is None:
             return None
         if found[0] != fingerprint:
@@ -290,7 +290,7 @@ class MemoryIdempotency:
 
 
 class MemoryUnitOfWork:
-    """See ``ports.store.UnitOfWork``."""
+    """The repositories on one copy of the contents."""
 
     def __init__(self, state: Contents, now: t.Callable[[], datetime]) -> None:
         self._state = state
@@ -316,7 +316,7 @@ class MemoryUnitOfWork:
 
 
 class MemoryStore:
-    """See ``ports.store.Store``."""
+    """``run`` holds a lock and works on a copy; ``read`` and ``look`` hold none."""
 
     def __init__(self, now: t.Callable[[], datetime]) -> None:
         self.state = Contents()
@@ -324,7 +324,7 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """On a copy, which becomes the state when *action* returns."""
+        """Calls *action* on a copy, which becomes the state when it returns."""
         with self._lock:
             copy = self.state.copy()
             result = action(MemoryUnitOfWork(copy, self._now))
@@ -332,7 +332,7 @@ class MemoryStore:
             return result
 
     def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """On the state as it is: nothing changes it in place."""
+        """Calls *action* on the current state, which is never changed in place."""
         return action(MemoryUnitOfWork(self.state, self._now))
 
     def look(self, action: t.Callable[[UnitOfWork], T]) -> T:

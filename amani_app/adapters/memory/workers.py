@@ -6,7 +6,7 @@ from datetime import datetime
 
 
 class MemoryWorkerRegister:
-    """See ``ports.workers.WorkerRegister``."""
+    """Workers by name, with their version and last heartbeat."""
 
     def __init__(self) -> None:
         self.seen: dict[str, tuple[str, datetime]] = {}

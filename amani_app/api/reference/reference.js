@@ -1,10 +1,10 @@
-// The reference of the API, made from its own document. It asks nothing of any other host, keeps
-// nothing when the page is left, and puts text into the page as text only.
+// Renders the OpenAPI document. Sends no request to another host, stores nothing, and inserts text
+// as text nodes only, never as HTML.
 "use strict";
 
 const people = new Map();   // address -> token
-const known = new Map();    // name of a path's parameter -> the latest id that an answer named
-const versions = new Map(); // id of an agreement -> its latest ETag
+const known = new Map();    // name of a path's parameter -> the latest id in a response
+const versions = new Map(); // id of an escrow -> its latest ETag
 let description;
 
 function element(tag, properties = {}, ...children) {
@@ -18,7 +18,7 @@ function resolve(schema) {
   return name ? { ...description.components.schemas[name], ...schema, $ref: undefined } : schema;
 }
 
-// What a person would begin with: the schema's own example, else the least that it allows.
+// A first value for a field: the example of the schema, else the smallest value that it allows.
 function sample(given) {
   const schema = resolve(given);
   if (schema.examples) return schema.examples[0];
@@ -41,12 +41,12 @@ function randomKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// What is likely meant: the latest thing of that kind, in its latest version, under a new key.
+// A value for a parameter: the latest id of its kind, the latest version, or a new key.
 function suggest(parameter, form) {
   if (parameter.name === "Idempotency-Key") return randomKey();
   if (parameter.name === "If-Match") {
-    const agreement = form.elements.escrow || form.elements.dispute;
-    return versions.get((agreement?.value || "").split(".")[0]) || "";
+    const escrow = form.elements.escrow || form.elements.dispute;
+    return versions.get((escrow?.value || "").split(".")[0]) || "";
   }
   return known.get(parameter.name) || "";
 }
@@ -64,7 +64,7 @@ function remember(path, body, etag) {
     people.set(body.user.email, body.token);
     const as = document.getElementById("as");
     const names = ["", ...people.keys()].map((each) =>
-      element("option", { value: each, textContent: each || "nobody" }));
+      element("option", { value: each, textContent: each || "no user" }));
     as.replaceChildren(...names);
     as.value = body.user.email;
   }
@@ -103,12 +103,12 @@ async function send(method, path, parameters, form, answers) {
     shown = JSON.stringify(parsed, null, 2);
     if (answer.ok) remember(path, parsed, answer.headers.get("ETag"));
   } catch { /* not JSON: shown as it is */ }
-  const told = [...answer.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
+  const headerLines = [...answer.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
   answers.replaceChildren(
     element("span", { className: `status ${answer.ok ? "good" : "bad"}`,
       textContent: `${answer.status} ${answer.statusText}` }),
     element("pre", { className: "body", textContent: shown }),
-    element("pre", { className: "headers", textContent: told }));
+    element("pre", { className: "headers", textContent: headerLines }));
 }
 
 function field(name, words, input) {

@@ -1,4 +1,4 @@
-"""Leases: processing due items one at a time, in many workers at once."""
+"""Leases: several workers process due items, each item in one worker at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readiness: may this process receive traffic? Health: what state is it in?"""
+"""Readiness: whether this process may receive traffic. Health: its state and the database's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SchemaState:
 
     @classmethod
     def judge(cls, live: str | None, expected: str, insufficient: frozenset[str]) -> SchemaState:
-        """Behind is a database without a revision, or with a known one that is too old.
+        """A database is behind without a revision, or with a known one that is too old.
 
         An unknown revision belongs to a newer release, whose migrations keep to expand and
         contract, so this code runs on it. If it counted as "not ready", every running process
@@ -32,7 +32,7 @@ class SchemaState:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Ready or not, and the reason when not."""
+    """The result of a check; *reason* is empty if the process is ready."""
 
     ready: bool
     reason: str = ""
@@ -114,7 +114,7 @@ class CheckHealth:
         self._monotonic = monotonic
 
     def __call__(self) -> ServiceHealth:
-        """The state of this moment; never raises."""
+        """Queries the database at each call; never raises."""
         begun = self._monotonic()
         state: SchemaState | None
         try:

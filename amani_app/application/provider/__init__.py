@@ -1,1 +1,1 @@
-"""The conversation with the payment provider; every call to it is outside a unit of work."""
+"""Use cases that call the payment provider; no call is inside a unit of work."""

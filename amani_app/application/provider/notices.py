@@ -13,7 +13,7 @@ from amani_app.ports.payments import ProviderNotice, NoticeKind, Payments, Provi
 from amani_app.ports.store import Store
 
 GIVE_UP_AFTER = 10
-"""Attempts, about 15 minutes in all. A copy of the notice that arrives later starts again."""
+"""Number of attempts, over about 15 minutes. A later copy of the notice starts again."""
 
 
 class Notices:

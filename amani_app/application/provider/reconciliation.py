@@ -71,8 +71,8 @@ class Reconcile:
             least = most - Money(expected.lacking[currency], currency)
             held = payments.balance(currency)
             if not least <= held <= most:
-                words = str(most) if least == most else f"{least} to {most}"
-                wrong.append(f"the payment provider holds {held}, the ledger {words}")
+                booked = str(most) if least == most else f"{least} to {most}"
+                wrong.append(f"the payment provider holds {held}, the ledger {booked}")
         return wrong
 
     def _add_inflows(
@@ -87,9 +87,9 @@ class Reconcile:
         for each in new:
             expected.held[each.amount.currency] += (each.amount - each.fee).minor
         # Transfers into a closed account are not queried any more.
-        words = f"virtual account {account.id} is {account.state.value}; not booked:"
+        prefix = f"virtual account {account.id} is {account.state.value}; not booked:"
         lost = not account.state.open
-        return [f"{words} {each.amount} of {each.reference}" for each in new if lost]
+        return [f"{prefix} {each.amount} of {each.reference}" for each in new if lost]
 
 
 Snapshot = tuple[dict[str, int], list[Deposit], list[VirtualAccount], list[Withdrawal]]
@@ -106,11 +106,11 @@ def _look_at(payments: Payments, withdrawal: Withdrawal, expected: ExpectedBalan
     found, currency = payments.payout(withdrawal.id), withdrawal.amount.currency
     if found is None:
         lost = withdrawal.state is WithdrawalState.PROCESSING
-        words = "the payment provider accepted it and does not know it now"
-        return [f"withdrawal {withdrawal.id}: {words}"] * lost
+        difference = "the payment provider accepted it and does not know it now"
+        return [f"withdrawal {withdrawal.id}: {difference}"] * lost
     if found.amount != withdrawal.amount:
-        words = f"{withdrawal.amount}, at the payment provider {found.amount}"
-        return [f"withdrawal {withdrawal.id}: {words}"]
+        difference = f"{withdrawal.amount}, at the payment provider {found.amount}"
+        return [f"withdrawal {withdrawal.id}: {difference}"]
     if found.outcome is PaymentOutcome.SUCCESSFUL:
         expected.held[currency] -= found.charged.minor
     elif found.outcome is PaymentOutcome.WAITING:

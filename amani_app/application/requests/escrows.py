@@ -117,7 +117,7 @@ class EscrowUseCases:
     def dispute(
         self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
-        """A party disputes a milestone."""
+        """A party disputes a milestone; an arbiter then decides with ``resolve``."""
         return self._change_milestone(
             unit, actor, id, milestone, version, "disputed", lambda e, p: e.dispute(milestone, p)
         )

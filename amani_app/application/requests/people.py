@@ -16,7 +16,7 @@ NO_PASSWORD = ""  # nosec B105
 
 
 class BadCredentials(DomainError):
-    """Address or password is wrong; the caller is not told which."""
+    """The address or the password is wrong; the message does not distinguish them."""
 
     code = "bad-credentials"
 

@@ -19,7 +19,7 @@ class SuspenseUseCases:
         self._context = context
 
     def waiting(self, unit: UnitOfWork) -> list[SuspenseItem]:
-        """The unattributed items, oldest first."""
+        """The items that no operator has attributed, oldest first."""
         return unit.ledger.unattributed()
 
     def attribute(self, unit: UnitOfWork, actor: Actor, transfer: str, owner: str) -> Money:

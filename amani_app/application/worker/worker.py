@@ -16,10 +16,9 @@ FORGET_AFTER = timedelta(hours=1)
 
 
 class WorkerLog(t.Protocol):
-    """The worker's log."""
+    """The methods of a structlog logger that the worker calls."""
 
-    def info(self, event: str, **fields: t.Any) -> t.Any:
-        """An ordinary event."""
+    def info(self, event: str, **fields: t.Any) -> t.Any: ...
 
     def warning(self, event: str, **fields: t.Any) -> t.Any:
         """An event that an operator may want to check."""

@@ -1,4 +1,4 @@
-"""A stand-in for Fincra that speaks its HTTP, for development, tests and practice hosts.
+"""A server with the HTTP API of Fincra, for development, tests and practice hosts.
 
 It keeps everything in memory, moves no money, and can simulate faults (``Switches``).
 """

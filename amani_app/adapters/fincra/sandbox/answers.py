@@ -1,4 +1,4 @@
-"""What the sandbox's answers have in common."""
+"""Status values, amounts and refusals in the sandbox's responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typing as t
 
 from amani_app.ports.payments import PaymentOutcome
 
-WORDS = {
+STATUSES = {
     PaymentOutcome.WAITING: "processing",
     PaymentOutcome.SUCCESSFUL: "successful",
     PaymentOutcome.FAILED: "failed",
@@ -25,5 +25,5 @@ def major(amount: t.Any) -> str:
 
 
 def refuse(status: int, kind: str, text: str) -> SandboxRefusal:
-    """Fincra's own shape of a refusal, to be raised."""
+    """An exception that is rendered in the shape of Fincra's refusals."""
     return SandboxRefusal(status, {"success": False, "error": text, "errorType": kind})

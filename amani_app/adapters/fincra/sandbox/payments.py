@@ -1,4 +1,4 @@
-"""The ``Payments`` in memory, with controls for what payers and banks do; Fincra's notices."""
+"""The ``Payments`` in memory, with methods that simulate payers and banks."""
 
 from __future__ import annotations
 
@@ -23,22 +23,26 @@ from amani_app.ports.payments import (
     UnknownPayee,
 )
 
-NOBODY = "0000000000"
-"""The one account number that no bank has."""
+UNKNOWN_NUMBER = "0000000000"
+"""The account number that ``payee`` reports as unknown."""
 NO_BVN = "00000000000"
 """The bank verification number that is always refused."""
 
 
 @dataclass
 class MemoryPayments:
-    """See ``ports.payments.Payments``; ``pay`` and ``finish`` are what the world does to it."""
+    """The ``Payments`` in memory; notices are signed as Fincra signs them.
+
+    ``fund``, ``pay``, ``expire``, ``finish``, ``decide`` and ``transfer`` simulate payers, banks
+    and the provider's staff.
+    """
 
     secret: str = "the webhook secret of the twin"
     base: str = "https://checkout.invalid"
     fee: int = 0
     """The fee of a payout beside its amount, in minor units."""
     accounts: AccountState = AccountState.ACTIVE
-    """What becomes of a request for a virtual account at once."""
+    """The first state of a requested virtual account."""
     issued_accounts: dict[str, IssuedAccount] = field(default_factory=dict)
     account_numbers: dict[str, str] = field(default_factory=dict)
     transfers: dict[str, Inflow] = field(default_factory=dict)
@@ -64,16 +68,16 @@ class MemoryPayments:
         return self.collections.get(reference)
 
     def asked(self, reference: str) -> Money:
-        """What the checkout is for. Raises ``KeyError``."""
+        """The amount of the checkout. Raises ``KeyError`` if there is none."""
         return self.amounts[reference]
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
-        if account_number == NOBODY:
+        if account_number == UNKNOWN_NUMBER:
             raise UnknownPayee(f"the bank {bank_code} has no account with this number")
         return f"Holder of {account_number}"
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
-        """Taken on when the wallet has the money."""
+        """Refused unless the wallet covers the amount and the fee."""
         with self._lock:
             if found := self.payouts.get(reference):
                 return found
@@ -89,14 +93,14 @@ class MemoryPayments:
         return self.payouts.get(reference)
 
     def balance(self, currency: str) -> Money:
-        """Less what is on its way out."""
+        """The wallet's balance; open payouts are deducted."""
         return Money(self.balances[currency], currency)
 
     def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
         return notices.read(self.secret, raw, headers.get("signature", ""))
 
     def fund(self, amount: Money) -> None:
-        """Money comes in that belongs to no checkout."""
+        """Add *amount* to the wallet without a checkout."""
         with self._lock:
             self.balances[amount.currency] += amount.minor
 
@@ -104,7 +108,7 @@ class MemoryPayments:
         """The payer pays *amount*, which may differ from the amount of the checkout, and may be a
         further payment.
 
-        Of it the provider keeps *fee* minor units: none where the payer bears it.
+        The provider keeps *fee* minor units of it; 0 if the payer bears the fee.
         """
         with self._lock:
             self.balances[amount.currency] += amount.minor - fee
@@ -135,7 +139,7 @@ class MemoryPayments:
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """Approved at once, or as ``accounts`` says; the holder is forgotten."""
+        """The account gets the state ``accounts``; the holder's data is not stored."""
         with self._lock:
             if holder.bvn == NO_BVN:
                 raise PaymentRefused(f"the BVN {holder.bvn[:4]}... does not match the name")
@@ -162,14 +166,14 @@ class MemoryPayments:
         return self.transfers.get(reference)
 
     def inflows(self, id: str) -> list[Inflow]:
-        """All of them, the newest first."""
+        """All transfers into the account, newest first."""
         found = self.transfers.values()
         return [
             each for each in reversed(found) if each.account_number == self.account_numbers.get(id)
         ]
 
     def id_of(self, number: str) -> str:
-        """Of the account with this number; empty where there is none."""
+        """The id of the account with this number; empty if there is none."""
         return next((id for id, each in self.account_numbers.items() if each == number), "")
 
     def decide(self, id: str, state: AccountState, reason: str = "") -> None:
@@ -183,7 +187,7 @@ class MemoryPayments:
             )
 
     def transfer(self, number: str, amount: Money, fee: Money, reference: str) -> Inflow:
-        """Somebody sends *amount* to an account *number*, of which *fee* is kept."""
+        """Record a transfer of *amount* to *number*; the provider keeps *fee* of it."""
         with self._lock:
             self.balances[amount.currency] += amount.minor - fee.minor
             made = Inflow(reference, PaymentOutcome.SUCCESSFUL, number, amount, fee)

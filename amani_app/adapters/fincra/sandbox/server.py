@@ -1,4 +1,4 @@
-"""The sandbox's HTTP: Fincra's routes, and under ``/sandbox`` what the world does to them."""
+"""The sandbox's routes: those of Fincra, and under ``/sandbox`` those that control it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from amani_app.domain.errors import DomainError, MoneyError
 from amani_app.domain.money import Money
 from amani_app.domain.payments import Destination
 from amani_app.ports.payments import Collection, PaymentOutcome, PaymentRefused, Payout
-from amani_app.adapters.fincra.sandbox.answers import WORDS, SandboxRefusal, major, refuse
+from amani_app.adapters.fincra.sandbox.answers import STATUSES, SandboxRefusal, major, refuse
 from amani_app.adapters.fincra.sandbox.virtual_accounts import (
     install_decisions,
     install_transfers,
@@ -23,7 +23,7 @@ from amani_app.adapters.fincra.sandbox.virtual_accounts import (
 from amani_app.adapters.fincra.sandbox.webhooks import Switches, Webhooks
 
 DUPLICATE = "DUPLICATE_CUSTOMER_REFERENCE"
-CHECKOUT_WORDS = {
+CHECKOUT_STATUSES = {
     PaymentOutcome.WAITING: "pending",
     PaymentOutcome.SUCCESSFUL: "success",
     PaymentOutcome.FAILED: "expired",
@@ -39,7 +39,7 @@ def create_sandbox(
 ) -> Flask:
     """A WSGI application that answers as Fincra does and notifies *webhook_url*.
 
-    *secret_key* is the API key that it demands; *public_url* is where payers reach it.
+    *secret_key* is the API key that it requires; *public_url* is its URL for payers.
     """
     books = MemoryPayments(base=public_url)
     switches = switches or Switches()
@@ -65,8 +65,8 @@ def _install_gate(app: Flask, secret_key: str, switches: Switches) -> None:
             return
         given = request.headers.get("api-key", "")
         if not hmac.compare_digest(given.encode(), secret_key.encode()):
-            words = {"message": "Invalid API key", "error": "Unauthorized", "statusCode": 401}
-            raise SandboxRefusal(401, words)
+            body = {"message": "Invalid API key", "error": "Unauthorized", "statusCode": 401}
+            raise SandboxRefusal(401, body)
         if switches.answers == "away":
             raise refuse(503, "SERVICE_UNAVAILABLE", "try again")
         if switches.answers == "limit":
@@ -99,8 +99,8 @@ def _install_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def _framework(error: HTTPException) -> Response:
         status = error.code or 500
-        words = {"message": error.description, "error": error.name, "statusCode": status}
-        return _refused(SandboxRefusal(status, words))
+        body = {"message": error.description, "error": error.name, "statusCode": status}
+        return _refused(SandboxRefusal(status, body))
 
 
 def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
@@ -157,7 +157,7 @@ def _collection(books: MemoryPayments, found: Collection) -> dict[str, t.Any]:
         variance = "underpaid" if found.received.minor < asked.minor else "overpaid"
     return {
         "reference": found.reference,
-        "status": CHECKOUT_WORDS[found.outcome],
+        "status": CHECKOUT_STATUSES[found.outcome],
         "amount": float(asked.major),
         "amountReceived": float(found.received.major),
         "currency": found.received.currency,
@@ -221,7 +221,7 @@ def _finished(
 ) -> None:
     books.finish(reference, outcome, reason)
     found = t.cast(Payout, books.payout(reference))
-    webhooks.notify(f"payout.{WORDS[outcome]}", _payout(found))
+    webhooks.notify(f"payout.{STATUSES[outcome]}", _payout(found))
 
 
 def _payout(found: Payout) -> dict[str, t.Any]:
@@ -229,7 +229,7 @@ def _payout(found: Payout) -> dict[str, t.Any]:
         "id": f"po-{found.reference}",
         "reference": f"fcr-{found.reference}",
         "customerReference": found.reference,
-        "status": WORDS[found.outcome],
+        "status": STATUSES[found.outcome],
         "amount": float(found.amount.major),
         "amountCharged": float(found.charged.major),
         "fee": float((found.charged - found.amount).major),

@@ -11,10 +11,10 @@ from amani_app.adapters.fincra.sandbox.payments import MemoryPayments
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState
 from amani_app.ports.payments import AccountHolder, Inflow, IssuedAccount, PaymentRefused
-from amani_app.adapters.fincra.sandbox.answers import WORDS, major, refuse
+from amani_app.adapters.fincra.sandbox.answers import STATUSES, major, refuse
 from amani_app.adapters.fincra.sandbox.webhooks import Switches, Webhooks
 
-ACCOUNT_WORDS = {
+ACCOUNT_STATUSES = {
     AccountState.PENDING: "pending",
     AccountState.ACTIVE: "approved",
     AccountState.DECLINED: "declined",
@@ -23,7 +23,7 @@ ACCOUNT_WORDS = {
 
 
 def install_virtual_accounts(app: Flask, books: MemoryPayments, switches: Switches) -> None:
-    """Asking for virtual accounts, and about them."""
+    """Add the routes that request and return virtual accounts."""
 
     @app.post("/profile/virtual-accounts/requests")
     def _request() -> Response:
@@ -52,7 +52,7 @@ def install_virtual_accounts(app: Flask, books: MemoryPayments, switches: Switch
 
 
 def install_transfers(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
-    """Asking for what came in at them, and letting something come in."""
+    """Add the routes that return transfers and simulate a new one."""
 
     @app.get("/collections/reference/<reference>")
     def _inflow(reference: str) -> Response:
@@ -83,25 +83,25 @@ def install_transfers(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
             "amountReceived": float((amount - fee).major),
             "fee": float(fee.major),
             "customerName": "Somebody",
-            "status": WORDS[made.outcome],
+            "status": STATUSES[made.outcome],
             "reference": reference,
         }
-        webhooks.notify(f"collection.{WORDS[made.outcome]}", data)
+        webhooks.notify(f"collection.{STATUSES[made.outcome]}", data)
         return jsonify(_transfer(made))
 
 
 def install_decisions(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> None:
-    """What people at the provider decide on an account."""
+    """Add the route that sets the state of an account and sends the notice."""
 
     @app.post("/sandbox/account")
     def _decide() -> Response:
         body = request.get_json()
         found = t.cast(IssuedAccount, books.account(body["reference"]))
         books.decide(found.id, AccountState(body["status"]), body.get("reason", ""))
-        told = t.cast(IssuedAccount, books.account_named(found.id))
-        word = ACCOUNT_WORDS[told.state]
-        data = {**_account_body(told), "id": told.id, "status": word}
-        webhooks.notify(body.get("event", f"virtualaccount.{word}"), data)
+        decided = t.cast(IssuedAccount, books.account_named(found.id))
+        status = ACCOUNT_STATUSES[decided.state]
+        data = {**_account_body(decided), "id": decided.id, "status": status}
+        webhooks.notify(body.get("event", f"virtualaccount.{status}"), data)
         return jsonify(success=True)
 
 
@@ -109,7 +109,7 @@ def _account_body(found: IssuedAccount) -> dict[str, t.Any]:
     return {
         "_id": found.id,
         "merchantReference": found.reference,
-        "status": ACCOUNT_WORDS[found.state],
+        "status": ACCOUNT_STATUSES[found.state],
         "isActive": found.state is AccountState.ACTIVE,
         "accountNumber": found.account_number or None,
         "accountInformation": {
@@ -125,7 +125,7 @@ def _transfer(found: Inflow) -> dict[str, t.Any]:
     settled = found.amount - found.fee
     return {
         "reference": found.reference,
-        "status": WORDS[found.outcome],
+        "status": STATUSES[found.outcome],
         "payeeAccountNumber": found.account_number,
         "destinationCurrency": found.amount.currency,
         "destinationAmount": float(found.amount.major),

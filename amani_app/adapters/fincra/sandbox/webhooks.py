@@ -45,11 +45,11 @@ class Switches:
             setattr(self, name, value)
 
 
-def read_switches(words: t.Iterable[str]) -> Switches:
+def read_switches(arguments: t.Iterable[str]) -> Switches:
     """The switches of ``NAME=VALUE`` arguments. Raises ``ValueError``."""
     hints, found = t.get_type_hints(Switches), Switches()
-    for word in words:
-        name, _, value = word.partition("=")
+    for argument in arguments:
+        name, _, value = argument.partition("=")
         kind = hints.get(name, str)
         if kind is bool and value not in ("true", "false"):
             raise ValueError(f"{name}: {value!r} is neither true nor false")

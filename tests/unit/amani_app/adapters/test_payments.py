@@ -16,7 +16,7 @@ from amani_app.adapters.breaker import CircuitBreaker
 from amani_app.adapters.fincra.client import FincraClient, FincraCredentials
 from amani_app.adapters.fincra.notices import sign
 from amani_app.adapters.fincra.payments import FincraPayments
-from amani_app.adapters.fincra.sandbox.payments import NO_BVN, NOBODY, MemoryPayments
+from amani_app.adapters.fincra.sandbox.payments import NO_BVN, UNKNOWN_NUMBER, MemoryPayments
 from amani_app.adapters.fincra.sandbox.webhooks import Switches, read_switches
 from amani_app.domain.money import Money
 from amani_app.domain.payments import AccountState, Destination
@@ -141,7 +141,7 @@ class TestContract:
     def test_payee_name_comes_from_the_bank(self, world: World) -> None:
         assert world.payments.payee("044", "0123456789", "NGN") == "Holder of 0123456789"
         with pytest.raises(UnknownPayee):
-            world.payments.payee("044", NOBODY, "NGN")
+            world.payments.payee("044", UNKNOWN_NUMBER, "NGN")
 
     def test_issued_account_is_found_by_either_reference(self, world: World) -> None:
         made = world.payments.request_account("v1", "NGN", ADA)

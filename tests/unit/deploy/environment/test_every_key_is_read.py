@@ -622,6 +622,6 @@ def test_the_table_has_a_row_for_every_key() -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_changes_what_the_deployer_does(name: str) -> None:
+def test_another_value_of_a_key_changes_its_artefact(name: str) -> None:
     key = KEYS[name]
     assert artefact(key, {name: key.value}) != first(key)

@@ -88,7 +88,9 @@ class TestDeposits:
         with pytest.raises(PaymentRefused, match="d1 was recorded before"):
             payments.checkout("d1", ngn(1), "ada@example.org", "Ada")
 
-    def test_what_arrives_is_summed(self, payments: ManualPayments, operator: Operator) -> None:
+    def test_amounts_received_for_a_reference_are_summed(
+        self, payments: ManualPayments, operator: Operator
+    ) -> None:
         payments.checkout("d1", ngn(10_000), "ada@example.org", "Ada")
         for line, amount in (("b-1", "60.00"), ("b-2", "40")):
             operator.ok("received", "d1", amount, "--line", line)
@@ -201,7 +203,7 @@ class TestNotices:
             b'{"event": "payout.sent", "data": {}}',
         ],
     )
-    def test_what_is_no_notice_is_refused(self, payments: ManualPayments, raw: bytes) -> None:
+    def test_body_that_is_no_notice_is_refused(self, payments: ManualPayments, raw: bytes) -> None:
         with pytest.raises(ValueError):
             payments.read_notice(raw, {"signature": sign(SECRET, raw)})
 

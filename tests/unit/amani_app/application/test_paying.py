@@ -1,4 +1,7 @@
-"""A provider in any mood, asked and notified in any order: no money is made, lost or stranded."""
+"""Payments through a provider that fails, answers late and notifies in any order.
+
+No money is created, lost or left reserved.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def ngn(minor: int) -> Money:
 
 
 class MoodyPayments(MemoryPayments):
-    """Away, or its answers get lost, or a pay-out appears only later, or it refuses."""
+    """A provider that is unreachable, loses its answers, makes payouts later, or refuses."""
 
     mood = "good"
 
@@ -127,7 +130,7 @@ class MoodyPayments(MemoryPayments):
         return super().inflows(id)
 
     def arrive(self, sent_by: datetime) -> None:
-        """What is late and was sent by then has come, and may be refused."""
+        """Make the late payouts that were sent by `sent_by`, unless they are refused."""
         late, self.late = self.late, []
         for sent, reference, amount in late:
             if sent > sent_by:
@@ -170,7 +173,7 @@ class World:
         self.store.run(lambda unit: unit.users.add(user))
 
     def wait(self, time: timedelta) -> None:
-        """What is late comes in time: nothing appears any more once a pay-out was quiet so long."""
+        """Let time pass. A late payout is made at most `QUIET` after it was sent."""
         self.time += time
         self.payments.arrive(self.time - QUIET)
 
@@ -247,7 +250,7 @@ class World:
 
 
 class Machine(RuleBasedStateMachine):
-    """Whatever the world may do to us, in any order."""
+    """Requests, answers, notices and failures in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -290,8 +293,8 @@ class Machine(RuleBasedStateMachine):
             self.world.payments.finish(waiting[pick % len(waiting)].reference, outcome)
 
     @rule(pick=pick, told=st.booleans())
-    def the_bank_takes_back_its_word(self, pick: int, told: bool) -> None:
-        """Once of each."""
+    def the_bank_changes_an_outcome(self, pick: int, told: bool) -> None:
+        """Each payout changes its outcome at most once."""
         ended = [x for x in self.world.payments.payouts.values() if x.outcome.value != "waiting"]
         if open_ := [each for each in ended if each.reference not in self.turned]:
             found = open_[pick % len(open_)]
@@ -311,7 +314,7 @@ class Machine(RuleBasedStateMachine):
             self.world.notify(event, "reference", wanted[pick % len(wanted)])
 
     @rule(pick=pick, event=st.sampled_from(["payout.successful", "payout.failed"]))
-    def notify_of_a_pay_out(self, pick: int, event: str) -> None:
+    def notify_of_a_payout(self, pick: int, event: str) -> None:
         if self.world.asked:
             asked = self.world.asked
             self.world.notify(event, "customerReference", asked[pick % len(asked)])
@@ -336,7 +339,7 @@ class Machine(RuleBasedStateMachine):
         active = [x.account_number for x in accounts if x.state is AccountState.ACTIVE]
         numbers = [*(each.account_number for each in accounts), "1111111111"]
         made = self.world.send(numbers[pick % len(numbers)], minor, fee)
-        # What is not notified is found by asking: not so for an account that is not active.
+        # The worker queries the transfers to active accounts only: others need a notice.
         for _ in range(told % 3 or made.account_number not in active):
             self.world.notify_of_a_transfer(made.reference)
 
@@ -361,7 +364,7 @@ class Machine(RuleBasedStateMachine):
         self.world.wait(timedelta(seconds=seconds))
 
     @rule()
-    def what_is_late_arrives(self) -> None:
+    def late_payouts_arrive(self) -> None:
         self.world.payments.arrive(self.world.time)
 
     @invariant()
@@ -372,7 +375,7 @@ class Machine(RuleBasedStateMachine):
         assert 0 <= reserved <= posted
 
     def teardown(self) -> None:
-        """In a good mood and with time, everything comes to its end and the statement agrees."""
+        """Once the provider answers and time passes, all requests end and the ledger agrees."""
         world, payments = self.world, self.world.payments
         payments.mood = "good"
         for _ in range(12):
@@ -411,7 +414,7 @@ class TestEdges:
     def world(self) -> World:
         return World()
 
-    def test_nothing_is_no_amount(self, world: World) -> None:
+    def test_amount_of_zero_or_less_is_refused(self, world: World) -> None:
         for minor in (0, -1):
             with pytest.raises(MoneyError):
                 world.deposit(minor)
@@ -419,7 +422,7 @@ class TestEdges:
                 world.withdraw(minor)
 
     @pytest.mark.parametrize("id", ["nothing", "another's"])
-    def test_what_is_not_there_or_not_yours_is_not_found(self, world: World, id: str) -> None:
+    def test_missing_or_another_users_request_is_not_found(self, world: World, id: str) -> None:
         ids = {"nothing": ("x", "x")}
         if id == "another's":
             world.funded(100)
@@ -432,7 +435,7 @@ class TestEdges:
             world.store.read(lambda unit: world.withdrawals.read(unit, ben, withdrawal))
 
     @pytest.mark.parametrize("fee", [0, 7, 30])
-    def test_what_comes_in_at_an_account_is_credited_whole_and_the_fee_is_ours(
+    def test_transfer_to_an_account_is_credited_in_full_and_its_fee_debits_fees(
         self, world: World, fee: int
     ) -> None:
         made = world.ask_for_an_account()
@@ -446,7 +449,7 @@ class TestEdges:
         assert world.total(AccountKind.PROVIDER) == fee - 30
         assert world.reconcile() == []
 
-    def test_what_was_never_notified_is_found_within_the_hour_and_reconciles_before(
+    def test_transfer_without_a_notice_is_found_within_the_hour_and_reconciles_before(
         self, world: World
     ) -> None:
         made = world.ask_for_an_account()
@@ -469,15 +472,13 @@ class TestEdges:
         assert world.wallet() == (0, 0)
         assert world.reconcile() == []
 
-    def test_what_comes_in_at_a_closed_account_goes_to_suspense_for_good(
-        self, world: World
-    ) -> None:
+    def test_transfer_to_a_closed_account_stays_in_suspense(self, world: World) -> None:
         made = world.ask_for_an_account()
         assert made is not None
         world.send(made.account_number, 10)
         world.payments.decide(made.provider_id, AccountState.CLOSED)
         assert world.provider.inflows.check_account(made.provider_id)
-        assert world.wallet() == (10, 0)  # It came in while the account was hers.
+        assert world.wallet() == (10, 0)  # It arrived while the account was active.
         late = world.send(made.account_number, 5)
         lost = f"virtual account {made.id} is closed; not booked: NGN 0.05"
         assert world.reconcile() == [f"{lost} of {late.reference}"]
@@ -489,7 +490,7 @@ class TestEdges:
         assert world.reconcile() == []
 
     @pytest.mark.parametrize(("mood", "state"), [("away", "failed"), ("refuse", "declined")])
-    def test_a_request_that_had_no_effect_ends_and_may_be_made_anew(
+    def test_request_without_effect_ends_and_can_be_made_again(
         self, world: World, mood: str, state: str
     ) -> None:
         world.payments.mood = mood
@@ -502,9 +503,7 @@ class TestEdges:
         assert again.state is AccountState.ACTIVE
         assert world.ask_for_an_account() is None
 
-    def test_a_request_whose_answer_was_lost_is_asked_for_by_our_reference(
-        self, world: World
-    ) -> None:
+    def test_request_whose_answer_was_lost_is_found_by_our_reference(self, world: World) -> None:
         world.payments.mood = "lost"
         made = world.ask_for_an_account()
         assert made is not None
@@ -514,7 +513,7 @@ class TestEdges:
         world.work()
         assert world.account(made.id).state is AccountState.ACTIVE
 
-    def test_a_request_that_never_reached_the_provider_fails_when_it_cannot_appear_any_more(
+    def test_request_that_never_reached_the_provider_fails_once_it_cannot_appear(
         self, world: World
     ) -> None:
         made = world.store.run(lambda unit: world.numbers.request(unit, ADA, "NGN"))
@@ -522,15 +521,13 @@ class TestEdges:
             world.time += timedelta(minutes=minutes)
             world.work()
             assert world.account(made.id).state is state
-        # It appears all the same: its approval is believed.
+        # The account appears later: the provider's approval makes it active.
         issued = world.payments.request_account(made.id, "NGN", HOLDER)
         world.notify("account.approved", "id", issued.id)
         world.work()
         assert world.account(made.id).state is AccountState.ACTIVE
 
-    def test_an_account_is_known_by_the_provider_s_name_where_our_reference_is_not_told(
-        self, world: World
-    ) -> None:
+    def test_account_without_our_reference_is_found_by_the_provider_id(self, world: World) -> None:
         made = world.ask_for_an_account()
         assert made is not None
         found = world.payments.issued_accounts[made.provider_id]
@@ -540,7 +537,7 @@ class TestEdges:
         world.work()
         assert world.account(made.id).state is AccountState.CLOSED
 
-    def test_an_account_that_is_not_ours_is_nobody_s_business(self, world: World) -> None:
+    def test_account_that_is_not_ours_needs_no_further_check(self, world: World) -> None:
         made = world.payments.request_account("from-the-dashboard", "NGN", HOLDER)
         assert world.provider.inflows.check_account(made.id) is True
         assert world.provider.inflows.check_account("nothing") is False
@@ -566,7 +563,7 @@ class TestEdges:
             world.provider.payouts.send(id)
         assert world.payments.balance("NGN") == ngn(40)
 
-    def test_a_worker_that_slept_through_its_lease_sends_nothing(self, world: World) -> None:
+    def test_worker_whose_lease_expired_sends_nothing(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         run = world.store.run
@@ -589,7 +586,7 @@ class TestEdges:
             (QUIET, WithdrawalState.FAILED),
         ],
     )
-    def test_a_refusal_gives_money_back_when_nothing_sent_can_appear_any_more(
+    def test_refusal_voids_the_reservation_once_no_sent_payout_can_appear(
         self, world: World, quiet: timedelta, state: WithdrawalState
     ) -> None:
         world.funded(100)
@@ -612,9 +609,7 @@ class TestEdges:
         assert world.wallet() == (100, 60 if state is WithdrawalState.SENDING else 0)
 
     @pytest.mark.parametrize("fee", [0, 7])
-    def test_what_was_paid_and_comes_back_is_its_owner_s_again(
-        self, world: World, fee: int
-    ) -> None:
+    def test_payout_returned_after_payment_credits_its_owner(self, world: World, fee: int) -> None:
         world.funded(100)
         world.payments.fund(ngn(7))
         world.store.run(
@@ -633,9 +628,7 @@ class TestEdges:
         assert (world.wallet(), world.total(AccountKind.FEES)) == ((100, 0), 7)
         assert world.reconcile() == []
 
-    def test_what_was_given_back_and_is_paid_all_the_same_is_missing_in_suspense(
-        self, world: World
-    ) -> None:
+    def test_payout_paid_after_refund_debits_suspense(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
@@ -647,7 +640,7 @@ class TestEdges:
         assert (world.wallet(), world.total(AccountKind.SUSPENSE)) == ((100, 0), -60)
         assert world.reconcile() == []
 
-    def test_what_was_refused_is_not_looked_for_again_and_again(self, world: World) -> None:
+    def test_refused_payout_is_queried_once_per_review(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         world.payments.mood = "refuse"
@@ -658,7 +651,7 @@ class TestEdges:
         assert [world.provider.notices() for _ in range(3)] == [1, 0, 0]
 
     @pytest.mark.parametrize("days", REVIEWS)
-    def test_a_word_that_is_taken_back_in_silence_is_found_in_the_end(
+    def test_outcome_that_changes_without_a_notice_is_found_at_the_next_review(
         self, world: World, days: int
     ) -> None:
         world.funded(100)
@@ -677,7 +670,7 @@ class TestEdges:
         world.work()
         assert world.state(id) is WithdrawalState.RETURNED
 
-    def test_a_word_that_is_taken_back_twice_is_left_to_people(self, world: World) -> None:
+    def test_outcome_that_changes_twice_is_reported(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
@@ -694,7 +687,7 @@ class TestEdges:
         assert world.wallet() == (100, 0)
         assert world.reconcile() == ["the payment provider holds NGN 0.40, the ledger NGN 1.00"]
 
-    def test_a_settled_pay_out_of_another_amount_or_under_way_again_is_left_alone(
+    def test_settled_payout_of_another_amount_or_waiting_again_is_unchanged(
         self, world: World
     ) -> None:
         world.funded(100)
@@ -709,7 +702,7 @@ class TestEdges:
             assert world.provider.payouts.check(id) is False
         assert (world.state(id), world.wallet()) == (WithdrawalState.PAID, (40, 0))
 
-    def test_what_the_provider_took_on_and_lost_is_left_to_people(self, world: World) -> None:
+    def test_payout_that_the_provider_accepted_and_lost_is_reported(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         world.work()
@@ -721,16 +714,14 @@ class TestEdges:
         words = "the payment provider accepted it and does not know it now"
         assert f"withdrawal {id}: {words}" in world.reconcile()
 
-    def test_a_pay_out_that_is_not_ours_is_nobody_s_business(self, world: World) -> None:
+    def test_payout_that_is_not_ours_is_checked_until_it_ends(self, world: World) -> None:
         world.payments.fund(ngn(100))
         world.payments.pay_out("from-the-dashboard", ngn(60), BANK)
         assert world.provider.payouts.check("from-the-dashboard") is False
         world.payments.finish("from-the-dashboard", PaymentOutcome.SUCCESSFUL)
         assert world.provider.payouts.check("from-the-dashboard") is True
 
-    def test_what_a_pay_out_costs_is_ours_and_reconciles_at_every_moment(
-        self, world: World
-    ) -> None:
+    def test_fee_of_a_payout_debits_fees_and_reconciles_at_every_moment(self, world: World) -> None:
         world.funded(100)
         world.payments.fund(ngn(50))
         world.store.run(
@@ -749,7 +740,7 @@ class TestEdges:
         assert (world.wallet(), world.total(AccountKind.FEES)) == ((40, 0), 43)
         assert world.reconcile() == []
 
-    def test_a_price_that_comes_with_the_answer_only_when_asked_is_booked_all_the_same(
+    def test_fee_that_only_a_later_answer_states_is_booked(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world.funded(100)
@@ -771,7 +762,7 @@ class TestEdges:
         assert world.state(id) is WithdrawalState.PAID
         assert world.total(AccountKind.FEES) == -7
 
-    def test_another_amount_at_the_provider_is_told(self, world: World) -> None:
+    def test_another_amount_at_the_provider_is_reported(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         world.payments.pay_out(id, ngn(59), BANK)
@@ -814,7 +805,7 @@ class TestEdges:
         world.deliver()
         assert world.store.run(lambda w: w.outbox.skip([REQUESTED], world.time, 1)) == 0
 
-    def test_without_a_provider_only_the_books_are_looked_at(self, world: World) -> None:
+    def test_reconciliation_without_a_provider_checks_only_the_ledger(self, world: World) -> None:
         world.funded(100)
         world.payments.fund(ngn(1))
         assert Reconcile(world.store, None)() == []
@@ -824,7 +815,7 @@ class TestEdges:
         world.deliver()
         assert "is unreachable" in world.reconcile()[0]
 
-    def test_a_worker_that_is_told_to_stop_begins_nothing(self, world: World) -> None:
+    def test_job_that_is_stopped_starts_nothing(self, world: World) -> None:
         world.funded(100)
         id = world.withdraw(60)
         for job in (world.deliver, world.provider.payouts):

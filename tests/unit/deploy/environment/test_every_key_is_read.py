@@ -37,6 +37,7 @@ from deploy.observe.smoke_checks import ExpectedRelease, Inspection
 from deploy.operations import backup, candidates, data_loss, recovery, restored_database, smoke
 from deploy.operations.recovery_context import RecoveryContext
 from deploy.pitr import configuration
+from deploy.pitr.recovery_target import parse_target
 from deploy.pitr.server import open_server
 from deploy.planning import preflight
 from deploy.planning.blue_green import BlueGreen
@@ -215,7 +216,7 @@ def of_connections(environment: Environment, patch: Patch) -> object:
     jumps = {end.jump.address for end in ends if end.jump}
     patch.setattr(fabric, "Connection", Connection)
     patch.setattr(fabric, "Config", lambda **_: None)
-    patch.setattr(connecting, "_open_tcp", lambda *_: MagicMock())
+    patch.setattr(connecting, "PromptSocket", MagicMock())
     opened = connecting.connect_all(environment.hosts, environment.timeouts)
     with contextlib.suppress(DeployError, Stop):
         with open_server("trial", environment.backups.pitr, 1.0, environment.timeouts):
@@ -231,6 +232,7 @@ def of_command(environment: Environment, patch: Patch) -> object:
 
 def of_build(environment: Environment, patch: Patch) -> object:
     from deploy.database import lint
+    from deploy.hosts import local
     from deploy.images import build
 
     info = MagicMock(dirty=environment.domain == "dirty.test", arguments={})
@@ -238,7 +240,8 @@ def of_build(environment: Environment, patch: Patch) -> object:
     info.version.tag = "1.0.0"
     patch.setattr(candidates.BuildInfo, "of", lambda _: info)
     patch.setattr(lint, "require_agreement", lambda _: None)
-    patch.setattr(candidates, "_local_labels", lambda _: release(1).labels)
+    engine = SimpleNamespace(image=lambda _: {"Config": {"Labels": release(1).labels}})
+    patch.setattr(local, "LocalHost", lambda _: SimpleNamespace(engine=engine))
     made = MagicMock()
     made.build.return_value.id = DIGEST
     made.push.return_value = {environment.image.repository: DIGEST}
@@ -373,8 +376,8 @@ def of_examination(environment: Environment, patch: Patch) -> object:
 
 
 def of_copies(environment: Environment, patch: Patch) -> object:
+    """The rclone command for the place that a copy is requested for, and the copy's error."""
     made, found = desk_of(environment), []
-    place = environment.backups.copies[0]
 
     def note(command: object, *, environment: Mapping[str, str], **_: object) -> None:
         known = environment.get("RCLONE_CONFIG_PLACE_KNOWN_HOSTS_FILE")
@@ -382,10 +385,12 @@ def of_copies(environment: Environment, patch: Patch) -> object:
         said = {name: value for name, value in environment.items() if "/tmp" not in value}
         found.append((command, said, text))
 
-    copies.listing(MagicMock(run=note), {"place": backup._request(made, place)["place"]})
     made.container.run.side_effect = DeployError("full")
+    patch.setattr(backup, "open_backup_context", lambda *_: contextlib.nullcontext(made))
     with pytest.raises(DeployError) as caught:
-        backup._copy(made, MagicMock())
+        backup.make_backup("trial", Events(lambda _: None))
+    requested = made.container.run.call_args.kwargs["place"]
+    copies.listing(MagicMock(run=note), {"place": requested})
     return found, caught.value.message.partition("\n")[2]
 
 
@@ -393,14 +398,13 @@ def of_recovery(environment: Environment, patch: Patch) -> object:
     config: Any = environment.backups.pitr
     keys = {name: Secret(name) for name in ("U", "K", "P", "OTHER")}
     context = RecoveryContext(environment, config, keys, 5432, "app")
-    made = MagicMock()
+    made, server = MagicMock(), MagicMock()
     made.create.side_effect = Stop
+    target = parse_target("2026-11-24T00:00:00Z", "")
+    server.facts.return_value = clusters.facts(archiving=None, now=target.timestamp())
     patch.setattr(RecoveryContext, "load", lambda *_: context)
-    patch.setattr(RecoveryContext, "open", lambda _: contextlib.nullcontext())
+    patch.setattr(RecoveryContext, "open", lambda _: contextlib.nullcontext(server))
     patch.setattr(recovery, "open_backup_context", lambda *_: contextlib.nullcontext())
-    found = ("live", SimpleNamespace(archiving=0))
-    patch.setattr(recovery, "_require_recoverable", lambda *_: found)
-    patch.setattr(recovery, "_archive_newest", lambda *_: None)
     patch.setattr(recovery, "recovered_cluster", made)
     with contextlib.suppress(Stop):
         recovery.recover_database("trial", Events(lambda _: None), to="2026-11-24T00:00:00Z")
@@ -622,6 +626,6 @@ def test_the_table_has_a_row_for_every_key() -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_changes_what_the_deployer_does(name: str) -> None:
+def test_another_value_of_a_key_changes_its_artefact(name: str) -> None:
     key = KEYS[name]
     assert artefact(key, {name: key.value}) != first(key)

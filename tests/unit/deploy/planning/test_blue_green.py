@@ -102,7 +102,7 @@ def test_upgrade_boots_the_idle_slot_and_retires_the_old_one_after_the_smoke(wor
     assert kept(world, "worker", "three") == ("1.1.0", "exited", None)
 
 
-def test_what_served_before_is_stopped_where_the_environment_says_so(frugal):
+def test_previous_release_is_stopped_if_the_environment_requires_it(frugal):
     deploy(frugal, V1)
     made = deploy(frugal, V2)
     moves = ["boot", "verify", "shift", "drain", "smoke", "retire", "record"]
@@ -110,7 +110,7 @@ def test_what_served_before_is_stopped_where_the_environment_says_so(frugal):
     assert kept(frugal, "web") == ("1.1.0", "exited", "maint")
 
 
-def test_a_standby_is_stopped_once_the_environment_says_so(world, frugal):
+def test_standby_is_stopped_once_the_environment_requires_it(world, frugal):
     deploy(world, V1)
     deploy(world, V2)
     frugal.facts = world.facts
@@ -118,14 +118,14 @@ def test_a_standby_is_stopped_once_the_environment_says_so(world, frugal):
     assert kept(frugal, "web") == ("1.1.0", "exited", "maint")
 
 
-def test_a_standby_that_a_contract_takes_the_ground_from_is_stopped_first(world):
+def test_standby_that_a_contract_change_breaks_is_stopped_first(world):
     deploy(world, V1)
     made = deploy(world, release(3, head="0002", r0002="contract"))
     assert kinds(made).index("retire") < kinds(made).index("migrate")
     assert kept(world, "web") == ("1.1.0", "exited", "maint")
 
 
-def test_only_what_was_live_is_a_standby(world):
+def test_only_the_previously_live_release_is_a_standby(world):
     deploy(world, V1)
     made = plan(world.environment, V2, world.facts)
     world.run(made, V2, kinds(made).index("verify") + 1)
@@ -133,7 +133,7 @@ def test_only_what_was_live_is_a_standby(world):
     assert [c.version for c in world.facts.hosts["one"].containers if c.slot] == ["1.1.0"]
 
 
-def test_a_standby_that_has_crashed_is_no_standby(world):
+def test_crashed_container_is_no_standby(world):
     deploy(world, V1)
     deploy(world, V2)
     host = world.facts.hosts["one"]
@@ -144,7 +144,7 @@ def test_a_standby_that_has_crashed_is_no_standby(world):
     assert kinds(plan(world.environment, V2, world.facts)) == ["drain", "retire"]
 
 
-def test_what_stands_by_serves_its_last_request_before_another_release_takes_its_place(world):
+def test_standby_is_drained_before_another_release_replaces_it(world):
     deploy(world, V1)
     made = deploy(world, V2)
     assert "drain" not in kinds(made)
@@ -152,7 +152,7 @@ def test_what_stands_by_serves_its_last_request_before_another_release_takes_its
     assert moves == ["pull", "drain", "retire", "boot", "verify", "shift", "smoke", "record"]
 
 
-def test_the_same_release_with_earlier_secrets_does_not_stand_by(world):
+def test_same_release_with_earlier_secrets_is_no_standby(world):
     deploy(world, V1)
     hosts = {name: replace(host, secrets="") for name, host in world.facts.hosts.items()}
     world.facts = replace(world.facts, hosts=hosts)
@@ -294,7 +294,7 @@ def test_hosts_on_mixed_versions_converge(env):
     assert set(serving(world.facts).values()) == {"1.2.0"}
 
 
-def test_a_rollback_to_what_stands_by_only_moves_the_traffic(world):
+def test_rollback_to_the_standby_only_moves_the_traffic(world):
     deploy(world, V1)
     deploy(world, V3)
     before = world.facts.hosts["one"].container("web", "blue")
@@ -399,7 +399,7 @@ def test_a_failed_release_is_pruned_and_the_retention_is_kept(tmp_path):
     assert image(release(9)).id not in {i.id for i in world.facts.hosts["one"].images}
 
 
-def test_what_another_environment_on_the_engine_stands_on_is_not_pruned(tmp_path):
+def test_image_that_another_environment_uses_is_not_pruned(tmp_path):
     env = environment(tmp_path, {"one": "[web]"})
     world = World(env, bare(env))
     deploy(world, V1)

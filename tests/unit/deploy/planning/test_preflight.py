@@ -68,7 +68,7 @@ def test_an_image_that_is_not_there_yet_needs_its_own_room(env):
         check(env, found, size=11)
 
 
-def test_all_problems_of_all_hosts_are_told_at_once(env):
+def test_all_problems_of_all_hosts_are_reported_at_once(env):
     found = facts(env, disk_free=0, clock_skew=99.0)
     found.unreachable["three"] = "three: no answer"
     with pytest.raises(HostUnreachable) as caught:

@@ -61,7 +61,7 @@ def test_the_first_deploy_has_nothing_to_back_up(world):
     assert changes(plan(world.environment, FILLED, world.facts)) == [("migrate", "0003")]
 
 
-def test_what_takes_away_comes_after_the_last_old_container(world):
+def test_contract_change_runs_after_the_last_old_container_is_retired(world):
     deploy(world, EXPANDED)
     made = plan(world.environment, CONTRACTED, world.facts)
     assert changes(made) == [("backup", ""), ("migrate", "0003")]
@@ -71,7 +71,7 @@ def test_what_takes_away_comes_after_the_last_old_container(world):
     assert next(s for s in made.stages if s.name == "contract").on_failure == "report"
 
 
-def test_a_contract_that_was_cut_short_is_made_up_for(world):
+def test_interrupted_contract_change_is_made_by_the_next_deploy(world):
     deploy(world, EXPANDED)
     made = plan(world.environment, CONTRACTED, world.facts)
     for step in made.steps():
@@ -174,7 +174,7 @@ def test_a_rollback_past_a_contract_is_refused_with_both_ways_out(world):
         plan(world.environment, EXPANDED, world.facts)
 
 
-def test_a_downgrade_undoes_only_what_is_in_the_way_and_before_the_swap(world):
+def test_downgrade_reverts_only_incompatible_revisions_before_the_swap(world):
     deploy(world, V1)
     deploy(world, EXPANDED)
     deploy(world, CONTRACTED)
@@ -188,7 +188,7 @@ def test_a_downgrade_undoes_only_what_is_in_the_way_and_before_the_swap(world):
     assert world.facts.schema == "0002"
 
 
-def test_a_downgrade_of_what_the_live_release_needs_wants_maintenance(world):
+def test_downgrade_that_breaks_the_live_release_requires_maintenance(world):
     deploy(world, V1)
     deploy(world, EXPANDED)
     deploy(world, CONTRACTED)
@@ -204,7 +204,7 @@ def test_a_downgrade_of_what_the_live_release_needs_wants_maintenance(world):
     assert changes(back(world, EXPANDED, downgrade=True))[-1] == ("downgrade", "0002")
 
 
-def test_a_revision_that_nobody_knows_is_refused(world):
+def test_unknown_revision_is_refused(world):
     deploy(world, V1)
     deploy(world, EXPANDED)
     world.facts = replace(world.facts, schema="9999")
@@ -222,7 +222,7 @@ def test_a_rollback_never_migrates(world):
         back(world, EXPANDED)
 
 
-def test_where_nothing_answers_the_journal_tells_the_schema(world):
+def test_schema_is_read_from_the_journal_if_no_service_answers(world):
     deploy(world, V1)
     deploy(world, EXPANDED)
     deploy(world, CONTRACTED)

@@ -224,7 +224,7 @@ def rehearsal(environment: Environment) -> Iterator[Rehearsal]:
 
 
 @pytest.mark.timeout(300)
-def test_real_steps_leave_the_facts_that_the_simulation_expects(
+def test_real_steps_and_simulated_steps_lead_to_the_same_facts(
     build: Callable[..., Release], rehearsal: Rehearsal
 ) -> None:
     first = build(1, "0001")

@@ -1,4 +1,4 @@
-"""Real workers, several at once, that are stopped and killed while they pay out."""
+"""Several real workers, stopped and killed during payouts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shell(engine: Engine, sandbox: Sandbox, tmp_path: Path) -> Shell:
 
 
 def request_withdrawals(store: DatabaseStore) -> None:
-    """As many as there are, of all that Ada has."""
+    """Request `COUNT` withdrawals, which together empty Ada's wallet."""
     context, money = Context(utc_now, new_id), Money(COUNT * EACH, "NGN")
     ada = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
     store.run(lambda unit: unit.users.add(ada))

@@ -40,7 +40,7 @@ def test_docker_hub_is_tried_once_and_an_image_of_another_recipe_is_rebuilt(
     make_image(current.name, {"amani.base.recipe": current.recipe})
     make_image(outdated.name, {"amani.base.recipe": "another"})
     made: list[str] = []
-    monkeypatch.setattr(bases, "bases", lambda: (current, outdated, missing))
+    monkeypatch.setattr(bases, "list_bases", lambda: (current, outdated, missing))
     monkeypatch.setattr(bases, "make_image", lambda name, *_, **__: made.append(name))
     announced: list[str] = []
 
@@ -145,7 +145,7 @@ def run_in(container: str, command: list[str], **environment: str) -> str:
 
 
 def until(ask: Callable[[], str], wanted: Callable[[str], bool]) -> str:
-    """Ask until the answer is the wanted one, or half a minute is over; the last answer."""
+    """Repeat a call until its result is accepted, at most 30 s; the last result."""
     deadline = time.monotonic() + 30
     while not wanted(answer := ask()) and time.monotonic() < deadline:
         time.sleep(0.1)

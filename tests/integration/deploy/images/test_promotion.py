@@ -1,4 +1,4 @@
-"""An image keeps its digest under further names and in further registries, which are real ones."""
+"""Promotion of images in real registries: further tags and registries, the same digest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 @pytest.fixture(scope="module")
 def guarded(start_registry) -> str:
-    """A registry that wants a login."""
+    """A registry that requires a login."""
     user, password = LOGIN
     entry = f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
     return start_registry(
@@ -57,7 +57,7 @@ def test_an_image_is_tagged_in_its_own_repository_and_in_another_registry(
         Registry(repository, insecure=True) as own,
         Registry(elsewhere, insecure=True, credentials=LOGIN) as other,
     ):
-        for _ in range(2):  # a second time there is nothing left to copy
+        for _ in range(2):  # the second call copies nothing
             promote(own, digest, [own, other], ["latest", "prod-1"])
         assert {own.resolve(tag).digest for tag in ("latest", "prod-1", "staging-1")} == {digest}
         found = other.resolve("latest")

@@ -157,7 +157,7 @@ def test_basic_credentials_are_used_and_wrong_ones_refused(start_registry, make_
 
 @pytest.fixture
 def token_server() -> Iterator[tuple[str, bytes, list[str]]]:
-    """A token service as Docker Hub has: its realm, its certificate, the logins that it got."""
+    """A token service like Docker Hub's: its realm, its certificate and the received logins."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
     now = datetime.now(UTC)

@@ -14,7 +14,7 @@ VERBS = ("pause", "kill", "cut", "heal", "restart-engine")
 
 
 def end(task: str, /, **options: Any) -> int:
-    """Run a task in this process; the code that it ends with."""
+    """Run a task in this process; its exit code."""
     with pytest.raises(Exit) as ended:
         namespace[task](Context(), **options)
     return int(ended.value.code)

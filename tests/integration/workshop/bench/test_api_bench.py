@@ -60,7 +60,7 @@ def started_by(bench: subprocess.Popen[str]) -> list[str]:
             if f"{leftovers.MARK}={bench.pid}.".encode() in (process / "environ").read_bytes():
                 found.append(process.name)
         except OSError:
-            pass  # it has ended, or is another user's
+            pass  # it has ended, or belongs to another user
     return found
 
 

@@ -23,7 +23,7 @@ CONNECTIONS = 2
 
 @pytest.fixture
 def direct(postgres_engine: Engine) -> str:
-    """The URL past the pooler, of a migrated database."""
+    """The direct URL, without the pooler, of a migrated database."""
     database = postgres_engine.url
     with postgres_engine.begin() as connection:
         told = f"statement_timeout = {STATEMENT_TIMEOUT}"

@@ -113,7 +113,7 @@ def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ad
 
 
 def test_no_error_quotes_the_values_of_its_statement(world: World, ada: Person) -> None:
-    """It is logged; values are names, account numbers and hashes."""
+    """Errors are logged; values may be names, account numbers or hashes."""
     with pytest.raises(IntegrityError) as refused, world.parts.engine.begin() as connection:
         for _ in range(2):
             connection.execute(insert(idempotency_keys).values(

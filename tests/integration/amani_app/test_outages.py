@@ -1,4 +1,4 @@
-"""What callers are told while the database is away: a real one, stopped and started again."""
+"""Answers to clients while the database is unreachable: a real one, stopped and restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> t.Iterator[PostgresServer]:
 
 
 @pytest.mark.postgres
-def test_every_route_says_when_to_come_back_and_recovers(
+def test_every_route_answers_503_with_retry_after_until_the_database_returns(
     server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cheapen_hashing(monkeypatch)
@@ -43,7 +43,7 @@ def test_every_route_says_when_to_come_back_and_recovers(
 
 
 def ask(world: World, person: Person, operation: Operation) -> str:
-    """Ask what nobody can answer now."""
+    """Call an operation, assert that it answers 503, and return its name."""
     path = operation.path.replace("{", "").replace("}", "")
     bodies = {
         "sign_up": {"email": "ben@example.org", "name": "Ben", "password": PASSWORD},

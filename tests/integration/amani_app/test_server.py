@@ -61,7 +61,7 @@ def server(shell: Shell, tmp_path: Path) -> t.Iterator[Server]:
         server.process.wait()
 
 
-def test_readiness_turns_when_the_schema_is_there(server: Server, shell: Shell) -> None:
+def test_readiness_succeeds_once_the_schema_is_migrated(server: Server, shell: Shell) -> None:
     status, body = server.get("/api/v1/readiness")
     assert status == 503
     assert "behind" in json.loads(body)["detail"]
@@ -70,11 +70,11 @@ def test_readiness_turns_when_the_schema_is_there(server: Server, shell: Shell) 
     assert server.get("/api/v1/health")[0] == 200
 
 
-def test_on_sigterm_running_requests_finish_and_readiness_turns(
+def test_on_sigterm_running_requests_finish_and_readiness_fails(
     server: Server, shell: Shell
 ) -> None:
     shell.ok("flask", "db", "upgrade")
-    # An open connection to every worker there may be: a proxy's would be open as well.
+    # Open connections to every worker, as a proxy keeps them.
     kept = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(8)]
     for connection in kept:
         connection.request("GET", "/api/v1/readiness")
@@ -84,12 +84,12 @@ def test_on_sigterm_running_requests_finish_and_readiness_turns(
         target=lambda: slow.append(server.get("/api/v1/ping?delay_ms=1500")[0])
     )
     client.start()
-    # The slow one and the question itself.
+    # The slow request and the one for the metrics.
     eventually(lambda: "\namani_http_running 2.0" in server.get("/metrics")[1])
     server.process.send_signal(signal.SIGTERM)
 
     def last_word(connection: http.client.HTTPConnection) -> str:
-        """What a kept-alive client hears once its worker is stopping; empty while it is not."""
+        """The status and detail that a stopping worker answers, `gone`, or empty if it serves."""
         try:
             connection.request("GET", "/api/v1/readiness")
             answer = connection.getresponse()
@@ -134,7 +134,7 @@ def test_the_exit_fault_ends_the_server_but_not_a_command(shell: Shell) -> None:
     shell.ok("flask", "db", "upgrade")
 
 
-def test_liveness_follows_the_server(server: Server, shell: Shell) -> None:
+def test_the_health_check_fails_after_the_server_has_ended(server: Server, shell: Shell) -> None:
     alive = ("python", "-m", "amani_app.healthcheck")
     shell.ok(*alive)
     server.process.kill()

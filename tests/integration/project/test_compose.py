@@ -1,4 +1,4 @@
-"""The stack of docker-compose.yml, run by Compose v2 and asked for the health of each service."""
+"""The stack of docker-compose.yml, run by Compose v2, with the health of each service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 COMPOSE = "amani-compose:2-trixie"
 GRAFANA = "grafana"
-"""Debian packages no Grafana, so its image cannot be made: it is run where it can be pulled."""
+"""Debian packages no Grafana, so its image cannot be built: it runs only if it can be pulled."""
 SERVING = {"app": 8000, "prometheus": 9090, "alertmanager": 9093}
 
 
@@ -46,7 +46,7 @@ class Stack:
         argv = ["docker", "run", "--rm", "--network=none", f"--workdir={ROOT}"]
         argv += [f"--volume={ROOT}:{ROOT}:ro", "--volume=/var/run/docker.sock:/var/run/docker.sock"]
         argv += [f"--env={name}={value}" for name, value in self._environ.items()]
-        # A developer's own .env is none of this test's business.
+        # A developer's own .env does not affect this test.
         options = ["--project-name", self.project, "--env-file=/dev/null", "--profile=monitoring"]
         return subprocess.run(
             [*argv, COMPOSE, *options, *words],
@@ -62,13 +62,13 @@ class Stack:
         return done.stdout
 
     def url(self, service: str) -> str:
-        """Where a service answers on this machine."""
+        """The URL of a service on this machine."""
         return f"http://{self.ok('port', service, str(SERVING[service])).strip()}"
 
 
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
-    """The file as Compose understands it, all variables filled in."""
+    """The file as Compose resolves it, with all variables substituted."""
     ensure_bases([COMPOSE])
     found: dict[str, Any] = json.loads(Stack().ok("config", "--format=json"))
     return found
@@ -76,7 +76,7 @@ def config() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stack(config: dict[str, Any]) -> Iterator[Stack]:
-    """All of it, healthy; without Grafana where its image cannot be had."""
+    """All services, healthy; without Grafana if its image is not available."""
     made = Stack()
     services = set(config["services"])
     known = {base.name for base in list_bases()}
@@ -108,7 +108,7 @@ def test_every_service_has_a_health_check_and_a_pinned_image(config: dict[str, A
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ())), name
 
 
-def test_grafana_finds_its_files_and_its_prometheus(config: dict[str, Any]):
+def test_grafana_is_configured_with_existing_files_and_prometheus(config: dict[str, Any]):
     grafana = config["services"][GRAFANA]
     for mount in grafana["volumes"]:
         assert mount["type"] == "volume" or os.path.isdir(mount["source"]), mount
@@ -117,14 +117,14 @@ def test_grafana_finds_its_files_and_its_prometheus(config: dict[str, Any]):
     assert "/run/secrets" in {mount["target"] for mount in grafana["volumes"]}
 
 
-def test_each_service_says_that_it_is_healthy(stack: Stack):
+def test_every_service_reports_itself_healthy(stack: Stack):
     listed = [json.loads(line) for line in stack.ok("ps", "--format=json").splitlines()]
     states = {each["Service"]: each["Health"] for each in listed}
     assert {"app", "worker", "postgres", "redis", "prometheus", "alertmanager"} <= states.keys()
     assert set(states.values()) == {"healthy"}
 
 
-def test_the_schema_is_there_before_the_service(stack: Stack, config: dict[str, Any]):
+def test_the_schema_is_migrated_before_the_service_starts(stack: Stack, config: dict[str, Any]):
     listed = stack.ok("ps", "--all", "--format=json", "migrate").splitlines()
     assert [json.loads(line)["ExitCode"] for line in listed] == [0]
     needs = config["services"]["app"]["depends_on"]
@@ -134,7 +134,7 @@ def test_the_schema_is_there_before_the_service(stack: Stack, config: dict[str, 
     assert "redis" in stack.ok("exec", "app", "printenv", "REDIS_URL")
 
 
-def test_no_secret_is_in_what_the_engine_tells_of_a_container(stack: Stack):
+def test_no_secret_appears_in_the_attributes_of_a_container(stack: Stack):
     told_to = {"postgres": "password", "app": "SECRET_KEY", "worker": "DATABASE_URL"}
     made = {stack.ok("exec", name, "cat", f"/run/secrets/{file}") for name, file in told_to.items()}
     assert len(made) == 3 and min(map(len, made)) >= 64
@@ -146,7 +146,7 @@ def test_no_secret_is_in_what_the_engine_tells_of_a_container(stack: Stack):
     assert not [secret for secret in made if secret in told]
 
 
-def test_prometheus_scrapes_the_service_and_knows_where_alarms_go(stack: Stack):
+def test_prometheus_scrapes_the_service_and_sends_alarms_to_the_alertmanager(stack: Stack):
     url = stack.url("prometheus")
 
     def answer(path: str) -> Any:

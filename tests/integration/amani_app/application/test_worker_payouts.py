@@ -1,4 +1,4 @@
-"""Real workers, several at once, that are stopped and killed while they pay out."""
+"""Several real workers, stopped and killed during payouts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shell(engine: Engine, sandbox: Sandbox, tmp_path: Path) -> Shell:
 
 
 def request_withdrawals(store: DatabaseStore) -> None:
-    """As many as there are, of all that Ada has."""
+    """Request `COUNT` withdrawals, which together empty Ada's wallet."""
     context, money = Context(utc_now, new_id), Money(COUNT * EACH, "NGN")
     ada = User("ada", "ada@example.org", "Ada", Role.MEMBER, "hash", utc_now())
     store.run(lambda unit: unit.users.add(ada))
@@ -99,7 +99,7 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
         killed.kill()
         assert stopped.wait(30) == 0
         killed.wait()
-        # One thing was in hand: that of the killed one, whose lease somebody else must wait for.
+        # At most one is being sent: that of the killed worker, whose lease has not expired.
         assert states().get("sending", 0) <= 1
         expire_leases(engine)
         for _ in range(2):
@@ -107,7 +107,7 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
         eventually(lambda: states() == {"processing": COUNT}, 60)
         for id in list(sandbox.books.payouts):
             sandbox.books.finish(id, PaymentOutcome.SUCCESSFUL)
-        # Again and again: a worker that asked before the end looks again a minute later only.
+        # Expire repeatedly: a worker that polls a pending payout retries only after a minute.
         eventually(lambda: expire_leases(engine) or states() == {"paid": COUNT}, 60)
         for worker in running[2:]:
             worker.terminate()
@@ -123,7 +123,7 @@ def test_stopped_and_killed_workers_pay_each_withdrawal_out_once(
 
 
 def expire_leases(engine: Engine) -> None:
-    """Let the time of what a dead worker had in hand have come."""
+    """Make the withdrawals and messages that a killed worker has leased due at once."""
     with engine.begin() as connection:
         for table in ("withdrawals", "outbox"):
             past = f"UPDATE {table} SET due_at = '2026-01-01 00:00:00' WHERE due_at IS NOT NULL"

@@ -121,7 +121,7 @@ class BackupSite:
         return self._home / "backups"
 
     def fresh_home(self) -> None:
-        """As if nothing had ever been backed up."""
+        """Use a new, empty folder of the deployer, so that there are no backups."""
         self._home = self.folder / uuid.uuid4().hex[:8]
 
     def partials(self) -> list[str]:
@@ -132,7 +132,7 @@ class BackupSite:
         return list(self.engine.containers.list(all=True, filters={"label": labels}))
 
     def in_tool(self, script: str) -> tuple[int, str]:
-        """Run Python in the container that works now."""
+        """Run Python in the backup container; its status and output."""
         status, output = self.tools()[0].exec_run(["python3", "-c", script])
         return int(status), output.decode()
 

@@ -73,7 +73,7 @@ def test_the_manifest_describes_the_backup(site: BackupSite, database: str):
 def test_a_verification_by_restore_leaves_no_database(site: BackupSite, database: str):
     made = make_backup(site.name, SILENT).manifest
     forget(site.backups / made.id / "manifest.json", "format", "jobs", "unpacked")
-    with site.connect("postgres") as connection:  # as a killed run leaves it
+    with site.connect("postgres") as connection:  # as left by a killed run
         connection.execute(f"CREATE DATABASE {database}_restoring_1")
     assert verify_backup(site.name, SILENT, level="hash").level == "hash"
     assert verify_backup(site.name, SILENT, level="read").level == "read"
@@ -152,7 +152,7 @@ def test_a_restore_contains_every_write_acknowledged_before_the_snapshot(
     finally:
         stop.set()
         writer.join(60)
-    assert len(acknowledged) > manifest.tables["public.ledger"]["rows"] - 2000  # it wrote on
+    assert len(acknowledged) > manifest.tables["public.ledger"]["rows"] - 2000  # writes continued
     with site.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
     done = restore_backup(site.name, SILENT, replace=True)

@@ -105,7 +105,7 @@ def test_a_damaged_copy_is_refused(site: BackupSite, away: CopyServer):
     assert list_backups(site.name, SILENT) == [] and site.partials() == []
 
 
-def test_if_the_place_is_unreachable_the_backup_stays_on_the_host(
+def test_if_the_place_for_copies_is_unreachable_the_backup_stays_on_the_host(
     site: BackupSite, away: CopyServer
 ):
     away.container.stop(timeout=0)
@@ -121,7 +121,7 @@ def test_if_the_place_is_unreachable_the_backup_stays_on_the_host(
     assert f"{found.manifest.id}/manifest.json" in away.run("find /srv/vault")
 
 
-def test_a_place_with_another_host_key_gets_no_copy(
+def test_a_place_for_copies_with_an_unexpected_host_key_gets_no_copy(
     site: BackupSite, database: str, away: CopyServer, monkeypatch: pytest.MonkeyPatch
 ):
     site.environment(database, copies=[away.config(host_keys=[key_pair()[1]])])
@@ -133,7 +133,9 @@ def test_a_place_with_another_host_key_gets_no_copy(
         make_backup(site.name, SILENT)
 
 
-def test_an_unknown_backup_and_an_unknown_place_are_refused(site: BackupSite, away: CopyServer):
+def test_an_unknown_backup_and_an_unknown_place_for_copies_are_refused(
+    site: BackupSite, away: CopyServer
+):
     make_backup(site.name, SILENT)
     with pytest.raises(UsageError, match="away has no backup x"):
         fetch_backup(site.name, SILENT, id="x")

@@ -26,7 +26,7 @@ USER = os.environ.get("USER") or "root"
 
 @dataclass(frozen=True)
 class Config:
-    """What an environment states of a host; fits `HostConfig`."""
+    """The settings of a host in an environment; fits `HostConfig`."""
 
     name: str = "web1"
     connection: str = "ssh"
@@ -69,7 +69,7 @@ class Server:
         )
 
     def log(self) -> str:
-        """What it has logged."""
+        """The content of the server's log."""
         return (self.folder / "log").read_text()
 
     def connections(self) -> list[int]:
@@ -174,7 +174,7 @@ def host(sshd: Server) -> Iterator[Host]:
 
 @pytest.fixture(scope="session", params=["local", "ssh", "ssh-without-forwarding"])
 def engine_host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """This machine with its engine, by each of the ways to reach it."""
+    """This machine with its engine, over each kind of connection."""
     host = _host(request.param, request)
     yield host
     host.close()
@@ -210,7 +210,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A name for whatever this test makes in the engine; what carries it is removed."""
+    """A name for the objects that this test creates in the engine, which are removed after it."""
     name = f"amani-test-{uuid.uuid4().hex[:12]}"
     yield name
     for kind, remove in (("container", "--force"), ("network", ""), ("volume", "")):

@@ -1,4 +1,4 @@
-"""The engine's calls, on this machine's real engine, by each of the ways to reach it."""
+"""Calls to this machine's engine over each kind of connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.engine
 
 FOREVER = ("sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done")
-"""Ends with status 3 when it is told to, once it has said `up`: a signal before that is lost."""
+"""Ends with status 3 on SIGTERM once it has printed `up`; an earlier signal is ignored."""
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def archive(**files: bytes) -> bytes:
 
 @pytest.fixture
 def spec(name: str, image: str) -> ContainerSpec:
-    """A container that runs until it is told to stop."""
+    """A container that runs until SIGTERM."""
     return ContainerSpec(name=name, image=image, command=FOREVER, labels={"test": name})
 
 
@@ -62,12 +62,12 @@ def running(engine: Engine, spec: ContainerSpec) -> str:
     return spec.name
 
 
-def test_the_engine_says_what_it_is(engine: Engine) -> None:
+def test_the_engine_reports_its_version_and_operating_system(engine: Engine) -> None:
     assert engine.version()["Os"] == "linux"
     assert engine.info()["OSType"] == "linux"
 
 
-def test_a_container_is_made_as_specified(
+def test_a_container_is_created_as_specified(
     engine: Engine, spec: ContainerSpec, name: str, tmp_path: Path
 ) -> None:
     third = int(name[-2:], 16)
@@ -134,13 +134,15 @@ def test_a_container_is_made_as_specified(
     assert "NoNewPrivs:\t1" in printed
 
 
-def test_a_container_with_the_least_said(engine: Engine, name: str, image: str) -> None:
+def test_a_container_with_a_minimal_specification_runs(
+    engine: Engine, name: str, image: str
+) -> None:
     engine.create(ContainerSpec(name=name, image=image, command=("true",), restart="no"))
     engine.start(name)
     assert engine.wait(name, 20) == 0
 
 
-def test_hardening_can_be_turned_off(engine: Engine, spec: ContainerSpec) -> None:
+def test_hardening_can_be_disabled(engine: Engine, spec: ContainerSpec) -> None:
     engine.create(replace(spec, drop_capabilities=False, no_new_privileges=False, read_only=False))
     made = engine.inspect(spec.name)
     assert made
@@ -149,7 +151,7 @@ def test_hardening_can_be_turned_off(engine: Engine, spec: ContainerSpec) -> Non
     assert made["HostConfig"]["ReadonlyRootfs"] is False
 
 
-def test_containers_are_found_by_all_their_labels(
+def test_containers_are_selected_by_all_given_labels(
     engine: Engine, spec: ContainerSpec, name: str
 ) -> None:
     engine.create(replace(spec, labels={"test": name, "slot": "blue"}))
@@ -158,14 +160,16 @@ def test_containers_are_found_by_all_their_labels(
     assert engine.containers({"test": name, "slot": "green"}) == []
 
 
-def test_a_taken_name_is_refused_in_the_engines_words(engine: Engine, spec: ContainerSpec) -> None:
+def test_a_name_in_use_is_refused_with_the_message_of_the_engine(
+    engine: Engine, spec: ContainerSpec
+) -> None:
     engine.create(spec)
     with pytest.raises(EngineError, match="is already in use by container") as caught:
         engine.create(spec)
     assert caught.value.status == 409
 
 
-def test_an_absent_image_is_refused_in_the_engines_words(
+def test_a_missing_image_is_refused_with_the_message_of_the_engine(
     engine: Engine, spec: ContainerSpec
 ) -> None:
     with pytest.raises(EngineError, match="No such image: amani-test-none:1") as caught:
@@ -173,7 +177,7 @@ def test_an_absent_image_is_refused_in_the_engines_words(
     assert caught.value.status == 404
 
 
-def test_a_taken_port_is_refused_in_the_engines_words(
+def test_a_port_in_use_is_refused_with_the_message_of_the_engine(
     engine: Engine, spec: ContainerSpec, running: str
 ) -> None:
     import socket
@@ -185,7 +189,9 @@ def test_a_taken_port_is_refused_in_the_engines_words(
             engine.start(f"{running}-2")
 
 
-def test_a_container_lives_and_dies(engine: Engine, running: str) -> None:
+def test_starting_stopping_and_removing_a_container_is_idempotent(
+    engine: Engine, running: str
+) -> None:
     engine.start(running)
     eventually(lambda: (engine.inspect(running) or {})["State"]["Running"])
     engine.stop(running, 20)
@@ -198,7 +204,7 @@ def test_a_container_lives_and_dies(engine: Engine, running: str) -> None:
     engine.stop(running, 1)
 
 
-def test_a_container_that_does_not_listen_is_killed(engine: Engine, spec: ContainerSpec) -> None:
+def test_a_container_that_ignores_sigterm_is_killed(engine: Engine, spec: ContainerSpec) -> None:
     engine.create(
         replace(spec, command=("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"))
     )
@@ -215,15 +221,13 @@ def test_a_signal_reaches_the_first_process(engine: Engine, running: str) -> Non
         engine.kill(f"{running}-none", "TERM")
 
 
-def test_a_running_container_is_removed_by_force_from_several_sides(
-    engine: Engine, running: str
-) -> None:
+def test_a_running_container_is_removed_by_parallel_calls(engine: Engine, running: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: engine.remove(running), range(4)))
     assert engine.inspect(running) is None
 
 
-def test_waiting_has_an_end(engine: Engine, running: str) -> None:
+def test_waiting_for_a_running_container_times_out(engine: Engine, running: str) -> None:
     with pytest.raises(EngineError, match="has not ended within 0.2 s"):
         engine.wait(running, 0.2)
     assert engine.inspect(running)
@@ -232,7 +236,7 @@ def test_waiting_has_an_end(engine: Engine, running: str) -> None:
 # -- logs ---
 
 
-def test_logs_are_the_last_lines_of_both_outputs(engine: Engine, spec: ContainerSpec) -> None:
+def test_logs_return_the_last_lines_of_both_outputs(engine: Engine, spec: ContainerSpec) -> None:
     script = "seq 1 200; echo oops >&2"
     engine.create(replace(spec, command=("sh", "-c", script), restart="no"))
     engine.start(spec.name)
@@ -243,7 +247,7 @@ def test_logs_are_the_last_lines_of_both_outputs(engine: Engine, spec: Container
     assert len(engine.logs(spec.name).splitlines()) == 50
 
 
-def test_followed_logs_come_as_they_are_printed_and_end_with_the_container(
+def test_followed_logs_yield_each_line_and_end_with_the_container(
     engine: Engine, spec: ContainerSpec
 ) -> None:
     script = "for i in 1 2 3; do echo out $i; echo err $i >&2; sleep 0.2; done"
@@ -255,12 +259,14 @@ def test_followed_logs_come_as_they_are_printed_and_end_with_the_container(
     assert len(lines) == 6
 
 
-def test_pieces_become_lines_of_their_stream() -> None:
+def test_chunks_are_joined_into_lines_of_each_stream() -> None:
     pieces = [(1, b"one\ntw"), (2, b"err"), (1, b"o\n\nthr"), (2, b"or\n"), (1, b"ee")]
     assert list(_lines(iter(pieces))) == [b"one", b"two", b"", b"error", b"three"]
 
 
-def test_more_followers_than_connections_starve_nobody(engine: Engine, spec: ContainerSpec) -> None:
+def test_several_log_followers_do_not_block_other_calls(
+    engine: Engine, spec: ContainerSpec
+) -> None:
     script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done"
     engine.create(replace(spec, command=("sh", "-c", script)))
     engine.start(spec.name)
@@ -276,7 +282,7 @@ def test_more_followers_than_connections_starve_nobody(engine: Engine, spec: Con
             assert next(again)
 
 
-def test_the_logs_of_no_container(engine: Engine, name: str) -> None:
+def test_logs_of_a_missing_container_are_refused(engine: Engine, name: str) -> None:
     with pytest.raises(EngineError, match="No such container"):
         engine.logs(name)
     with pytest.raises(EngineError, match="No such container"):
@@ -286,38 +292,46 @@ def test_the_logs_of_no_container(engine: Engine, name: str) -> None:
 # -- commands and files in a container ---
 
 
-def test_a_command_runs_in_a_container_with_its_input(engine: Engine, running: str) -> None:
+def test_a_command_in_a_container_reads_its_input(engine: Engine, running: str) -> None:
     result = engine.run_in(running, ["cat"], stdin=b"show stat\n")
     assert (result.status, result.output) == (0, "show stat\n")
 
 
-def test_a_command_in_a_container_without_input_reads_nothing(engine: Engine, running: str) -> None:
+def test_a_command_in_a_container_without_input_reads_end_of_file(
+    engine: Engine, running: str
+) -> None:
     assert engine.run_in(running, ["cat"]).output == ""
 
 
-def test_a_commands_status_and_both_outputs_come_back(engine: Engine, running: str) -> None:
+def test_the_status_and_both_outputs_of_a_command_are_returned(
+    engine: Engine, running: str
+) -> None:
     result = engine.run_in(running, ["sh", "-c", "echo out; echo err >&2; exit 9"])
     assert result.status == 9
     assert sorted(result.output.split()) == ["err", "out"]
 
 
-def test_much_goes_in_and_out_of_a_container_at_once(engine: Engine, running: str) -> None:
+def test_large_input_and_output_of_a_command_are_transferred_at_once(
+    engine: Engine, running: str
+) -> None:
     text = os.urandom(1 << 20).hex() * 4
     assert engine.run_in(running, ["cat"], stdin=text.encode()).output == text
 
 
-def test_arguments_in_a_container_arrive_as_they_are(engine: Engine, running: str) -> None:
+def test_arguments_of_a_command_in_a_container_are_not_altered(
+    engine: Engine, running: str
+) -> None:
     nasty = ["", "a b", "$HOME `id`", "'\"", ";exit 1", "ü\n"]
     result = engine.run_in(running, ["printf", "%s|", *nasty])
     assert result.output == "|".join(nasty) + "|"
 
 
-def test_a_command_that_takes_too_long_in_a_container(engine: Engine, running: str) -> None:
+def test_a_command_in_a_container_times_out(engine: Engine, running: str) -> None:
     with pytest.raises(EngineError, match="has not ended within 0.3 s"):
         engine.run_in(running, ["sleep", "60"], timeout=0.3)
 
 
-def test_a_program_that_is_not_there(engine: Engine, running: str) -> None:
+def test_a_missing_program_in_a_container_is_reported(engine: Engine, running: str) -> None:
     try:
         result = engine.run_in(running, ["no-such-program"])
     except EngineError as error:
@@ -327,7 +341,9 @@ def test_a_program_that_is_not_there(engine: Engine, running: str) -> None:
         assert "no-such-program" in result.output
 
 
-def test_a_command_in_a_container_that_does_not_run(engine: Engine, spec: ContainerSpec) -> None:
+def test_a_command_in_a_stopped_or_missing_container_is_refused(
+    engine: Engine, spec: ContainerSpec
+) -> None:
     engine.create(spec)
     with pytest.raises(EngineError, match="is not running") as caught:
         engine.run_in(spec.name, ["true"])
@@ -336,7 +352,7 @@ def test_a_command_in_a_container_that_does_not_run(engine: Engine, spec: Contai
         engine.run_in(f"{spec.name}-none", ["true"])
 
 
-def test_commands_run_side_by_side_in_a_container(engine: Engine, running: str) -> None:
+def test_commands_in_a_container_run_in_parallel(engine: Engine, running: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         outputs = pool.map(
             lambda n: engine.run_in(running, ["cat"], stdin=str(n).encode()).output, range(8)
@@ -347,7 +363,7 @@ def test_commands_run_side_by_side_in_a_container(engine: Engine, running: str) 
 ECHO = ["sh", "-c", "while read line; do echo $$ $line; printf END; done"]
 
 
-def test_a_command_goes_on_to_answer_questions(engine: Engine, running: str) -> None:
+def test_a_started_command_answers_several_requests(engine: Engine, running: str) -> None:
     answers = [
         engine.ask(running, ECHO, f"{text}\n".encode(), end=b"END", timeout=30)
         for text in ("one", "two")
@@ -358,7 +374,7 @@ def test_a_command_goes_on_to_answer_questions(engine: Engine, running: str) -> 
     assert first == second, "the second question started another process"
 
 
-def test_a_command_that_has_ended_is_started_again(engine: Engine, running: str) -> None:
+def test_a_command_that_has_ended_is_restarted(engine: Engine, running: str) -> None:
     pid = engine.ask(running, ECHO, b"one\n", end=b"END", timeout=30).split()[0]
     assert engine.run_in(running, ["sh", "-c", f"kill -9 {pid}"]).status == 0
 
@@ -367,13 +383,13 @@ def test_a_command_that_has_ended_is_started_again(engine: Engine, running: str)
     assert again[1] == "two" and again[0] != pid
 
 
-def test_commands_that_have_ended_take_no_connections(engine: Engine, running: str) -> None:
+def test_commands_that_have_ended_occupy_no_connections(engine: Engine, running: str) -> None:
     for number in range(12):
         pid = engine.ask(running, [*ECHO, str(number)], b"one\n", end=b"END", timeout=30).split()[0]
         assert engine.run_in(running, ["sh", "-c", f"kill -9 {pid}"]).status == 0
 
 
-def test_a_command_that_does_not_answer_is_told(engine: Engine, running: str) -> None:
+def test_a_command_that_does_not_answer_is_reported(engine: Engine, running: str) -> None:
     with pytest.raises(EngineError, match="has not answered within 0.3 s"):
         engine.ask(running, ["cat"], b"question\n", end=b"END", timeout=0.3)
     with pytest.raises(EngineError, match="no-such-program"):
@@ -382,7 +398,9 @@ def test_a_command_that_does_not_answer_is_told(engine: Engine, running: str) ->
         engine.ask(running, ["echo", "last words"], b"question\n", end=b"END", timeout=30)
 
 
-def test_files_go_into_a_container_before_it_starts(engine: Engine, spec: ContainerSpec) -> None:
+def test_files_are_copied_into_a_container_before_it_starts(
+    engine: Engine, spec: ContainerSpec
+) -> None:
     engine.create(replace(spec, read_only=False, command=("sh", "-c", "cat /data/hello")))
     engine.copy_into(spec.name, "/data", archive(hello=b"hi"))
     engine.start(spec.name)
@@ -390,7 +408,7 @@ def test_files_go_into_a_container_before_it_starts(engine: Engine, spec: Contai
     engine.copy_into(spec.name, "/data", archive(large=bytes(3 << 20)))
 
 
-def test_files_go_into_a_volume_of_a_read_only_container(
+def test_files_are_copied_into_a_volume_of_a_read_only_container(
     engine: Engine, spec: ContainerSpec, name: str
 ) -> None:
     mounts = (Mount(f"{name}-data", "/data", read_only=False),)
@@ -405,14 +423,14 @@ def test_files_go_into_a_volume_of_a_read_only_container(
 # -- images ---
 
 
-def test_an_image_is_shown_or_none(engine: Engine, image: str) -> None:
+def test_an_image_is_inspected_and_a_missing_one_is_none(engine: Engine, image: str) -> None:
     found = engine.image(image)
     assert found and image in found["RepoTags"]
     assert image in [tag for each in engine.images() for tag in each["RepoTags"] or []]
     assert engine.image("amani-test-none:1") is None
 
 
-def test_an_image_in_use_stays(engine: Engine, spec: ContainerSpec, image: str) -> None:
+def test_an_image_in_use_is_not_removed(engine: Engine, spec: ContainerSpec, image: str) -> None:
     tag = f"{spec.name}:v1"
     engine.create(spec)
     subprocess.run(["docker", "commit", spec.name, tag], check=True, capture_output=True)
@@ -421,7 +439,7 @@ def test_an_image_in_use_stays(engine: Engine, spec: ContainerSpec, image: str) 
     assert engine.remove_image(tag) is False
     assert engine.image(tag)
     engine.remove(spec.name)
-    # By its id, for which the engine wants that it has one name only.
+    # By its id, which the engine accepts only if the image has a single name.
     subprocess.run(["docker", "tag", tag, f"{spec.name}:v2"], check=True)
     found = engine.image(tag)
     assert found and engine.remove_image(found["Id"]) is True
@@ -466,18 +484,18 @@ def test_an_image_is_pulled_by_digest_with_progress(
     assert engine.remove_image(f"{repository}@{digest}")
 
 
-def test_an_image_that_no_registry_has(engine: Engine, registry: str, name: str) -> None:
+def test_pulling_an_unknown_image_is_reported(engine: Engine, registry: str, name: str) -> None:
     with pytest.raises(EngineError, match="not found|unknown") as caught:
         engine.pull(f"{registry}/{name}", f"sha256:{'0' * 64}")
     assert caught.value.host
 
 
-def test_a_registry_that_does_not_answer(engine: Engine) -> None:
+def test_pulling_from_an_unreachable_registry_is_reported(engine: Engine) -> None:
     with pytest.raises(EngineError, match="connection refused"):
         engine.pull("127.0.0.1:1/none", "v1")
 
 
-def test_credentials_stay_out_of_the_error(engine: Engine) -> None:
+def test_a_failed_pull_does_not_reveal_credentials(engine: Engine) -> None:
     with pytest.raises(EngineError) as caught:
         engine.pull("127.0.0.1:1/none", "v1", credentials=("somebody", "s3cret-word"))
     assert "s3cret-word" not in repr(caught.value) + caught.value.message
@@ -486,7 +504,7 @@ def test_credentials_stay_out_of_the_error(engine: Engine) -> None:
 # -- networks and volumes ---
 
 
-def test_a_network_is_made_once(engine: Engine, name: str) -> None:
+def test_a_network_is_created_once(engine: Engine, name: str) -> None:
     subnet = f"10.214.{int(name[-2:], 16)}.0/24"
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: engine.ensure_network(name, subnet, {"test": name}), range(4)))
@@ -503,7 +521,9 @@ def test_a_network_is_made_once(engine: Engine, name: str) -> None:
     engine.remove_network(name)
 
 
-def test_a_volume_goes_with_what_it_holds(engine: Engine, spec: ContainerSpec, name: str) -> None:
+def test_a_volume_is_removed_once_no_container_uses_it(
+    engine: Engine, spec: ContainerSpec, name: str
+) -> None:
     engine.create(replace(spec, mounts=(Mount(name, "/data", read_only=False),)))
     with pytest.raises(EngineError, match="in use"):
         engine.remove_volume(name)
@@ -512,10 +532,10 @@ def test_a_volume_goes_with_what_it_holds(engine: Engine, spec: ContainerSpec, n
     engine.remove_volume(name)
 
 
-# -- the way to the engine ---
+# -- connections to the engine ---
 
 
-def test_parallel_calls_share_few_connections(new_sshd: Callable[..., Server]) -> None:
+def test_parallel_calls_share_at_most_four_connections(new_sshd: Callable[..., Server]) -> None:
     server = new_sshd("LogLevel DEBUG1")
     host = connect(server.config)
     with ThreadPoolExecutor(16) as pool:
@@ -527,20 +547,20 @@ def test_parallel_calls_share_few_connections(new_sshd: Callable[..., Server]) -
     host.close()
 
 
-def test_without_forwarding_the_engines_own_client_is_the_way(
+def test_without_forwarding_the_engine_is_reached_through_its_own_client(
     new_sshd: Callable[..., Server],
 ) -> None:
     server = new_sshd("DisableForwarding yes")
     host = connect(server.config)
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(lambda _: host.engine.info(), range(32)))
-    # One more asks whether it works at all.
+    # One more session checks whether the client works.
     assert 1 <= server.log().count("Starting session") <= 5
     host.close()
 
 
 @pytest.mark.parametrize("why", [None, "it was silent for 15 s"])
-def test_half_an_answer_is_none_of_the_engines_where_the_way_is_lost(why: str | None) -> None:
+def test_truncated_answer_is_discarded_if_the_connection_is_lost(why: str | None) -> None:
     def dial(timeout: float) -> socket.socket:
         here, there = socket.socketpair()
         with there:
@@ -551,13 +571,15 @@ def test_half_an_answer_is_none_of_the_engines_where_the_way_is_lost(why: str | 
         DockerEngine("h", dial, lambda: why).version()
 
 
-def test_an_engine_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_socket_is_reported_as_unreachable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(HostUnreachable, match=f"no Docker Engine answers at {tmp_path}/none.sock"):
         connect(Config(connection="local")).engine.version()
 
 
-def test_an_engine_that_is_not_there_over_ssh(
+def test_a_missing_engine_socket_over_ssh_is_reported_as_unreachable(
     new_sshd: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deploy.hosts import ssh
@@ -571,13 +593,13 @@ def test_an_engine_that_is_not_there_over_ssh(
     host.close()
 
 
-def test_the_local_engine_is_a_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_engine_without_a_unix_socket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
     with pytest.raises(UsageError, match="not a Unix socket"):
         connect(Config(connection="local")).engine.version()
 
 
-def test_a_dying_engine_is_an_unreachable_host(
+def test_an_engine_that_closes_its_connections_is_reported_as_unreachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import socket

@@ -1,4 +1,4 @@
-"""What only a transport can get wrong: trust, drops, silence, limits."""
+"""The SSH transport: host keys, identities, lost connections, silence and limits."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def opened(results: dict[str, Host | DeployError]) -> dict[str, Host]:
     return hosts
 
 
-# -- trust ---
+# -- host keys ---
 
 
-def test_a_host_without_a_pinned_key_is_not_connected_to(sshd: Server) -> None:
+def test_a_host_without_a_pinned_key_is_refused(sshd: Server) -> None:
     with pytest.raises(UsageError) as caught:
         connect(replace(sshd.config, host_keys=()))
     assert "no host key is pinned for 127.0.0.1" in caught.value.message
@@ -44,7 +44,9 @@ def test_a_host_without_a_pinned_key_is_not_connected_to(sshd: Server) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_another_key_than_the_pinned_one_is_refused(new_sshd: StartSshd, tmp_path: Path) -> None:
+def test_a_host_key_that_differs_from_the_pinned_one_is_refused(
+    new_sshd: StartSshd, tmp_path: Path
+) -> None:
     sshd = new_sshd()
     other = make_key(tmp_path / "other")
     with pytest.raises(HostKeyMismatch) as caught:
@@ -57,7 +59,7 @@ def test_another_key_than_the_pinned_one_is_refused(new_sshd: StartSshd, tmp_pat
     assert "Accepted" not in sshd.log()
 
 
-def test_a_key_of_another_kind_does_not_stand_for_the_pinned_one(
+def test_a_pinned_key_of_a_type_that_the_host_lacks_is_a_mismatch(
     sshd: Server, tmp_path: Path
 ) -> None:
     subprocess.run(
@@ -68,7 +70,7 @@ def test_a_key_of_another_kind_does_not_stand_for_the_pinned_one(
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
-def test_one_of_several_pinned_keys_is_enough(
+def test_one_matching_key_of_several_pinned_ones_is_accepted(
     kind: str, new_sshd: StartSshd, tmp_path: Path
 ) -> None:
     key = tmp_path / "key"
@@ -81,12 +83,12 @@ def test_one_of_several_pinned_keys_is_enough(
         host.close()
 
 
-def test_a_pinned_key_that_is_none_is_a_clear_error(sshd: Server) -> None:
+def test_an_invalid_pinned_key_is_refused(sshd: Server) -> None:
     with pytest.raises(UsageError, match="not a public key"):
         connect(replace(sshd.config, host_keys=("ssh-ed25519 AAAA",)))
 
 
-def test_nothing_is_added_to_the_known_hosts(
+def test_connecting_does_not_change_the_known_hosts(
     sshd: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -97,7 +99,7 @@ def test_nothing_is_added_to_the_known_hosts(
 # -- identity ---
 
 
-def test_a_key_that_the_host_does_not_accept(sshd: Server, tmp_path: Path) -> None:
+def test_a_user_key_that_the_host_rejects_is_reported(sshd: Server, tmp_path: Path) -> None:
     stranger = make_key(tmp_path / "stranger")
     with pytest.raises(HostUnreachable, match="accepts none of the offered keys") as caught:
         connect(replace(sshd.config, identity_file=str(stranger)))
@@ -105,7 +107,9 @@ def test_a_key_that_the_host_does_not_accept(sshd: Server, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [None, "no key at all"])
-def test_an_identity_file_that_is_no_key(sshd: Server, tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_invalid_identity_file_is_refused(
+    sshd: Server, tmp_path: Path, content: str | None
+) -> None:
     path = tmp_path / "identity"
     if content is not None:
         path.write_text(content)
@@ -126,7 +130,9 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     process.wait()
 
 
-def test_without_an_identity_file_the_agent_is_asked(sshd: Server, agent: object) -> None:
+def test_without_an_identity_file_the_keys_of_the_agent_are_used(
+    sshd: Server, agent: object
+) -> None:
     config = replace(sshd.config, identity_file=None)
     with pytest.raises(HostUnreachable, match="accepts none of the offered keys"):
         connect(config)
@@ -134,7 +140,7 @@ def test_without_an_identity_file_the_agent_is_asked(sshd: Server, agent: object
     connect(config).close()
 
 
-def test_a_key_with_a_passphrase_comes_from_the_agent(
+def test_a_key_with_a_passphrase_is_used_through_the_agent(
     new_sshd: StartSshd, agent: object, tmp_path: Path
 ) -> None:
     server = new_sshd()
@@ -149,10 +155,10 @@ def test_a_key_with_a_passphrase_comes_from_the_agent(
     assert "agent" in caught.value.hint
 
 
-# -- the way there ---
+# -- reaching the host ---
 
 
-def test_nobody_listens(sshd: Server) -> None:
+def test_a_refused_connection_is_reported_as_unreachable(sshd: Server) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -161,13 +167,13 @@ def test_nobody_listens(sshd: Server) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_a_server_that_says_nothing(sshd: Server) -> None:
+def test_a_silent_server_is_reported_as_unreachable_after_the_timeout(sshd: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         with pytest.raises(HostUnreachable, match="no SSH connection"):
             connect(replace(sshd.config, port=mute.getsockname()[1]), DefaultTimeouts(connect=0.5))
 
 
-def test_a_server_that_speaks_another_protocol(sshd: Server) -> None:
+def test_a_server_of_another_protocol_is_reported_as_unreachable(sshd: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def answer() -> None:
@@ -183,7 +189,7 @@ def test_a_server_that_speaks_another_protocol(sshd: Server) -> None:
 
 
 @pytest.mark.engine
-def test_through_a_jump_host(sshd: Server, new_sshd: StartSshd) -> None:
+def test_a_host_is_reached_through_a_jump_host(sshd: Server, new_sshd: StartSshd) -> None:
     jump = new_sshd()
     host = connect(replace(sshd.config, jump=jump.config))
     assert host.run(["echo", "hello"]).text == "hello\n"
@@ -192,7 +198,7 @@ def test_through_a_jump_host(sshd: Server, new_sshd: StartSshd) -> None:
     eventually(lambda: not jump.connections())
 
 
-def test_the_jump_hosts_key_is_verified_too(
+def test_the_key_of_a_jump_host_is_verified(
     sshd: Server, new_sshd: StartSshd, tmp_path: Path
 ) -> None:
     jump = new_sshd().config
@@ -228,7 +234,7 @@ def test_an_unreachable_target_behind_a_jump_host_leaves_nothing_open(
     eventually(lambda: not jump.connections())
 
 
-def test_hosts_are_opened_side_by_side_and_fail_each_for_itself(
+def test_hosts_are_connected_in_parallel_and_fail_independently(
     sshd: Server, tmp_path: Path
 ) -> None:
     wrong = replace(sshd.config, name="wrong", host_keys=(public(make_key(tmp_path / "other")),))
@@ -249,7 +255,7 @@ def test_hosts_are_opened_side_by_side_and_fail_each_for_itself(
 
 
 @pytest.mark.engine
-def test_more_calls_than_sessions_wait_for_their_turn(ssh_host: Host) -> None:
+def test_calls_beyond_the_session_limit_wait(ssh_host: Host) -> None:
     assert ssh_host.engine.version()
     with ThreadPoolExecutor(32) as pool:
         texts = pool.map(
@@ -261,7 +267,7 @@ def test_more_calls_than_sessions_wait_for_their_turn(ssh_host: Host) -> None:
 
 
 @pytest.mark.engine
-def test_one_connection_carries_everything(new_sshd: StartSshd) -> None:
+def test_commands_and_engine_calls_share_one_connection(new_sshd: StartSshd) -> None:
     server = new_sshd()
     host = connect(server.config)
     with ThreadPoolExecutor(8) as pool:
@@ -272,7 +278,9 @@ def test_one_connection_carries_everything(new_sshd: StartSshd) -> None:
 
 @pytest.mark.engine
 @pytest.mark.timeout(30)
-def test_after_a_drop_every_call_fails_at_once_and_nothing_reconnects(new_sshd: StartSshd) -> None:
+def test_after_a_lost_connection_every_call_fails_at_once_without_reconnecting(
+    new_sshd: StartSshd,
+) -> None:
     server = new_sshd()
     host = connect(server.config)
     assert host.engine.images() is not None
@@ -310,7 +318,7 @@ def test_after_a_drop_every_call_fails_at_once_and_nothing_reconnects(new_sshd: 
 
 @pytest.mark.engine
 @pytest.mark.timeout(60)
-def test_a_host_that_falls_silent_is_given_up(
+def test_calls_to_a_host_that_stops_answering_fail(
     new_sshd: StartSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ssh, "KEEPALIVE", 0.2)
@@ -318,7 +326,7 @@ def test_a_host_that_falls_silent_is_given_up(
     server = new_sshd()
     host = connect(server.config)
     assert host.engine.images() is not None
-    # As a paused machine: the kernel still acknowledges, nobody answers.
+    # Like a paused machine: the kernel still acknowledges, and no process answers.
     server.signal_connections(signal.SIGSTOP)
     with ThreadPoolExecutor() as pool:
         calls = [
@@ -335,7 +343,7 @@ def test_a_host_that_falls_silent_is_given_up(
 
 
 @pytest.mark.timeout(60)
-def test_channels_that_the_other_side_closes_do_not_cost_the_connection(
+def test_channels_closed_by_the_host_do_not_end_the_connection(
     sshd: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "hasty.sock"
@@ -370,7 +378,7 @@ def test_channels_that_the_other_side_closes_do_not_cost_the_connection(
 
 
 @pytest.mark.timeout(60)
-def test_a_busy_connection_is_not_taken_for_a_silent_one(
+def test_a_busy_connection_is_not_treated_as_silent(
     new_sshd: StartSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ssh, "KEEPALIVE", 0.05)
@@ -382,9 +390,7 @@ def test_a_busy_connection_is_not_taken_for_a_silent_one(
     host.close()
 
 
-def test_half_a_file_does_not_take_the_place_of_the_whole_one(
-    ssh_host: Host, tmp_path: Path
-) -> None:
+def test_a_truncated_upload_does_not_replace_the_file(ssh_host: Host, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"whole")
     cut = ["sh", "-c", ssh._WRITE, "write", str(path), "600", "1000"]
@@ -394,7 +400,7 @@ def test_half_a_file_does_not_take_the_place_of_the_whole_one(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_nothing_secret_shows_in_the_process_list(ssh_host: Host, tmp_path: Path) -> None:
+def test_no_secret_appears_in_the_process_list(ssh_host: Host, tmp_path: Path) -> None:
     secret = "s3cret-" + os.urandom(8).hex()
     seen: list[str] = []
     done = threading.Event()
@@ -419,7 +425,7 @@ def test_nothing_secret_shows_in_the_process_list(ssh_host: Host, tmp_path: Path
     assert not any(secret in line for line in seen)
 
 
-def test_a_closed_host_says_so(sshd: Server) -> None:
+def test_a_call_on_a_closed_host_is_reported(sshd: Server) -> None:
     host = connect(sshd.config)
     host.close()
     host.close()

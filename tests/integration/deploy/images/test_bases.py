@@ -17,7 +17,7 @@ from deploy.images.debian import File, make_image
 
 
 @pytest.mark.engine
-def test_base_images_that_are_there_stay(engine: APIClient):
+def test_present_base_images_are_not_rebuilt(engine: APIClient):
     bases.ensure_bases()
     before = {
         name: engine.images(name, quiet=True) for name in (b.name for b in bases.list_bases())
@@ -31,7 +31,7 @@ def test_base_images_that_are_there_stay(engine: APIClient):
 
 
 @pytest.mark.engine
-def test_docker_hub_is_asked_once_and_an_image_of_another_recipe_is_made_anew(
+def test_docker_hub_is_tried_once_and_an_image_of_another_recipe_is_rebuilt(
     engine: APIClient, make_image: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ):
     nonce = secrets.token_hex(4)
@@ -40,7 +40,7 @@ def test_docker_hub_is_asked_once_and_an_image_of_another_recipe_is_made_anew(
     make_image(current.name, {"amani.base.recipe": current.recipe})
     make_image(outdated.name, {"amani.base.recipe": "another"})
     made: list[str] = []
-    monkeypatch.setattr(bases, "bases", lambda: (current, outdated, missing))
+    monkeypatch.setattr(bases, "list_bases", lambda: (current, outdated, missing))
     monkeypatch.setattr(bases, "make_image", lambda name, *_, **__: made.append(name))
     announced: list[str] = []
 
@@ -52,7 +52,7 @@ def test_docker_hub_is_asked_once_and_an_image_of_another_recipe_is_made_anew(
 
 @pytest.mark.engine
 @pytest.mark.timeout(400)
-def test_an_image_holds_its_packages_files_and_settings_and_no_mirror(engine: APIClient):
+def test_an_image_contains_its_packages_files_and_settings_and_no_mirror(engine: APIClient):
     name = f"test-made-{secrets.token_hex(4)}:1"
     make_image(
         name,
@@ -104,7 +104,7 @@ def test_redis_answers_its_network_and_runs_as_its_own_user(engine: APIClient):
 
 
 @pytest.mark.engine
-def test_haproxy_finds_its_programs_and_its_folder(engine: APIClient):
+def test_the_haproxy_image_contains_its_programs_and_its_folder(engine: APIClient):
     command = ["sh", "-c", "haproxy -v && perl -v && ls -d /usr/local/etc/haproxy && id -un"]
     with container(engine, "haproxy:3.0-trixie", command) as started:
         assert engine.wait(started, timeout=30)["StatusCode"] == 0
@@ -145,7 +145,7 @@ def run_in(container: str, command: list[str], **environment: str) -> str:
 
 
 def until(ask: Callable[[], str], wanted: Callable[[str], bool]) -> str:
-    """Ask until the answer is the wanted one, or half a minute is over; the last answer."""
+    """Repeat a call until its result is accepted, at most 30 s; the last result."""
     deadline = time.monotonic() + 30
     while not wanted(answer := ask()) and time.monotonic() < deadline:
         time.sleep(0.1)

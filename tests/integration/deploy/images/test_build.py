@@ -63,7 +63,7 @@ def test_arguments_and_the_schema_head_reach_the_image(engine, checkout, referen
 
 
 @pytest.mark.engine
-def test_pip_in_the_build_sees_this_machines_configuration_and_the_image_does_not(
+def test_pip_configuration_is_used_by_the_build_and_not_stored_in_the_image(
     engine, checkout, reference, tmp_path, monkeypatch
 ):
     password = secrets.token_hex(12)
@@ -99,7 +99,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=
 
 
 @pytest.mark.engine
-def test_an_index_on_loopback_is_in_reach_of_the_build(checkout, reference, monkeypatch):
+def test_a_package_index_on_loopback_is_reachable_from_the_build(checkout, reference, monkeypatch):
     asked: list[str] = []
 
     class Index(http.server.BaseHTTPRequestHandler):
@@ -129,7 +129,7 @@ def test_an_index_on_loopback_is_in_reach_of_the_build(checkout, reference, monk
 
 
 @pytest.mark.engine
-def test_a_build_that_fails_ends_with_its_own_words(checkout, reference, engine):
+def test_a_failed_build_reports_its_output(checkout, reference, engine):
     with (checkout / "Dockerfile").open("a") as file:
         file.write("RUN echo 'the disk is on fire' && exit 9\n")
 

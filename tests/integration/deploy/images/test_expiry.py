@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @pytest.mark.engine
-def test_a_registry_loses_what_has_expired_and_nothing_on_a_dry_run(registry, make_image):
+def test_expired_images_are_deleted_from_a_registry_except_on_a_dry_run(registry, make_image):
     repository = f"{registry}/team/old"
     old, new = (NOW - timedelta(days=days) for days in (120, 1))
     for tag, created in (("prod-0123abc", old), ("prod-1123abc", new), ("v1.0.0", old)):

@@ -1,4 +1,4 @@
-"""An image keeps its digest under further names and in further registries, which are real ones."""
+"""Promotion of images in real registries: further tags and registries, the same digest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 @pytest.fixture(scope="module")
 def guarded(start_registry) -> str:
-    """A registry that wants a login."""
+    """A registry that requires a login."""
     user, password = LOGIN
     entry = f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
     return start_registry(
@@ -48,7 +48,7 @@ def push(make_image, reference: str, **labels: str) -> str:
     ]
 
 
-def test_an_image_gets_names_in_its_own_repository_and_in_another_registry(
+def test_an_image_is_tagged_in_its_own_repository_and_in_another_registry(
     registry: str, guarded: str, make_image
 ):
     repository, elsewhere = f"{registry}/promotion/own", f"{guarded}/promotion/other"
@@ -57,7 +57,7 @@ def test_an_image_gets_names_in_its_own_repository_and_in_another_registry(
         Registry(repository, insecure=True) as own,
         Registry(elsewhere, insecure=True, credentials=LOGIN) as other,
     ):
-        for _ in range(2):  # a second time there is nothing left to copy
+        for _ in range(2):  # the second call copies nothing
             promote(own, digest, [own, other], ["latest", "prod-1"])
         assert {own.resolve(tag).digest for tag in ("latest", "prod-1", "staging-1")} == {digest}
         found = other.resolve("latest")
@@ -67,7 +67,7 @@ def test_an_image_gets_names_in_its_own_repository_and_in_another_registry(
         assert len(layers) == 2 and all(map(other.has_blob, layers))
 
 
-def test_of_an_index_all_images_go_with_it(registry: str, guarded: str, make_image):
+def test_promoting_an_index_copies_all_its_images(registry: str, guarded: str, make_image):
     repository = f"{registry}/promotion/index"
     parts = []
     for arch in ("amd64", "arm64"):
@@ -89,7 +89,7 @@ def test_of_an_index_all_images_go_with_it(registry: str, guarded: str, make_ima
         assert other.resolve("1.0.0").digest == digest
 
 
-def test_without_a_login_nothing_is_named(registry: str, guarded: str, make_image):
+def test_promotion_without_credentials_is_refused(registry: str, guarded: str, make_image):
     repository = f"{registry}/promotion/refused"
     digest = push(make_image, f"{repository}:1", kind="refused")
     with (
@@ -102,7 +102,7 @@ def test_without_a_login_nothing_is_named(registry: str, guarded: str, make_imag
 
 @pytest.fixture
 def pair(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two environments with a repository each, and the commit as a clean checkout tells it."""
+    """Two environments with a repository each, and the build information of a clean checkout."""
     for name, tags in (("early", ["early-{sha}"]), ("late", ["latest", "late-{sha}"])):
         repository = f"{registry}/promotion/{tmp_path.name.lower().strip('_')}-{name}"
         content = {
@@ -133,7 +133,7 @@ def promoted(early, late, heard: list[Event] | None = None) -> candidates.Candid
     return candidates.promote_image(late, early, load_secrets(late, containers=False), events)
 
 
-def test_what_was_built_of_this_commit_is_taken(pair, make_image):
+def test_an_image_built_from_the_same_commit_is_promoted(pair, make_image):
     early, late, info = pair
     assert promoted(early, late) is None  # there is none yet
     tag = f"early-{info.short_sha}"
@@ -149,7 +149,9 @@ def test_what_was_built_of_this_commit_is_taken(pair, make_image):
     assert "built for early from the same files" in heard[-1].text
 
 
-def test_a_commit_of_the_same_files_is_as_good(pair, make_image, monkeypatch):
+def test_an_image_built_from_a_commit_with_the_same_files_is_promoted(
+    pair, make_image, monkeypatch
+):
     early, late, info = pair
     squashed = "5" * 40
     monkeypatch.setattr(candidates, "find_same_content", lambda checkout: (info.sha, squashed))
@@ -164,7 +166,7 @@ def test_a_commit_of_the_same_files_is_as_good(pair, make_image, monkeypatch):
         assert registry.resolve(f"late-{info.short_sha}").digest == digest
 
 
-def test_an_image_that_says_it_is_of_another_commit_is_not_taken(pair, make_image):
+def test_an_image_labelled_with_another_commit_is_not_promoted(pair, make_image):
     early, late, info = pair
     tag = f"early-{info.short_sha}"
     push(make_image, f"{early.image.repository}:{tag}", **labels(info, revision="f" * 40))
@@ -174,7 +176,7 @@ def test_an_image_that_says_it_is_of_another_commit_is_not_taken(pair, make_imag
             registry.resolve("latest")
 
 
-def test_uncommitted_changes_are_not_what_was_built(pair, make_image, monkeypatch):
+def test_with_uncommitted_changes_no_image_is_promoted(pair, make_image, monkeypatch):
     early, late, info = pair
     push(make_image, f"{early.image.repository}:early-{info.short_sha}", **labels(info))
     dirty = type(info)(**{**vars(info), "dirty": True})
@@ -182,7 +184,7 @@ def test_uncommitted_changes_are_not_what_was_built(pair, make_image, monkeypatc
     assert promoted(early, late) is None
 
 
-def test_without_a_registry_there_is_nothing_to_promote(pair):
+def test_promoting_from_an_environment_without_a_registry_is_refused(pair):
     _, late, _ = pair
     local = load_environment("local", folder=ROOT / "config" / "environments")
     with pytest.raises(UsageError, match="local has no registry"):

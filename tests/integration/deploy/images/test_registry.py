@@ -56,7 +56,7 @@ def test_a_pushed_tag_resolves_to_the_digest_that_the_push_returned(registry, ma
     assert {event.step for event in heard} == {"push"}
 
 
-def test_an_index_gives_its_own_digest_and_the_labels_of_the_wanted_platform(registry, make_image):
+def test_an_index_resolves_to_its_digest_and_the_labels_of_the_platform(registry, make_image):
     repository = f"{registry}/team/index"
     for tag in ("amd64", "arm64"):
         image = make_image(f"{repository}:{tag}", {"built.for": tag})
@@ -109,7 +109,7 @@ def test_tags_are_listed_and_an_unknown_repository_has_none(registry, make_image
         assert client.list_tags() == []
 
 
-def test_what_is_not_there_is_named(registry):
+def test_a_missing_tag_is_reported_with_its_repository(registry):
     with Registry(f"{registry}/team/app", insecure=True) as client:
         with pytest.raises(NotInRegistry, match="team/app has no 9.9.9"):
             client.resolve("9.9.9")
@@ -121,7 +121,7 @@ def test_a_registry_that_does_not_answer_is_unreachable():
             client.resolve("latest")
 
 
-def test_plain_http_is_not_spoken_unless_it_was_declared(registry):
+def test_plain_http_is_not_used_unless_it_is_configured(registry):
     with Registry(f"{registry}/app") as client:
         with pytest.raises(RegistryUnreachable, match="TLS failed") as caught:
             client.resolve("latest")
@@ -157,7 +157,7 @@ def test_basic_credentials_are_used_and_wrong_ones_refused(start_registry, make_
 
 @pytest.fixture
 def token_server() -> Iterator[tuple[str, bytes, list[str]]]:
-    """A token service as Docker Hub has: its realm, its certificate, the logins that it got."""
+    """A token service like Docker Hub's: its realm, its certificate and the received logins."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
     now = datetime.now(UTC)
@@ -211,7 +211,7 @@ def token_server() -> Iterator[tuple[str, bytes, list[str]]]:
 
 
 @pytest.mark.parametrize("credentials", [None, LOGIN])
-def test_a_token_is_fetched_where_the_registry_wants_one(
+def test_a_token_is_fetched_if_the_registry_requires_one(
     start_registry: Callable[..., str], token_server, credentials
 ):
     realm, certificate, seen = token_server
@@ -227,14 +227,14 @@ def test_a_token_is_fetched_where_the_registry_wants_one(
     )
 
     with Registry(f"{address}/app", insecure=True, credentials=credentials) as client:
-        with pytest.raises(NotInRegistry):  # past the door: the token was accepted
+        with pytest.raises(NotInRegistry):  # the token was accepted
             client.resolve("1")
 
     basic = "Basic " + base64.b64encode(":".join(LOGIN).encode()).decode()
     assert seen == [basic if credentials else ""]
 
 
-def test_credentials_never_go_to_a_realm_in_the_clear():
+def test_credentials_are_not_sent_to_an_unencrypted_realm():
     with Registry("registry.test/app", credentials=LOGIN) as client:
         with pytest.raises(RegistryError, match="without encryption"):
             client._authorise('Bearer realm="http://elsewhere.test/token",service="x"')

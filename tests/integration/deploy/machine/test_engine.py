@@ -8,7 +8,7 @@ from deploy.machine import engine
 
 
 @pytest.mark.engine
-def test_an_engine_that_answers_is_left_alone():
+def test_an_engine_that_answers_is_not_changed():
     announced: list[str] = []
     engine.ensure_engine(announced.append)
     assert announced == []

@@ -25,6 +25,6 @@ def bare_stand(tmp_path: Path) -> Iterator[Stand]:
 
 @pytest.fixture
 def stand(bare_stand: Stand) -> Stand:
-    """A host with a proxy and nothing behind it."""
+    """A host with a proxy and no slots."""
     proxy.ensure(bare_stand.host, bare_stand.environment, None)
     return bare_stand

@@ -1,4 +1,4 @@
-"""The proxy's container: made, changed, refused, restarted, reloaded; and what it lets through."""
+"""The proxy's container: its changes, reverts and restarts, and the requests that it serves."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_reload_under_load_loses_no_request(stand: Stand) -> None:
     assert len(running.records.starts) > 100
 
 
-def test_a_reload_is_taken_back(stand: Stand) -> None:
+def test_a_reload_is_reverted(stand: Stand) -> None:
     stand.serve_from("blue")
     change = proxy.ensure(stand.host, with_timeout(stand, 31), "blue")
 
@@ -67,7 +67,7 @@ def test_a_reload_is_taken_back(stand: Stand) -> None:
     assert stand.ask().slot == "blue"
 
 
-def test_another_port_needs_a_new_container_and_is_taken_back(stand: Stand) -> None:
+def test_a_changed_port_recreates_the_container_and_is_reverted(stand: Stand) -> None:
     stand.serve_from("blue")
     elsewhere = changed(stand, "proxy", http_port=free_port())
 
@@ -81,7 +81,7 @@ def test_another_port_needs_a_new_container_and_is_taken_back(stand: Stand) -> N
     eventually(lambda: stand.ask().status == 200)
 
 
-def test_a_proxy_that_was_made_is_removed_with_its_configuration(bare_stand: Stand) -> None:
+def test_reverting_a_created_proxy_removes_it_and_its_configuration(bare_stand: Stand) -> None:
     change = proxy.ensure(bare_stand.host, bare_stand.environment, None)
     assert change.kind == "created"
 
@@ -93,7 +93,7 @@ def test_a_proxy_that_was_made_is_removed_with_its_configuration(bare_stand: Sta
     assert left == ["maintenance.acl"]
 
 
-def test_a_change_is_noted_before_it_is_begun_and_forgotten_once_taken_back(
+def test_a_change_is_recorded_before_it_starts_and_cleared_once_reverted(
     bare_stand: Stand,
 ) -> None:
     noted: list[str] = []
@@ -109,7 +109,7 @@ def test_a_change_is_noted_before_it_is_begun_and_forgotten_once_taken_back(
     assert not proxy.read_facts(bare_stand.host, bare_stand.environment)[0].present
 
 
-def test_a_port_in_use_is_told_and_taken_back(stand: Stand) -> None:
+def test_a_port_in_use_is_reported_and_the_change_is_reverted(stand: Stand) -> None:
     stand.serve_from("blue")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         elsewhere = changed(stand, "proxy", http_port=taken.getsockname()[1])
@@ -136,7 +136,7 @@ def test_a_configuration_that_haproxy_refuses_changes_nothing(stand: Stand) -> N
     ]
 
 
-def test_a_restart_comes_back_with_the_recorded_slot(stand: Stand) -> None:
+def test_a_restarted_proxy_serves_the_recorded_slot(stand: Stand) -> None:
     stand.serve_from("blue")
     stand.serve_from("green")
 
@@ -190,7 +190,7 @@ def _maintenance(stand: Stand) -> bool:
     "path",
     ["/metrics", "//metrics", "/%6detrics", "/%2fmetrics", "/api", "/", "/apix/", "/.env"],
 )
-def test_a_path_that_is_not_public_is_not_found(stand: Stand, path: str) -> None:
+def test_a_path_that_is_not_public_answers_404(stand: Stand, path: str) -> None:
     stand.serve_from("blue")
 
     answer = stand.ask(path)
@@ -251,7 +251,7 @@ def test_the_access_log_is_json(stand: Stand) -> None:
     assert (entry["method"], entry["status"], entry["slot"]) == ("GET", 200, "blue")
 
 
-def test_workers_are_not_root_and_the_sockets_are(stand: Stand) -> None:
+def test_workers_do_not_run_as_root_and_sockets_belong_to_root(stand: Stand) -> None:
     script = "for pid in /proc/[0-9]*; do grep -H -E '^(Uid|CapEff):' $pid/status; done"
     told = stand.engine.run_in(stand.proxy, ["sh", "-c", script]).output
     listed = stand.engine.run_in(stand.proxy, ["sh", "-c", "stat -c '%U %a' /run/*.sock"]).output
@@ -305,7 +305,7 @@ def _certificate() -> bytes:
     )
 
 
-def test_a_slot_that_dies_is_seen_and_its_clients_get_problem_json(stand: Stand) -> None:
+def test_a_killed_slot_is_marked_down_and_its_clients_get_problem_json(stand: Stand) -> None:
     stand.serve_from("blue")
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(stand.ask, "/api/v1/ping?delay_ms=5000")

@@ -15,7 +15,7 @@ from workshop.bench.load_run import load
 pytestmark = pytest.mark.engine
 
 
-def test_without_a_live_slot_everything_is_503_as_problem_json(stand: Stand) -> None:
+def test_without_a_live_slot_every_request_gets_503_as_problem_json(stand: Stand) -> None:
     answer = stand.ask()
 
     assert answer.status == 503
@@ -74,7 +74,7 @@ def test_a_slot_that_was_up_before_is_checked_again(stand: Stand) -> None:
     assert not proxy.wait_until_up(stand.engine, stand.proxy, "blue", 0.5, fresh=True).up
 
 
-def test_a_standby_is_checked_all_the_time_and_answers_once_more(stand: Stand) -> None:
+def test_a_standby_is_checked_continuously_and_can_serve_again(stand: Stand) -> None:
     stand.serve_from("blue")
     name = stand.boot("green")
     assert proxy.wait_until_up(stand.engine, stand.proxy, "green", 20, fresh=True).up
@@ -135,7 +135,7 @@ def shift_in_the_middle_of_a_request(stand: Stand, pool: ThreadPoolExecutor) -> 
 
 
 @pytest.mark.parametrize("state", ["drain", "maint"])
-def test_the_only_slot_that_serves_cannot_be_taken_out(stand: Stand, state: str) -> None:
+def test_the_only_serving_slot_cannot_be_taken_out(stand: Stand, state: str) -> None:
     stand.serve_from("blue")
 
     with pytest.raises(proxy.ProxyError, match="blue is the only slot that serves"):
@@ -144,7 +144,7 @@ def test_the_only_slot_that_serves_cannot_be_taken_out(stand: Stand, state: str)
     assert stand.ask().slot == "blue"
 
 
-def test_recorded_weights_share_the_traffic_after_a_restart_and_a_shift_resets_them(
+def test_recorded_weights_apply_after_a_restart_until_a_shift_resets_them(
     stand: Stand,
 ) -> None:
     stand.serve_from("blue")
@@ -174,7 +174,7 @@ def _weights(stand: Stand) -> dict[str, int]:
     return {slot: server.weight for slot, server in servers.items() if server.state == "ready"}
 
 
-def test_closing_leaves_nothing_serving_now_and_after_a_restart(stand: Stand) -> None:
+def test_closing_stops_all_traffic_also_after_a_restart(stand: Stand) -> None:
     stand.serve_from("blue")
 
     proxy.close(stand.host, stand.environment)

@@ -1,4 +1,4 @@
-"""Secrets brought to a host, with a real engine."""
+"""Secrets delivered to a host with a real engine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def environment(tmp_path: Path, host: LocalHost) -> Iterator[Environment]:
 
 
 def run(host: LocalHost, environment: Environment, generation: str, user: str) -> str:
-    """What the reading program prints, run like a container of the service."""
+    """The status and output of a program that reads the secrets in a container as `user`."""
     container = host.engine.create(
         ContainerSpec(
             name=f"{environment.name}-{uuid4().hex[:8]}",
@@ -108,7 +108,7 @@ def test_another_user_of_the_container_reads_nothing(
     assert "PermissionError" in run(host, environment, generation, "10002:10002")
 
 
-def test_delivering_again_changes_nothing(host: LocalHost, environment: Environment) -> None:
+def test_repeated_delivery_changes_nothing(host: LocalHost, environment: Environment) -> None:
     assert find_generation(host, environment, FIRST) is None
     generation = deliver(host, environment, FIRST, image=IMAGE)
     assert find_generation(host, environment, FIRST) == generation
@@ -117,7 +117,7 @@ def test_delivering_again_changes_nothing(host: LocalHost, environment: Environm
     assert Path(environment.folder, "secrets.json").read_bytes() == register
 
 
-def test_changed_values_make_a_new_generation_and_the_old_one_stays(
+def test_changed_values_create_a_generation_and_keep_the_old_one(
     host: LocalHost, environment: Environment
 ) -> None:
     old = deliver(host, environment, FIRST, image=IMAGE)
@@ -129,7 +129,9 @@ def test_changed_values_make_a_new_generation_and_the_old_one_stays(
     assert find_generation(host, environment, SECOND) == new
 
 
-def test_only_a_digest_is_kept_in_the_open(host: LocalHost, environment: Environment) -> None:
+def test_the_register_contains_no_names_or_values(
+    host: LocalHost, environment: Environment
+) -> None:
     generation = deliver(host, environment, FIRST, image=IMAGE)
     path = Path(environment.folder, "secrets.json")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -138,7 +140,7 @@ def test_only_a_digest_is_kept_in_the_open(host: LocalHost, environment: Environ
     assert generation in path.read_text()
 
 
-def test_pruning_removes_what_is_neither_kept_nor_needed(
+def test_pruning_removes_generations_that_are_neither_kept_nor_in_use(
     host: LocalHost, environment: Environment
 ) -> None:
     needed = deliver(host, environment, FIRST, image=IMAGE)
@@ -161,7 +163,7 @@ def test_pruning_removes_what_is_neither_kept_nor_needed(
     assert find_generation(host, environment, SECOND) is None
 
 
-def test_a_delivery_that_was_cut_off_counts_for_nothing_and_is_tidied(
+def test_an_interrupted_delivery_is_ignored_and_pruned(
     host: LocalHost, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(*_: object) -> None:
@@ -180,7 +182,7 @@ def test_a_delivery_that_was_cut_off_counts_for_nothing_and_is_tidied(
     assert list(json.loads(path.read_text())["generations"]) == [whole]
 
 
-def test_a_volume_that_was_removed_by_hand_is_delivered_again(
+def test_a_volume_removed_by_hand_is_delivered_again(
     host: LocalHost, environment: Environment
 ) -> None:
     first = deliver(host, environment, FIRST, image=IMAGE)
@@ -190,7 +192,7 @@ def test_a_volume_that_was_removed_by_hand_is_delivered_again(
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "nonsense", '{"generations": {"a": 1}}'])
-def test_a_register_that_makes_no_sense_counts_as_none(
+def test_an_invalid_register_is_treated_as_empty(
     host: LocalHost, environment: Environment, content: str
 ) -> None:
     path = Path(environment.folder, "secrets.json")

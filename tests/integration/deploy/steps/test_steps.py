@@ -88,7 +88,7 @@ class Rehearsal:
         pairs = list(zip(plan.steps(), simulated.steps(), strict=True))
         self.apply(release, pairs)
         left = BlueGreen().plan(self.environment, release, self.facts()).steps()
-        # The image of a container that this plan replaced is free only now.
+        # The image of a replaced container can be removed only after the plan.
         assert {step.kind for step in left} <= {"prune"}
 
     def change(self, **values: Any) -> None:
@@ -185,7 +185,7 @@ def environment(tmp_path: Path) -> Environment:
 
 @pytest.fixture
 def build() -> Iterator[Callable[..., Release]]:
-    """Make a release of the service: an image of its own, that its number tells apart."""
+    """Builds a release of the service: an image with the number in its version."""
     made: list[str] = []
 
     def build(number: int, head: str) -> Release:
@@ -224,7 +224,7 @@ def rehearsal(environment: Environment) -> Iterator[Rehearsal]:
 
 
 @pytest.mark.timeout(300)
-def test_real_steps_leave_the_facts_that_the_simulation_expects(
+def test_real_steps_and_simulated_steps_lead_to_the_same_facts(
     build: Callable[..., Release], rehearsal: Rehearsal
 ) -> None:
     first = build(1, "0001")

@@ -14,14 +14,14 @@ VERBS = ("pause", "kill", "cut", "heal", "restart-engine")
 
 
 def end(task: str, /, **options: Any) -> int:
-    """Run a task in this process; the code that it ends with."""
+    """Run a task in this process; its exit code."""
     with pytest.raises(Exit) as ended:
         namespace[task](Context(), **options)
     return int(ended.value.code)
 
 
 @pytest.mark.engine
-def test_of_a_fleet_that_is_not_up_no_host_can_be_meant(capsys: pytest.CaptureFixture[str]):
+def test_a_host_of_a_stopped_fleet_is_refused(capsys: pytest.CaptureFixture[str]):
     for verb in VERBS:
         assert end(f"fleet.{verb}", name="never-up", host=1) == 2
         assert "fleet.up" in capsys.readouterr().err

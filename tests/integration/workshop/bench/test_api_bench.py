@@ -30,13 +30,13 @@ def test_releases_over_http_and_in_sql_write_the_same_rows() -> None:
     assert figures["entries"]["lengths"] == [1_000, 2_000]
 
 
-def test_ratios_are_taken_round_by_round() -> None:
+def test_ratios_are_computed_for_each_round() -> None:
     ours = Series([Reading(10, 1, 1, 1), Reading(20, 1, 1, 1), Reading(90, 1, 1, 1)])
     floor = Series([Reading(20, 1, 1, 1), Reading(20, 1, 1, 1), Reading(100, 1, 1, 1)])
     assert ratio(ours, floor) == {"median": 0.9, "least": 0.5, "most": 1.0}
 
 
-def test_a_ratio_below_its_target_is_named() -> None:
+def test_a_ratio_below_its_target_is_reported() -> None:
     good, bad = {"ratio": {"median": 1.0}}, {"ratio": {"median": 0.1}}
     figures = {"ping": good, "release": {"spread": good, "hot": bad}, "entries": good}
     assert missed(figures) == ["release, hot: ratio 0.1, target 0.5"]
@@ -60,11 +60,11 @@ def started_by(bench: subprocess.Popen[str]) -> list[str]:
             if f"{leftovers.MARK}={bench.pid}.".encode() in (process / "environ").read_bytes():
                 found.append(process.name)
         except OSError:
-            pass  # it has ended, or is another user's
+            pass  # it has ended, or belongs to another user
     return found
 
 
-def test_a_bench_that_is_killed_leaves_nothing_to_the_next_one() -> None:
+def test_leftovers_of_a_killed_bench_are_removed_by_the_next_one() -> None:
     benches = [
         subprocess.Popen([sys.executable, "-c", BENCH], stdout=subprocess.PIPE, cwd=ROOT, text=True)
         for _ in range(2)

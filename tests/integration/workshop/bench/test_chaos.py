@@ -13,7 +13,7 @@ from workshop.bench.ledger_checks import LedgerChecks, OperatorDeposit
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
 
-def test_the_ledger_agrees_with_the_answers_though_workers_and_database_are_killed() -> None:
+def test_the_ledger_matches_the_answers_after_workers_and_database_are_killed() -> None:
     figures = run(clients=8, seconds=8)
     assert figures["differences"] == []
     assert figures["workers_killed"] > 0

@@ -23,7 +23,7 @@ CONNECTIONS = 2
 
 @pytest.fixture
 def direct(postgres_engine: Engine) -> str:
-    """The URL past the pooler, of a migrated database."""
+    """The direct URL, without the pooler, of a migrated database."""
     database = postgres_engine.url
     with postgres_engine.begin() as connection:
         told = f"statement_timeout = {STATEMENT_TIMEOUT}"
@@ -49,8 +49,8 @@ def world(pooler: Pooler, direct: str, monkeypatch: pytest.MonkeyPatch) -> t.Ite
     app.extensions["amani"].engine.dispose()
 
 
-def test_many_threads_work_over_two_connections(world: World, direct: str) -> None:
-    """Rows locked, keys claimed and statements repeated, each transaction wherever it may be."""
+def test_many_threads_share_two_connections(world: World, direct: str) -> None:
+    """Locked rows, idempotency keys and prepared statements work on any pooled connection."""
     ada, ben = world.person("ada"), world.person("ben")
     world.deposit(ada, 80_000)
     backends: set[int] = set()
@@ -76,7 +76,7 @@ def test_many_threads_work_over_two_connections(world: World, direct: str) -> No
 
 
 def agree(world: World, ada: Person, ben: Person) -> list[tuple[str, int, str]]:
-    """An agreement of 100 naira, from the proposal to the payment; each step is asked for twice."""
+    """An agreement of 100 naira, from the proposal to the payment; each step is requested twice."""
     client, freelancer = (Person(world.app.test_client(), session(each)) for each in (ada, ben))
     made = client.call("POST", "/escrows", json=world.proposal(freelancer, 10_000))
     assert made.status_code == 201, made.json
@@ -102,7 +102,7 @@ def session(person: Person) -> dict[str, t.Any]:
     return {"user": {"id": person.id, "email": person.email}, "token": person.token}
 
 
-def test_without_the_direct_url_the_pooler_refuses_or_statements_are_lost(
+def test_without_the_direct_url_the_pooler_refuses_or_loses_prepared_statements(
     pooler: Pooler, direct: str
 ) -> None:
     plain = Settings(database_url=pooler.url, secret_key=SECRET_KEY)
@@ -110,7 +110,7 @@ def test_without_the_direct_url_the_pooler_refuses_or_statements_are_lost(
     found = app.test_client().get("/api/v1/readiness")
     assert found.status_code == 503
     app.extensions["amani"].engine.dispose()
-    # What the driver does by itself: it prepares what comes more than five times.
+    # By default the driver prepares a statement that it executes more than five times.
     lenient = Pooler(direct, CONNECTIONS, ignore_startup_parameters="options")
     lenient.start()
     with pytest.raises(psycopg.Error, match="prepared statement"):
@@ -129,13 +129,13 @@ def prepare_in_two_sessions(url: str) -> None:
             other.commit()
 
 
-def test_timeouts_are_the_database_s(world: World) -> None:
+def test_statement_timeout_comes_from_the_database(world: World) -> None:
     with world.parts.engine.connect() as connection:
         assert connection.scalar(text("SHOW statement_timeout")) == "10s"
 
 
-def test_migrations_go_past_the_pooler(pooler: Pooler, direct: str) -> None:
-    """Their lock is a session's: behind the pooler it would keep nobody out."""
+def test_migrations_connect_directly_without_the_pooler(pooler: Pooler, direct: str) -> None:
+    """Their lock belongs to a session, and in transaction mode the pooler shares sessions."""
     shell = Shell(DATABASE_URL=pooler.url, DATABASE_DIRECT_URL=direct)
     pooler.remove()
     assert shell.ok("flask", "db", "current") == f"{read_revisions()[0]} (head)"
@@ -148,6 +148,6 @@ def test_migrations_go_past_the_pooler(pooler: Pooler, direct: str) -> None:
         ("postgresql://a@h/d", "sqlite:///x", "DATABASE_DIRECT_URL"),
     ],
 )
-def test_a_direct_url_that_means_nothing_is_refused(url: str, direct: str, word: str) -> None:
+def test_an_invalid_direct_url_is_refused(url: str, direct: str, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         Settings(database_url=url, database_direct_url=direct)

@@ -1,4 +1,4 @@
-"""How many statements the hot routes need: a number that grows unseen, so it is written down."""
+"""The number of statements that frequent routes need, so that an increase fails a test."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def submitted(world: World, ada: Person, bob: Person) -> tuple[str, str]:
     return escrow, milestone
 
 
-def test_a_page_of_entries_needs_three_statements_however_long_it_is(
+def test_a_page_of_entries_needs_three_statements_at_any_page_size(
     world: World, ada: Person
 ) -> None:
     wallet = ada.get("/wallets").json["items"][0]["id"]
@@ -61,7 +61,7 @@ def test_a_page_of_entries_needs_three_statements_however_long_it_is(
         assert len(statements) == 3, statements
 
 
-def test_a_page_of_agreements_needs_two_statements_however_long_it_is(
+def test_a_page_of_agreements_needs_two_statements_at_any_page_size(
     world: World, ada: Person
 ) -> None:
     bob = world.person("bob")
@@ -75,7 +75,7 @@ def test_a_page_of_agreements_needs_two_statements_however_long_it_is(
 
 
 @pytest.mark.parametrize(("path", "wanted"), [("/auth/me", 2), ("/wallets", 2)])
-def test_what_is_read_first_needs_two_statements(
+def test_own_account_and_wallets_need_two_statements_each(
     world: World, ada: Person, path: str, wanted: int
 ) -> None:
     with counted(world.parts.engine) as statements:
@@ -97,7 +97,7 @@ def test_a_release_needs_fourteen_statements_in_three_round_trips(
     with counted(world.parts.engine) as statements:
         assert ada.act(f"{milestone}/approve", 4).status_code == 200
     assert len(statements) == 14, "\n".join(statements)
-    # Who asks, and whether the key is new; the agreement, locked; the writes and their commit.
+    # Read the caller and the key; lock the agreement; write and commit.
     assert statements.round_trips == 3
 
 
@@ -113,7 +113,7 @@ def test_a_repeated_release_reads_its_answer_and_writes_nothing(world: World, ad
 
 
 def test_no_error_quotes_the_values_of_its_statement(world: World, ada: Person) -> None:
-    """It is logged; values are names, account numbers and hashes."""
+    """Errors are logged; values may be names, account numbers or hashes."""
     with pytest.raises(IntegrityError) as refused, world.parts.engine.begin() as connection:
         for _ in range(2):
             connection.execute(insert(idempotency_keys).values(
@@ -122,9 +122,7 @@ def test_no_error_quotes_the_values_of_its_statement(world: World, ada: Person) 
     assert "a secret" not in str(refused.value)
 
 
-def test_a_connection_that_the_server_ended_meanwhile_is_replaced(
-    world: World, ada: Person
-) -> None:
+def test_a_connection_that_the_server_ended_is_replaced(world: World, ada: Person) -> None:
     assert ada.get("/wallets").status_code == 200
     with world.parts.engine.connect() as other:
         ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> "

@@ -1,4 +1,4 @@
-"""The service on a streaming replica: what it may read there, and when the replica takes over."""
+"""The service on a streaming replica, before and after its promotion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start(server: PostgresServer | Standby) -> Flask:
     return create_app(Settings(database_url=url, secret_key=SECRET_KEY, **UNLIMITED))
 
 
-def test_lists_and_the_books_are_read_there_writes_are_503_until_it_takes_over(
+def test_a_replica_answers_reads_and_rejects_writes_until_it_is_promoted(
     servers: tuple[PostgresServer, Standby],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

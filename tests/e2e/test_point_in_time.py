@@ -131,7 +131,7 @@ def test_a_mistake_is_undone_to_the_moment_before_it(operator: Operator) -> None
     before = operator.run("db.pitr.status")
     assert before.status == 3 and "is not archived" in before.errors
     unasked = operator.run("db.pitr.setup")
-    assert unasked.status == 2 and "--restart answers yes" in unasked.errors
+    assert unasked.status == 2 and "--restart confirms without a question" in unasked.errors
     assert (
         database.run(["sh", "-c", "ls /etc/pgbackrest 2>/dev/null || echo none"]).strip() == "none"
     )

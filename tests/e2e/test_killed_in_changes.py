@@ -1,4 +1,4 @@
-"""A deployer that dies in the middle of changing the database, and hosts that fall silent then."""
+"""Deployers that are killed during a schema change, and hosts that become unreachable then."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ MIGRATES = "application_name = 'amani-migrate' AND query LIKE 'ALTER TABLE%'"
 
 
 def make_scratch(operator: Operator) -> None:
-    """A table that is dumped, and that nothing of the service uses."""
+    """Create a table that backups dump, and that the service does not use."""
     with psycopg.connect(operator.fleet.database_url) as connection:
         connection.execute("CREATE UNLOGGED TABLE scratch (id int)")
 
 
 @contextmanager
 def held(operator: Operator, lock: str, waiting: str) -> Iterator[Callable[[], None]]:
-    """Keep what `lock` says from others; calls until one of them waits for it."""
+    """Hold a lock in the block; the yielded function waits until a session waits for the lock.
+
+    `lock` is the statement that takes it, `waiting` the condition for the waiting session.
+    """
     with psycopg.connect(operator.fleet.database_url, autocommit=True) as look:
         with psycopg.connect(operator.fleet.database_url) as report:
             report.execute(lock.encode())
@@ -39,7 +42,7 @@ def held(operator: Operator, lock: str, waiting: str) -> Iterator[Callable[[], N
             report.rollback()
 
 
-def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_completes_it(
+def test_the_next_run_completes_a_dump_migration_or_downgrade_that_was_killed(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1], workers=())
@@ -53,7 +56,7 @@ def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_
         assert command.end().status == -signal.SIGKILL
 
     def kill_and_follow(follow: tuple[str, ...], task: str, *options: str) -> Outcome:
-        """Kill a run whose migration waits for a report; let another run meet what goes on."""
+        """Kill a run whose migration waits for a lock; start another run while it waits."""
         with held(operator, USED, MIGRATES) as waiting:
             kill_in(waiting, task, *options)
             assert len(operator.migrations()) == 1
@@ -75,7 +78,7 @@ def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_
         assert done.status == 0 and "migrate" not in done.kinds, done.errors
         assert (operator.revision, operator.unsettled("3.0.0")) == ("a001", [])
 
-        # What the killed run takes away must not go once the other one has decided to go back.
+        # The killed run must not drop the column once the other run has decided to roll back.
         done = kill_and_follow(BACK[:3], *FOURTH)
         assert (
             done.status == 3 and "a002 (contract) removed what it uses" in done.errors
@@ -98,9 +101,9 @@ LIVE = "4.0.0 is live and verified, but later steps failed"
 
 @dataclass(frozen=True)
 class Cut:
-    """A host that is cut off when its command waits for what is `held`; a table is given free then.
+    """A host that is cut off while its command waits for the lock `held`, which is then released.
 
-    `serves` is what the other host does afterwards, `reached` how far the schema may have come.
+    `serves` is the version on the other host afterwards, `reached` the possible revisions.
     """
 
     command: tuple[str, ...]
@@ -109,7 +112,7 @@ class Cut:
     reached: set[str]
     held: tuple[str, str] = (USED, MIGRATES)
     power: bool = False
-    """Whether it loses its power, too."""
+    """Whether the host loses its power, too."""
 
 
 CUTS = (
@@ -120,10 +123,10 @@ CUTS = (
 )
 
 
-def test_cut_off_in_a_change_the_other_host_serves_on_and_the_next_run_completes_it(
+def test_a_host_cut_off_during_a_schema_change_does_not_affect_the_other_host(
     operator: Operator, changing_releases: None
 ) -> None:
-    """The lost session may hold a table, until the server notices."""
+    """The lost session may hold a lock on a table until the server detects the loss."""
     operator.fleet.up(3, web=[1, 2], workers=())
     operator.change(timeouts={"drain": "10s", "connect": "5s"})
     operator.deploy("1.0.0")

@@ -1,6 +1,6 @@
-"""Hosts that fall silent in the middle of a deploy, and an engine that restarts.
+"""Hosts that become unreachable during a deploy, and an engine that restarts.
 
-The deployer is suspended at a chosen event while that happens, so each case is the same every time.
+The deployer is suspended at a chosen event meanwhile, so that each case is deterministic.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .traffic import traffic
 
 @dataclass(frozen=True)
 class Outage:
-    """Befalls host number `host` when a step of its own starts or ends."""
+    """An outage of host number `host` when one of its steps starts or ends."""
 
     host: int
     befall: Callable[[PracticeHost], None]
@@ -28,11 +28,11 @@ class Outage:
 
 
 def stop_engine(host: PracticeHost) -> None:
-    """Its containers run on (`live-restore`)."""
+    """Stop the Docker Engine; its containers keep running (`live-restore`)."""
     host.run(["sv", "-w", "30", "stop", "docker"])
 
 
-# One that is cut off with the lock: test_killed_in_changes.py.
+# test_killed_in_changes.py covers a host that is cut off while it holds the lock.
 OUTAGES = {
     "paused while booting": Outage(2, PracticeHost.pause, "step-started", "boot"),
     "cut after its shift": Outage(2, PracticeHost.cut, "step-finished", "shift"),
@@ -44,7 +44,9 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize("case", OUTAGES)
-def test_a_host_that_falls_silent_takes_no_other_with_it(two_hosts: Operator, case: str) -> None:
+def test_a_host_that_becomes_unreachable_does_not_affect_the_others(
+    two_hosts: Operator, case: str
+) -> None:
     operator, outage = two_hosts, OUTAGES[case]
     operator.deploy("1.0.0")
     host = operator.fleet.host(outage.host)
@@ -64,8 +66,8 @@ def test_a_host_that_falls_silent_takes_no_other_with_it(two_hosts: Operator, ca
     assert clients.failures == {}, clients.requests
 
 
-def test_an_engine_that_restarts_under_a_deploy_is_survived(two_hosts: Operator) -> None:
-    """On its own host the engine itself refuses connections while it sets up its ports again."""
+def test_a_deploy_survives_a_restart_of_an_engine(two_hosts: Operator) -> None:
+    """Traffic excludes that host: its engine refuses connections until its ports are set up."""
     operator = two_hosts
     operator.deploy("1.0.0")
     with traffic(operator.addresses("host2"), operator.environment.domain) as clients:

@@ -1,4 +1,4 @@
-"""Releases that change a real database under load, and the ways back from them."""
+"""Releases that change a real database under load, and their rollbacks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .traffic import Writer, traffic
 GUIDE = ROOT / "docs" / "migrations.md"
 
 
-def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
+def test_an_expand_and_a_contract_release_lose_no_request(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1, 2], workers=[2])
     operator.change(backups={"parallel_from": 0, "jobs": 2})
 
     add_and_take_away(operator, lambda: operator.revision)
-    # What is backed up before a change is dumped as any other: here by two jobs.
+    # The backup before a change uses the configured format, here two parallel jobs.
     folder = f"{operator.environment.folder}/backups"
     script = 'for path in "$1"/*/manifest.json; do cat "$path"; done'
     told = operator.fleet.hosts[0].run(["sh", "-c", script, "manifests", folder]).splitlines()
@@ -43,7 +43,7 @@ def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
     assert revisions == ["a001", head(), "a001"]
 
 
-def test_the_same_with_sqlite_in_a_volume_of_one_host(
+def test_an_expand_and_a_contract_release_lose_no_request_on_sqlite(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1], workers=[1])
@@ -56,8 +56,10 @@ COUNT = "import sqlite3; print(sqlite3.connect('/data/amani.sqlite3').execute('{
 
 
 def undo_though_killed(operator: Operator) -> None:
-    """Back from 4.0.0, killed in the middle of the downgrade: once its container goes with the
-    deployer, as with the host's power, and once it goes on."""
+    """Roll back from 4.0.0 with a deployer that is killed during the downgrade.
+
+    The first time its container is killed too, as by a power failure; the second time it continues.
+    """
 
     def agreements() -> str:
         return operator.in_web("python", "-c", COUNT.format("SELECT count(*) FROM escrows"))
@@ -90,7 +92,7 @@ def undo_though_killed(operator: Operator) -> None:
 
 
 def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
-    """Forward over both kinds of change, and back in each case; `live` tells the revision."""
+    """Deploy both kinds of schema change, and roll back each; `live` returns the revision."""
     first = head()
 
     def back(version: str, *more: str) -> Outcome:
@@ -109,7 +111,7 @@ def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
         assert adding.index("backup") < adding.index("migrate") < adding.index("shift")
         assert live() == "a001"
 
-        # The normal way back: the schema only grew, so it stays.
+        # The normal rollback: the schema was only extended, so it stays.
         left = back("1.0.0")
         assert left.status == 0, left.errors
         assert not {"backup", "migrate", "downgrade"} & set(left.kinds)

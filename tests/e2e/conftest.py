@@ -95,19 +95,26 @@ def login(fleet: Fleet) -> Iterator[Login]:
         yield log_in
 
 
+@pytest.fixture(scope="module")
+def releases(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The service as 1.0.0 and 2.0.0 in the fleet's registry; excludes `trial_releases`."""
+    Operator(standing_fleet, tmp_path_factory.mktemp("releases")).publish("1.0.0", "2.0.0")
+
+
 @pytest.fixture
-def operator(bare_fleet: Fleet, tmp_path: Path) -> Operator:
+def operator(bare_fleet: Fleet, releases: None, tmp_path: Path) -> Operator:
     """An operator of the bare fleet; the releases 1.0.0 and 2.0.0 are in its registry."""
-    made = Operator(bare_fleet, tmp_path)
-    made.publish("1.0.0", "2.0.0")
-    return made
+    return Operator(bare_fleet, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def trial_releases(
     standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """The trial service, which boots at once, as 1.0.0 and 2.0.0 in the fleet's registry."""
+    """The trial service, which boots at once, as 1.0.0 and 2.0.0 in the fleet's registry.
+
+    Has the same tags as `releases`: a module uses either of the two.
+    """
     trial = Trial(standing_fleet, tmp_path_factory.mktemp("trial"))
     for version in ("1.0.0", "2.0.0"):
         trial.publish(version)

@@ -20,6 +20,7 @@ def test_a_restore_recovers_a_database_that_lost_a_table(operator: Operator) -> 
             row = connection.execute("SELECT count(*) FROM entries").fetchone()
         return int(row[0]) if row else 0
 
+    operator.fleet.up(3, web=[1, 2], workers=[2])
     operator.deploy("1.0.0")
     assert run_one_off(operator.name, SEED.split(), SILENT)[0] == 0
     before = rows()

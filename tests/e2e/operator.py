@@ -34,7 +34,7 @@ from workshop.fleet.fleet import Fleet
 
 PATIENCE = 240.0
 """Seconds that a command may take on a loaded machine."""
-Said = Mapping[str, Any]
+JsonEvent = Mapping[str, Any]
 SILENT = Events()
 # Lists only the volumes that no container uses, and only the partial backups.
 _LISTING = """
@@ -54,13 +54,13 @@ class Outcome:
     """The result of a command: its exit status, its JSON events and its standard error."""
 
     status: int
-    events: Sequence[Said]
+    events: Sequence[JsonEvent]
     errors: str
 
     @property
     def plan(self) -> Mapping[str, Any]:
-        said = next(said for said in self.events if said["kind"] == "plan")
-        return dict(said["data"]["plan"])
+        event = next(event for event in self.events if event["kind"] == "plan")
+        return dict(event["data"]["plan"])
 
     @property
     def steps(self) -> list[tuple[str, str]]:
@@ -75,30 +75,30 @@ class Outcome:
 
     def done(self, kind: str = "step-finished") -> list[tuple[str, str]]:
         """Host and kind of the steps that have an event of `kind`."""
-        return [(said["host"], said["step"]) for said in self.events if said["kind"] == kind]
+        return [(event["host"], event["step"]) for event in self.events if event["kind"] == kind]
 
 
-def at(moment: str, step: str, host: str = "") -> Callable[[Said], bool]:
+def at(moment: str, step: str, host: str = "") -> Callable[[JsonEvent], bool]:
     """Match the event `moment` of a kind of step, on `host` or on any host."""
-    return lambda said: (
-        (said["kind"], said.get("step")) == (moment, step) and host in ("", said["host"])
+    return lambda event: (
+        (event["kind"], event.get("step")) == (moment, step) and host in ("", event["host"])
     )
 
 
-def finished(number: int) -> Callable[[Said], bool]:
+def finished(number: int) -> Callable[[JsonEvent], bool]:
     """Match the end of the step that is the `number`th to finish, counted from 1."""
     count = itertools.count(1)
-    return lambda said: said["kind"] == "step-finished" and next(count) == number
+    return lambda event: event["kind"] == "step-finished" and next(count) == number
 
 
-def planned(said: Said) -> bool:
+def planned(event: JsonEvent) -> bool:
     """Match the event of the plan: the lock is held, and no step has started."""
-    return said["kind"] == "plan"
+    return event["kind"] == "plan"
 
 
-def waits(said: Said) -> bool:
+def waits_for_migration(event: JsonEvent) -> bool:
     """Match the event of a wait for the migration of an earlier run."""
-    return "waiting for the migration of an earlier run" in said.get("text", "")
+    return "waiting for the migration of an earlier run" in event.get("text", "")
 
 
 class Command:
@@ -115,17 +115,17 @@ class Command:
             text=True,
             start_new_session=True,
         )
-        self._said: list[Said] = []
+        self._events: list[JsonEvent] = []
 
-    def until(self, reached: Callable[[Said], bool]) -> Said | None:
+    def until(self, reached: Callable[[JsonEvent], bool]) -> JsonEvent | None:
         """The first event that `reached` matches; None if the command ends before it."""
         for line in self._process.stdout or ():
-            self._said.append(json.loads(line))
-            if reached(self._said[-1]):
-                return self._said[-1]
+            self._events.append(json.loads(line))
+            if reached(self._events[-1]):
+                return self._events[-1]
         return None
 
-    def suspend(self, reached: Callable[[Said], bool]) -> Self:
+    def suspend(self, reached: Callable[[JsonEvent], bool]) -> Self:
         """Read the events up to the first that `reached` matches, then stop all processes."""
         found = self.until(reached)
         assert found is not None, self.end().errors
@@ -148,8 +148,8 @@ class Command:
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             raise
-        self._said += [json.loads(line) for line in output.splitlines() if line.endswith("}")]
-        return Outcome(self._process.returncode, self._said, errors)
+        self._events += [json.loads(line) for line in output.splitlines() if line.endswith("}")]
+        return Outcome(self._process.returncode, self._events, errors)
 
 
 class Operator:
@@ -188,7 +188,7 @@ class Operator:
         return self.start(task, *arguments).end()
 
     def kill(
-        self, version: str, reached: Callable[[Said], bool], task: str = "deploy", *more: str
+        self, version: str, reached: Callable[[JsonEvent], bool], task: str = "deploy", *more: str
     ) -> str:
         """Deploy, and kill the deployer at the first event that `reached` matches; describe it."""
         command = self.start(task, f"--version={version}", *more)
@@ -211,7 +211,7 @@ class Operator:
             self.name, folder=Path(self._environ.get("AMANI_ENVIRONMENTS", self.fleet.folder))
         )
 
-    def look(self, version: str) -> tuple[Facts, Plan]:
+    def observe(self, version: str) -> tuple[Facts, Plan]:
         """The facts of all hosts, and the plan for a deploy of a version."""
         secrets = load_secrets(self.environment)
         with open_session(self.environment, SILENT) as session:
@@ -232,7 +232,7 @@ class Operator:
         argv = ["docker", "ps", "--filter=label=amani.one-off=migrate", "--format={{.Names}}"]
         return self.fleet.host(1).run(argv).split()
 
-    def in_web(self, *argv: str) -> str:
+    def run_in_web(self, *argv: str) -> str:
         """The output of a command in a web container of the first host."""
         script = 'docker exec $(docker ps -qf label=amani.role=web | head -n 1) "$@"'
         return self.fleet.host(1).run(["sh", "-c", script, "in", *argv]).strip()
@@ -240,7 +240,7 @@ class Operator:
     @property
     def sqlite_revision(self) -> str:
         """The schema revision of the SQLite file in the service's volume."""
-        return self.in_web("python", "-c", _SQLITE_REVISION)
+        return self.run_in_web("python", "-c", _SQLITE_REVISION)
 
     def use_sqlite(self) -> None:
         """Use an environment whose database is SQLite, in a volume of its host."""
@@ -262,7 +262,7 @@ class Operator:
             for host in hosts
             if not names or host.name in names
         }
-        return {host: (said or {}).get(config.version_field, "") for host, said in answers.items()}
+        return {host: (body or {}).get(config.version_field, "") for host, body in answers.items()}
 
     def addresses(self, *but: str) -> dict[str, str]:
         """The address of each host, except those in `but`."""
@@ -302,9 +302,9 @@ class Operator:
             if name not in own and not re.search(r"-(proxy|(web|worker)-(blue|green))$", name)
         ]
 
-    def unsettled(self, version: str) -> list[str]:
+    def find_deviations(self, version: str) -> list[str]:
         """Describe each deviation from a complete deploy of a version, leftovers included."""
-        facts, plan = self.look(version)
+        facts, plan = self.observe(version)
         steps = [f"{step.host}: {step.describe()}" for step in plan.steps()]
         wrong = {h: v for h, v in self.versions().items() if v != version}
         strays = [

@@ -34,7 +34,7 @@ def test_an_interrupt_reverts_every_applied_step(live: Operator, number: signal.
             assert "Traceback" not in outcome.errors
             assert live.containers() == before, step
             assert live.leftovers() == [], step
-            facts, plan = live.look("1.0.0")
+            facts, plan = live.observe("1.0.0")
             assert {made.kind for made in plan.steps()} <= {"prune"}, "the image may stay"
             assert facts.history[-1].outcome == "interrupted"
     assert clients.failures == {}, clients.requests
@@ -45,8 +45,8 @@ def test_an_interrupt_after_the_smoke_test_warns_and_completes_the_deploy(live: 
     command.suspend(at("step-started", "retire")).signal(signal.SIGINT)
     outcome = command.resume()
     assert outcome.status == 0, outcome.errors
-    assert any("interrupted too late" in said.get("text", "") for said in outcome.events)
-    assert live.unsettled("2.0.0") == []
+    assert any("interrupted too late" in event.get("text", "") for event in outcome.events)
+    assert live.find_deviations("2.0.0") == []
 
 
 def test_a_second_deploy_at_the_same_time_reports_the_holder_of_the_lock(
@@ -62,17 +62,17 @@ def test_a_second_deploy_at_the_same_time_reports_the_holder_of_the_lock(
         "last heartbeat",
     ):
         assert part in second.errors
-    assert live.unsettled("2.0.0") == []
+    assert live.find_deviations("2.0.0") == []
 
 
 def test_the_lock_of_a_killed_deployer_is_taken_over_at_once(live: Operator) -> None:
     live.kill("2.0.0", at("step-started", "boot"))
     outcome = live.deploy("2.0.0")
-    warnings = [said["text"] for said in outcome.events if said["kind"] == "warning"]
+    warnings = [event["text"] for event in outcome.events if event["kind"] == "warning"]
     assert f"took over the stale lock of {lock.describe_operator()}" in warnings
-    told = [(record.version, record.outcome) for record in live.facts().history]
-    assert told == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
-    assert live.unsettled("2.0.0") == []
+    outcomes = [(record.version, record.outcome) for record in live.facts().history]
+    assert outcomes == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
+    assert live.find_deviations("2.0.0") == []
 
 
 def test_a_suspended_deploy_whose_lock_was_taken_over_stops(
@@ -85,6 +85,6 @@ def test_a_suspended_deploy_whose_lock_was_taken_over_stops(
     outcome = sleeper.resume()
     assert outcome.status == 4, outcome.errors
     assert "the lock of this run was taken over" in outcome.errors
-    told = [record.outcome for record in live.facts().history]
-    assert told == ["succeeded", "abandoned", "succeeded"]
-    assert live.unsettled("2.0.0") == []
+    outcomes = [record.outcome for record in live.facts().history]
+    assert outcomes == ["succeeded", "abandoned", "succeeded"]
+    assert live.find_deviations("2.0.0") == []

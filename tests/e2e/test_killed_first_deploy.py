@@ -22,4 +22,4 @@ def test_the_next_deploy_completes_a_first_deploy_killed_at_any_kind_of_step(
         operator.fleet.reset()
         killed = operator.kill("1.0.0", at(moment, step))
         operator.deploy("1.0.0")
-        assert operator.unsettled("1.0.0") == [], f"after a kill at {killed}"
+        assert operator.find_deviations("1.0.0") == [], f"after a kill at {killed}"

@@ -12,7 +12,7 @@ import psycopg
 from tests.support.revisions import head
 from tests.support.waiting import eventually
 
-from .operator import Operator, Outcome, waits
+from .operator import Operator, Outcome, waits_for_migration
 from .traffic import Writer, traffic
 
 THIRD, FOURTH = ("deploy", "--version=3.0.0"), ("deploy", "--version=4.0.0")
@@ -61,7 +61,7 @@ def test_the_next_run_completes_a_dump_migration_or_downgrade_that_was_killed(
             kill_in(waiting, task, *options)
             assert len(operator.migrations()) == 1
             command = operator.start(*follow)
-            command.until(waits)
+            command.until(waits_for_migration)
         outcome = command.end()
         assert operator.migrations() == []
         return outcome
@@ -76,7 +76,7 @@ def test_the_next_run_completes_a_dump_migration_or_downgrade_that_was_killed(
 
         done = kill_and_follow(THIRD, *THIRD)
         assert done.status == 0 and "migrate" not in done.kinds, done.errors
-        assert (operator.revision, operator.unsettled("3.0.0")) == ("a001", [])
+        assert (operator.revision, operator.find_deviations("3.0.0")) == ("a001", [])
 
         # The killed run must not drop the column once the other run has decided to roll back.
         done = kill_and_follow(BACK[:3], *FOURTH)
@@ -85,11 +85,11 @@ def test_the_next_run_completes_a_dump_migration_or_downgrade_that_was_killed(
         ), done.errors
         assert operator.revision == "a002"
         operator.deploy("4.0.0")
-        assert operator.unsettled("4.0.0") == []
+        assert operator.find_deviations("4.0.0") == []
 
         done = kill_and_follow(BACK, *BACK)
         assert done.status == 0 and "downgrade" not in done.kinds, done.errors
-        assert (operator.revision, operator.unsettled("3.0.0")) == ("a001", [])
+        assert (operator.revision, operator.find_deviations("3.0.0")) == ("a001", [])
     assert seen.failures == {}, seen.requests
     assert set(writer.statuses) == {201}, writer.statuses
     assert writer.lost() == []
@@ -152,7 +152,7 @@ def test_a_host_cut_off_during_a_schema_change_does_not_affect_the_other_host(
             if cut.command is not CUTS[0].command or cut.power:
                 done = operator.run(*cut.command)
                 assert done.status == 0, (cut, done.errors)
-                assert operator.unsettled(cut.command[1].partition("=")[2]) == []
+                assert operator.find_deviations(cut.command[1].partition("=")[2]) == []
     assert seen.failures == {}, seen.requests
     assert set(writer.statuses) == {201}, writer.statuses
     assert writer.lost() == []

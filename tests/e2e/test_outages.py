@@ -21,10 +21,10 @@ class Outage:
     """An outage of host number `host` when one of its steps starts or ends."""
 
     host: int
-    befall: Callable[[PracticeHost], None]
+    cause: Callable[[PracticeHost], None]
     moment: str
     step: str
-    mend: Callable[[PracticeHost], object] = PracticeHost.heal
+    repair: Callable[[PracticeHost], object] = PracticeHost.heal
 
 
 def stop_engine(host: PracticeHost) -> None:
@@ -54,15 +54,15 @@ def test_a_host_that_becomes_unreachable_does_not_affect_the_others(
     with traffic(others, operator.environment.domain) as clients:
         command = operator.start("deploy", "--version=2.0.0")
         command.suspend(at(outage.moment, outage.step, host.name))
-        outage.befall(host)
+        outage.cause(host)
         outcome = command.resume()
         assert outcome.status == 7, outcome.errors
         assert f"{host.name}: " in outcome.errors and "Traceback" not in outcome.errors
         assert "the other hosts were reverted" in outcome.errors
         assert operator.versions(*others) == dict.fromkeys(others, "1.0.0")
-        outage.mend(host)
+        outage.repair(host)
         operator.deploy("2.0.0")
-    assert operator.unsettled("2.0.0") == []
+    assert operator.find_deviations("2.0.0") == []
     assert clients.failures == {}, clients.requests
 
 
@@ -76,5 +76,5 @@ def test_a_deploy_survives_a_restart_of_an_engine(two_hosts: Operator) -> None:
         operator.fleet.host(2).restart_engine()
         outcome = command.resume()
         assert outcome.status == 0, outcome.errors
-    assert operator.unsettled("2.0.0") == []
+    assert operator.find_deviations("2.0.0") == []
     assert clients.failures == {}, clients.requests

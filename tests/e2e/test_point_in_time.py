@@ -29,23 +29,24 @@ BLOCK = re.compile(r"<!-- run: (\w+) -->\n *```sh\n(.*?)```", re.DOTALL)
 EXAMPLE = "2026-11-23 14:05"
 
 
-def follow(operator: Operator, kind: str, moment: float = 0.0) -> list[Outcome]:
+def run_block(operator: Operator, kind: str, moment: float = 0.0) -> list[Outcome]:
     """Run the guide's block of a kind for this environment and this time; return the outcomes."""
     text = (ROOT / "docs/backups.md").read_text()
     (block,) = [body for name, body in BLOCK.findall(text) if name == kind]
     ended = []
     for line in block.strip().splitlines():
-        door, *words = shlex.split(line)
-        assert door == "./inv"
+        program, *words = shlex.split(line)
+        assert program == "./inv"
         words = [
-            word.replace("staging", operator.name).replace(EXAMPLE, say(moment)) for word in words
+            word.replace("staging", operator.name).replace(EXAMPLE, format_time(moment))
+            for word in words
         ]
         ended.append(invoke(*words))
         assert ended[-1].status == 0, f"{line}: {ended[-1].text}"
     return ended
 
 
-def say(moment: float) -> str:
+def format_time(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S.%f}"
 
 
@@ -85,7 +86,7 @@ def writing(url: str) -> Iterator[list[Writer]]:
 
 
 @contextlib.contextmanager
-def away(host: PracticeHost, folder: str) -> Iterator[None]:
+def unmounted(host: PracticeHost, folder: str) -> Iterator[None]:
     """Rename the folder in the block, as if its disk were not mounted."""
     host.run(["mv", folder, f"{folder}.away"])
     try:
@@ -135,7 +136,7 @@ def test_recovery_restores_the_database_to_the_time_before_a_mistake(operator: O
         database.run(["sh", "-c", "ls /etc/pgbackrest 2>/dev/null || echo none"]).strip() == "none"
     )
 
-    follow(operator, "setup")
+    run_block(operator, "setup")
     first = time.time()
     again = operator.run("db.pitr.setup", "--restart")
     assert again.status == 0 and "nothing to do" in again.events[-1]["text"]
@@ -144,8 +145,8 @@ def test_recovery_restores_the_database_to_the_time_before_a_mistake(operator: O
     )
     assert secrets.split() == ["640", "root", "postgres"]
     for to, status, why in (
-        (say(first - 3600), 3, "before the end of the first base backup"),
-        (say(first + 3600), 3, "is in the future"),
+        (format_time(first - 3600), 3, "before the end of the first base backup"),
+        (format_time(first + 3600), 3, "is in the future"),
         ("14:05", 2, "is not a date and a time"),
     ):
         refused = operator.run("db.pitr.restore", f"--to={to}")
@@ -154,19 +155,19 @@ def test_recovery_restores_the_database_to_the_time_before_a_mistake(operator: O
     # At full write speed, a missing repository is reported, and no write is lost.
     as_postgres = ["runuser", "-u", "postgres", "--", "psql", "-Atc"]
     with writing(url) as writers:
-        with away(keeper, "/var/lib/amani/pgbackrest"):
+        with unmounted(keeper, "/var/lib/amani/pgbackrest"):
             eventually(lambda: all(writer.acknowledged for writer in writers))
             database.run([*as_postgres, "SELECT pg_switch_wal()"])
             failed = "SELECT failed_count > 0 FROM pg_stat_archiver"
             eventually(lambda: database.run([*as_postgres, failed]).strip() == "t", 90)
             moment = time.time()
-            told = operator.run("db.pitr.status")
-            assert told.status == 3 and "archiving has failed since" in told.errors
-            assert "the repository: missing stanza path" in told.errors
+            failing = operator.run("db.pitr.status")
+            assert failing.status == 3 and "archiving has failed since" in failing.errors
+            assert "the repository: missing stanza path" in failing.errors
             assert re.search(
                 r"amani_pitr_failing\{.*\} 1\n", collect_metrics(operator.name, SILENT)
             )
-            lost = operator.run("db.pitr.restore", f"--to={say(moment)}")
+            lost = operator.run("db.pitr.restore", f"--to={format_time(moment)}")
             assert lost.status == 3 and "nothing can be restored" in lost.errors
             assert list(clusters(operator)) == ["main"]
         enough = {writer: len(writer.acknowledged) + 100 for writer in writers}
@@ -177,7 +178,7 @@ def test_recovery_restores_the_database_to_the_time_before_a_mistake(operator: O
         connection.execute("DELETE FROM proof")
 
     started = time.monotonic()
-    typed = follow(operator, "replace", moment)
+    typed = run_block(operator, "replace", moment)
     seconds = time.monotonic() - started
     count = require_as_of(moment, proofs(url), writers)
     assert set(operator.versions().values()) == {"1.0.0"}
@@ -192,7 +193,7 @@ def test_recovery_restores_the_database_to_the_time_before_a_mistake(operator: O
     # restored from the repository to a bare machine.
     lose(database, list(clusters(operator)))
     assert invoke("maintenance.on", f"--env={operator.name}").status == 0
-    here = (f"--to={say(later)}", "--replace", f"--confirm={operator.name}")
+    here = (f"--to={format_time(later)}", "--replace", f"--confirm={operator.name}")
     outcome = operator.run("db.pitr.restore", *here)
     assert outcome.status == 0, outcome.errors
     assert invoke("maintenance.off", f"--env={operator.name}").status == 0
@@ -201,18 +202,20 @@ def test_recovery_restores_the_database_to_the_time_before_a_mistake(operator: O
     assert len(all_of_it) == sum(len(writer.acknowledged) for writer in writers) > count
     assert timeline(url) == 3, "the repository contains timeline 2"
 
-    said = follow(operator, "beside", moment)[0].text
-    found = re.search(r"restored into \S+, port (\d+)", said)
-    assert found, said
+    output = run_block(operator, "beside", moment)[0].text
+    found = re.search(r"restored into \S+, port (\d+)", output)
+    assert found, output
     beside = proofs(url.replace(":5432/", f":{found[1]}/"))
     assert require_as_of(moment, beside, writers) == count
     assert proofs(url) == all_of_it  # the live one is unchanged
 
-    follow(operator, "daily")
-    follow(operator, "tidy")
+    run_block(operator, "daily")
+    run_block(operator, "tidy")
     assert [port for port in clusters(operator).values()] == [5432]
-    told = typed[1].text.partition("last transaction")[2].partition("replaced cluster")[0]
-    print(f"\n{count:,} writes up to the moment; the guide's commands took {seconds:.1f} s: {told}")
+    details = typed[1].text.partition("last transaction")[2].partition("replaced cluster")[0]
+    print(
+        f"\n{count:,} writes up to the moment; the guide's commands took {seconds:.1f} s: {details}"
+    )
 
 
 def lose(database: PracticeHost, names: list[str]) -> None:
@@ -232,12 +235,12 @@ def lose(database: PracticeHost, names: list[str]) -> None:
 
 def clusters(operator: Operator) -> dict[str, int]:
     """The port of each cluster on the database's host, by its name."""
-    said = json.loads(operator.fleet.database_host.run(["pg_lsclusters", "--json"]))
-    return {found["cluster"]: int(found["port"]) for found in said}
+    listed = json.loads(operator.fleet.database_host.run(["pg_lsclusters", "--json"]))
+    return {found["cluster"]: int(found["port"]) for found in listed}
 
 
 def journal(operator: Operator) -> list[dict[str, Any]]:
     """The journal's records of point-in-time recoveries."""
     path = f"{operator.environment.folder}/journal.jsonl"
     lines = operator.fleet.hosts[0].run(["cat", path]).split("\n")
-    return [said for said in map(json.loads, filter(None, lines)) if said["kind"] == "pitr"]
+    return [record for record in map(json.loads, filter(None, lines)) if record["kind"] == "pitr"]

@@ -80,9 +80,11 @@ class Rehearsal:
         inputs: Mapping[str, str],
     ) -> tuple[str, dict[str, str]]:
         job = jobs(workflow)[name]
-        status, said, outcomes = "success", Outputs(), dict[str, str]()
+        status, outputs, outcomes = "success", Outputs(), dict[str, str]()
         for step in steps(job):
-            context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
+            context = {
+                f"steps.{s}.outputs.{k}": v for s, o in outputs.items() for k, v in o.items()
+            }
             context |= {
                 f"needs.{n}.outputs.{k}": v for n, o in before.items() for k, v in o.items()
             }
@@ -96,10 +98,10 @@ class Rehearsal:
             code, written = self._step(step["run"], environ, number)
             self.done.append((name, step["run"].split()[1], code))
             if "id" in step:
-                said[step["id"]] = written
+                outputs[step["id"]] = written
                 outcomes[step["id"]] = "failure" if code else "success"
             status = "failure" if code else status
-        context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
+        context = {f"steps.{s}.outputs.{k}": v for s, o in outputs.items() for k, v in o.items()}
         return status, {k: _render(v, context) for k, v in (job.get("outputs") or {}).items()}
 
     def _step(

@@ -26,8 +26,8 @@ def run_all(operator: Operator, kind: str) -> None:
     lines = list(blocks(kind))
     assert lines
     wrong = []
-    for name, (door, *words) in lines:
-        assert door == "./inv"
+    for name, (program, *words) in lines:
+        assert program == "./inv"
         here = [word.replace("--env=production", f"--env={operator.name}") for word in words]
         done = invoke(*here)
         if done.status:

@@ -137,14 +137,15 @@ def changing_releases(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def two_hosts(bare_fleet: Fleet, trial_releases: None, tmp_path: Path) -> Iterator[Operator]:
+def two_hosts(standing_fleet: Fleet, trial_releases: None, tmp_path: Path) -> Iterator[Operator]:
     """An operator of two bare web hosts, the second also a worker host, and of the trial service.
 
     The hosts are repaired at the end.
     """
-    bare_fleet.up(HOSTS, web=[1, 2], workers=[2])
-    made = Operator(bare_fleet, tmp_path)
+    standing_fleet.up(HOSTS, web=[1, 2], workers=[2])
+    standing_fleet.reset()
+    made = Operator(standing_fleet, tmp_path)
     made.change(timeouts={"drain": "10s", "connect": "5s"})
     yield made
-    for host in bare_fleet.hosts:
+    for host in standing_fleet.hosts:
         host.heal()

@@ -1,5 +1,7 @@
-"""Practice hosts for tests: a fleet of this checkout's own, brought up on demand, taken down at the
-end. `AMANI_KEEP_FLEET=1` leaves it for the next run, which then starts at once."""
+"""Fixtures for practice hosts: one fleet for each checkout and worker, removed at the end.
+
+`AMANI_KEEP_FLEET=1` keeps it for the next run, which then starts at once.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,14 @@ HELD = (
     "    while sys.argv[1] == 'db' and os.path.exists('/data/hold'):\n"
     "        time.sleep(0.05)"
 )
-"""Keeps a migration waiting, and not the look at what it would lose."""
+"""Delays the migration, but not the count of the rows that it would delete."""
 HERE = Path(__file__).parent
 Login = Callable[..., paramiko.SSHClient]
 
 
-@pytest.hookimpl(tryfirst=True)  # before the root's, which spreads them by their markers
+@pytest.hookimpl(tryfirst=True)  # before the root's hook, which sorts the tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test in this folder; the first one may have to make images."""
+    """Mark every test in this folder. The time limit allows the first one to build images."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.fleet)
@@ -42,14 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def fleet_name(prefix: str = "tests") -> str:
-    """A name that neither another checkout nor another worker of this run uses."""
+    """The name of a fleet, unique for this checkout and this worker."""
     place = f"{ROOT} {os.environ.get('PYTEST_XDIST_WORKER', '')}"
     return f"{prefix}-{zlib.crc32(place.encode()):08x}"
 
 
 @pytest.fixture(scope="session")
 def standing_fleet() -> Iterator[Fleet]:
-    """The session's fleet, in whatever state the last test left it; tests take `fleet`."""
+    """The session's fleet, in the state that the last test left; tests use `fleet`."""
     with Fleet(fleet_name()) as fleet:
         fleet.up(HOSTS)
         yield fleet
@@ -59,21 +61,21 @@ def standing_fleet() -> Iterator[Fleet]:
 
 @pytest.fixture
 def fleet(standing_fleet: Fleet) -> Fleet:
-    """A fleet whose three hosts all answer; what earlier tests deployed may still be there."""
+    """A fleet whose three hosts all answer; containers of earlier tests may still run on them."""
     standing_fleet.up(HOSTS)
     return standing_fleet
 
 
 @pytest.fixture
 def bare_fleet(fleet: Fleet) -> Fleet:
-    """A fleet whose three hosts all answer and hold nothing but images, with an empty database."""
+    """A fleet of three hosts with nothing but images, and an empty database."""
     fleet.reset()
     return fleet
 
 
 @pytest.fixture
 def login(fleet: Fleet) -> Iterator[Login]:
-    """Logs in to a host with the fleet's key and its pinned host key; nothing else is accepted."""
+    """Logs in to a host with the fleet's key; only the pinned host key is accepted."""
     with ExitStack() as stack:
 
         def log_in(host: PracticeHost, user: str = "deploy") -> paramiko.SSHClient:
@@ -93,19 +95,26 @@ def login(fleet: Fleet) -> Iterator[Login]:
         yield log_in
 
 
+@pytest.fixture(scope="module")
+def releases(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The service as 1.0.0 and 2.0.0 in the fleet's registry; excludes `trial_releases`."""
+    Operator(standing_fleet, tmp_path_factory.mktemp("releases")).publish("1.0.0", "2.0.0")
+
+
 @pytest.fixture
-def operator(bare_fleet: Fleet, tmp_path: Path) -> Operator:
-    """Someone who deploys to the bare fleet; the releases 1.0.0 and 2.0.0 are in its registry."""
-    made = Operator(bare_fleet, tmp_path)
-    made.publish("1.0.0", "2.0.0")
-    return made
+def operator(bare_fleet: Fleet, releases: None, tmp_path: Path) -> Operator:
+    """An operator of the bare fleet; the releases 1.0.0 and 2.0.0 are in its registry."""
+    return Operator(bare_fleet, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def trial_releases(
     standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """The trial service as 1.0.0 and 2.0.0 in the fleet's registry: it boots in no time."""
+    """The trial service, which boots at once, as 1.0.0 and 2.0.0 in the fleet's registry.
+
+    Has the same tags as `releases`: a module uses either of the two.
+    """
     trial = Trial(standing_fleet, tmp_path_factory.mktemp("trial"))
     for version in ("1.0.0", "2.0.0"):
         trial.publish(version)
@@ -115,8 +124,10 @@ def trial_releases(
 
 @pytest.fixture(scope="session")
 def changing_releases(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """In the fleet's registry 3.0.0, which adds a column, and 4.0.0, which takes it away. Giving it
-    back waits for as long as there is a file /data/hold."""
+    """The releases 3.0.0, which adds a column, and 4.0.0, which drops it, in the fleet's registry.
+
+    The downgrade of 4.0.0 waits as long as the file /data/hold exists.
+    """
     folder = tmp_path_factory.mktemp("changing")
     made = Operator(standing_fleet, folder)
     add = ("a001", head(), "expand", ADD, DROP)
@@ -126,12 +137,15 @@ def changing_releases(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def two_hosts(bare_fleet: Fleet, trial_releases: None, tmp_path: Path) -> Iterator[Operator]:
-    """Two web hosts of which the second is the worker too, with nothing on them, and the trial
-    service to deploy. Every host answers again at the end."""
-    bare_fleet.up(HOSTS, web=[1, 2], workers=[2])
-    made = Operator(bare_fleet, tmp_path)
+def two_hosts(standing_fleet: Fleet, trial_releases: None, tmp_path: Path) -> Iterator[Operator]:
+    """An operator of two bare web hosts, the second also a worker host, and of the trial service.
+
+    The hosts are repaired at the end.
+    """
+    standing_fleet.up(HOSTS, web=[1, 2], workers=[2])
+    standing_fleet.reset()
+    made = Operator(standing_fleet, tmp_path)
     made.change(timeouts={"drain": "10s", "connect": "5s"})
     yield made
-    for host in bare_fleet.hosts:
+    for host in standing_fleet.hosts:
         host.heal()

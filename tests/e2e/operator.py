@@ -1,5 +1,4 @@
-"""An operator at practice hosts: real releases in the fleet's registry, the deployer's commands as
-typed, and a look at what they left on the hosts."""
+"""An operator of practice hosts: runs the deployer's commands, and reads the state of the hosts."""
 
 from __future__ import annotations
 
@@ -34,10 +33,10 @@ from deploy.state.release import BuildInfo
 from workshop.fleet.fleet import Fleet
 
 PATIENCE = 240.0
-"""Seconds that a command may take on a busy machine."""
-Said = Mapping[str, Any]
+"""Seconds that a command may take on a loaded machine."""
+JsonEvent = Mapping[str, Any]
 SILENT = Events()
-# Of volumes only those that no container needs, of backups only what is not whole.
+# Lists only the volumes that no container uses, and only the partial backups.
 _LISTING = """
 docker ps -a --format 'container {{.Names}}'
 docker volume ls --filter dangling=true --format 'volume {{.Name}}'
@@ -52,59 +51,58 @@ _SQLITE_REVISION = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: its exit status, its JSON lines, and what it wrote for people."""
+    """The result of a command: its exit status, its JSON events and its standard error."""
 
     status: int
-    events: Sequence[Said]
+    events: Sequence[JsonEvent]
     errors: str
 
     @property
     def plan(self) -> Mapping[str, Any]:
-        """The plan that it made."""
-        said = next(said for said in self.events if said["kind"] == "plan")
-        return dict(said["data"]["plan"])
+        event = next(event for event in self.events if event["kind"] == "plan")
+        return dict(event["data"]["plan"])
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """Host and kind of the plan's steps."""
+        """Host and kind of each step of the plan."""
         stages = self.plan["stages"]
         return [(s["host"], s["kind"]) for each in stages for lane in each["lanes"] for s in lane]
 
     @property
     def kinds(self) -> list[str]:
-        """What was done, in order, each run of equal steps once."""
+        """The kinds of the finished steps in order; consecutive steps of one kind count once."""
         return [kind for kind, _ in itertools.groupby(kind for _, kind in self.done())]
 
     def done(self, kind: str = "step-finished") -> list[tuple[str, str]]:
-        """Host and kind of the steps that an event of `kind` tells of."""
-        return [(said["host"], said["step"]) for said in self.events if said["kind"] == kind]
+        """Host and kind of the steps that have an event of `kind`."""
+        return [(event["host"], event["step"]) for event in self.events if event["kind"] == kind]
 
 
-def at(moment: str, step: str, host: str = "") -> Callable[[Said], bool]:
-    """Picks the first start or end of a kind of step, on any host or on the one named."""
-    return lambda said: (
-        (said["kind"], said.get("step")) == (moment, step) and host in ("", said["host"])
+def at(moment: str, step: str, host: str = "") -> Callable[[JsonEvent], bool]:
+    """Match the event `moment` of a kind of step, on `host` or on any host."""
+    return lambda event: (
+        (event["kind"], event.get("step")) == (moment, step) and host in ("", event["host"])
     )
 
 
-def finished(number: int) -> Callable[[Said], bool]:
-    """Picks the end of a run's step `number`, counted from 1 in the order of their ends."""
+def finished(number: int) -> Callable[[JsonEvent], bool]:
+    """Match the end of the step that is the `number`th to finish, counted from 1."""
     count = itertools.count(1)
-    return lambda said: said["kind"] == "step-finished" and next(count) == number
+    return lambda event: event["kind"] == "step-finished" and next(count) == number
 
 
-def planned(said: Said) -> bool:
-    """Picks the moment at which the plan is made, under the lock, and nothing is done yet."""
-    return said["kind"] == "plan"
+def planned(event: JsonEvent) -> bool:
+    """Match the event of the plan: the lock is held, and no step has started."""
+    return event["kind"] == "plan"
 
 
-def waits(said: Said) -> bool:
-    """Picks the word that the migration of an earlier run is waited for."""
-    return "waiting for the migration of an earlier run" in said.get("text", "")
+def waits_for_migration(event: JsonEvent) -> bool:
+    """Match the event of a wait for the migration of an earlier run."""
+    return "waiting for the migration of an earlier run" in event.get("text", "")
 
 
 class Command:
-    """A command of the deployer under way, in a process group of its own."""
+    """A running command of the deployer, in a process group of its own."""
 
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -117,25 +115,25 @@ class Command:
             text=True,
             start_new_session=True,
         )
-        self._said: list[Said] = []
+        self._events: list[JsonEvent] = []
 
-    def until(self, reached: Callable[[Said], bool]) -> Said | None:
-        """Read on to the event that makes `reached` true; None where the command ended before."""
+    def until(self, reached: Callable[[JsonEvent], bool]) -> JsonEvent | None:
+        """The first event that `reached` matches; None if the command ends before it."""
         for line in self._process.stdout or ():
-            self._said.append(json.loads(line))
-            if reached(self._said[-1]):
-                return self._said[-1]
+            self._events.append(json.loads(line))
+            if reached(self._events[-1]):
+                return self._events[-1]
         return None
 
-    def suspend(self, reached: Callable[[Said], bool]) -> Self:
-        """Read on to the event that makes `reached` true, and stop the command in its tracks."""
+    def suspend(self, reached: Callable[[JsonEvent], bool]) -> Self:
+        """Read the events up to the first that `reached` matches, then stop all processes."""
         found = self.until(reached)
         assert found is not None, self.end().errors
         self.signal(signal.SIGSTOP)
         return self
 
     def resume(self) -> Outcome:
-        """Let a suspended command go on to its end."""
+        """Continue a suspended command, and wait for its end."""
         self.signal(signal.SIGCONT)
         return self.end()
 
@@ -144,19 +142,18 @@ class Command:
         os.killpg(self._process.pid, number)
 
     def end(self) -> Outcome:
-        """Wait for the end."""
+        """Wait for the end. Raises `TimeoutExpired` after `PATIENCE`."""
         try:
             output, errors = self._process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             raise
-        self._said += [json.loads(line) for line in output.splitlines() if line.endswith("}")]
-        return Outcome(self._process.returncode, self._said, errors)
+        self._events += [json.loads(line) for line in output.splitlines() if line.endswith("}")]
+        return Outcome(self._process.returncode, self._events, errors)
 
 
 class Operator:
-    """Works on one fleet's environment; `folder` is where an environment that differs from the
-    fleet's own is written."""
+    """Operates the environment of a fleet; `folder` holds the environment that `change` writes."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.fleet = fleet
@@ -165,7 +162,7 @@ class Operator:
         self._environ: dict[str, str] = {}
 
     def change(self, **changes: Any) -> None:
-        """Work with an environment that differs from the fleet's own in these keys."""
+        """Use the fleet's environment with these keys changed."""
         content = yaml.safe_load(self.fleet.environment_file.read_text()) | changes
         (self._folder / f"{self.name}.yml").write_text(yaml.safe_dump(content))
         secrets = self._folder / self.fleet.secrets_file.name
@@ -174,7 +171,7 @@ class Operator:
         self._environ = {"AMANI_ENVIRONMENTS": str(self._folder)}
 
     def publish(self, *versions: str, source: Path = ROOT) -> None:
-        """Build the service under these versions and push them; after the first it is cached."""
+        """Build and push the service under each version; the first build fills the cache."""
         repository = f"{self.fleet.registry}/amani-backend"
         arguments = BuildInfo.of(ROOT).arguments
         for version in versions:
@@ -191,9 +188,9 @@ class Operator:
         return self.start(task, *arguments).end()
 
     def kill(
-        self, version: str, reached: Callable[[Said], bool], task: str = "deploy", *more: str
+        self, version: str, reached: Callable[[JsonEvent], bool], task: str = "deploy", *more: str
     ) -> str:
-        """Deploy, and kill the deployer at the event that `reached` picks; returns what it was."""
+        """Deploy, and kill the deployer at the first event that `reached` matches; describe it."""
         command = self.start(task, f"--version={version}", *more)
         found = command.until(reached)
         command.signal(signal.SIGKILL)
@@ -202,20 +199,20 @@ class Operator:
         return f"{found['kind']} {found.get('step')} on {found.get('host')}"
 
     def deploy(self, version: str) -> Outcome:
-        """Bring a version and see it succeed."""
+        """Deploy a version; fail unless the command succeeds."""
         outcome = self.run("deploy", f"--version={version}")
         assert outcome.status == 0, outcome.errors
         return outcome
 
     @cached_property
     def environment(self) -> Environment:
-        """The environment as the deployer reads it."""
+        """The environment as the deployer loads it."""
         return load_environment(
             self.name, folder=Path(self._environ.get("AMANI_ENVIRONMENTS", self.fleet.folder))
         )
 
-    def look(self, version: str) -> tuple[Facts, Plan]:
-        """What the deployer sees on all hosts, and what it would do now to bring a version."""
+    def observe(self, version: str) -> tuple[Facts, Plan]:
+        """The facts of all hosts, and the plan for a deploy of a version."""
         secrets = load_secrets(self.environment)
         with open_session(self.environment, SILENT) as session:
             session.require_all()
@@ -225,39 +222,38 @@ class Operator:
 
     @property
     def revision(self) -> str:
-        """The revision of the fleet's PostgreSQL."""
+        """The schema revision of the fleet's PostgreSQL."""
         with psycopg.connect(self.fleet.database_url) as connection:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else ""
 
     def migrations(self) -> list[str]:
-        """The containers of migrations that run on the first host."""
+        """The names of the running migration containers on the first host."""
         argv = ["docker", "ps", "--filter=label=amani.one-off=migrate", "--format={{.Names}}"]
         return self.fleet.host(1).run(argv).split()
 
-    def in_web(self, *argv: str) -> str:
-        """What a command prints in a web container of the first host."""
+    def run_in_web(self, *argv: str) -> str:
+        """The output of a command in a web container of the first host."""
         script = 'docker exec $(docker ps -qf label=amani.role=web | head -n 1) "$@"'
         return self.fleet.host(1).run(["sh", "-c", script, "in", *argv]).strip()
 
     @property
     def sqlite_revision(self) -> str:
-        """The revision of SQLite's file in the service's volume."""
-        return self.in_web("python", "-c", _SQLITE_REVISION)
+        """The schema revision of the SQLite file in the service's volume."""
+        return self.run_in_web("python", "-c", _SQLITE_REVISION)
 
     def use_sqlite(self) -> None:
-        """Work with an environment whose database is SQLite, in a volume of its host."""
+        """Use an environment whose database is SQLite, in a volume of its host."""
         settings = {"ENVIRONMENT": "staging", "DATABASE_URL": "sqlite:////data/amani.sqlite3"}
         self.change(settings=settings, secrets=["SECRET_KEY"], volumes={"data": "/data"})
 
     def facts(self) -> Facts:
-        """What the deployer sees on all hosts."""
         with open_session(self.environment, SILENT) as session:
             session.require_all()
             return session.facts(load_secrets(self.environment))
 
     def versions(self, *names: str) -> dict[str, str]:
-        """The version that each web host, or each of those named, tells on its public route."""
+        """The version that each web host (or each named one) reports on its public route."""
         config, hosts = self.environment.smoke, self.environment.hosts_with("web")
         answers = {
             host.name: probe.ask(
@@ -266,15 +262,15 @@ class Operator:
             for host in hosts
             if not names or host.name in names
         }
-        return {host: (said or {}).get(config.version_field, "") for host, said in answers.items()}
+        return {host: (body or {}).get(config.version_field, "") for host, body in answers.items()}
 
     def addresses(self, *but: str) -> dict[str, str]:
-        """The address of each host, without those named."""
+        """The address of each host, except those in `but`."""
         hosts = self.environment.hosts
         return {host.name: host.address for host in hosts if host.name not in but}
 
     def containers(self) -> dict[str, str]:
-        """When each container on each host was started, as the engines tell it."""
+        """The start time of each container on each host, as the engines report it."""
         script = (
             "docker ps -aq --no-trunc | xargs -r docker inspect -f '{{.Name}} {{.State.StartedAt}}'"
         )
@@ -285,12 +281,12 @@ class Operator:
         }
 
     def files(self) -> dict[str, list[str]]:
-        """Path, size and time of change of every file that the deployer keeps on each host."""
+        """Path, size and modification time of each of the deployer's files on each host."""
         argv = ["find", self.environment.folder, "-type", "f", "-printf", "%p %s %T@\\n"]
         return {host.name: sorted(host.run(argv).splitlines()) for host in self.fleet.hosts}
 
     def leftovers(self) -> list[str]:
-        """What a run that was cut short left on the hosts besides what belongs there."""
+        """The containers, volumes and files on the hosts that a complete run does not leave."""
         own = {"haproxy.cfg", "maintenance.acl", "journal.jsonl", "secrets.json", "proxy"}
         names = {config.name for config in self.environment.hosts}
         argv = ["sh", "-c", _LISTING, "list", self.environment.folder]
@@ -306,9 +302,9 @@ class Operator:
             if name not in own and not re.search(r"-(proxy|(web|worker)-(blue|green))$", name)
         ]
 
-    def unsettled(self, version: str) -> list[str]:
-        """In words, all that keeps the environment from being wholly on a version, and tidy."""
-        facts, plan = self.look(version)
+    def find_deviations(self, version: str) -> list[str]:
+        """Describe each deviation from a complete deploy of a version, leftovers included."""
+        facts, plan = self.observe(version)
         steps = [f"{step.host}: {step.describe()}" for step in plan.steps()]
         wrong = {h: v for h, v in self.versions().items() if v != version}
         strays = [
@@ -316,7 +312,7 @@ class Operator:
             for host in facts.hosts.values()
             for found in host.containers
             if found.slot and found.running and found.version != version
-            # A web container of an earlier release may stand by; which, `find_drift` reports.
+            # A web container of an earlier release may be the standby; `find_drift` checks it.
             if found.role != "web" or host.proxy.servers[found.slot].state == "ready"
         ]
         record = [r for r in facts.history if r.live][-1]

@@ -1,4 +1,4 @@
-"""The real service on practice hosts: its database backed up, proved and restored over SSH."""
+"""Back up, drill and restore the real service's database on practice hosts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from .operator import SILENT, Operator
 SEED = "flask amani seed --users 5 --escrows 20 --random 7 --password long-enough-password"
 
 
-def test_the_worst_day(operator: Operator) -> None:
+def test_a_restore_recovers_a_database_that_lost_a_table(operator: Operator) -> None:
     def rows() -> int:
         with psycopg.connect(operator.fleet.database_url) as connection:
             row = connection.execute("SELECT count(*) FROM entries").fetchone()
         return int(row[0]) if row else 0
 
+    operator.fleet.up(3, web=[1, 2], workers=[2])
     operator.deploy("1.0.0")
     assert run_one_off(operator.name, SEED.split(), SILENT)[0] == 0
     before = rows()
@@ -52,7 +53,7 @@ def test_the_worst_day(operator: Operator) -> None:
         ("drill", "booted"),
         ("restore", "no"),
     ]
-    # Nothing is forgotten on the host: no container, no secrets of the scratch database.
+    # No container and no secrets of the scratch database are left on the host.
     running = operator.fleet.hosts[0].run(["docker", "ps", "-a", "--format", "{{.Names}}"]).split()
     assert sorted(running) == sorted(
         f"amani-{operator.name}-{part}" for part in ("proxy", "web-blue")

@@ -1,4 +1,4 @@
-"""The main job on real hosts: deploy, upgrade, nothing to do, back again."""
+"""Deploy, upgrade, repeat and roll back on practice hosts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from deploy.operations.status import find_drift
 from .operator import Operator
 
 
-def test_releases_go_forth_and_back_on_three_hosts(operator: Operator) -> None:
+def test_releases_deploy_and_roll_back_on_three_hosts(operator: Operator) -> None:
     web = ("host1", "host2", "host3")
 
     first = operator.deploy("1.0.0")
@@ -34,8 +34,8 @@ def test_releases_go_forth_and_back_on_three_hosts(operator: Operator) -> None:
     assert operator.versions() == dict.fromkeys(web, "1.0.0")
     assert not [step for _, step in back.steps if step in ("pull", "migrate", "proxy")]
     kept = {name: started for name, started in before.items() if "worker" not in name}
-    assert kept.items() <= operator.containers().items(), "what stood by serves; nothing is started"
-    assert set(operator.containers()) == set(before), "nothing is made"
+    assert kept.items() <= operator.containers().items(), "the standby serves; none is started"
+    assert set(operator.containers()) == set(before), "no container is created"
 
     assert [
         (row["kind"], row["version"], row["outcome"], row["instead of"])
@@ -48,7 +48,7 @@ def test_releases_go_forth_and_back_on_three_hosts(operator: Operator) -> None:
     assert list(find_drift(operator.facts())) == []
 
 
-def test_web_hosts_and_a_worker_host_get_what_is_theirs(operator: Operator) -> None:
+def test_web_hosts_and_a_worker_host_run_only_their_roles(operator: Operator) -> None:
     operator.fleet.up(3, web=[1, 2], workers=[3])
     operator.deploy("1.0.0")
     operator.deploy("2.0.0")
@@ -62,7 +62,7 @@ def test_web_hosts_and_a_worker_host_get_what_is_theirs(operator: Operator) -> N
     name = f"amani-{operator.name}"
     assert running == {
         (f"{name}-web-green", "2.0.0"),
-        (f"{name}-web-blue", "1.0.0"),  # out of service, for a rollback in a moment
+        (f"{name}-web-blue", "1.0.0"),  # the standby, for a quick rollback
         (f"{name}-worker-green", "2.0.0"),
     }
     assert {key for key in operator.containers() if key.startswith("host3/")} == {

@@ -1,6 +1,6 @@
-"""Releases that fail, each in its own way: clear text, documented exit code, the old one serves on.
+"""Failing releases: a clear error, the documented exit code, and the previous release serves.
 
-Every case runs the deployer as an operator does, on hosts where 1.0.0 is live.
+Every case runs the deployer as an operator does, on hosts that serve 1.0.0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ QUICK = {"boot": "6s", "connect": "4s", "drain": "2s"}
 
 @dataclass(frozen=True)
 class Case:
-    """What is wrong, and how the deployer answers: exit code and parts of its text."""
+    """A fault, and the expected result: the exit code and parts of the output."""
 
     status: int
     says: tuple[str, ...]
@@ -82,7 +82,7 @@ CASES: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 def trial(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    """Three hosts on which 1.0.0 is live, and everything that the cases need in the registry."""
+    """Three hosts that serve 1.0.0, and the images of the cases in the registry."""
     standing_fleet.up(HOSTS)
     standing_fleet.reset()
     made = Trial(standing_fleet, tmp_path_factory.mktemp("environments"))
@@ -101,7 +101,7 @@ def deploy(trial: Trial, version: str, name: str = "", **changes: Any) -> Outcom
 
 
 @pytest.mark.parametrize("case", CASES, ids=[name.replace(" ", "-") for name in CASES])
-def test_a_failing_release_leaves_the_old_one_serving(trial: Trial, case: str) -> None:
+def test_a_failing_release_leaves_the_previous_one_serving(trial: Trial, case: str) -> None:
     wanted = CASES[case]
     if wanted.version == "1.1.0":
         trial.publish("1.1.0", fault=wanted.fault, head=wanted.head)
@@ -122,7 +122,7 @@ OUTAGES: dict[str, tuple[Callable[[Trial], dict[str, Any]], tuple[str, ...]]] = 
 
 
 @pytest.mark.parametrize("case", OUTAGES, ids=[name.replace(" ", "-") for name in OUTAGES])
-def test_a_host_that_cannot_be_reached_stops_the_release(trial: Trial, case: str) -> None:
+def test_an_unreachable_host_stops_the_release(trial: Trial, case: str) -> None:
     bring_about, says = OUTAGES[case]
     trial.publish("1.1.0")
     before = trial.state()

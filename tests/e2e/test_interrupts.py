@@ -1,4 +1,4 @@
-"""Operators who change their mind in the middle of a deploy, and two of them at once."""
+"""Interrupted deploys, and two deploys at the same time."""
 
 from __future__ import annotations
 
@@ -14,42 +14,49 @@ from .traffic import traffic
 
 @pytest.fixture
 def live(two_hosts: Operator) -> Operator:
-    """An operator whose hosts serve 1.0.0."""
+    """An operator of hosts that serve 1.0.0."""
     two_hosts.deploy("1.0.0")
     return two_hosts
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_takes_everything_back(live: Operator, number: signal.Signals) -> None:
+# Not during the smoke test: it may pass before a loaded machine suspends the deployer.
+INTERRUPTS = (
+    (signal.SIGINT, "boot"),
+    (signal.SIGINT, "verify"),
+    (signal.SIGINT, "shift"),
+    (signal.SIGTERM, "shift"),
+    (signal.SIGINT, "verify-worker"),
+)
+
+
+def test_an_interrupt_reverts_every_applied_step(live: Operator) -> None:
     before = live.containers()
     with traffic(live.addresses(), live.environment.domain) as clients:
-        # Not the smoke: it may have passed before a busy machine suspends the deployer.
-        every = ("boot", "verify", "shift", "verify-worker")
-        for step in every if number == signal.SIGINT else ("shift",):
+        for number, step in INTERRUPTS:
             command = live.start("deploy", "--version=2.0.0")
             command.suspend(at("step-started", step)).signal(number)
             outcome = command.resume()
-            assert outcome.status == 5, (step, outcome.errors)
+            assert outcome.status == 5, (number, step, outcome.errors)
             assert "interrupted: every applied step was reverted" in outcome.errors
             assert "Traceback" not in outcome.errors
-            assert live.containers() == before, step
-            assert live.leftovers() == [], step
-            facts, plan = live.look("1.0.0")
-            assert {made.kind for made in plan.steps()} <= {"prune"}, "the image may stay for later"
+            assert live.containers() == before, (number, step)
+            assert live.leftovers() == [], (number, step)
+            facts, plan = live.observe("1.0.0")
+            assert {made.kind for made in plan.steps()} <= {"prune"}, "the image may stay"
             assert facts.history[-1].outcome == "interrupted"
     assert clients.failures == {}, clients.requests
 
 
-def test_an_interrupt_after_the_smoke_comes_too_late_and_says_so(live: Operator) -> None:
+def test_an_interrupt_after_the_smoke_test_warns_and_completes_the_deploy(live: Operator) -> None:
     command = live.start("deploy", "--version=2.0.0")
     command.suspend(at("step-started", "retire")).signal(signal.SIGINT)
     outcome = command.resume()
     assert outcome.status == 0, outcome.errors
-    assert any("interrupted too late" in said.get("text", "") for said in outcome.events)
-    assert live.unsettled("2.0.0") == []
+    assert any("interrupted too late" in event.get("text", "") for event in outcome.events)
+    assert live.find_deviations("2.0.0") == []
 
 
-def test_of_two_deploys_at_once_the_second_is_told_who_is_at_it_and_since_when(
+def test_a_second_deploy_at_the_same_time_reports_the_holder_of_the_lock(
     live: Operator,
 ) -> None:
     first = live.start("deploy", "--version=2.0.0").suspend(planned)
@@ -62,20 +69,20 @@ def test_of_two_deploys_at_once_the_second_is_told_who_is_at_it_and_since_when(
         "last heartbeat",
     ):
         assert part in second.errors
-    assert live.unsettled("2.0.0") == []
+    assert live.find_deviations("2.0.0") == []
 
 
 def test_the_lock_of_a_killed_deployer_is_taken_over_at_once(live: Operator) -> None:
     live.kill("2.0.0", at("step-started", "boot"))
     outcome = live.deploy("2.0.0")
-    warnings = [said["text"] for said in outcome.events if said["kind"] == "warning"]
+    warnings = [event["text"] for event in outcome.events if event["kind"] == "warning"]
     assert f"took over the stale lock of {lock.describe_operator()}" in warnings
-    told = [(record.version, record.outcome) for record in live.facts().history]
-    assert told == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
-    assert live.unsettled("2.0.0") == []
+    outcomes = [(record.version, record.outcome) for record in live.facts().history]
+    assert outcomes == [("1.0.0", "succeeded"), ("2.0.0", "abandoned"), ("2.0.0", "succeeded")]
+    assert live.find_deviations("2.0.0") == []
 
 
-def test_a_deployer_that_slept_for_too_long_leaves_the_field_to_its_successor(
+def test_a_suspended_deploy_whose_lock_was_taken_over_stops(
     live: Operator,
 ) -> None:
     sleeper = live.start("deploy", "--version=2.0.0").suspend(at("step-started", "boot"))
@@ -85,6 +92,6 @@ def test_a_deployer_that_slept_for_too_long_leaves_the_field_to_its_successor(
     outcome = sleeper.resume()
     assert outcome.status == 4, outcome.errors
     assert "the lock of this run was taken over" in outcome.errors
-    told = [record.outcome for record in live.facts().history]
-    assert told == ["succeeded", "abandoned", "succeeded"]
-    assert live.unsettled("2.0.0") == []
+    outcomes = [record.outcome for record in live.facts().history]
+    assert outcomes == ["succeeded", "abandoned", "succeeded"]
+    assert live.find_deviations("2.0.0") == []

@@ -1,4 +1,4 @@
-"""A first deploy that is killed anywhere leaves nothing that the next one does not mend."""
+"""The next deploy repairs a first deploy that was killed at any kind of step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KILLS = (
 )
 
 
-def test_a_first_deploy_killed_at_any_kind_of_step_is_completed_by_the_next(
+def test_the_next_deploy_completes_a_first_deploy_killed_at_any_kind_of_step(
     two_hosts: Operator,
 ) -> None:
     operator = two_hosts
@@ -22,4 +22,4 @@ def test_a_first_deploy_killed_at_any_kind_of_step_is_completed_by_the_next(
         operator.fleet.reset()
         killed = operator.kill("1.0.0", at(moment, step))
         operator.deploy("1.0.0")
-        assert operator.unsettled("1.0.0") == [], f"after a kill at {killed}"
+        assert operator.find_deviations("1.0.0") == [], f"after a kill at {killed}"

@@ -1,4 +1,4 @@
-"""A deployer that dies in the middle of changing the database, and hosts that fall silent then."""
+"""Deployers that are killed during a schema change, and hosts that become unreachable then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 from tests.support.revisions import head
 from tests.support.waiting import eventually
 
-from .operator import Operator, Outcome, waits
+from .operator import Operator, Outcome, waits_for_migration
 from .traffic import Writer, traffic
 
 THIRD, FOURTH = ("deploy", "--version=3.0.0"), ("deploy", "--version=4.0.0")
@@ -23,14 +23,17 @@ MIGRATES = "application_name = 'amani-migrate' AND query LIKE 'ALTER TABLE%'"
 
 
 def make_scratch(operator: Operator) -> None:
-    """A table that is dumped, and that nothing of the service uses."""
+    """Create a table that backups dump, and that the service does not use."""
     with psycopg.connect(operator.fleet.database_url) as connection:
         connection.execute("CREATE UNLOGGED TABLE scratch (id int)")
 
 
 @contextmanager
 def held(operator: Operator, lock: str, waiting: str) -> Iterator[Callable[[], None]]:
-    """Keep what `lock` says from others; calls until one of them waits for it."""
+    """Hold a lock in the block; the yielded function waits until a session waits for the lock.
+
+    `lock` is the statement that takes it, `waiting` the condition for the waiting session.
+    """
     with psycopg.connect(operator.fleet.database_url, autocommit=True) as look:
         with psycopg.connect(operator.fleet.database_url) as report:
             report.execute(lock.encode())
@@ -39,7 +42,7 @@ def held(operator: Operator, lock: str, waiting: str) -> Iterator[Callable[[], N
             report.rollback()
 
 
-def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_completes_it(
+def test_the_next_run_completes_a_dump_migration_or_downgrade_that_was_killed(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1], workers=())
@@ -53,12 +56,12 @@ def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_
         assert command.end().status == -signal.SIGKILL
 
     def kill_and_follow(follow: tuple[str, ...], task: str, *options: str) -> Outcome:
-        """Kill a run whose migration waits for a report; let another run meet what goes on."""
+        """Kill a run whose migration waits for a lock; start another run while it waits."""
         with held(operator, USED, MIGRATES) as waiting:
             kill_in(waiting, task, *options)
             assert len(operator.migrations()) == 1
             command = operator.start(*follow)
-            command.until(waits)
+            command.until(waits_for_migration)
         outcome = command.end()
         assert operator.migrations() == []
         return outcome
@@ -73,19 +76,19 @@ def test_killed_in_the_middle_of_a_dump_a_migration_or_a_downgrade_the_next_run_
 
         done = kill_and_follow(THIRD, *THIRD)
         assert done.status == 0 and "migrate" not in done.kinds, done.errors
-        assert (operator.revision, operator.unsettled("3.0.0")) == ("a001", [])
+        assert (operator.revision, operator.find_deviations("3.0.0")) == ("a001", [])
 
-        # What the killed run takes away must not go once the other one has decided to go back.
+        # The killed run must not drop the column once the other run has decided to roll back.
         done = kill_and_follow(BACK[:3], *FOURTH)
         refused = "a002 (contract) removed what it uses"
         assert done.status == 3 and refused in done.errors, done.errors
         assert operator.revision == "a002"
         operator.deploy("4.0.0")
-        assert operator.unsettled("4.0.0") == []
+        assert operator.find_deviations("4.0.0") == []
 
         done = kill_and_follow(BACK, *BACK)
         assert done.status == 0 and "downgrade" not in done.kinds, done.errors
-        assert (operator.revision, operator.unsettled("3.0.0")) == ("a001", [])
+        assert (operator.revision, operator.find_deviations("3.0.0")) == ("a001", [])
     assert seen.failures == {}, seen.requests
     assert set(writer.statuses) == {201}, writer.statuses
     assert writer.lost() == []
@@ -97,9 +100,9 @@ LIVE = "4.0.0 is live and verified, but later steps failed"
 
 @dataclass(frozen=True)
 class Cut:
-    """A host that is cut off when its command waits for what is `held`; a table is given free then.
+    """A host that is cut off while its command waits for the lock `held`, which is then released.
 
-    `serves` is what the other host does afterwards, `reached` how far the schema may have come.
+    `serves` is the version on the other host afterwards, `reached` the possible revisions.
     """
 
     command: tuple[str, ...]
@@ -108,7 +111,7 @@ class Cut:
     reached: set[str]
     held: tuple[str, str] = (USED, MIGRATES)
     power: bool = False
-    """Whether it loses its power, too."""
+    """Whether the host loses its power, too."""
 
 
 CUTS = (
@@ -119,10 +122,10 @@ CUTS = (
 )
 
 
-def test_cut_off_in_a_change_the_other_host_serves_on_and_the_next_run_completes_it(
+def test_a_host_cut_off_during_a_schema_change_does_not_affect_the_other_host(
     operator: Operator, changing_releases: None
 ) -> None:
-    """The lost session may hold a table, until the server notices."""
+    """The lost session may hold a lock on a table until the server detects the loss."""
     operator.fleet.up(3, web=[1, 2], workers=())
     operator.change(timeouts={"drain": "10s", "connect": "5s"})
     operator.deploy("1.0.0")
@@ -148,7 +151,7 @@ def test_cut_off_in_a_change_the_other_host_serves_on_and_the_next_run_completes
             if cut.command is not CUTS[0].command or cut.power:
                 done = operator.run(*cut.command)
                 assert done.status == 0, (cut, done.errors)
-                assert operator.unsettled(cut.command[1].partition("=")[2]) == []
+                assert operator.find_deviations(cut.command[1].partition("=")[2]) == []
     assert seen.failures == {}, seen.requests
     assert set(writer.statuses) == {201}, writer.statuses
     assert writer.lost() == []

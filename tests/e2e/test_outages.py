@@ -1,6 +1,6 @@
-"""Hosts that fall silent in the middle of a deploy, and an engine that restarts.
+"""Hosts that become unreachable during a deploy, and an engine that restarts.
 
-The deployer is suspended at a chosen event while that happens, so each case is the same every time.
+The deployer is suspended at a chosen event meanwhile, so that each case is deterministic.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .traffic import traffic
 
 @dataclass(frozen=True)
 class Outage:
-    """Befalls host number `host` when a step of its own starts or ends."""
+    """An outage of host number `host` when one of its steps starts or ends."""
 
     host: int
-    befall: Callable[[PracticeHost], None]
+    cause: Callable[[PracticeHost], None]
     moment: str
     step: str
-    mend: Callable[[PracticeHost], object] = PracticeHost.heal
+    repair: Callable[[PracticeHost], object] = PracticeHost.heal
 
 
 def stop_engine(host: PracticeHost) -> None:
-    """Its containers run on (`live-restore`)."""
+    """Stop the Docker Engine; its containers keep running (`live-restore`)."""
     host.run(["sv", "-w", "30", "stop", "docker"])
 
 
-# One that is cut off with the lock: test_killed_in_changes.py.
+# test_killed_in_changes.py covers a host that is cut off while it holds the lock.
 OUTAGES = {
     "paused while booting": Outage(2, PracticeHost.pause, "step-started", "boot"),
     "cut after its shift": Outage(2, PracticeHost.cut, "step-finished", "shift"),
@@ -44,7 +44,9 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize("case", OUTAGES)
-def test_a_host_that_falls_silent_takes_no_other_with_it(two_hosts: Operator, case: str) -> None:
+def test_a_host_that_becomes_unreachable_does_not_affect_the_others(
+    two_hosts: Operator, case: str
+) -> None:
     operator, outage = two_hosts, OUTAGES[case]
     operator.deploy("1.0.0")
     host = operator.fleet.host(outage.host)
@@ -52,20 +54,20 @@ def test_a_host_that_falls_silent_takes_no_other_with_it(two_hosts: Operator, ca
     with traffic(others, operator.environment.domain) as clients:
         command = operator.start("deploy", "--version=2.0.0")
         command.suspend(at(outage.moment, outage.step, host.name))
-        outage.befall(host)
+        outage.cause(host)
         outcome = command.resume()
         assert outcome.status == 7, outcome.errors
         assert f"{host.name}: " in outcome.errors and "Traceback" not in outcome.errors
         assert "the other hosts were reverted" in outcome.errors
         assert operator.versions(*others) == dict.fromkeys(others, "1.0.0")
-        outage.mend(host)
+        outage.repair(host)
         operator.deploy("2.0.0")
-    assert operator.unsettled("2.0.0") == []
+    assert operator.find_deviations("2.0.0") == []
     assert clients.failures == {}, clients.requests
 
 
-def test_an_engine_that_restarts_under_a_deploy_is_survived(two_hosts: Operator) -> None:
-    """On its own host the engine itself refuses connections while it sets up its ports again."""
+def test_a_deploy_survives_a_restart_of_an_engine(two_hosts: Operator) -> None:
+    """Traffic excludes that host: its engine refuses connections until its ports are set up."""
     operator = two_hosts
     operator.deploy("1.0.0")
     with traffic(operator.addresses("host2"), operator.environment.domain) as clients:
@@ -74,5 +76,5 @@ def test_an_engine_that_restarts_under_a_deploy_is_survived(two_hosts: Operator)
         operator.fleet.host(2).restart_engine()
         outcome = command.resume()
         assert outcome.status == 0, outcome.errors
-    assert operator.unsettled("2.0.0") == []
+    assert operator.find_deviations("2.0.0") == []
     assert clients.failures == {}, clients.requests

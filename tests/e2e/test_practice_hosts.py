@@ -1,4 +1,4 @@
-"""Practice hosts behave like hosts: SSH, an engine with limits, a registry, outages, recovery."""
+"""Practice hosts behave like real hosts: SSH, an engine with limits, a registry, outages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEN_SECONDS = 10.0
 
 @pytest.fixture
 def outer(fleet: Fleet) -> Iterator[OuterEngine]:
-    """This machine's engine, seen past the fleet's own methods."""
+    """This machine's engine, without the fleet's own methods."""
     client = docker.from_env()
     yield OuterEngine(client, fleet.name, fleet.folder)
     client.close()
@@ -42,7 +42,7 @@ def outer(fleet: Fleet) -> Iterator[OuterEngine]:
 
 @pytest.fixture
 def run(login: Login) -> Run:
-    """Runs a command over SSH; its status and all that it printed."""
+    """Runs a command over SSH; returns its status and its output."""
 
     def run_command(host: PracticeHost, *argv: str, user: str = "deploy") -> tuple[int, str]:
         return execute(login(host, user), *argv)
@@ -51,19 +51,19 @@ def run(login: Login) -> Run:
 
 
 def execute(client: paramiko.SSHClient, *argv: str, timeout: float = 60.0) -> tuple[int, str]:
-    """Run a command over an open connection; raises TimeoutError where it stays silent."""
+    """Run a command over an open connection. Raises `TimeoutError` if there is no output."""
     _, stdout, stderr = client.exec_command(shlex.join(argv), timeout=timeout)
     output = stdout.read() + stderr.read()
     return stdout.channel.recv_exit_status(), output.decode()
 
 
 def image(fleet: Fleet) -> str:
-    """An image that hosts can pull."""
+    """The reference of an image that hosts can pull."""
     return f"{fleet.registry}/{PROXY_IMAGE}"
 
 
 def serve_on_port_80(fleet: Fleet, host: PracticeHost, run: Run) -> None:
-    """Start a container that answers every HTTP request with 200, and again after a crash."""
+    """Start a container that answers every HTTP request with 200, and restarts after a crash."""
     config = (
         "defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s\n"
         "frontend all\n bind :8080\n http-request return status 200\n"
@@ -90,13 +90,13 @@ def serves(host: PracticeHost) -> bool:
 
 
 @pytest.mark.parametrize("user", ["deploy", "root"])
-def test_each_host_lets_the_fleets_key_in(fleet: Fleet, run: Run, user: str) -> None:
+def test_each_host_accepts_the_fleets_key(fleet: Fleet, run: Run, user: str) -> None:
     for host in fleet.hosts:
         status, output = run(host, "sh", "-c", "whoami && hostname", user=user)
         assert (status, output.split()) == (0, [user, host.name])
 
 
-def test_a_host_lets_no_other_key_in(fleet: Fleet) -> None:
+def test_a_host_rejects_any_other_key(fleet: Fleet) -> None:
     stranger = paramiko.RSAKey.generate(2048)
     host = fleet.host(1)
     with paramiko.SSHClient() as client:
@@ -111,7 +111,7 @@ def test_a_host_lets_no_other_key_in(fleet: Fleet) -> None:
             )
 
 
-def test_each_host_shows_its_own_pinned_key(fleet: Fleet) -> None:
+def test_each_host_presents_its_own_pinned_key(fleet: Fleet) -> None:
     pinned = [host.host_key for host in fleet.hosts]
     assert len(set(pinned)) == len(pinned)
     for host in fleet.hosts:
@@ -123,7 +123,7 @@ def test_each_host_shows_its_own_pinned_key(fleet: Fleet) -> None:
         assert f"{shown.get_name()} {shown.get_base64()}" == host.host_key
 
 
-def test_deploy_owns_the_deployers_folder_and_is_not_root(fleet: Fleet, run: Run) -> None:
+def test_the_deploy_user_owns_the_deployers_folder_and_is_not_root(fleet: Fleet, run: Run) -> None:
     status, output = run(fleet.host(1), "sh", "-c", "id -u && touch /var/lib/amani/x && echo ok")
     assert (status, output.split()) == (0, ["1000", "ok"])
 
@@ -131,7 +131,9 @@ def test_deploy_owns_the_deployers_folder_and_is_not_root(fleet: Fleet, run: Run
 # The engine of a host
 
 
-def test_deploy_pulls_from_the_fleets_registry_and_runs_containers(fleet: Fleet, run: Run) -> None:
+def test_the_deploy_user_pulls_from_the_fleets_registry_and_runs_containers(
+    fleet: Fleet, run: Run
+) -> None:
     for host in fleet.hosts:
         status, output = run(host, "docker", "pull", "--quiet", image(fleet))
         assert status == 0, output
@@ -139,7 +141,9 @@ def test_deploy_pulls_from_the_fleets_registry_and_runs_containers(fleet: Fleet,
         assert status == 0 and "HAProxy version 3.0" in output
 
 
-def test_this_machine_and_hosts_name_the_registry_alike(fleet: Fleet, run: Run) -> None:
+def test_this_machine_and_the_hosts_use_the_same_name_for_the_registry(
+    fleet: Fleet, run: Run
+) -> None:
     client = docker.from_env()
     try:
         name = f"{fleet.registry}/round-trip"
@@ -159,7 +163,7 @@ def test_a_published_port_answers_at_the_hosts_address(bare_fleet: Fleet, run: R
     assert not serves(bare_fleet.host(2))
 
 
-def test_memory_and_process_limits_bite(fleet: Fleet, run: Run) -> None:
+def test_memory_and_process_limits_are_enforced(fleet: Fleet, run: Run) -> None:
     host = fleet.host(1)
     limited = ["docker", "run", "--rm", "--memory=32m", "--memory-swap=32m", "--pids-limit=8"]
     hungry, _ = run(host, *limited, image(fleet), "sh", "-c", "head -c 200m /dev/zero | tail")
@@ -179,7 +183,9 @@ def test_hardened_containers_run(fleet: Fleet, run: Run) -> None:
     assert (status, output.split()) == (0, ["1", "1"])
 
 
-def test_deploy_enters_a_container_that_does_not_run_as_root(bare_fleet: Fleet, run: Run) -> None:
+def test_the_deploy_user_can_exec_in_a_container_that_does_not_run_as_root(
+    bare_fleet: Fleet, run: Run
+) -> None:
     host = bare_fleet.host(1)
     options = ["--detach", "--name=other", "--user=10001:10001", "--cap-drop=ALL"]
     argv = ["docker", "run", *options, image(bare_fleet), "sleep", "600"]
@@ -188,7 +194,9 @@ def test_deploy_enters_a_container_that_does_not_run_as_root(bare_fleet: Fleet, 
     assert run(host, "docker", "exec", "other", "id", "-u") == (0, "10001\n")
 
 
-def test_containers_outlive_a_restart_of_the_engine(bare_fleet: Fleet, run: Run) -> None:
+def test_containers_keep_running_during_a_restart_of_the_engine(
+    bare_fleet: Fleet, run: Run
+) -> None:
     host = bare_fleet.host(1)
     serve_on_port_80(bare_fleet, host, run)
     started = run(host, "docker", "inspect", "--format={{.State.StartedAt}}", "web")
@@ -198,7 +206,7 @@ def test_containers_outlive_a_restart_of_the_engine(bare_fleet: Fleet, run: Run)
 
 
 @pytest.mark.parametrize("victims", ["dockerd", "dockerd|containerd", "sshd"])
-def test_what_dies_in_a_host_comes_back(bare_fleet: Fleet, run: Run, victims: str) -> None:
+def test_killed_daemons_of_a_host_restart(bare_fleet: Fleet, run: Run, victims: str) -> None:
     host = bare_fleet.host(1)
     serve_on_port_80(bare_fleet, host, run)
     host.run(["pkill", "-KILL", "-x", victims])
@@ -210,7 +218,7 @@ def test_what_dies_in_a_host_comes_back(bare_fleet: Fleet, run: Run, victims: st
 # Outages
 
 
-def test_a_paused_host_accepts_connections_and_says_nothing(fleet: Fleet, login: Login) -> None:
+def test_a_paused_host_accepts_connections_and_sends_nothing(fleet: Fleet, login: Login) -> None:
     host = fleet.host(1)
     client = login(host)
     host.pause()
@@ -235,7 +243,7 @@ def test_a_killed_host_starts_again_with_its_containers(bare_fleet: Fleet, run: 
     wait_for("port 80", lambda: serves(host), TEN_SECONDS)
 
 
-def test_a_host_that_is_paused_can_be_killed(fleet: Fleet) -> None:
+def test_a_paused_host_can_be_killed(fleet: Fleet) -> None:
     host = fleet.host(1)
     host.pause()
     host.kill()
@@ -244,7 +252,7 @@ def test_a_host_that_is_paused_can_be_killed(fleet: Fleet) -> None:
     assert host.heal() == "started"
 
 
-def test_a_cut_host_is_silent_for_everyone_and_lives_on(
+def test_a_cut_host_is_unreachable_and_keeps_running(
     bare_fleet: Fleet, login: Login, run: Run
 ) -> None:
     host, client = bare_fleet.host(1), login(bare_fleet.host(1))
@@ -253,7 +261,7 @@ def test_a_cut_host_is_silent_for_everyone_and_lives_on(
     host.cut()
     host.cut()
     assert host.status().state == "cut"
-    assert host.status().engine, "its engine runs on"
+    assert host.status().engine, "its engine keeps running"
     with pytest.raises(TimeoutError):
         socket.create_connection((host.address, 22), timeout=1)
     with pytest.raises((TimeoutError, paramiko.SSHException)):
@@ -266,15 +274,15 @@ def test_a_cut_host_is_silent_for_everyone_and_lives_on(
     assert run(host, "true") == (0, "")
 
 
-def test_healing_a_sound_host_does_nothing(fleet: Fleet) -> None:
+def test_heal_does_nothing_on_a_healthy_host(fleet: Fleet) -> None:
     assert fleet.host(1).heal() == ""
 
 
-# Coming up, again and again
+# Repeated `up`
 
 
 def containers_of(outer: OuterEngine) -> dict[str, str]:
-    """Each container and when it was started."""
+    """The start time of each container, by its id."""
     return {str(c.id): c.attrs["State"]["StartedAt"] for c in outer.containers()}
 
 
@@ -304,7 +312,7 @@ def test_up_repairs_a_fleet_that_lost_power(
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
-def test_up_makes_its_network_anew(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
+def test_up_creates_a_removed_network_again(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
     for container in outer.containers():
         container.kill()
         container.wait()
@@ -313,7 +321,7 @@ def test_up_makes_its_network_anew(fleet: Fleet, outer: OuterEngine, run: Run) -
     assert run(fleet.host(1), "docker", "pull", "-q", image(fleet))[0] == 0
 
 
-def test_up_takes_a_fleet_over_whose_files_are_lost(
+def test_up_adopts_a_fleet_whose_files_are_lost(
     bare_fleet: Fleet, run: Run, tmp_path: Path
 ) -> None:
     with psycopg.connect(bare_fleet.database_url) as connection:
@@ -325,7 +333,7 @@ def test_up_takes_a_fleet_over_whose_files_are_lost(
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
-def test_up_puts_back_what_was_removed(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
+def test_up_creates_removed_members_again(fleet: Fleet, outer: OuterEngine, run: Run) -> None:
     outer.get("host2").remove(force=True)
     outer.get("registry").remove(force=True)
     (fleet.folder / "known_hosts").unlink()
@@ -333,7 +341,7 @@ def test_up_puts_back_what_was_removed(fleet: Fleet, outer: OuterEngine, run: Ru
     assert run(fleet.host(2), "docker", "pull", "-q", image(fleet))[0] == 0
 
 
-def test_up_undoes_every_kind_of_outage_at_once(fleet: Fleet) -> None:
+def test_up_repairs_every_kind_of_outage_at_once(fleet: Fleet) -> None:
     fleet.host(1).pause()
     fleet.host(2).kill()
     fleet.host(3).cut()
@@ -341,7 +349,7 @@ def test_up_undoes_every_kind_of_outage_at_once(fleet: Fleet) -> None:
 
 
 def names_of_images(registry: str) -> list[str]:
-    """What this machine's engine calls images by after a registry, digests too."""
+    """The tags and digests in this machine's engine that begin with a registry."""
     client = docker.from_env()
     try:
         found = client.images.list()
@@ -351,7 +359,7 @@ def names_of_images(registry: str) -> list[str]:
     return [name for name in names if name.startswith(f"{registry}/")]
 
 
-def test_another_fleet_stands_beside_shrinks_and_goes(fleet: Fleet) -> None:
+def test_a_second_fleet_starts_shrinks_and_is_removed(fleet: Fleet) -> None:
     with Fleet(fleet_name("beside")) as beside:
         try:
             beside.up(2)
@@ -372,7 +380,7 @@ def test_another_fleet_stands_beside_shrinks_and_goes(fleet: Fleet) -> None:
     assert fleet.up(3) == []
 
 
-def test_a_fleet_of_another_checkout_is_left_alone(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_fleet_of_another_checkout_is_refused(fleet: Fleet, tmp_path: Path) -> None:
     with Fleet(fleet.name, root=tmp_path) as other:
         for attempt in (lambda: other.up(1), other.down, other.status):
             with pytest.raises(UsageError, match="belongs to"):
@@ -380,10 +388,10 @@ def test_a_fleet_of_another_checkout_is_left_alone(fleet: Fleet, tmp_path: Path)
     assert len(fleet.hosts) == 3
 
 
-# What stands beside the hosts, and what is kept secret
+# The database, the secrets and the generated files
 
 
-def test_the_database_answers_to_its_password_alone(fleet: Fleet) -> None:
+def test_the_database_rejects_a_wrong_password(fleet: Fleet) -> None:
     with psycopg.connect(fleet.database_url) as connection:
         row = connection.execute("SELECT current_user, current_database()").fetchone()
     assert row == ("amani", "amani")
@@ -397,7 +405,7 @@ def test_hosts_reach_the_database(fleet: Fleet, run: Run) -> None:
     assert run(fleet.host(1), "bash", "-c", script, str(fleet.layout.database)) == (0, "open\n")
 
 
-def test_secrets_are_in_no_description_of_a_container(fleet: Fleet, outer: OuterEngine) -> None:
+def test_no_description_of_a_container_contains_a_secret(fleet: Fleet, outer: OuterEngine) -> None:
     secrets = [
         fleet.credentials.database_password(),
         fleet.credentials.secret_key(),
@@ -409,7 +417,7 @@ def test_secrets_are_in_no_description_of_a_container(fleet: Fleet, outer: Outer
     assert fleet.credentials.identity().private not in repr(fleet.credentials.identity())
 
 
-def test_generated_files_are_the_owners_alone(fleet: Fleet) -> None:
+def test_only_the_owner_can_read_generated_files(fleet: Fleet) -> None:
     assert stat.S_IMODE(fleet.folder.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in fleet.folder.iterdir()}
     assert set(modes.values()) == {0o600}
@@ -419,7 +427,7 @@ def test_generated_files_are_the_owners_alone(fleet: Fleet) -> None:
 # As an environment
 
 
-def test_the_deployer_reads_a_fleet_like_any_environment(fleet: Fleet) -> None:
+def test_the_deployer_loads_a_fleet_as_an_environment(fleet: Fleet) -> None:
     environment = load_environment(fleet.name)
     assert [host.name for host in environment.hosts_with("web")] == ["host1", "host2", "host3"]
     assert [host.name for host in environment.hosts_with("worker")] == ["host3"]
@@ -434,7 +442,7 @@ def test_the_deployer_reads_a_fleet_like_any_environment(fleet: Fleet) -> None:
             host.close()
 
 
-def test_roles_are_as_asked_for(fleet: Fleet) -> None:
+def test_up_assigns_the_requested_roles(fleet: Fleet) -> None:
     assert fleet.up(3, web=[1, 2]) == [f"{fleet.name}.yml: written"]
     environment = load_environment(fleet.name)
     assert [host.name for host in environment.hosts_with("web")] == ["host1", "host2"]

@@ -1,4 +1,4 @@
-"""The production path, by the very `run:` lines of its workflow, on a practice host."""
+"""The production path on a practice host, by the `run:` lines of its workflow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TAGS = {"staging": ["staging-{sha}"], "production": ["latest", "prod-{sha}"]}
 
 
 class Rehearsal:
-    """Runs jobs as Actions would: steps in order, their outputs handed on, conditions obeyed."""
+    """Runs jobs as Actions does: steps in order, with outputs and conditions."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.folder = folder
@@ -46,12 +46,14 @@ class Rehearsal:
         return outputs
 
     def forget_staging(self) -> None:
-        """From now on staging has nothing of this commit."""
+        """Point staging at tags that do not exist for this commit."""
         self._write("staging", {"image": self.content["image"] | {"tags": ["of-another-{sha}"]}})
 
     def run(self, number: int, version: str = "", **changes: Any) -> str:
-        """One run of the workflow: for a tag, approved, or by hand where there is a version;
-        returns how its last job ended."""
+        """Run the workflow for an approved tag, or for a manual start if `version` is given.
+
+        Returns the status of the last job.
+        """
         self._write("production", changes)
         self.done = []
         self.summary = self.folder / f"summary-{number}"
@@ -78,9 +80,11 @@ class Rehearsal:
         inputs: Mapping[str, str],
     ) -> tuple[str, dict[str, str]]:
         job = jobs(workflow)[name]
-        status, said, outcomes = "success", Outputs(), dict[str, str]()
+        status, outputs, outcomes = "success", Outputs(), dict[str, str]()
         for step in steps(job):
-            context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
+            context = {
+                f"steps.{s}.outputs.{k}": v for s, o in outputs.items() for k, v in o.items()
+            }
             context |= {
                 f"needs.{n}.outputs.{k}": v for n, o in before.items() for k, v in o.items()
             }
@@ -94,10 +98,10 @@ class Rehearsal:
             code, written = self._step(step["run"], environ, number)
             self.done.append((name, step["run"].split()[1], code))
             if "id" in step:
-                said[step["id"]] = written
+                outputs[step["id"]] = written
                 outcomes[step["id"]] = "failure" if code else "success"
             status = "failure" if code else status
-        context = {f"steps.{s}.outputs.{k}": v for s, o in said.items() for k, v in o.items()}
+        context = {f"steps.{s}.outputs.{k}": v for s, o in outputs.items() for k, v in o.items()}
         return status, {k: _render(v, context) for k, v in (job.get("outputs") or {}).items()}
 
     def _step(
@@ -113,7 +117,7 @@ class Rehearsal:
             "GITHUB_OUTPUT": str(written),
             "GITHUB_STEP_SUMMARY": str(self.summary),
         }
-        # Actions gives a variable without a value as an empty one.
+        # Actions sets a variable without a value to an empty string.
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", line],
             cwd=ROOT,
@@ -141,7 +145,7 @@ def _render(text: str, context: Mapping[str, str]) -> str:
 
 
 def _holds(condition: str, status: str, context: Mapping[str, str]) -> bool:
-    """Whether a step runs; one that names no status of its own runs after success only."""
+    """Whether a step runs; without a status function, it runs only after success."""
     terms = [term.strip() for term in condition.split("&&")]
     known = {"always()": True, "failure()": status != "success", "success()": status == "success"}
     if not set(terms) & set(known):
@@ -171,7 +175,7 @@ BUILT = ["image.build", "security.sbom", "ci.notify", "secrets.check", "ci.live"
 
 
 def serves(rehearsal: Rehearsal, digest: str) -> bool:
-    """Whether what serves is this image."""
+    """Whether the live image has this digest."""
     asked = subprocess.run(
         ["./inv", "ci.live", "--env=production"],
         cwd=ROOT,
@@ -185,14 +189,14 @@ def serves(rehearsal: Rehearsal, digest: str) -> bool:
     return f"digest={digest}\n" in asked.stdout
 
 
-@pytest.mark.timeout(1200)  # thirty processes, on a machine that does much else
-def test_a_release_goes_to_production_and_a_bad_one_comes_back(rehearsal: Rehearsal):
-    # What staging was built of is not built again, unless there is more in this checkout.
+@pytest.mark.timeout(1200)  # thirty processes, on a loaded machine
+def test_a_sound_release_reaches_production_and_a_faulty_one_is_rolled_back(rehearsal: Rehearsal):
+    # The image of staging is not built again, unless this checkout has uncommitted changes.
     of_staging = rehearsal.build_for_staging(1)
     assert of_staging["digest"]
     again = BuildInfo.of(ROOT).dirty
     assert rehearsal.run(1) == "success", rehearsal.done
-    assert tasks(rehearsal) == [*BUILT, *DEPLOYED]  # of nothing, there is no backup
+    assert tasks(rehearsal) == [*BUILT, *DEPLOYED]  # the first deploy has nothing to back up
     assert "approved" in rehearsal.summary.read_text()
     first = rehearsal.outputs["build"]["digest"]
     assert (first == of_staging["digest"]) or again
@@ -213,7 +217,7 @@ def test_a_release_goes_to_production_and_a_bad_one_comes_back(rehearsal: Rehear
     assert "failure" in rehearsal.summary.read_text()
     assert serves(rehearsal, good)
 
-    # By hand, a release that every deploy takes for sound, and that fails the smoke test after it.
+    # A manual deploy of a release that passes every step and fails the smoke test after them.
     unsound = {"document_path": "/api/v1/no-such-document"}
     ended = rehearsal.run(4, version=first, smoke=unsound)
     assert ended == "failure", rehearsal.done

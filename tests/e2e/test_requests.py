@@ -1,4 +1,4 @@
-"""What operators ask for besides deploying: looking, maintenance, one-offs, bare hosts, removal."""
+"""Commands besides deploy: status, releases, maintenance, exec, logs, bootstrap and remove."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION = "1.0.0"
 
 @pytest.fixture(scope="module")
 def trial(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    """Three hosts on which 1.0.0 is live."""
+    """Three hosts that serve 1.0.0."""
     standing_fleet.up(HOSTS)
     standing_fleet.reset()
     made = Trial(standing_fleet, tmp_path_factory.mktemp("environments"))
@@ -44,7 +44,7 @@ def get(trial: Trial, path: str) -> requests.Response:
     return requests.get(f"http://{trial.hosts[0].address}{path}", timeout=10)
 
 
-def test_status_names_every_container_and_no_drift(trial: Trial) -> None:
+def test_status_lists_every_container_and_no_drift(trial: Trial) -> None:
     outcome = ask(trial, "status", "--json")
     assert outcome.status == 0, outcome.errors
     lines = [json.loads(line) for line in outcome.output.splitlines()]
@@ -56,10 +56,10 @@ def test_status_names_every_container_and_no_drift(trial: Trial) -> None:
         ("host3", "worker", VERSION),
     }
     assert {row["traffic"] for row in rows if row["role"] == "web"} == {"live"}
-    assert len(lines) == 1, "no warning of a drift"
+    assert len(lines) == 1, "no warning about drift"
 
 
-def test_status_tells_what_somebody_changed_by_hand(trial: Trial) -> None:
+def test_status_reports_a_manually_stopped_worker(trial: Trial) -> None:
     name = f"amani-{trial.fleet.name}-worker-blue"
     trial.hosts[2].run(["docker", "stop", name])
     try:
@@ -68,14 +68,14 @@ def test_status_tells_what_somebody_changed_by_hand(trial: Trial) -> None:
         trial.hosts[2].run(["docker", "start", name])
 
 
-def test_releases_tells_who_brought_what(trial: Trial) -> None:
+def test_releases_lists_the_outcome_and_the_operator_of_each_release(trial: Trial) -> None:
     outcome = ask(trial, "releases", "--json")
     (row,) = json.loads(outcome.output.splitlines()[0])["rows"]
     assert (row["version"], row["outcome"], row["kind"]) == (VERSION, "succeeded", "deploy")
     assert row["by"]
 
 
-def test_maintenance_answers_503_and_leaves_the_slots_alone(trial: Trial) -> None:
+def test_maintenance_answers_503_and_does_not_change_the_slots(trial: Trial) -> None:
     before = trial.state()
     try:
         assert ask(trial, "maintenance.on").status == 0
@@ -90,7 +90,7 @@ def test_maintenance_answers_503_and_leaves_the_slots_alone(trial: Trial) -> Non
     assert trial.state() == before
 
 
-def test_exec_runs_in_the_live_image_and_leaves_nothing(trial: Trial) -> None:
+def test_exec_runs_in_the_live_image_and_leaves_no_container(trial: Trial) -> None:
     before = trial.state()
     outcome = ask(trial, "exec", "--", "flask", "db", "current")
     assert (outcome.status, outcome.output.strip()) == (0, "0001 (head)")
@@ -98,15 +98,15 @@ def test_exec_runs_in_the_live_image_and_leaves_nothing(trial: Trial) -> None:
     assert trial.state() == before
 
 
-def test_logs_come_from_the_role_and_host_asked_for(trial: Trial) -> None:
+def test_logs_come_only_from_the_requested_role_and_host(trial: Trial) -> None:
     outcome = ask(trial, "logs", "--host=host3", "--role=worker")
     assert outcome.status == 0, outcome.errors
     assert "host3/web" not in outcome.output
     assert ask(trial, "logs", "--host=host9").status == 2
 
 
-def test_a_bare_host_is_made_ready_and_stays_so(trial: Trial) -> None:
-    new = f"s{uuid4().hex[:8]}"  # a kept fleet knows the user of an earlier run
+def test_bootstrap_prepares_a_bare_host_and_is_idempotent(trial: Trial) -> None:
+    new = f"s{uuid4().hex[:8]}"  # a kept fleet has the user of an earlier run
     hosts = [dict(trial.content["hosts"][0], user=new, roles=["web"])]
     changes = {"hosts": hosts, "directory": f"/var/lib/{new}/deep"}
     assert ask(trial, "host.check", **changes).status == 7
@@ -118,14 +118,14 @@ def test_a_bare_host_is_made_ready_and_stays_so(trial: Trial) -> None:
     assert listed.strip() == f"{new} 700"
 
 
-def test_nobody_to_ask_means_no_rollback_and_no_removal(trial: Trial) -> None:
+def test_remove_without_a_terminal_requires_auto_confirm(trial: Trial) -> None:
     before = trial.state()
     outcome = ask(trial, "remove")
     assert outcome.status == 2 and "--auto-confirm" in outcome.text
     assert trial.state() == before
 
 
-def test_remove_leaves_the_data_and_nothing_else(trial: Trial) -> None:
+def test_remove_leaves_no_container_network_volume_or_file(trial: Trial) -> None:
     outcome = ask(trial, "remove", "--auto-confirm")
     try:
         assert outcome.status == 0, outcome.errors
@@ -135,5 +135,5 @@ def test_remove_leaves_the_data_and_nothing_else(trial: Trial) -> None:
             assert set(names) <= {"bridge", "host", "none"}
             assert host.run(["docker", "volume", "ls", "-q"]) == ""
             assert host.run(["ls", "-A", f"/var/lib/amani/{trial.fleet.name}"]) == ""
-    finally:  # the others want it back, whichever comes next
+    finally:  # the other tests need the release, in any order
         assert ask(trial, "deploy", f"--version={VERSION}").status == 0

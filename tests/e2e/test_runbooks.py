@@ -1,4 +1,4 @@
-"""What the runbooks tell to type, typed: blocks under `<!-- run: ... -->`, on practice hosts."""
+"""Run the commands of the runbooks (blocks under `<!-- run: ... -->`) on practice hosts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .trial import invoke
 
 
 def blocks(kind: str) -> Iterator[tuple[str, list[str]]]:
-    """By runbook, the words of each command in its blocks of this kind."""
+    """The words of each command in the blocks of a kind, with the name of its runbook."""
     for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
         for words in commands(path, kind):
             yield path.name, words
 
 
 def run_all(operator: Operator, kind: str) -> None:
-    """Run every block of a kind, with the fleet in production's place."""
+    """Run every block of a kind on the fleet in place of production."""
     lines = list(blocks(kind))
     assert lines
     wrong = []
-    for name, (door, *words) in lines:
-        assert door == "./inv"
+    for name, (program, *words) in lines:
+        assert program == "./inv"
         here = [word.replace("--env=production", f"--env={operator.name}") for word in words]
         done = invoke(*here)
         if done.status:
@@ -35,7 +35,7 @@ def run_all(operator: Operator, kind: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_block_is_of_a_kind_that_runs() -> None:
+def test_every_block_is_of_a_known_kind() -> None:
     kinds = {
         kind
         for path in (ROOT / "docs/runbooks").glob("*.md")
@@ -45,7 +45,7 @@ def test_every_block_is_of_a_kind_that_runs() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_runbooks_say_what_works(operator: Operator) -> None:
+def test_the_commands_of_the_runbooks_succeed(operator: Operator) -> None:
     operator.fleet.up(3, web=[1], workers=[1])
     operator.deploy("1.0.0")
     run_all(operator, "deploy")

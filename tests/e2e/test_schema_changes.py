@@ -1,4 +1,4 @@
-"""Releases that change a real database under load, and the ways back from them."""
+"""Releases that change a real database under load, and their rollbacks."""
 
 from __future__ import annotations
 
@@ -11,64 +11,66 @@ from tests.support.guide import commands
 from tests.support.revisions import head
 from tests.support.waiting import eventually
 
-from .operator import Operator, Outcome, waits
+from .operator import Operator, Outcome, waits_for_migration
 from .traffic import Writer, traffic
 
 GUIDE = ROOT / "docs" / "migrations.md"
 
 
-def test_a_release_that_adds_and_one_that_takes_away_lose_no_request(
+def test_an_expand_and_a_contract_release_lose_no_request(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1, 2], workers=[2])
     operator.change(backups={"parallel_from": 0, "jobs": 2})
 
-    add_and_take_away(operator, lambda: operator.revision)
-    # What is backed up before a change is dumped as any other: here by two jobs.
+    deploy_and_roll_back(operator, lambda: operator.revision)
+    # The backup before a change uses the configured format, here two parallel jobs.
     folder = f"{operator.environment.folder}/backups"
     script = 'for path in "$1"/*/manifest.json; do cat "$path"; done'
-    told = operator.fleet.hosts[0].run(["sh", "-c", script, "manifests", folder]).splitlines()
-    made = [(said["reason"], said["format"]) for said in map(json.loads, told)]
+    manifests = operator.fleet.hosts[0].run(["sh", "-c", script, "manifests", folder]).splitlines()
+    made = [(manifest["reason"], manifest["format"]) for manifest in map(json.loads, manifests)]
     assert {("deploy", "directory"), ("rollback", "directory")} == set(made)
     revisions = []
-    for door, task, *options in commands(GUIDE, "schema"):
+    for program, task, *options in commands(GUIDE, "schema"):
         known = {"--env=staging": "", "--to=0003": f"--to={head()}"}
-        told = [word for option in options if (word := known.get(option, option))]
+        given = [word for option in options if (word := known.get(option, option))]
         yes = ["--auto-confirm", "--allow-data-loss"] if task == "db.downgrade" else []
-        done = operator.run(task, *told, *yes)
-        assert (door, done.status) == ("./inv", 0), done.errors
+        done = operator.run(task, *given, *yes)
+        assert (program, done.status) == ("./inv", 0), done.errors
         revisions.append(operator.revision)
         if task != "db.current":
             assert done.events[-1]["text"].endswith(f"is at {revisions[-1]}")
     assert revisions == ["a001", head(), "a001"]
 
 
-def test_the_same_with_sqlite_in_a_volume_of_one_host(
+def test_an_expand_and_a_contract_release_lose_no_request_on_sqlite(
     operator: Operator, changing_releases: None
 ) -> None:
     operator.fleet.up(3, web=[1], workers=[1])
     operator.use_sqlite()
-    add_and_take_away(operator, lambda: operator.sqlite_revision)
-    undo_though_killed(operator)
+    deploy_and_roll_back(operator, lambda: operator.sqlite_revision)
+    roll_back_although_killed(operator)
 
 
 COUNT = "import sqlite3; print(sqlite3.connect('/data/amani.sqlite3').execute('{}').fetchone()[0])"
 
 
-def undo_though_killed(operator: Operator) -> None:
-    """Back from 4.0.0, killed in the middle of the downgrade: once its container goes with the
-    deployer, as with the host's power, and once it goes on."""
+def roll_back_although_killed(operator: Operator) -> None:
+    """Roll back from 4.0.0 with a deployer that is killed during the downgrade.
+
+    The first time its container is killed too, as by a power failure; the second time it continues.
+    """
 
     def agreements() -> str:
-        return operator.in_web("python", "-c", COUNT.format("SELECT count(*) FROM escrows"))
+        return operator.run_in_web("python", "-c", COUNT.format("SELECT count(*) FROM escrows"))
 
     back = ("rollback", "--version=3.0.0", "--auto-confirm", "--with-downgrade")
     copy, there = "/data/amani.sqlite3.before-migration", agreements()
     operator.deploy("4.0.0")
-    operator.in_web("touch", "/data/hold")
+    operator.run_in_web("touch", "/data/hold")
     with traffic(operator.addresses(), operator.environment.domain) as seen:
         command = operator.start(*back)
-        eventually(lambda: copy in operator.in_web("find", "/data"))
+        eventually(lambda: copy in operator.run_in_web("find", "/data"))
         command.signal(signal.SIGKILL)
         (container,) = operator.migrations()
         operator.fleet.host(1).run(["docker", "kill", container])
@@ -80,17 +82,17 @@ def undo_though_killed(operator: Operator) -> None:
         command.signal(signal.SIGKILL)
         command.end()
         following = operator.start(*back)
-        following.until(waits)
-        operator.in_web("rm", "/data/hold")
+        following.until(waits_for_migration)
+        operator.run_in_web("rm", "/data/hold")
         done = following.end()
         assert done.status == 0 and "downgrade" not in done.kinds, done.errors
-    assert (operator.sqlite_revision, operator.unsettled("3.0.0")) == ("a001", [])
-    assert operator.migrations() == [] and copy not in operator.in_web("find", "/data")
+    assert (operator.sqlite_revision, operator.find_deviations("3.0.0")) == ("a001", [])
+    assert operator.migrations() == [] and copy not in operator.run_in_web("find", "/data")
     assert (agreements(), seen.failures) == (there, {})
 
 
-def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
-    """Forward over both kinds of change, and back in each case; `live` tells the revision."""
+def deploy_and_roll_back(operator: Operator, live: Callable[[], str]) -> None:
+    """Deploy both kinds of schema change, and roll back each; `live` returns the revision."""
     first = head()
 
     def back(version: str, *more: str) -> Outcome:
@@ -109,7 +111,7 @@ def add_and_take_away(operator: Operator, live: Callable[[], str]) -> None:
         assert adding.index("backup") < adding.index("migrate") < adding.index("shift")
         assert live() == "a001"
 
-        # The normal way back: the schema only grew, so it stays.
+        # The normal rollback: the schema was only extended, so it stays.
         left = back("1.0.0")
         assert left.status == 0, left.errors
         assert not {"backup", "migrate", "downgrade"} & set(left.kinds)

@@ -1,6 +1,6 @@
-"""No secret can be found on a host, in what the run said, or in what the operator's machine shows.
+"""No secret is visible on a host, in the output of a run, or on the operator's machine.
 
-The service itself is deployed, and one of its requests fails, so that its own logs count too.
+The real service is deployed, and one request to it fails, so that its logs are checked too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tests.e2e.trial import Trial, invoke
 from workshop.fleet.fleet import Fleet
 from workshop.fleet.practice_host import PracticeHost
 
-# What every process shows in these files of /proc, over and over, until the input ends.
-# In Perl, which every Debian host has.
+# Reads these files of /proc for every process, repeatedly, until the input ends. In Perl, which
+# every Debian host has.
 SAMPLER = """\
 my %seen;
 my $input = "";
@@ -35,7 +35,7 @@ until (select(my $ready = $input, undef, undef, 0.005)) {
 print join("\\n", keys %seen);
 """
 
-# What people, tools and backups see of a host, besides its processes.
+# Prints everything else on a host that could contain a secret.
 LOOK = """\
 for id in $(docker ps -aq); do docker inspect $id; docker logs $id 2>&1; docker top $id; done
 for id in $(docker image ls -q); do docker inspect $id; docker history --no-trunc $id; done
@@ -48,7 +48,7 @@ ps auxeww
 
 @contextlib.contextmanager
 def sampling(place: list[str], *files: str) -> Iterator[list[bytes]]:
-    """Watch the processes of a place; the list then holds what was seen."""
+    """Sample the processes of a place in the block; the list then holds the contents."""
     seen: list[bytes] = []
     with subprocess.Popen(
         [*place, "perl", "-e", SAMPLER, *files], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -72,7 +72,7 @@ def trial(standing_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> It
     made.close()
 
 
-def test_no_secret_can_be_found_after_a_deploy(trial: Trial) -> None:
+def test_a_deploy_exposes_no_secret(trial: Trial) -> None:
     secrets = parse(trial.fleet.secrets_file.read_text(), Path("secrets"))
     password = secrets["DATABASE_URL"].split(":")[2].split("@")[0]
     values = [*secrets.values(), password]
@@ -83,7 +83,7 @@ def test_no_secret_can_be_found_after_a_deploy(trial: Trial) -> None:
             host.name: watches.enter_context(sampling(on_host(host), "cmdline", "environ"))
             for host in trial.hosts
         }
-        # Not its environments: the fleet's own database runs on this machine, and is given one.
+        # Without `environ`: the fleet's own database runs on this machine, with its password there.
         watched["operator"] = watches.enter_context(sampling([], "cmdline"))
         runs = [invoke("deploy", name, "--json"), invoke("deploy", name), invoke("status", name)]
     for host in trial.hosts:
@@ -97,7 +97,7 @@ def test_no_secret_can_be_found_after_a_deploy(trial: Trial) -> None:
     assert [run.status for run in runs] == [0, 0, 0], runs[0].errors
     assert found == []
 
-    # The search does look where something could be found, and the service does have its secrets.
+    # The search covers the right places, and the service has its secrets.
     assert "docker" in places["operator"] and "gunicorn" in places["look at host1"]
     for host in trial.hosts:
         assert "journal" in places[f"look at {host.name}"]

@@ -1,4 +1,4 @@
-"""Light load on the public routes of web hosts: what only asks, and what writes."""
+"""Light load on the public routes of web hosts: reads and writes."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ from workshop.bench.load_run import Load, load
 
 
 class Traffic:
-    """What the clients of each host saw; complete once the `with` block has ended."""
+    """The results of the clients of each host; complete once the `with` block has ended."""
 
     def __init__(self) -> None:
         self._loads: dict[str, Load] = {}
 
     def add(self, host: str, running: Load) -> None:
-        """Take in the load on one host."""
         self._loads[host] = running
 
     @property
     def requests(self) -> dict[str, int]:
-        """How many requests each host got."""
+        """The number of requests to each host."""
         return {host: len(made.records.starts) for host, made in self._loads.items()}
 
     @property
     def failures(self) -> dict[str, dict[str, int]]:
-        """Failed requests by host and kind; hosts without any are left out."""
+        """The number of failed requests by host and kind; hosts without failures are left out."""
         found = {host: made.records.failures for host, made in self._loads.items()}
         return {host: kinds for host, kinds in found.items() if kinds}
 
 
 @contextmanager
 def traffic(addresses: dict[str, str], name: str, *, rate: float = 20.0) -> Iterator[Traffic]:
-    """Ask every host for as long as the block lasts; one request a second takes half of one."""
+    """Send requests to every host during the block; one a second takes half a second."""
     seen = Traffic()
     with ExitStack() as stack:
         for host, address in addresses.items():
@@ -58,13 +57,13 @@ def traffic(addresses: dict[str, str], name: str, *, rate: float = 20.0) -> Iter
 
 
 class Writer:
-    """Two people who agree on something new, again and again, at the public route of one host."""
+    """Two users who create escrow agreements, one after the other, on the route of one host."""
 
     def __init__(self, address: str, name: str, pause: float) -> None:
         self.statuses: Counter[int] = Counter()
-        """How the requests were answered; 0: not at all."""
+        """The number of answers by status; 0: no answer."""
         self.made: list[str] = []
-        """The agreements that were acknowledged."""
+        """The ids of the acknowledged agreements."""
         self._url, self._pause = f"http://{address}/api/v1", pause
         self._session = requests.Session()
         self._session.headers["Host"] = name
@@ -84,8 +83,8 @@ class Writer:
         self._thread.join(60)
 
     def lost(self) -> list[str]:
-        """Agreements that were acknowledged and are not there."""
-        self._session.close()  # a host that was cut off meanwhile knows its connections no more
+        """The acknowledged agreements that the service does not have."""
+        self._session.close()  # a host that was cut off meanwhile has lost its connections
         urls = ((id, f"{self._url}/escrows/{id}") for id in self.made)
         return [id for id, url in urls if self._session.get(url, timeout=30).status_code != 200]
 

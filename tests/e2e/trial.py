@@ -1,4 +1,4 @@
-"""A small service that keeps the image contract, in variants that fail; and the deployer's door."""
+"""A small service that meets the image contract, in variants that fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BASE = "python:3.13-slim-trixie"
 NAME = "amani-backend"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
-# One program plays them all: the server, the migrations and the worker.
+# One program is the server, the migrations and the worker.
 PROGRAM = """\
 #!/usr/bin/env python3
 import http.server, json, os, signal, sys, threading, time, urllib.parse
@@ -44,7 +44,7 @@ if command == ["db", "current"]:
 if command == ["amani", "worker"]:
     if fault == "worker":
         sys.exit("cannot open the queue")
-    # The kernel drops what the first process of a container neither handles nor blocks.
+    # The kernel drops signals that the first process of a container neither handles nor blocks.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.sigwait({signal.SIGTERM})
     sys.exit()
@@ -89,20 +89,18 @@ server.serve_forever()
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command of the deployer ended."""
-
     status: int
     output: str
     errors: str
 
     @property
     def text(self) -> str:
-        """All that was said, with runs of white space as one space."""
+        """The whole output, each run of white space as one space."""
         return " ".join((self.output + self.errors).split())
 
 
 def invoke(*arguments: str, environ: Mapping[str, str] | None = None) -> Outcome:
-    """Run a task as an operator does, at the root of the checkout."""
+    """Run a task as an operator does, in the root of the checkout."""
     done = subprocess.run(
         [program("invoke"), *arguments],
         cwd=ROOT,
@@ -116,7 +114,7 @@ def invoke(*arguments: str, environ: Mapping[str, str] | None = None) -> Outcome
 
 
 class Trial:
-    """A fleet, the trial service's images in its registry, and environments made of the fleet's."""
+    """The trial service's images in a fleet's registry, and variants of its environment."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.fleet = fleet
@@ -124,21 +122,21 @@ class Trial:
         self.repository = f"{fleet.registry}/{NAME}"
         self._engine = docker.from_env()
         self.content: dict[str, Any] = yaml.safe_load(fleet.environment_file.read_text())
-        # It keeps no data.
+        # The trial service has no data.
         self.content["backups"] = {"policy": "never"}
         self._built: set[str] = set()
         ensure_bases([BASE])
 
     def close(self) -> None:
-        """Remove what was built from this machine's engine."""
-        # By their tags: another worker's trial has the very same images under other names.
+        """Remove the built images from this machine's engine."""
+        # By their tags: another worker's trial has the same images under other tags.
         for tag in self._built:
             with contextlib.suppress(docker.errors.ImageNotFound):
                 self._engine.images.remove(tag)
         self._engine.close()
 
     def publish(self, version: str, *, fault: str = "", head: str = "0001") -> None:
-        """Build a variant and push it under its version."""
+        """Build a variant of the service, and push it under its version."""
         labels = {
             "org.opencontainers.image.version": version,
             "org.opencontainers.image.revision": hashlib.sha1(version.encode()).hexdigest(),
@@ -163,7 +161,7 @@ class Trial:
             assert "error" not in line, line
 
     def publish_for_architecture(self, version: str, source: str, architecture: str) -> None:
-        """Push what `source` is once more, said to be for another architecture."""
+        """Push the image `source` under another version, labelled for another architecture."""
         base = f"http://{self.fleet.registry}/v2/{NAME}"
         manifest = _get(f"{base}/manifests/{source}", MANIFEST)
         config = _get(f"{base}/blobs/{manifest['config']['digest']}", "*/*")
@@ -182,7 +180,7 @@ class Trial:
         ).raise_for_status()
 
     def environment(self, name: str = "", **changes: Any) -> dict[str, str]:
-        """Write the fleet's environment with changes; returns what makes the deployer find it."""
+        """Write the fleet's environment with changes; return the variables that select it."""
         name = name or self.fleet.name
         (self.folder / f"{name}.yml").write_text(yaml.safe_dump(self.content | changes))
         secrets = self.folder / f".env.{name}"
@@ -191,12 +189,11 @@ class Trial:
         return {"AMANI_ENVIRONMENTS": str(self.folder)}
 
     def state(self) -> dict[str, tuple[str, str]]:
-        """By host, what the public route answers and which containers there are."""
+        """By host: the version on the public route, and the containers."""
         return {host.name: (self._version(host), self._containers(host)) for host in self.hosts}
 
     @property
     def hosts(self) -> Sequence[PracticeHost]:
-        """The fleet's hosts."""
         return self.fleet.hosts
 
     def _version(self, host: PracticeHost) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -32,6 +33,35 @@ def test_every_link_resolves(page):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             wrong.append(link)
     assert wrong == []
+
+
+def test_quoted_backup_messages_exist_in_the_code():
+    _, _, rest = (ROOT / "docs" / "backups.md").read_text().partition("## Troubleshooting")
+    rows = [line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    messages = [text for row in rows for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    foreign = ("age ended with", "No space left on device", "canceling statement")
+    assert len(messages) > 15
+    missing = [
+        message
+        for message in messages
+        if not message.startswith(foreign)
+        and not all(fragment in _deployer_text() for fragment in _fragments(message))
+    ]
+    assert missing == []
+
+
+def _fragments(message: str) -> list[str]:
+    """The parts of a quoted message between its placeholders in capitals, such as HOST."""
+    return [
+        part.strip(" ,:") for part in re.split(r"\b[A-Z]+\b(?!-|[a-z])", message) if part.strip()
+    ]
+
+
+@functools.cache
+def _deployer_text() -> str:
+    """The source of the deployer with adjacent string literals joined, and values left out."""
+    source = "\n".join(path.read_text() for path in (ROOT / "deploy").rglob("*.py"))
+    return re.sub(r"\{[^{}]*\}", "", re.sub(r"\"\s*\n\s*f?\"", "", source))
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.name)

@@ -140,9 +140,8 @@ def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]
         service.serve_provider()
         master = service.serve().pid
         api = stack.enter_context(contextlib.closing(ApiClient(service.port)))
-        chaos = ChaosRun(
-            postgres, service, random.Random(seed), _sign_up_all(service, api)
-        )  # nosec B311
+        order = random.Random(seed)  # nosec B311 - not for secrets
+        chaos = ChaosRun(postgres, service, order, _sign_up_all(service, api))
         for number, member in enumerate(chaos.shared.members):
             chaos.book(member, f"opening-{number}", OPENING)
         load = os.getloadavg()[0]

@@ -17,9 +17,7 @@ from flask import Flask
 from sqlalchemy import Engine, inspect, text
 
 from amani_app import create_app
-from amani_app.adapters.database import loss
 from amani_app.adapters.database.loss import find_losses
-from amani_app.adapters.database.revisions import MIGRATIONS
 from amani_app.settings import Settings
 from tests.support.database_schema import read_schema
 from tests.support.service_fixtures import ROOT, SECRET_KEY, Shell
@@ -49,6 +47,7 @@ class Walk:
         self.app = app
         self.engine: Engine = app.extensions["amani"].engine
         self._config = Config()
+        self.migrations = migrations
         self._config.set_main_option("script_location", str(migrations))
         script = ScriptDirectory.from_config(self._config)
         self.line = [each.revision for each in reversed(list(script.walk_revisions()))]
@@ -86,7 +85,7 @@ def go_back_and_forth(walk: Walk, revision: str) -> list[str]:
     """Problems of the newest applied revision; afterwards the database is at its predecessor."""
     below, claims = walk.below(revision), walk.claims(revision)
     schema, rows = read_schema(walk.engine), walk.rows()
-    lines = find_losses(walk.engine, MIGRATIONS, revision, below)
+    lines = find_losses(walk.engine, walk.migrations, revision, below)
     told = {line.partition(":")[0] for line in lines}
     walk.down(below)
     schema_below, rows_below = read_schema(walk.engine), walk.rows()
@@ -212,7 +211,6 @@ def test_revision_that_contradicts_its_docstring_is_detected(
     sqlite_url: str,
     tmp_path: Path,
     migrated_sqlite: Path,
-    monkeypatch: pytest.MonkeyPatch,
     claim: str,
     up: list[str],
     down: list[str],
@@ -224,7 +222,6 @@ def test_revision_that_contradicts_its_docstring_is_detected(
         lines = {"up": "\n    ".join(up), "down": "\n    ".join(down)}
         made = REVISION.format(claim=claim, head=walk.line[-1], **lines)
     (folder / "versions" / "9999_made_up.py").write_text(made)
-    monkeypatch.setattr(loss, "MIGRATIONS", folder)
     with walking(sqlite_url, folder) as walk:
         with walk.engine.begin() as connection:
             connection.execute(text(MORE[0]))

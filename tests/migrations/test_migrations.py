@@ -56,7 +56,7 @@ def test_number_of_heads_must_be_one(tmp_path: Path, downs: list[str | None]) ->
     for name, down in zip("abc", downs, strict=False):
         text_ = f"revision: str = '{name}'\ndown_revision = {down}\n"
         (tmp_path / "versions" / f"{name}.py").write_text(text_)
-    with pytest.raises(ValueError, match="one head is needed"):
+    with pytest.raises(ValueError, match="expected one head"):
         read_revisions(tmp_path)
 
 

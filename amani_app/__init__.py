@@ -1,10 +1,10 @@
-"""Amani: the escrow service. ``create_app`` is its only entry point."""
+"""Amani: the escrow service. `create_app` is its only entry point."""
 
 from __future__ import annotations
 
-import typing as t
+from typing import TYPE_CHECKING
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from flask import Flask
 
     from amani_app.settings import Settings
@@ -13,9 +13,9 @@ __all__ = ["create_app"]
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Build the application from *settings*, by default those of the environment.
+    """Build the application from `settings`, by default those of the environment.
 
-    Raises ``SettingsError`` if the environment does not hold valid settings. The first use of the
+    Raises `SettingsError` if the environment does not hold valid settings. The first use of the
     database opens the first connection.
     """
     # Imported here so that `python -m amani_app.healthcheck` loads neither Flask nor SQLAlchemy.

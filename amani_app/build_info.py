@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import typing as t
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class BuildIdentity:
-    """The build's identity; a field without a value is ``unknown``."""
+    """The build's identity; a field without a value is `unknown`."""
 
     version: str = "unknown"
     commit: str = "unknown"
@@ -37,8 +37,8 @@ VARIABLES = {
 """Field -> its environment variable and build argument."""
 
 
-def load_build_info(root: Path = ROOT, environ: t.Mapping[str, str] = os.environ) -> BuildIdentity:
-    """Read *environ*, else ``build-info.json`` in *root*, else git. A missing value is no error."""
+def load_build_info(root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> BuildIdentity:
+    """Read `environ`, else `build-info.json` in `root`, else git. A missing value is no error."""
     file = root / "build-info.json"
     given = {field: environ.get(name, "") for field, name in VARIABLES.items()}
     if not all(given.values()):

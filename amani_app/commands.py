@@ -1,4 +1,4 @@
-"""The command line: ``flask db ...`` and ``flask amani ...``."""
+"""The command line: `flask db ...` and `flask amani ...`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import threading
-import typing as t
+from collections.abc import Callable
+from typing import Any
 
 import click
 import structlog
@@ -164,7 +165,7 @@ def suspense_send_back(transfer: str) -> None:
     _book(lambda unit: send_back(unit, OPERATOR, transfer))
 
 
-def _book(change: t.Callable[[UnitOfWork], Money]) -> None:
+def _book(change: Callable[[UnitOfWork], Money]) -> None:
     try:
         click.echo(str(container().store.run(change)))
     except DomainError as error:
@@ -220,7 +221,7 @@ def worker() -> None:
     observability.start(None, parts.settings, parts.build, parts.provider_settings)
     stop = threading.Event()
 
-    def ask_to_stop(signum: int, _frame: t.Any) -> None:
+    def ask_to_stop(signum: int, _frame: Any) -> None:
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

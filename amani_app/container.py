@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-import typing as t
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -75,7 +75,7 @@ class Container:
     identity: Identity
     limiter: Limiter
     fallback_limiter: Limiter
-    """Counts in this process while ``limiter`` is unavailable."""
+    """Counts in this process while `limiter` is unavailable."""
     workers: WorkerRegister
     gauges: Collector
     """The metrics that are read from the database."""
@@ -86,7 +86,7 @@ class Container:
     withdrawals: WithdrawalUseCases
     suspense: SuspenseUseCases
     provider: Provider | None
-    """``None`` if none is configured: deposits and withdrawals answer 503."""
+    """`None` if none is configured: deposits and withdrawals answer 503."""
     provider_settings: EnvironmentSettings | None
     provider_names: frozenset[str]
     """All providers that have an adapter, selected or not."""
@@ -102,7 +102,7 @@ def new_id() -> str:
 
 
 def install_container(app: Flask, settings: Settings, build: BuildIdentity, key: str) -> Container:
-    """Give *app* its database and its container; *key* signs the tokens."""
+    """Give `app` its database and its container; `key` signs the tokens."""
     install_engine(app, settings)
     with app.app_context():
         made = build_container(settings, build, db.engine, key)
@@ -113,7 +113,7 @@ def install_container(app: Flask, settings: Settings, build: BuildIdentity, key:
 def build_container(
     settings: Settings, build: BuildIdentity, engine: Engine, key: str
 ) -> Container:
-    """Wire the use cases to their adapters; *key* signs the tokens."""
+    """Wire the use cases to their adapters; `key` signs the tokens."""
     lifecycle = Lifecycle()
     schema = DatabaseSchema(engine)
     context = Context(utc_now, new_id)
@@ -183,7 +183,7 @@ def _identity(settings: Settings, key: str) -> tuple[Identity, Accounts | None]:
     return local, local
 
 
-def provider_commands() -> t.Iterator[Command]:
+def provider_commands() -> Iterator[Command]:
     """The commands of all payment providers, selected or not."""
     for kind in PROVIDERS.values():
         yield from read_settings(kind).commands()
@@ -206,6 +206,6 @@ def build_provider(
 
 
 def container(app: Flask | None = None) -> Container:
-    """The container of *app*, by default of the current one."""
+    """The container of `app`, by default of the current one."""
     found: Container = (app or current_app).extensions["amani"]
     return found

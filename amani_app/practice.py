@@ -1,6 +1,6 @@
 """Rehearsals: make a release slow or faulty on purpose, to test the deployer.
 
-Active only if ``PRACTICE=true``, which is refused in production.
+Active only if `PRACTICE=true`, which is refused in production.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from flask import Flask, abort, request
 from amani_app.settings import Settings
 
 LONGEST_DELAY = 10_000
-"""The largest ``ping?delay_ms=`` in milliseconds."""
+"""The largest `ping?delay_ms=` in milliseconds."""
 
 
 def install_practice(app: Flask, settings: Settings) -> None:
-    """Register the faults that *settings* enable."""
+    """Register the faults that `settings` enable."""
     if not settings.practice:
         return
 
@@ -34,12 +34,12 @@ def install_practice(app: Flask, settings: Settings) -> None:
 
 
 def fail_to_serve(settings: Settings) -> None:
-    """Exit when the web process starts, if the fault is ``exit``."""
+    """Exit when the web process starts, if the fault is `exit`."""
     if settings.fault == "exit":
         raise SystemExit("practice fault: exit")
 
 
 def fail_to_migrate(settings: Settings) -> None:
-    """Exit before the first statement of a migration, if the fault is ``migration``."""
+    """Exit before the first statement of a migration, if the fault is `migration`."""
     if settings.fault == "migration":
         raise SystemExit("practice fault: migration")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import typing as t
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -49,7 +49,7 @@ hypothesis.settings.load_profile(os.environ.get(PROFILE, "steady"))
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> t.Iterator[PostgresServer | GivenServer]:
+def postgres_server() -> Iterator[PostgresServer | GivenServer]:
     """A PostgreSQL server of this process, or the server that `AMANI_TEST_POSTGRES` names."""
     given = os.environ.get(SERVER)
     server = GivenServer(given) if given else PostgresServer()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-import typing as t
+from collections.abc import Callable
 
 
 class CircuitBreaker:
     """Counts failures of one dependency; thread-safe.
 
-    *failures* consecutive failures open it for *seconds*. Then one call is allowed; its result
-    closes the circuit or opens it again. Call ``allows`` before, and ``note`` after each call.
+    `failures` consecutive failures open it for `seconds`. Then one call is allowed; its result
+    closes the circuit or opens it again. Call `allows` before, and `note` after each call.
     """
 
     def __init__(
-        self, failures: int, seconds: float, monotonic: t.Callable[[], float] = time.monotonic
+        self, failures: int, seconds: float, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._most = failures
         self._seconds = seconds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-import typing as t
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from functools import lru_cache
 
 from amani_app.domain.users import User
@@ -21,14 +22,14 @@ REMEMBERED = 4096
 class LocalAccounts:
     """Passwords hashed with argon2id, and tokens signed with HS256.
 
-    The first of *keys* signs, and all of them verify. To rotate a key, put the new one in front,
+    The first of `keys` signs, and all of them verify. To rotate a key, put the new one in front,
     and remove the old one after its last token has expired. argon2 and PyJWT are imported at their
     first use, because they would take a tenth of the boot.
     """
 
     lifetime = LIFETIME
 
-    def __init__(self, keys: t.Sequence[str], clock: t.Callable[[], float] = time.time) -> None:
+    def __init__(self, keys: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self._keys = tuple(keys)
         self._clock = clock
         # A refused token raises, so it is not cached.
@@ -41,7 +42,7 @@ class LocalAccounts:
         return PasswordHasher().hash(password)
 
     def matches(self, password: str, hashed: str) -> bool:
-        """False also for a *hashed* that is not an argon2 hash."""
+        """False also for a `hashed` that is not an argon2 hash."""
         from argon2 import PasswordHasher
         from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -69,7 +70,7 @@ class LocalAccounts:
         """Verifies the signature once (cached), and the expiry each time."""
         return self._claims(self._decoded(token))
 
-    def _decode(self, token: str) -> t.Mapping[str, t.Any]:
+    def _decode(self, token: str) -> Mapping[str, Any]:
         """Only HS256, whatever the token's header names (RFC 8725); all claims are required."""
         import jwt
 
@@ -89,7 +90,7 @@ class LocalAccounts:
                 raise InvalidToken from error
         raise InvalidToken
 
-    def _claims(self, claims: t.Mapping[str, t.Any]) -> Claims:
+    def _claims(self, claims: Mapping[str, Any]) -> Claims:
         match claims:
             case {"sub": str(user), "ver": int(version), "exp": int(end)} if end > self._clock():
                 return Claims(user, version)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from abc import abstractmethod
 
 from amani_app.settings import EnvironmentSettings
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from click import Command
 
     from amani_app.ports.payments import Payments
@@ -16,7 +17,7 @@ if t.TYPE_CHECKING:
 class ProviderSettings(EnvironmentSettings):
     """The settings of one payment provider.
 
-    To add a provider, write a package with a subclass of this, and name it in ``PROVIDERS``.
+    To add a provider, write a package with a subclass of this, and name it in `PROVIDERS`.
     """
 
     @property
@@ -31,8 +32,8 @@ class ProviderSettings(EnvironmentSettings):
 
     @abstractmethod
     def payments(self) -> Payments:
-        """The adapter; connects to nothing yet. Call it only if ``configured``."""
+        """The adapter; connects to nothing yet. Call it only if `configured`."""
 
-    def commands(self) -> t.Sequence[Command]:
-        """Commands for ``flask amani``; available whether or not the provider is selected."""
+    def commands(self) -> Sequence[Command]:
+        """Commands for `flask amani`; available whether or not the provider is selected."""
         return ()

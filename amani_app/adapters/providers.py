@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Mapping
 
 from amani_app.adapters.fincra.settings import FincraSettings
 from amani_app.adapters.manual.settings import ManualSettings
 from amani_app.adapters.provider import ProviderSettings
 from amani_app.settings import SettingsError, read_settings
 
-PROVIDERS: t.Mapping[str, type[ProviderSettings]] = {
+PROVIDERS: Mapping[str, type[ProviderSettings]] = {
     "fincra": FincraSettings,
     "manual": ManualSettings,
 }
-"""The value of ``PAYMENT_PROVIDER``, and the settings that build the adapter.
+"""The value of `PAYMENT_PROVIDER`, and the settings that build the adapter.
 
-The name is also the last part of the webhook's path: ``/api/v1/webhooks/fincra``.
+The name is also the last part of the webhook's path: `/api/v1/webhooks/fincra`.
 """
 
 NONE = "none"
-"""The value of ``PAYMENT_PROVIDER`` that switches deposits and withdrawals off."""
+"""The value of `PAYMENT_PROVIDER` that switches deposits and withdrawals off."""
 
 
 def select_provider(name: str) -> tuple[str, ProviderSettings] | None:
-    """The provider *name*; if it is empty, the first one that is configured, or ``None``.
+    """The provider `name`; if it is empty, the first one that is configured, or `None`.
 
-    Raises ``SettingsError`` if there is no such provider, or if its settings are incomplete.
+    Raises `SettingsError` if there is no such provider, or if its settings are incomplete.
     """
     if name == NONE:
         return None

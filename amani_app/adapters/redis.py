@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import typing as t
+from collections.abc import Callable
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -45,10 +45,10 @@ return {used, exceeded, string.format('%.6f', tonumber(oldest or now) + seconds 
 class RedisLimiter:
     """One round trip for each request; connects at the first one.
 
-    The time is Redis' own, the same for all hosts, unless *clock* is given.
+    The time is Redis' own, the same for all hosts, unless `clock` is given.
     """
 
-    def __init__(self, url: str, clock: t.Callable[[], float] | None = None) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         self._redis = Redis.from_url(
             url,
             socket_timeout=PATIENCE,

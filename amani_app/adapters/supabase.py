@@ -8,7 +8,8 @@ project.
 from __future__ import annotations
 
 import time
-import typing as t
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jwt
 from jwt import PyJWKClient
@@ -33,7 +34,7 @@ RETRY_AFTER = 5
 class ProjectKeys(PyJWKClient):
     _paused_until = 0.0
 
-    def fetch_data(self) -> t.Any:
+    def fetch_data(self) -> Any:
         """Fetch the keys over HTTP, except shortly after a failure."""
         if time.monotonic() < self._paused_until:
             raise jwt.PyJWKClientConnectionError("the keys could not be fetched a moment ago")
@@ -47,8 +48,8 @@ class ProjectKeys(PyJWKClient):
 class SupabaseIdentity:
     """Verifies the access tokens of one Supabase project.
 
-    *url* is the project's. *secret* is the legacy HS256 secret; without it such tokens are refused.
-    The key determines the algorithm, never the token's header (RFC 8725). With *second_factor*, the
+    `url` is the project's. `secret` is the legacy HS256 secret; without it such tokens are refused.
+    The key determines the algorithm, never the token's header (RFC 8725). With `second_factor`, the
     claims show whether the sign-in used one.
     """
 
@@ -56,7 +57,7 @@ class SupabaseIdentity:
         self,
         url: str,
         secret: str | None = None,
-        clock: t.Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,
         cooldown: float = COOLDOWN,
         second_factor: bool = True,
     ) -> None:
@@ -89,14 +90,14 @@ class SupabaseIdentity:
             raise InvalidToken from error
         return self._claims(claims)
 
-    def _key(self, token: str) -> tuple[t.Any, list[str]]:
+    def _key(self, token: str) -> tuple[Any, list[str]]:
         if self._secret and jwt.get_unverified_header(token).get("alg") == "HS256":
             return self._secret, ["HS256"]
         found = self._keys.get_signing_key_from_jwt(token)
         # The algorithm must fit the key's type, or the library raises another error.
         return found.key, [found.algorithm_name] if found.algorithm_name in ALGORITHMS else []
 
-    def _claims(self, claims: t.Mapping[str, t.Any]) -> Claims:
+    def _claims(self, claims: Mapping[str, Any]) -> Claims:
         match claims:
             # The audience alone would accept the project's service-role token.
             case {"sub": str(user), "email": str(email), "role": "authenticated", "exp": int(end)}:
@@ -108,8 +109,8 @@ class SupabaseIdentity:
         raise InvalidToken
 
 
-def _name(claims: t.Mapping[str, t.Any]) -> str:
-    """The display name; the user may write ``user_metadata``, so it is sanitized."""
+def _name(claims: Mapping[str, Any]) -> str:
+    """The display name; the user may write `user_metadata`, so it is sanitized."""
     match claims.get("user_metadata"):
         case {"full_name": str(name)} | {"name": str(name)}:
             # PostgreSQL rejects NUL, and UTF-8 has no lone surrogates.
@@ -118,8 +119,8 @@ def _name(claims: t.Mapping[str, t.Any]) -> str:
     return str(claims["email"]).partition("@")[0]
 
 
-def _role(claims: t.Mapping[str, t.Any]) -> Role:
-    """From ``app_metadata`` only, which only the project's servers can write."""
+def _role(claims: Mapping[str, Any]) -> Role:
+    """From `app_metadata` only, which only the project's servers can write."""
     match claims.get("app_metadata"):
         case {"amani_role": str(role)} if role in {each.value for each in Role}:
             return Role(role)

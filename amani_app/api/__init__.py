@@ -1,4 +1,4 @@
-"""The HTTP API under ``/api/v1``."""
+"""The HTTP API under `/api/v1`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amani_app.settings import Settings
 
 
 def register_api(app: Flask) -> None:
-    """Register the routes, the error handlers and the telemetry on *app*."""
+    """Register the routes, the error handlers and the telemetry on `app`."""
     if hops := container(app).settings.proxy_hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops

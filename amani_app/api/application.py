@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
@@ -14,7 +15,7 @@ class NoSession(SessionInterface):
     """No cookie is read or set: each request carries its token."""
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        """``None``: Flask then refuses to store anything in the session."""
+        """`None`: Flask then refuses to store anything in the session."""
         return None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -40,5 +41,5 @@ class Application(Flask):
             query_args=request.environ.get("QUERY_STRING"),
         )
 
-    def ensure_sync(self, func: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func

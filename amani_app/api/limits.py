@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Mapping
+from typing import Literal
 
 import structlog
 from flask import Flask, Response, g
@@ -17,24 +18,24 @@ PAUSED = ProblemDetails(
     headers={"Retry-After": "2"},
 )
 
-Kind = t.Literal["read", "write", "sign-in", "pay-out"]
+Kind = Literal["read", "write", "sign-in", "pay-out"]
 
 
 class Limits:
-    """Limits the requests of each kind to *amounts* a minute; 0 is no limit.
+    """Limits the requests of each kind to `amounts` a minute; 0 is no limit.
 
-    While *limiter* is unavailable, *fallback* counts in each process by itself: reads, writes and
+    While `limiter` is unavailable, `fallback` counts in each process by itself: reads, writes and
     sign-ins continue under a laxer limit. Payouts are refused, because Amani cannot
     recall a payout.
     """
 
-    def __init__(self, limiter: Limiter, fallback: Limiter, amounts: t.Mapping[Kind, int]) -> None:
+    def __init__(self, limiter: Limiter, fallback: Limiter, amounts: Mapping[Kind, int]) -> None:
         self._limiter = limiter
         self._fallback = fallback
         self._quotas = {kind: Quota(kind, amount) for kind, amount in amounts.items()}
 
     def count(self, kind: Kind, whose: str) -> None:
-        """Count one request of *whose*. Raises ``RequestRefused`` (429, or 503 for a payout)."""
+        """Count one request of `whose`. Raises `RequestRefused` (429, or 503 for a payout)."""
         quota = self._quotas[kind]
         if not quota.amount:
             return
@@ -55,7 +56,7 @@ class Limits:
 
 
 def register_limits(app: Flask) -> None:
-    """Add the ``RateLimit`` headers to each response that was counted."""
+    """Add the `RateLimit` headers to each response that was counted."""
     app.after_request(_add_headers)
 
 

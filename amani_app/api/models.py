@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -23,26 +23,26 @@ from amani_app.ports.store import AuditLine, LedgerLine
 
 # No control characters: PostgreSQL holds no NUL, and no name needs a line feed.
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
-Name = t.Annotated[
+Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN),
     Field(examples=["Ada Obi"]),
 ]
-Title = t.Annotated[Name, Field(examples=["A web shop"])]
-Email = t.Annotated[
+Title = Annotated[Name, Field(examples=["A web shop"])]
+Email = Annotated[
     str,
     StringConstraints(max_length=254, pattern=r"^[\w.+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),
     Field(examples=["ada@example.org"]),
 ]
-Password = t.Annotated[
+Password = Annotated[
     str,
     StringConstraints(min_length=10, max_length=200),
     Field(examples=["correct horse battery"]),
 ]
-Currency = t.Literal["NGN", "GHS", "KES", "ZAR", "USD", "EUR", "GBP", "UGX", "XOF"]
-Amount = t.Annotated[
-    t.Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}(\.[0-9]{1,4})?$")]
-    | t.Annotated[int, Field(ge=1, le=LARGEST)],
+Currency = Literal["NGN", "GHS", "KES", "ZAR", "USD", "EUR", "GBP", "UGX", "XOF"]
+Amount = Annotated[
+    Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}(\.[0-9]{1,4})?$")]
+    | Annotated[int, Field(ge=1, le=LARGEST)],
     Field(
         examples=["1500.50"],
         description='A string in major units (`"1500.50"`) or an integer in minor units',
@@ -70,8 +70,8 @@ class SignUp(RequestModel):
 class SignIn(RequestModel):
     """An email address and its password."""
 
-    email: t.Annotated[str, StringConstraints(max_length=254), Field(examples=["ada@example.org"])]
-    password: t.Annotated[
+    email: Annotated[str, StringConstraints(max_length=254), Field(examples=["ada@example.org"])]
+    password: Annotated[
         str, StringConstraints(max_length=200), Field(examples=["correct horse battery"])
     ]
 
@@ -79,7 +79,7 @@ class SignIn(RequestModel):
 class NewPassword(RequestModel):
     """The current and the new password."""
 
-    current: t.Annotated[str, StringConstraints(max_length=200)]
+    current: Annotated[str, StringConstraints(max_length=200)]
     new: Password
 
 
@@ -89,7 +89,7 @@ class NewMilestone(RequestModel):
     title: Title
     amount: Amount
     # JSON has no date type, so strict mode would refuse the string.
-    due: t.Annotated[date | None, Field(strict=False)] = None
+    due: Annotated[date | None, Field(strict=False)] = None
 
 
 class NewEscrow(RequestModel):
@@ -99,16 +99,16 @@ class NewEscrow(RequestModel):
     """
 
     title: Title
-    freelancer_email: t.Annotated[Email, Field(examples=["ben@example.org"])]
+    freelancer_email: Annotated[Email, Field(examples=["ben@example.org"])]
     currency: Currency
-    silence_days: t.Annotated[int, Field(ge=1, le=60)] = 7
-    milestones: t.Annotated[list[NewMilestone], Field(min_length=1, max_length=MOST_MILESTONES)]
+    silence_days: Annotated[int, Field(ge=1, le=60)] = 7
+    milestones: Annotated[list[NewMilestone], Field(min_length=1, max_length=MOST_MILESTONES)]
 
 
 class Ruling(RequestModel):
     """The client's share of the hold in basis points; the freelancer gets the rest."""
 
-    to_client_basis_points: t.Annotated[int, Field(ge=0, le=10_000)]
+    to_client_basis_points: Annotated[int, Field(ge=0, le=10_000)]
 
 
 class NewDeposit(RequestModel):
@@ -121,10 +121,10 @@ class NewDeposit(RequestModel):
 class NewVirtualAccount(RequestModel):
     """The owner of a virtual account. The bank verification number is passed on and not stored."""
 
-    currency: t.Literal["NGN"]
-    first_name: t.Annotated[Name, Field(examples=["Ada"])]
-    last_name: t.Annotated[Name, Field(examples=["Obi"])]
-    bvn: t.Annotated[
+    currency: Literal["NGN"]
+    first_name: Annotated[Name, Field(examples=["Ada"])]
+    last_name: Annotated[Name, Field(examples=["Obi"])]
+    bvn: Annotated[
         str,
         StringConstraints(pattern=r"^[0-9]{11}$"),
         Field(repr=False, examples=["22212345678"]),
@@ -136,8 +136,8 @@ class NewWithdrawal(RequestModel):
 
     amount: Amount
     currency: Currency
-    bank_code: t.Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{3,11}$")]
-    account_number: t.Annotated[str, StringConstraints(pattern=r"^[0-9]{6,20}$")]
+    bank_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{3,11}$")]
+    account_number: Annotated[str, StringConstraints(pattern=r"^[0-9]{6,20}$")]
 
 
 class NoticeBody(BaseModel):
@@ -146,7 +146,7 @@ class NoticeBody(BaseModel):
     model_config = ConfigDict(extra="allow", defer_build=True)
 
     event: str
-    data: dict[str, t.Any]
+    data: dict[str, Any]
 
 
 class EmptyBody(RequestModel):
@@ -159,11 +159,11 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
-Item = t.TypeVar("Item")
+Item = TypeVar("Item")
 
 
-class Page(ResponseModel, t.Generic[Item]):
-    """Part of a list, newest first; ``next_cursor`` is null on the last page."""
+class Page(ResponseModel, Generic[Item]):
+    """Part of a list, newest first; `next_cursor` is null on the last page."""
 
     items: list[Item]
     next_cursor: str | None = None
@@ -198,7 +198,7 @@ class SessionOut(ResponseModel):
     """A bearer token, the seconds until it expires, and its user."""
 
     token: str
-    token_type: t.Literal["Bearer"] = "Bearer"  # nosec B105
+    token_type: Literal["Bearer"] = "Bearer"  # nosec B105
     expires_in: int
     user: UserOut
 
@@ -390,7 +390,7 @@ class WithdrawalOut(ResponseModel):
 
     @classmethod
     def of(cls, withdrawal: Withdrawal) -> WithdrawalOut:
-        """From *withdrawal*; shows only the last four digits of the account number."""
+        """From `withdrawal`; shows only the last four digits of the account number."""
         return cls(
             id=withdrawal.id,
             state=withdrawal.state,
@@ -410,7 +410,7 @@ class WithdrawalPage(Page[WithdrawalOut]):
 class NoticeReceived(ResponseModel):
     """The notice is stored and will be processed."""
 
-    received: t.Literal[True] = True
+    received: Literal[True] = True
 
 
 class AuditLineOut(ResponseModel):
@@ -443,9 +443,9 @@ class ReconciliationOut(ResponseModel):
 
 
 def read_amount(amount: str | int, currency: str) -> Money:
-    """The amount of a request. Raises ``MoneyError``."""
+    """The amount of a request. Raises `MoneyError`."""
     return Money(amount, currency) if isinstance(amount, int) else Money.parse(amount, currency)
 
 
-if set(t.get_args(Currency)) != set(EXPONENTS):
+if set(get_args(Currency)) != set(EXPONENTS):
     raise RuntimeError("the API and the domain know different currencies")

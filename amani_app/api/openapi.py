@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import typing as t
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -27,7 +28,7 @@ PROBLEM = {
 
 _TEXT = {"type": "string"}
 _FLAG = {"type": "boolean"}
-SYSTEM: t.Mapping[str, tuple[str, dict[str, t.Any]]] = {
+SYSTEM: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ping": ("Return `pong`, without any access to the database.", {"ping": _TEXT}),
     "version": (
         "Return the build and the schema head that it needs.",
@@ -42,14 +43,14 @@ SYSTEM: t.Mapping[str, tuple[str, dict[str, t.Any]]] = {
 """Endpoints for machines: path, summary, and required properties of the response."""
 
 
-def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any]:
-    models: list[tuple[type[BaseModel], t.Literal["validation", "serialization"]]] = []
+def describe(operations: Sequence[Operation], version: str) -> dict[str, Any]:
+    models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
     for operation in operations:
         models.append((operation.answer, "serialization"))
         if operation.body:
             models.append((operation.body, "validation"))
     names, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    paths: dict[str, dict[str, t.Any]] = {}
+    paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(f"/api/v1{operation.path}", {})[operation.method.lower()] = _operation(
             operation, names
@@ -66,7 +67,7 @@ def describe(operations: t.Sequence[Operation], version: str) -> dict[str, t.Any
     }
 
 
-def _probe(name: str) -> dict[str, t.Any]:
+def _probe(name: str) -> dict[str, Any]:
     summary, properties = SYSTEM[name]
     schema = {"type": "object", "required": sorted(properties), "properties": properties}
     good = _content(summary, schema)
@@ -80,8 +81,8 @@ def _probe(name: str) -> dict[str, t.Any]:
     return {"operationId": name, "summary": summary, "parameters": [], "responses": responses}
 
 
-def _operation(operation: Operation, names: t.Mapping[t.Any, t.Any]) -> dict[str, t.Any]:
-    found: dict[str, t.Any] = {
+def _operation(operation: Operation, names: Mapping[Any, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": _parameters(operation),
@@ -111,7 +112,7 @@ def _operation(operation: Operation, names: t.Mapping[t.Any, t.Any]) -> dict[str
 
 
 def statuses(operation: Operation) -> set[int]:
-    """The status of every error that *operation* may return."""
+    """The status of every error that `operation` may return."""
     found = {429, 503, *operation.problems}
     if operation.roles is not None:
         found |= {401}
@@ -132,10 +133,8 @@ def statuses(operation: Operation) -> set[int]:
     return found
 
 
-def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
-    def parameter(
-        name: str, where: str, schema: dict[str, t.Any], required: bool
-    ) -> dict[str, t.Any]:
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    def parameter(name: str, where: str, schema: dict[str, Any], required: bool) -> dict[str, Any]:
         return {"name": name, "in": where, "required": required, "schema": schema}
 
     text = {"type": "string"}
@@ -163,6 +162,6 @@ def _parameters(operation: Operation) -> list[dict[str, t.Any]]:
     return found
 
 
-def _content(description: str, schema: t.Any, problem: bool = False) -> dict[str, t.Any]:
+def _content(description: str, schema: Any, problem: bool = False) -> dict[str, Any]:
     media = "application/problem+json" if problem else "application/json"
     return {"description": description, "content": {media: {"schema": schema}}}

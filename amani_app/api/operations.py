@@ -1,6 +1,6 @@
 """Operations: each route is declared once, and all share one request pipeline.
 
-An ``Operation`` declares its bodies, who may call it, and whether it moves money. Routing, checks
+An `Operation` declares its bodies, who may call it, and whether it moves money. Routing, checks
 of token, headers and body, idempotency, and the OpenAPI document follow from it.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import typing as t
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 from dataclasses import dataclass, field
 
 import pydantic
@@ -41,7 +42,7 @@ LARGEST_PAGE = 100
 
 @dataclass(frozen=True)
 class Operation:
-    """One route of the API; its handler gets a ``Call`` and returns the response body."""
+    """One route of the API; its handler gets a `Call` and returns the response body."""
 
     method: str
     path: str
@@ -51,27 +52,27 @@ class Operation:
     body: type[BaseModel] | None = None
     status: int = 200
     roles: frozenset[Role] | None = frozenset(Role)
-    """Roles that may call it; ``None`` needs no token."""
+    """Roles that may call it; `None` needs no token."""
     money: bool = False
     """An Idempotency-Key is required; on any other POST it is optional."""
     versioned: bool = False
     """If-Match is required, and the response is an escrow with an ETag."""
     paged: bool = False
-    filters: t.Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Query parameters that filter a list, with their allowed values."""
     quota: Kind | None = None
-    """The quota that it counts against; by default ``read`` for GET and ``write`` for POST."""
+    """The quota that it counts against; by default `read` for GET and `write` for POST."""
     problems: tuple[int, ...] = ()
     transactional: bool = True
     """False if the handler manages its own transactions, for example around password hashing."""
-    prepare: t.Callable[[Call], t.Any] | None = None
-    """Slow work before the transaction; its result is the call's ``prepared``."""
-    complete: t.Callable[[Call, t.Any], BaseModel] | None = None
+    prepare: Callable[[Call], Any] | None = None
+    """Slow work before the transaction; its result is the call's `prepared`."""
+    complete: Callable[[Call, Any], BaseModel] | None = None
     """Slow work after the commit that may complete the response; it must not fail."""
     private: bool = False
     """The body holds personal data: with an Idempotency-Key only a keyed digest of it is stored."""
     raw: bool = False
-    """The handler reads the body itself; ``body`` is for the OpenAPI document only."""
+    """The handler reads the body itself; `body` is for the OpenAPI document only."""
     headers: tuple[str, ...] = ()
     """Further required headers."""
 
@@ -79,7 +80,7 @@ class Operation:
     def slow(self) -> bool:
         """Whether the caller is authorized before the transaction instead of inside it.
 
-        True if the operation works before the transaction (``prepare``) or without one.
+        True if the operation works before the transaction (`prepare`) or without one.
         """
         return not self.transactional or self.prepare is not None
 
@@ -88,20 +89,20 @@ class Operation:
 class Call:
     parts: Container
     actor: Actor
-    path: t.Mapping[str, str]
-    body: t.Any = None
+    path: Mapping[str, str]
+    body: Any = None
     version: int | None = None
     limit: int = DEFAULT_PAGE
     cursor: str | None = None
-    filters: t.Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, str] = field(default_factory=dict)
     operation: str = ""
     key: str = ""
     """The Idempotency-Key."""
-    prepared: t.Any = None
-    unit: stores.UnitOfWork = field(default=t.cast(stores.UnitOfWork, None))
+    prepared: Any = None
+    unit: stores.UnitOfWork = field(default=cast(stores.UnitOfWork, None))
 
     def next_cursor(self, last: str | int | None) -> str | None:
-        """The signed cursor of the page after *last*, for this caller and this operation."""
+        """The signed cursor of the page after `last`, for this caller and this operation."""
         if last is None:
             return None
         return _cursors().dumps([self.operation, self.actor.user, self.path_key(), str(last)])
@@ -119,12 +120,12 @@ class Authorizer:
     claims: Claims | None
 
     def ask(self) -> None:
-        """Authorize in a unit of work of its own. Raises ``RequestRefused`` and ``Forbidden``."""
+        """Authorize in a unit of work of its own. Raises `RequestRefused` and `Forbidden`."""
         if self.claims:
             self.call.parts.store.look(self._admit)
 
     def enter(self, unit: stores.UnitOfWork) -> None:
-        """Begin *unit*, and authorize in it unless ``ask`` has."""
+        """Begin `unit`, and authorize in it unless `ask` has."""
         if self.claims and not self.operation.slow:
             self._admit(unit)
         self.call.unit = unit
@@ -132,7 +133,7 @@ class Authorizer:
     def _admit(self, unit: stores.UnitOfWork) -> None:
         known, roles = self.call.actor, self.operation.roles or ()
         try:
-            role = self.call.parts.people.admit(unit, t.cast(Claims, self.claims))
+            role = self.call.parts.people.admit(unit, cast(Claims, self.claims))
         except InvalidToken:
             raise RequestRefused(UNAUTHENTICATED) from None
         if role not in roles:
@@ -140,7 +141,7 @@ class Authorizer:
         self.call.actor = Actor(known.user, role, known.request_id, known.remote_addr)
 
 
-Handler = t.Callable[[Call], BaseModel]
+Handler = Callable[[Call], BaseModel]
 
 
 def register_operation(blueprint: Blueprint, operation: Operation, handler: Handler) -> None:
@@ -151,7 +152,7 @@ def register_operation(blueprint: Blueprint, operation: Operation, handler: Hand
     blueprint.add_url_rule(rule, operation.name, view, methods=[operation.method])
 
 
-def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -> Response:
+def _answer(operation: Operation, handler: Handler, path: Mapping[str, str]) -> Response:
     if not all(IDS.fullmatch(value) for value in path.values()):
         raise RequestRefused(ProblemDetails(404, "not-found"))
     parts = container()
@@ -178,7 +179,7 @@ def _answer(operation: Operation, handler: Handler, path: t.Mapping[str, str]) -
 
 
 def _read_request(operation: Operation, call: Call) -> None:
-    """Fill *call* from the request. Raises ``RequestRefused``."""
+    """Fill `call` from the request. Raises `RequestRefused`."""
     if not operation.raw:
         # All notices come from one address, and a refused notice would delay money.
         _count(operation, call.actor)
@@ -242,20 +243,20 @@ def _fingerprint(operation: Operation, whole: bytes) -> str:
     another request.
     """
     if operation.private:
-        key = t.cast(str, current_app.secret_key).encode()
+        key = cast(str, current_app.secret_key).encode()
         return hmac.new(key, b"idempotency\n" + whole, hashlib.sha256).hexdigest()
     return hashlib.sha256(whole).hexdigest()
 
 
 def _was_answered(call: Call, key: str, fingerprint: str) -> bool:
-    """Whether the response is stored, so that ``prepare`` is not needed."""
+    """Whether the response is stored, so that `prepare` is not needed."""
     claim = call.parts.store.read
     found = claim(lambda unit: unit.idempotency.claim(call.actor.user, key, fingerprint))
     return found is not None
 
 
 def _complete(
-    complete: t.Callable[[Call, t.Any], BaseModel], call: Call, model: BaseModel, key: str
+    complete: Callable[[Call, Any], BaseModel], call: Call, model: BaseModel, key: str
 ) -> tuple[BaseModel, str]:
     """The completed response, which a repeated request gets as well."""
     model = complete(call, model)
@@ -266,7 +267,7 @@ def _complete(
 
 
 def _recognized(operation: Operation, parts: Container) -> Claims | None:
-    """The claims of the token; ``None`` if the operation needs no token."""
+    """The claims of the token; `None` if the operation needs no token."""
     if operation.roles is None:
         return None
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -281,7 +282,7 @@ def _recognized(operation: Operation, parts: Container) -> Claims | None:
 
 
 def _actor(claims: Claims | None) -> Actor:
-    """The caller with a provisional role; ``Authorizer`` sets the current one."""
+    """The caller with a provisional role; `Authorizer` sets the current one."""
     where = (request_id(), request.remote_addr or "")
     return Actor(claims.user if claims else "anonymous", Role.MEMBER, *where)
 

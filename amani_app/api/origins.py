@@ -15,7 +15,7 @@ EXPOSED = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, 
 
 
 def register_origins(app: Flask, origins: tuple[str, ...]) -> None:
-    """Let pages of *origins* read the responses of *app*. There are no cookies to send."""
+    """Let pages of `origins` read the responses of `app`. There are no cookies to send."""
     if not origins:
         return
 

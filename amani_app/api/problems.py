@@ -1,9 +1,10 @@
-"""Errors as ``application/problem+json`` (RFC 9457)."""
+"""Errors as `application/problem+json` (RFC 9457)."""
 
 from __future__ import annotations
 
 import json
-import typing as t
+from collections.abc import Mapping
+from typing import Any, cast
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -40,18 +41,18 @@ PROVIDER_RETRY_AFTER = "15"
 
 @dataclass(frozen=True)
 class ProblemDetails:
-    """One error response. ``type`` and ``code`` are stable; ``detail`` is text for people."""
+    """One error response. `type` and `code` are stable; `detail` is text for people."""
 
     status: int
     code: str
     detail: str = ""
-    errors: tuple[t.Mapping[str, t.Any], ...] = ()
+    errors: tuple[Mapping[str, Any], ...] = ()
     allowed: tuple[str, ...] = ()
-    headers: t.Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
         """The HTTP response, with the id of the running request."""
-        body: dict[str, t.Any] = {
+        body: dict[str, Any] = {
             "type": f"urn:amani:problem:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -75,7 +76,7 @@ class RequestRefused(Exception):
         super().__init__(problem.code)
 
 
-STATUS: t.Mapping[type[DomainError], int] = {
+STATUS: Mapping[type[DomainError], int] = {
     DomainError: 409,
     MoneyError: 422,
     InvalidEscrow: 422,
@@ -110,7 +111,7 @@ UNKNOWN = ProblemDetails(
 
 
 def register_problems(app: Flask) -> None:
-    """Return every error of *app* as a problem, including those of routing."""
+    """Return every error of `app` as a problem, including those of routing."""
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_bug)
     app.register_error_handler(RequestRefused, lambda error: error.problem.response())
@@ -125,7 +126,7 @@ def _from_http(error: HTTPException) -> Response | HTTPException:
     if isinstance(error, RequestRedirect):
         return error
     if error.response is not None:
-        return t.cast(Response, error.response)
+        return cast(Response, error.response)
     status = error.code or 500
     # Werkzeug's own headers carry Allow, WWW-Authenticate and Retry-After.
     headers = dict(error.get_headers())

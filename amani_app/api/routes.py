@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from flask import request
 
@@ -26,8 +27,8 @@ OPERATIONS: list[tuple[Operation, Handler]] = []
 
 
 def operation(
-    method: str, path: str, answer: type[t.Any], **rest: t.Any
-) -> t.Callable[[Handler], Handler]:
+    method: str, path: str, answer: type[Any], **rest: Any
+) -> Callable[[Handler], Handler]:
     """Register the decorated handler; the first line of its docstring is the summary."""
 
     def register(handler: Handler) -> Handler:
@@ -40,16 +41,16 @@ def operation(
 
 
 def listing(
-    path: str, page: type[t.Any], item: t.Callable[[t.Any], t.Any], **rest: t.Any
-) -> t.Callable[[t.Callable[[Call, int], t.Sequence[t.Any]]], Handler]:
+    path: str, page: type[Any], item: Callable[[Any], Any], **rest: Any
+) -> Callable[[Callable[[Call, int], Sequence[Any]]], Handler]:
     """Register the decorated query as a paged GET; its docstring is the summary.
 
     The query gets the number of rows to read, one more than the page shows: with the extra row
-    there is a next page. Each row has an ``id``, which the cursor holds.
+    there is a next page. Each row has an `id`, which the cursor holds.
     """
 
-    def register(query: t.Callable[[Call, int], t.Sequence[t.Any]]) -> Handler:
-        def handler(call: Call) -> t.Any:
+    def register(query: Callable[[Call, int], Sequence[Any]]) -> Handler:
+        def handler(call: Call) -> Any:
             rows = query(call, call.limit + 1)
             shown = rows[: call.limit]
             last = shown[-1].id if len(rows) > call.limit else None
@@ -142,7 +143,7 @@ def read_wallet(call: Call) -> m.WalletOut:
 
 
 @listing("/wallets/{wallet}/entries", m.EntryPage, m.EntryOut.of)
-def list_entries(call: Call, limit: int) -> t.Sequence[LedgerLine]:
+def list_entries(call: Call, limit: int) -> Sequence[LedgerLine]:
     """List the entries of a wallet, newest first."""
     before = int(call.cursor) if call.cursor else None
     return call.unit.ledger.lines(_wallet(call), before, limit)
@@ -174,7 +175,7 @@ def create_escrow(call: Call) -> m.EscrowOut:
         "party": (Party.CLIENT.value, Party.FREELANCER.value),
     },
 )
-def list_escrows(call: Call, limit: int) -> t.Sequence[Escrow]:
+def list_escrows(call: Call, limit: int) -> Sequence[Escrow]:
     """List the escrows that you are a party of, newest first."""
     state, party = call.filters.get("state"), call.filters.get("party")
     return call.unit.escrows.of(
@@ -278,7 +279,7 @@ def create_deposit(call: Call) -> m.DepositOut:
 
 
 @listing("/deposits", m.DepositPage, m.DepositOut.of)
-def list_deposits(call: Call, limit: int) -> t.Sequence[Deposit]:
+def list_deposits(call: Call, limit: int) -> Sequence[Deposit]:
     """List your deposits in all currencies, newest first."""
     return call.unit.deposits.of(call.actor.user, call.cursor, limit)
 
@@ -319,7 +320,7 @@ def create_virtual_account(call: Call) -> m.VirtualAccountOut:
 
 
 @listing("/virtual-accounts", m.VirtualAccountPage, m.VirtualAccountOut.of)
-def list_virtual_accounts(call: Call, limit: int) -> t.Sequence[VirtualAccount]:
+def list_virtual_accounts(call: Call, limit: int) -> Sequence[VirtualAccount]:
     """List your virtual accounts, newest first."""
     return call.unit.virtual_accounts.of(call.actor.user, call.cursor, limit)
 
@@ -356,7 +357,7 @@ def create_withdrawal(call: Call) -> m.WithdrawalOut:
 
 
 @listing("/withdrawals", m.WithdrawalPage, m.WithdrawalOut.of)
-def list_withdrawals(call: Call, limit: int) -> t.Sequence[Withdrawal]:
+def list_withdrawals(call: Call, limit: int) -> Sequence[Withdrawal]:
     """List your withdrawals in all currencies, newest first."""
     return call.unit.withdrawals.of(call.actor.user, call.cursor, limit)
 
@@ -406,6 +407,6 @@ def reconcile(call: Call) -> m.ReconciliationOut:
 
 
 @listing("/admin/audit", m.AuditPage, m.AuditLineOut.of, roles=ADMINS)
-def read_audit_log(call: Call, limit: int) -> t.Sequence[AuditLine]:
+def read_audit_log(call: Call, limit: int) -> Sequence[AuditLine]:
     """List the audit log, newest first (administrator)."""
     return call.unit.audited(call.cursor, limit)

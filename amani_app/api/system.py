@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import typing as t
+from collections.abc import Mapping
+from typing import Any
 from functools import cache
 
 from flask import Blueprint, Response
@@ -15,7 +16,7 @@ from amani_app.container import container
 blueprint = Blueprint("api", __name__)
 
 
-def answer(body: t.Mapping[str, t.Any], status: int = 200, media: str = "") -> Response:
+def answer(body: Mapping[str, Any], status: int = 200, media: str = "") -> Response:
     return Response(json.dumps(body), status, content_type=media or "application/json")
 
 
@@ -50,7 +51,7 @@ def readiness() -> Response:
 
 @blueprint.get("/health")
 def health() -> Response:
-    """200 or 503 in the shape of ``application/health+json`` (draft-inadarei-api-health-check)."""
+    """200 or 503 in the shape of `application/health+json` (draft-inadarei-api-health-check)."""
     parts = container()
     state = parts.health()
     status = "pass" if state.passing else "fail"
@@ -89,7 +90,7 @@ def openapi() -> Response:
 
 
 @cache
-def _document(version: str) -> dict[str, t.Any]:
+def _document(version: str) -> dict[str, Any]:
     from amani_app.api.openapi import describe
     from amani_app.api.routes import OPERATIONS
 

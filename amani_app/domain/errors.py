@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterable
 
 
 class DomainError(Exception):
-    """A business rule was violated; nothing was changed. ``code`` is stable, the text is not."""
+    """A business rule was violated; nothing was changed. `code` is stable, the text is not."""
 
     code = "refused"
 
@@ -36,11 +36,11 @@ class AlreadySettled(DomainError):
 
 
 class IllegalTransition(DomainError):
-    """The state does not allow the action; ``allowed`` lists the actions that it allows."""
+    """The state does not allow the action; `allowed` lists the actions that it allows."""
 
     code = "illegal-transition"
 
-    def __init__(self, what: str, state: str, action: str, allowed: t.Iterable[str]) -> None:
+    def __init__(self, what: str, state: str, action: str, allowed: Iterable[str]) -> None:
         self.state = state
         self.action = action
         self.allowed = tuple(sorted(allowed))

@@ -1,13 +1,14 @@
 """The escrow: an agreement on milestones, and the transitions that move its money.
 
-An ``Escrow`` is a value: each action returns a new one, with the ``Settlement``s to book. Two
-tables hold every allowed transition: ``ESCROW_RULES`` and ``MILESTONE_RULES``.
+An `Escrow` is a value: each action returns a new one, with the `Settlement`s to book. Two
+tables hold every allowed transition: `ESCROW_RULES` and `MILESTONE_RULES`.
 """
 
 from __future__ import annotations
 
 import enum
-import typing as t
+from collections.abc import Mapping
+from typing import Any, cast
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -65,9 +66,9 @@ _BOTH = frozenset({Party.CLIENT, Party.FREELANCER})
 _CLIENT, _FREELANCER = frozenset({Party.CLIENT}), frozenset({Party.FREELANCER})
 _ARBITER, _CLOCK = frozenset({Party.ARBITER}), frozenset({Party.CLOCK})
 
-Rule = tuple[frozenset[Party], t.Any]
+Rule = tuple[frozenset[Party], Any]
 
-ESCROW_RULES: t.Mapping[tuple[EscrowState, str], tuple[frozenset[Party], EscrowState]] = {
+ESCROW_RULES: Mapping[tuple[EscrowState, str], tuple[frozenset[Party], EscrowState]] = {
     (EscrowState.DRAFT, "accept"): (_FREELANCER, EscrowState.ACCEPTED),
     (EscrowState.DRAFT, "cancel"): (_BOTH, EscrowState.CANCELLED),
     (EscrowState.ACCEPTED, "fund"): (_CLIENT, EscrowState.FUNDED),
@@ -77,7 +78,7 @@ ESCROW_RULES: t.Mapping[tuple[EscrowState, str], tuple[frozenset[Party], EscrowS
 }
 """(state, action) -> the parties that may take it, and the next state."""
 
-MILESTONE_RULES: t.Mapping[tuple[MilestoneState, str], tuple[frozenset[Party], MilestoneState]] = {
+MILESTONE_RULES: Mapping[tuple[MilestoneState, str], tuple[frozenset[Party], MilestoneState]] = {
     (MilestoneState.FUNDED, "submit"): (_FREELANCER, MilestoneState.SUBMITTED),
     (MilestoneState.CHANGES_REQUESTED, "submit"): (_FREELANCER, MilestoneState.SUBMITTED),
     (MilestoneState.SUBMITTED, "approve"): (_CLIENT, MilestoneState.RELEASED),
@@ -106,7 +107,7 @@ class FeePolicy:
             )
 
     def divide(self, amount: Money) -> tuple[Money, Money]:
-        """*amount* divided into (net, fee); a rest of a minor unit goes to the larger remainder."""
+        """`amount` divided into (net, fee); a rest of a minor unit goes to the larger remainder."""
         net, fee = amount.allocate((WHOLE - self.basis_points, self.basis_points))
         return net, fee
 
@@ -142,7 +143,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Escrow:
-    """An escrow between two users. Raises ``InvalidEscrow`` for invalid terms."""
+    """An escrow between two users. Raises `InvalidEscrow` for invalid terms."""
 
     id: str
     title: str
@@ -175,7 +176,7 @@ class Escrow:
         return total((m.amount for m in self.milestones), self.currency)
 
     def party(self, user: str) -> Party | None:
-        """The role of *user* in the escrow; ``None`` if they are not a party."""
+        """The role of `user` in the escrow; `None` if they are not a party."""
         return {self.client: Party.CLIENT, self.freelancer: Party.FREELANCER}.get(user)
 
     def milestone(self, id: str) -> Milestone:
@@ -194,7 +195,7 @@ class Escrow:
         """End it: before funding at once, afterwards when both parties have requested it.
 
         Holds are refunded to the client; released milestones stay released. Raises
-        ``IllegalTransition`` while a milestone is disputed, because an arbiter decides on it.
+        `IllegalTransition` while a milestone is disputed, because an arbiter decides on it.
         """
         state = self._agreed("cancel", by)
         if self.state is EscrowState.FUNDED:
@@ -231,7 +232,7 @@ class Escrow:
     def expire(self, id: str, now: datetime) -> tuple[Escrow, Settlement]:
         """The days of silence are over, which counts as approval.
 
-        Raises ``IllegalTransition`` before that.
+        Raises `IllegalTransition` before that.
         """
         found = self.milestone(id)
         if found.submitted_at is not None and now < found.submitted_at + self.silence:
@@ -239,7 +240,7 @@ class Escrow:
         return self._paid(id, "expire", Party.CLOCK, to_client=0)
 
     def resolve(self, id: str, by: Party, to_client: int) -> tuple[Escrow, Settlement]:
-        """The arbiter divides the hold: *to_client* basis points are refunded, the rest is paid."""
+        """The arbiter divides the hold: `to_client` basis points are refunded, the rest is paid."""
         if not 0 <= to_client <= WHOLE:
             raise InvalidEscrow(f"the client's part is 0 to {WHOLE} basis points, not {to_client}")
         ruling = {0: "release", WHOLE: "refund"}.get(to_client, "split")
@@ -252,9 +253,9 @@ class Escrow:
     def _agreed(self, action: str, by: Party) -> EscrowState:
         if (rule := ESCROW_RULES.get((self.state, action))) is None:
             raise IllegalTransition("the escrow", self.state.value, action, self.allowed())
-        return t.cast(EscrowState, _permitted(rule, action, by))
+        return cast(EscrowState, _permitted(rule, action, by))
 
-    def _worked(self, id: str, action: str, by: Party, **changes: t.Any) -> Escrow:
+    def _worked(self, id: str, action: str, by: Party, **changes: Any) -> Escrow:
         found = self.milestone(id)
         if (rule := MILESTONE_RULES.get((found.state, action))) is None:
             allowed = (name for state, name in MILESTONE_RULES if state is found.state)
@@ -278,11 +279,11 @@ class Escrow:
         net, fee = self.fee.divide(pay or Money.zero(self.currency))
         return Settlement(milestone.id, outcome, net, back, fee)
 
-    def _moved(self, **changes: t.Any) -> Escrow:
+    def _moved(self, **changes: Any) -> Escrow:
         return replace(self, version=self.version + 1, **changes)
 
 
-def _permitted(rule: Rule, action: str, by: Party) -> t.Any:
+def _permitted(rule: Rule, action: str, by: Party) -> Any:
     parties, after = rule
     if by not in parties:
         names = " or ".join(sorted(party.value for party in parties))

@@ -9,7 +9,7 @@ corrected by a reversing transaction, never by a change.
 from __future__ import annotations
 
 import enum
-import typing as t
+from collections.abc import Iterable, Sequence
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +45,7 @@ class AccountKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Account:
-    """One account in one currency; ``owner`` is the user or milestone, empty for the house."""
+    """One account in one currency; `owner` is the user or milestone, empty for the house."""
 
     kind: AccountKind
     currency: str
@@ -64,7 +64,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Entry:
-    """*amount* credited (positive) or debited (negative) on an account."""
+    """`amount` credited (positive) or debited (negative) on an account."""
 
     account: Account
     amount: Money
@@ -80,8 +80,8 @@ class Entry:
 class Transaction:
     """Entries that are written together or not at all.
 
-    ``reason`` is the kind and ``reference`` the subject. The pair is unique, so that
-    nothing is booked twice. ``settles`` names the pending transfer that this one posts.
+    `reason` is the kind and `reference` the subject. The pair is unique, so that
+    nothing is booked twice. `settles` names the pending transfer that this one posts.
     """
 
     id: str
@@ -101,7 +101,7 @@ class Transaction:
 
 @dataclass(frozen=True)
 class PendingTransfer:
-    """A reservation of *amount* on *account*, until it is posted or voided."""
+    """A reservation of `amount` on `account`, until it is posted or voided."""
 
     id: str
     reason: str
@@ -115,8 +115,8 @@ class PendingTransfer:
         if self.amount.minor <= 0:
             raise LedgerError(f"{self.reason}: {self.amount} cannot be reserved")
 
-    def post(self, id: str, to: t.Sequence[Entry]) -> Transaction:
-        """The transaction that settles it; the entries *to* credit the whole amount."""
+    def post(self, id: str, to: Sequence[Entry]) -> Transaction:
+        """The transaction that settles it; the entries `to` credit the whole amount."""
         debit = Entry(self.account, -self.amount)
         return Transaction(id, self.reason, self.reference, (debit, *to), settles=self.id)
 
@@ -136,10 +136,10 @@ class Balance:
 def receive(
     id: str, reason: str, reference: str, fee: Money, *targets: tuple[Account, Money]
 ) -> Transaction:
-    """A transaction for money that arrived at the provider; *targets* are credited in full.
+    """A transaction for money that arrived at the provider; `targets` are credited in full.
 
-    The provider kept *fee*, which Amani bears; the provider's mirror is debited with the rest.
-    Raises ``LedgerError`` if the amounts sum to zero. Example: 100.00 arrive, the fee is 1.50::
+    The provider kept `fee`, which Amani bears; the provider's mirror is debited with the rest.
+    Raises `LedgerError` if the amounts sum to zero. Example: 100.00 arrive, the fee is 1.50::
 
         wallet +100.00, provider -98.50, fees -1.50
     """
@@ -155,8 +155,8 @@ def receive(
     return Transaction(id, reason, reference, entries)
 
 
-def sums(entries: t.Iterable[Entry]) -> dict[str, int]:
-    """The sum of *entries* in minor units, by currency."""
+def sums(entries: Iterable[Entry]) -> dict[str, int]:
+    """The sum of `entries` in minor units, by currency."""
     found: Counter[str] = Counter()
     for entry in entries:
         found[entry.amount.currency] += entry.amount.minor
@@ -166,9 +166,9 @@ def sums(entries: t.Iterable[Entry]) -> dict[str, int]:
 def move(
     id: str, reason: str, reference: str, source: Account, *targets: tuple[Account, Money]
 ) -> Transaction:
-    """A transaction that debits *source* and credits *targets*; a zero amount is left out.
+    """A transaction that debits `source` and credits `targets`; a zero amount is left out.
 
-    Raises ``LedgerError`` if all amounts are zero.
+    Raises `LedgerError` if all amounts are zero.
     """
     credits = [Entry(account, amount) for account, amount in targets if amount]
     whole = sum((entry.amount for entry in credits), Money.zero(source.currency))

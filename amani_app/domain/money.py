@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import typing as t
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import total_ordering
 
 from amani_app.domain.errors import MoneyError
 
-EXPONENTS: t.Mapping[str, int] = {
+EXPONENTS: Mapping[str, int] = {
     "NGN": 2,
     "GHS": 2,
     "KES": 2,
@@ -31,7 +31,7 @@ _DECIMAL = re.compile(r"(-?)(\d{1,16})(?:\.(\d{1,4}))?", re.ASCII)
 @total_ordering
 @dataclass(frozen=True)
 class Money:
-    """*minor* units of *currency*; may be negative. Compares and adds within one currency only."""
+    """`minor` units of `currency`; may be negative. Compares and adds within one currency only."""
 
     minor: int
     currency: str
@@ -51,9 +51,9 @@ class Money:
 
     @classmethod
     def parse(cls, text: str, currency: str) -> Money:
-        """The amount that *text* writes in major units, such as ``"1500.50"``.
+        """The amount that `text` writes in major units, such as `"1500.50"`.
 
-        Raises ``MoneyError`` when it is no plain decimal or has more digits than the currency.
+        Raises `MoneyError` when it is no plain decimal or has more digits than the currency.
         """
         found = _DECIMAL.fullmatch(text)
         exponent = cls.zero(currency).exponent
@@ -68,7 +68,7 @@ class Money:
 
     @property
     def major(self) -> str:
-        """In major units, with all the digits: ``1500.50``."""
+        """In major units, with all the digits: `1500.50`."""
         sign = "-" if self.minor < 0 else ""
         digits = str(abs(self.minor)).rjust(self.exponent + 1, "0")
         if not self.exponent:
@@ -93,10 +93,10 @@ class Money:
     def __bool__(self) -> bool:
         return self.minor != 0
 
-    def allocate(self, weights: t.Sequence[int]) -> tuple[Money, ...]:
-        """Divide by *weights* without a loss (largest remainder): 100 by (1, 2) is 33 and 67.
+    def allocate(self, weights: Sequence[int]) -> tuple[Money, ...]:
+        """Divide by `weights` without a loss (largest remainder): 100 by (1, 2) is 33 and 67.
 
-        Ties go to the earlier part. Raises ``MoneyError`` for a negative amount, a negative
+        Ties go to the earlier part. Raises `MoneyError` for a negative amount, a negative
         weight, or weights without a sum.
         """
         total = sum(weights)
@@ -116,6 +116,6 @@ class Money:
         return other
 
 
-def total(amounts: t.Iterable[Money], currency: str) -> Money:
-    """The sum of *amounts*, all in *currency*."""
+def total(amounts: Iterable[Money], currency: str) -> Money:
+    """The sum of `amounts`, all in `currency`."""
     return sum(amounts, Money.zero(currency))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import typing as t
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -59,7 +59,7 @@ class WithdrawalState(enum.Enum):
         return self in (WithdrawalState.PAID, WithdrawalState.PAID_LATE)
 
 
-CORRECTIONS: t.Mapping[WithdrawalState, WithdrawalState] = {
+CORRECTIONS: Mapping[WithdrawalState, WithdrawalState] = {
     WithdrawalState.PAID: WithdrawalState.RETURNED,
     WithdrawalState.FAILED: WithdrawalState.PAID_LATE,
 }
@@ -95,7 +95,7 @@ class Destination:
 
     @property
     def masked(self) -> str:
-        """The account number with all but the last four digits replaced by ``*``."""
+        """The account number with all but the last four digits replaced by `*`."""
         return self.account_number[-4:].rjust(len(self.account_number), "*")
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Deposit:
-    """A deposit of *owner*; its id is our reference at the provider."""
+    """A deposit of `owner`; its id is our reference at the provider."""
 
     id: str
     owner: str
@@ -118,9 +118,9 @@ class Deposit:
 
 @dataclass(frozen=True)
 class VirtualAccount:
-    """A bank account number of *owner*; its id is our reference at the provider.
+    """A bank account number of `owner`; its id is our reference at the provider.
 
-    ``provider_id`` is the provider's id, empty until it is known.
+    `provider_id` is the provider's id, empty until it is known.
     """
 
     id: str
@@ -137,7 +137,7 @@ class VirtualAccount:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """A withdrawal of *owner* to *to*; its id is our reference at the provider."""
+    """A withdrawal of `owner` to `to`; its id is our reference at the provider."""
 
     id: str
     owner: str

@@ -20,7 +20,7 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class User:
-    """A user account; ``email`` is in lower case and unique."""
+    """A user account; `email` is in lower case and unique."""
 
     id: str
     email: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Protocol
 from dataclasses import dataclass
 
 from amani_app.domain.users import Role, User
@@ -22,21 +22,21 @@ class Claims:
 
     user: str
     token_version: int | None = None
-    """Set for a local account; ``None`` if another service keeps the accounts."""
+    """Set for a local account; `None` if another service keeps the accounts."""
     email: str = ""
-    """In lower case; set if another service keeps the accounts, like *name* and *role*."""
+    """In lower case; set if another service keeps the accounts, like `name` and `role`."""
     name: str = ""
     role: Role = Role.MEMBER
     second_factor: bool = True
     """False if withdrawals require a second factor and the sign-in had none."""
 
 
-class Identity(t.Protocol):
+class Identity(Protocol):
     def verify(self, token: str) -> Claims:
-        """The claims of *token*. Raises ``InvalidToken`` and ``IdentityUnavailable``."""
+        """The claims of `token`. Raises `InvalidToken` and `IdentityUnavailable`."""
 
 
-class Accounts(Identity, t.Protocol):
+class Accounts(Identity, Protocol):
     """Passwords and tokens of accounts that this service keeps."""
 
     @property
@@ -44,10 +44,10 @@ class Accounts(Identity, t.Protocol):
         """Seconds until a token expires."""
 
     def hash(self, password: str) -> str:
-        """A hash of *password*, slow on purpose."""
+        """A hash of `password`, slow on purpose."""
 
     def matches(self, password: str, hashed: str) -> bool:
-        """Whether *password* matches, in constant time."""
+        """Whether `password` matches, in constant time."""
 
     def issue(self, user: User) -> str:
-        """A token for *user*."""
+        """A token for `user`."""

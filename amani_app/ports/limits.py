@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Protocol
 from dataclasses import dataclass
 
 
@@ -12,7 +12,7 @@ class LimiterUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Quota:
-    """At most *amount* requests in any period of *seconds*."""
+    """At most `amount` requests in any period of `seconds`."""
 
     name: str
     amount: int
@@ -25,7 +25,7 @@ class QuotaUsage:
 
     quota: Quota
     used: int
-    """Requests in the last ``quota.seconds``, including this one unless it was refused."""
+    """Requests in the last `quota.seconds`, including this one unless it was refused."""
     reset: int
     """Seconds until the oldest of these leaves the window, at least 1."""
     exceeded: bool = False
@@ -37,6 +37,6 @@ class QuotaUsage:
         return max(self.quota.amount - self.used, 0)
 
 
-class Limiter(t.Protocol):
+class Limiter(Protocol):
     def hit(self, quota: Quota, whose: str) -> QuotaUsage:
-        """Count one request of *whose* if the quota allows it. Raises ``LimiterUnavailable``."""
+        """Count one request of `whose` if the quota allows it. Raises `LimiterUnavailable`."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import typing as t
+from collections.abc import Mapping
+from typing import Protocol
 from dataclasses import dataclass, field
 
 from amani_app.domain.errors import DomainError
@@ -55,9 +56,9 @@ class PaymentOutcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Collection:
-    """The state of a checkout. *received* is what arrived, which may differ from the amount.
+    """The state of a checkout. `received` is what arrived, which may differ from the amount.
 
-    *fee* is the part that the provider kept; ``None`` if the payer bore it, as is the rule.
+    `fee` is the part that the provider kept; `None` if the payer bore it, as is the rule.
     """
 
     reference: str
@@ -68,7 +69,7 @@ class Collection:
 
     @property
     def kept(self) -> Money:
-        """The part of *received* that did not reach our wallet."""
+        """The part of `received` that did not reach our wallet."""
         return self.fee or Money.zero(self.received.currency)
 
 
@@ -76,7 +77,7 @@ class Collection:
 class Payout:
     """The state of a payout.
 
-    *fee* is charged beside *amount*; ``None`` if the provider has not reported it.
+    `fee` is charged beside `amount`; `None` if the provider has not reported it.
     """
 
     reference: str
@@ -110,7 +111,7 @@ class AccountHolder:
 
 @dataclass(frozen=True)
 class IssuedAccount:
-    """The state of a virtual account; *reference* is ours, *id* is the provider's."""
+    """The state of a virtual account; `reference` is ours, `id` is the provider's."""
 
     reference: str
     id: str
@@ -123,9 +124,9 @@ class IssuedAccount:
 
 @dataclass(frozen=True)
 class Inflow:
-    """A bank transfer into a virtual account; *reference* is the provider's.
+    """A bank transfer into a virtual account; `reference` is the provider's.
 
-    *amount* is what was sent. The provider kept *fee* of it; our wallet received the rest.
+    `amount` is what was sent. The provider kept `fee` of it; our wallet received the rest.
     """
 
     reference: str
@@ -184,58 +185,58 @@ class ProviderNotice:
         return hashlib.sha256(content).hexdigest()
 
 
-class Payments(t.Protocol):
-    """A payment provider. All methods except ``read_notice`` may raise ``ProviderUnavailable``."""
+class Payments(Protocol):
+    """A payment provider. All methods except `read_notice` may raise `ProviderUnavailable`."""
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
-        """Open a checkout for *amount*; returns the payment link.
+        """Open a checkout for `amount`; returns the payment link.
 
-        Raises ``PaymentRefused``, also for a reference that was used before, and
-        ``AnswerUnknown``.
+        Raises `PaymentRefused`, also for a reference that was used before, and
+        `AnswerUnknown`.
         """
 
     def collection(self, reference: str) -> Collection | None:
-        """The checkout with our *reference*; ``None`` if there is none."""
+        """The checkout with our `reference`; `None` if there is none."""
 
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """Request a virtual account in *currency*.
+        """Request a virtual account in `currency`.
 
-        Raises ``PaymentRefused`` and ``AnswerUnknown``.
+        Raises `PaymentRefused` and `AnswerUnknown`.
         """
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """The virtual account with our *reference*; ``None`` if there is none."""
+        """The virtual account with our `reference`; `None` if there is none."""
 
     def account_named(self, id: str) -> IssuedAccount | None:
-        """The virtual account with the provider's *id*; ``None`` if there is none."""
+        """The virtual account with the provider's `id`; `None` if there is none."""
 
     def inflow(self, reference: str) -> Inflow | None:
-        """The transfer with the provider's *reference*; ``None`` if there is none."""
+        """The transfer with the provider's `reference`; `None` if there is none."""
 
     def inflows(self, id: str) -> list[Inflow]:
-        """The newest transfers into the virtual account with the provider's *id*."""
+        """The newest transfers into the virtual account with the provider's `id`."""
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
-        """The account holder's name at the bank. Raises ``UnknownPayee``."""
+        """The account holder's name at the bank. Raises `UnknownPayee`."""
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
-        """Send *amount* to a bank account.
+        """Send `amount` to a bank account.
 
         A reference that was used before sends nothing; the first payout is returned. Raises
-        ``PaymentRefused`` and ``AnswerUnknown``.
+        `PaymentRefused` and `AnswerUnknown`.
         """
 
     def payout(self, reference: str) -> Payout | None:
-        """The payout with our *reference*; ``None`` if there is none (yet)."""
+        """The payout with our `reference`; `None` if there is none (yet)."""
 
     def balance(self, currency: str) -> Money:
         """The balance of our wallet; open payouts may or may not be deducted."""
 
-    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
-        """The notice in the body *raw*, after its signature is verified.
+    def read_notice(self, raw: bytes, headers: Mapping[str, str]) -> ProviderNotice:
+        """The notice in the body `raw`, after its signature is verified.
 
-        The names of *headers* are in lower case. Raises ``ForgedNotice``, and ``ValueError`` if a
+        The names of `headers` are in lower case. Raises `ForgedNotice`, and `ValueError` if a
         signed body is not a notice.
         """

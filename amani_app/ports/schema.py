@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
+from typing import Protocol
 
 
 class DatabaseUnavailable(Exception):
@@ -13,7 +14,7 @@ class UnknownRevision(ValueError):
     """A revision that these migrations do not hold."""
 
 
-class SchemaSource(t.Protocol):
+class SchemaSource(Protocol):
     @property
     def expected(self) -> str:
         """The revision that this code needs: the head of its own migrations."""
@@ -23,14 +24,14 @@ class SchemaSource(t.Protocol):
         """Known revisions that are too old for this code."""
 
     def live(self) -> str | None:
-        """The revision of the database, ``None`` before the first migration.
+        """The revision of the database, `None` before the first migration.
 
-        Raises ``DatabaseUnavailable``.
+        Raises `DatabaseUnavailable`.
         """
 
-    def losses(self, revision: str) -> t.Iterator[str]:
-        """One line for each table and column that a downgrade to *revision* drops with data in it.
+    def losses(self, revision: str) -> Iterator[str]:
+        """One line for each table and column that a downgrade to `revision` drops with data in it.
 
-        Example: ``table inbox: 12 rows``. Raises ``UnknownRevision`` if *revision* is not one of
+        Example: `table inbox: 12 rows`. Raises `UnknownRevision` if `revision` is not one of
         these migrations, or is not older than the live one.
         """

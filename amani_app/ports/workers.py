@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Protocol
 from datetime import datetime
 
 
-class WorkerRegister(t.Protocol):
-    """Heartbeats of the workers. Every method may raise ``DatabaseUnavailable``."""
+class WorkerRegister(Protocol):
+    """Heartbeats of the workers. Every method may raise `DatabaseUnavailable`."""
 
     def beat(self, name: str, version: str, at: datetime) -> None:
-        """Record a heartbeat of worker *name*, which runs *version*."""
+        """Record a heartbeat of worker `name`, which runs `version`."""
 
     def leave(self, name: str) -> None:
-        """Delete worker *name*, which stopped cleanly."""
+        """Delete worker `name`, which stopped cleanly."""
 
     def forget(self, before: datetime) -> int:
-        """Delete workers without a heartbeat since *before*; returns their number."""
+        """Delete workers without a heartbeat since `before`; returns their number."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
-import typing as t
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -18,7 +18,7 @@ _SHARED: tuple[Processor, ...] = (
 
 
 class _Stderr:
-    """The current ``sys.stderr`` at each write: loggers outlive a replaced stream."""
+    """The current `sys.stderr` at each write: loggers outlive a replaced stream."""
 
     def write(self, line: str) -> None:
         sys.stderr.write(line)
@@ -28,21 +28,21 @@ class _Stderr:
 
 
 def configure_logging(level: str = "INFO", style: str = "json") -> None:
-    """Log to stderr from *level* up; *style* is ``json`` or ``console``.
+    """Log to stderr from `level` up; `style` is `json` or `console`.
 
-    Stdout is for the output of commands, such as ``flask db current``, which programs read.
+    Stdout is for the output of commands, such as `flask db current`, which programs read.
     """
     render = _renderer(style)
     structlog.configure(
         processors=[*_SHARED, structlog.processors.format_exc_info, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.WriteLoggerFactory(t.cast(t.TextIO, _Stderr())),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
     logging.config.dictConfig(library_logging(level, render))
 
 
-def library_logging(level: str, render: Processor | None = None) -> dict[str, t.Any]:
+def library_logging(level: str, render: Processor | None = None) -> dict[str, Any]:
     """The stdlib's configuration: all loggers to the root, the root to stderr."""
     return {
         "version": 1,

@@ -1,6 +1,6 @@
 """Errors for Sentry and traces for an OpenTelemetry collector, if the settings name one.
 
-Both are extras (``requirements/observability.in``), which the default image does not contain, and
+Both are extras (`requirements/observability.in`), which the default image does not contain, and
 off by default; they are imported only when a process starts to report. Each process starts them
 after its fork, because the sending threads do not survive one.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-import typing as t
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, TYPE_CHECKING, cast
 
 import structlog
 from flask import Flask
@@ -18,7 +19,7 @@ from flask import Flask
 from amani_app.build_info import BuildIdentity
 from amani_app.settings import EnvironmentSettings, Settings, SettingsError
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from sentry_sdk.types import Event, Hint
 
@@ -34,7 +35,7 @@ _WITH_QUERY = frozenset({"http.target", "http.url", "url.full"})
 
 
 def require_extras(settings: Settings) -> None:
-    """Raise ``SettingsError`` if *settings* need a package that is not installed."""
+    """Raise `SettingsError` if `settings` need a package that is not installed."""
     asked = {
         "SENTRY_DSN": (settings.sentry_dsn.get_secret_value(), "sentry_sdk"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": (settings.otel_exporter_otlp_endpoint, "opentelemetry"),
@@ -55,9 +56,9 @@ def start(
     build: BuildIdentity,
     provider: EnvironmentSettings | None = None,
 ) -> None:
-    """Start to report errors, and the requests of a web process (*app*).
+    """Start to report errors, and the requests of a web process (`app`).
 
-    Does nothing if the settings name no receiver. The secrets of *provider* are scrubbed as well.
+    Does nothing if the settings name no receiver. The secrets of `provider` are scrubbed as well.
     """
     if not (settings.sentry_dsn.get_secret_value() or settings.otel_exporter_otlp_endpoint):
         return
@@ -94,7 +95,7 @@ def _start_sentry(settings: Settings, build: BuildIdentity, scrub: Scrubber) -> 
     structlog.get_config()["processors"].insert(0, _report)
 
 
-def _report(_log: t.Any, _method: str, line: t.MutableMapping[str, t.Any]) -> t.Any:
+def _report(_log: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
     """Send the exception of a log line, if it has one."""
     if isinstance(error := line.get("exc_info"), BaseException):
         import sentry_sdk
@@ -104,7 +105,7 @@ def _report(_log: t.Any, _method: str, line: t.MutableMapping[str, t.Any]) -> t.
 
 
 def _clean_event(event: Event, _hint: Hint, scrub: Scrubber) -> Event:
-    clean: dict[str, t.Any] = scrub(event)
+    clean: dict[str, Any] = scrub(event)
     if request := clean.get("request"):
         headers = request.get("headers") or {}
         clean["request"] = {
@@ -115,7 +116,7 @@ def _clean_event(event: Event, _hint: Hint, scrub: Scrubber) -> Event:
     clean.pop("user", None)
     if request_id := structlog.contextvars.get_contextvars().get("request_id"):
         clean["tags"] = {**(clean.get("tags") or {}), "request_id": request_id}
-    return t.cast("Event", clean)
+    return cast("Event", clean)
 
 
 def _start_traces(app: Flask, settings: Settings, build: BuildIdentity, scrub: Scrubber) -> None:
@@ -145,12 +146,12 @@ def _start_traces(app: Flask, settings: Settings, build: BuildIdentity, scrub: S
         ),
     )
     provider.add_span_processor(BatchSpanProcessor(_cleaning(exporter, scrub)))
-    instrument: t.Any = FlaskInstrumentor()  # its method has no types
+    instrument: Any = FlaskInstrumentor()  # its method has no types
     instrument.instrument_app(app, tracer_provider=provider, excluded_urls=QUIET)
 
 
 def _cleaning(exporter: SpanExporter, scrub: Scrubber) -> SpanExporter:
-    """Wraps *exporter*: removes secrets, query strings and addresses from spans."""
+    """Wraps `exporter`: removes secrets, query strings and addresses from spans."""
     from opentelemetry.sdk.trace import Event as SpanEvent, ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.trace import Status
@@ -178,7 +179,7 @@ def _cleaning(exporter: SpanExporter, scrub: Scrubber) -> SpanExporter:
         )
 
     class Cleaning(SpanExporter):
-        def export(self, spans: t.Sequence[ReadableSpan]) -> SpanExportResult:
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
             return exporter.export([clean(span) for span in spans])
 
         def shutdown(self) -> None:
@@ -190,8 +191,8 @@ def _cleaning(exporter: SpanExporter, scrub: Scrubber) -> SpanExporter:
     return Cleaning()
 
 
-def _attributes(attributes: t.Mapping[str, t.Any], scrub: Scrubber) -> dict[str, t.Any]:
-    clean: dict[str, t.Any] = scrub(attributes)
+def _attributes(attributes: Mapping[str, Any], scrub: Scrubber) -> dict[str, Any]:
+    clean: dict[str, Any] = scrub(attributes)
     return {
         name: str(value).partition("?")[0] if name in _WITH_QUERY else value
         for name, value in clean.items()

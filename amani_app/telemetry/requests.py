@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 import re
-import typing as t
+from collections.abc import Iterable
+from typing import Any, TYPE_CHECKING
 from time import perf_counter
 
 import structlog
 from flask import Flask, Request, request
 from prometheus_client import Counter, Gauge, Histogram
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-"""A caller's ``X-Request-ID`` is accepted in this form and replaced otherwise."""
+"""A caller's `X-Request-ID` is accepted in this form and replaced otherwise."""
 
 QUIET = frozenset({"api.readiness", "api.ping", "metrics"})
 """Called many times a second by machines: successes are logged at debug level only."""
@@ -50,12 +51,12 @@ def _new_request_id() -> str:
 
 
 def register_telemetry(app: Flask, hsts: bool) -> None:
-    """Observe every request of *app*; *hsts* if the service is reachable by TLS only."""
+    """Observe every request of `app`; `hsts` if the service is reachable by TLS only."""
     app.wsgi_app = Telemetry(app.wsgi_app, hsts)  # type: ignore[method-assign]
 
 
 class Telemetry:
-    """WSGI middleware in front of *answer*; Flask's hooks would cost twice as much."""
+    """WSGI middleware in front of `answer`; Flask's hooks would cost twice as much."""
 
     def __init__(self, answer: WSGIApplication, hsts: bool) -> None:
         self._answer = answer
@@ -64,16 +65,14 @@ class Telemetry:
         self._log = structlog.get_logger().bind()
         self._meters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> t.Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         begun = perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
         id = environ[_ID] = given if REQUEST_ID.fullmatch(given) else _new_request_id()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=id)
 
-        def begin(status: str, headers: list[tuple[str, str]], *failed: t.Any) -> t.Any:
+        def begin(status: str, headers: list[tuple[str, str]], *failed: Any) -> Any:
             self._record(environ["werkzeug.request"], int(status[:3]), perf_counter() - begun)
             there = {name.lower() for name, _ in headers}
             headers += [header for name, header in self._headers if name not in there]
@@ -103,7 +102,7 @@ class Telemetry:
             remote_addr=asked.remote_addr,
         )
 
-    def _meter(self, *labels: t.Any) -> tuple[Counter, Histogram]:
+    def _meter(self, *labels: Any) -> tuple[Counter, Histogram]:
         """Cached: the library looks labels up under a lock each time."""
         found = self._meters.get(labels)
         if found is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import typing as t
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
@@ -34,7 +35,7 @@ class Scrubber:
     """Removes the values of secret settings, texts in the form of a token, and values whose name
     suggests a secret.
 
-    Example: the value of a header ``X-Api-Key`` or a key ``password``.
+    Example: the value of a header `X-Api-Key` or a key `password`.
     """
 
     def __init__(self, *settings: EnvironmentSettings) -> None:
@@ -45,11 +46,11 @@ class Scrubber:
     def text(self, text: str) -> str:
         return _TEXTS.sub(REMOVED, self._secrets.sub(REMOVED, text))
 
-    def __call__(self, value: t.Any) -> t.Any:
-        """A copy of *value* without secrets, at any depth."""
+    def __call__(self, value: Any) -> Any:
+        """A copy of `value` without secrets, at any depth."""
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, t.Mapping):
+        if isinstance(value, Mapping):
             return {
                 name: REMOVED if each and _NAMES.search(str(name)) else self(each)
                 for name, each in value.items()
@@ -59,7 +60,7 @@ class Scrubber:
         return value
 
 
-def _secrets(settings: EnvironmentSettings) -> t.Iterator[str]:
+def _secrets(settings: EnvironmentSettings) -> Iterator[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr) and (secret := value.get_secret_value()):

@@ -32,7 +32,7 @@ def folder(environment: Environment) -> str:
 def read(host: Host, environment: Environment) -> list[Backup]:
     """Every complete backup, oldest first.
 
-    Raises ``DeployError`` if a manifest is damaged or belongs to another environment.
+    Raises `DeployError` if a manifest is damaged or belongs to another environment.
     """
     lines = host.run(("sh", "-c", _LIST, "list", folder(environment))).text.split("\n")
     found = []
@@ -56,7 +56,7 @@ def _foreign(host: Host, text: str) -> DeployError:
 def pick(backups: Sequence[Backup], id: str, name: str) -> Backup:
     """The backup with an id, or the newest if `id` is empty.
 
-    Raises ``UsageError`` if the environment `name` has none.
+    Raises `UsageError` if the environment `name` has none.
     """
     chosen = [backup for backup in backups if backup.manifest.id == id or not id]
     if not chosen:

@@ -50,7 +50,7 @@ class BackupContainer:
     def run(self, job: str, *, seconds: float, **request: Any) -> Any:
         """Run a job and return its result.
 
-        Raises ``GateRefused``, ``Locked``, ``UsageError`` or ``DeployError``, depending on the
+        Raises `GateRefused`, `Locked`, `UsageError` or `DeployError`, depending on the
         failure. The job removes its partial result then.
         """
         number = next(self._numbers)

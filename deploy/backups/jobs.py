@@ -56,7 +56,7 @@ def back_up(
 def check_archive(
     container: BackupContainer, environment: Environment, backup: Backup, job: str, identity: str
 ) -> None:
-    """Run the job `hash` or `read` on an archive. Raises ``DeployError`` if it is damaged."""
+    """Run the job `hash` or `read` on an archive. Raises `DeployError` if it is damaged."""
     container.run(job, seconds=environment.backups.timeout, **_request(backup, identity))
 
 
@@ -65,7 +65,7 @@ def restore(
 ) -> None:
     """Restore into the new database `name`, and compare it with the manifest.
 
-    Raises ``DeployError`` if that fails or they differ; the new database is removed then.
+    Raises `DeployError` if that fails or they differ; the new database is removed then.
     """
     seconds = environment.backups.timeout
     found = container.run(

@@ -52,7 +52,7 @@ class BackupManifest:
 
     @classmethod
     def parse(cls, text: str) -> BackupManifest:
-        """Raises ``ValueError`` if the text is no manifest."""
+        """Raises `ValueError` if the text is no manifest."""
         try:
             values = json.loads(text)
             known = {

@@ -18,7 +18,7 @@ _LITERALS = frozenset({"revision", "down_revision", "depends_on"})
 def read_checkout(versions: Path) -> History:
     """The history in a folder of Alembic revisions. Empty if the folder does not exist.
 
-    Reads literals and docstrings, so that nothing of the service is imported. Raises ``UsageError``
+    Reads literals and docstrings, so that nothing of the service is imported. Raises `UsageError`
     if a file cannot be read or states no class, or if the history branches.
     """
     found: dict[str, tuple[str, Kind]] = {}

@@ -20,7 +20,7 @@ class Pending:
 def order(revisions: tuple[Revision, ...], version: str, *, allow_unsafe: bool = False) -> Pending:
     """Divide the pending revisions into those before the swap and those after it.
 
-    Raises ``GateRefused`` for an unsafe revision that is not allowed, and for a contract revision
+    Raises `GateRefused` for an unsafe revision that is not allowed, and for a contract revision
     together with others: the live release may still use what it removes.
     """
     unsafe = [revision.id for revision in revisions if revision.kind == "unsafe"]
@@ -59,7 +59,7 @@ def judge(live: str | None, head: str, version: str, known: Iterable[History]) -
     """Whether a release whose code ends at `head` runs on a database at `live`, which is newer.
 
     `known` are the histories of all available images. One of them must contain `head` and `live`.
-    Raises ``GateRefused`` if none does.
+    Raises `GateRefused` if none does.
     """
     if not head or live is None or live == head:
         return SchemaVerdict(

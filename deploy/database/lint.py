@@ -57,7 +57,7 @@ def _adds(statement: str) -> bool:
 def check(checkout: Path, *, since: str = "") -> tuple[RevisionVerdict, ...]:
     """Check every revision of a checkout after `since`, oldest first.
 
-    Raises ``UsageError`` if the revisions cannot be read, or if one of them has a downgrade without
+    Raises `UsageError` if the revisions cannot be read, or if one of them has a downgrade without
     SQL.
     """
     history = read_checkout(checkout / "migrations" / "versions")
@@ -89,7 +89,7 @@ def _judge(
 def require_agreement(checkout: Path, *, since: str = "") -> History:
     """The checkout's history, after a check of every revision's class.
 
-    Raises ``GateRefused`` with all revisions that fail.
+    Raises `GateRefused` with all revisions that fail.
     """
     wrong = [verdict for verdict in check(checkout, since=since) if not verdict.agrees]
     if wrong:

@@ -49,7 +49,7 @@ def _flatten(statement: str) -> str:
 def render(checkout: Path, direction: Literal["upgrade", "downgrade"]) -> Mapping[str, Script]:
     """The SQL that each revision's upgrade or downgrade sends to PostgreSQL.
 
-    Raises ``UsageError`` with Alembic's output if a migration cannot be printed, for example
+    Raises `UsageError` with Alembic's output if a migration cannot be printed, for example
     because it reads rows.
     """
     span = "base:head" if direction == "upgrade" else "head:base"

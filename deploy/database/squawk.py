@@ -39,7 +39,7 @@ _LEFT_OUT = (
 
 
 def check(text: str) -> list[Finding]:
-    """squawk's findings in a script. Raises ``DeployError`` if squawk cannot read it."""
+    """squawk's findings in a script. Raises `DeployError` if squawk cannot read it."""
     if not text.strip():  # to which squawk says that all is well
         raise DeployError("squawk got an empty script")
     argv = [program("squawk"), "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"]

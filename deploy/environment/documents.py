@@ -76,7 +76,7 @@ def suggest(word: str, known: Mapping[str, Any] | list[str]) -> str:
 def read(path: Path) -> Document:
     """Read a YAML file with the position of every value.
 
-    Raises ``UsageError`` if it cannot be read, is not YAML, or contains a key twice.
+    Raises `UsageError` if it cannot be read, is not YAML, or contains a key twice.
     """
     document = Document(path)
     try:
@@ -154,7 +154,7 @@ def _place(node: Any) -> tuple[int, int]:
 def parse(model: type[Model], document: Document, **extra: Any) -> Model:
     """Validate a document as a model. `extra` are top-level values that are not in the file.
 
-    Raises ``UsageError`` that reports every problem with its position.
+    Raises `UsageError` that reports every problem with its position.
     """
     value = document.value
     if not isinstance(value, dict):

@@ -212,7 +212,7 @@ class Environment(sections.Section):
         """The same environment with only the hosts that match, in the file's order.
 
         A pattern is a host's name, may contain `*`, and may list several names with commas.
-        Raises ``UsageError`` if no host matches a pattern.
+        Raises `UsageError` if no host matches a pattern.
         """
         names = [host.name for host in self._every_host]
         chosen: set[str] = set()
@@ -239,7 +239,7 @@ def load_environment(
 
     The file is in `folder` if that is given, else in the first of these that has it: the folder
     in `AMANI_ENVIRONMENTS`, `config/environments/`, `.amani/<name>/` (generated files). Raises
-    ``UsageError`` if there is no file or if it is invalid, and, unless `placeholders` is set, if it
+    `UsageError` if there is no file or if it is invalid, and, unless `placeholders` is set, if it
     still contains example values that an operator must replace.
     """
     path = _find(name, folder)

@@ -21,7 +21,7 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 def parse_duration(value: Any) -> float:
     """Seconds from a number of seconds or from text such as `500ms`, `30s`, `2m`, `1h`, `7d`.
 
-    Raises ``ValueError`` for any other value, including negative numbers.
+    Raises `ValueError` for any other value, including negative numbers.
     """
     return _parse_amount(value, _DURATIONS, "a duration such as 30s, 2m or 1h", str.lower)
 
@@ -29,7 +29,7 @@ def parse_duration(value: Any) -> float:
 def parse_size(value: Any) -> int:
     """Bytes from a number of bytes or from text such as `512MB` (10^6) or `512MiB` (2^20).
 
-    Raises ``ValueError`` for any other value, including negative numbers.
+    Raises `ValueError` for any other value, including negative numbers.
     """
     return round(_parse_amount(value, _SIZES, "a size such as 512MB, 1.5GB or 512MiB", str.upper))
 
@@ -37,7 +37,7 @@ def parse_size(value: Any) -> int:
 def parse_batch(value: Any) -> int | str:
     """A number of hosts (1 or more), or a share of them from `1%` to `100%`.
 
-    Raises ``ValueError`` for any other value.
+    Raises `ValueError` for any other value.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value

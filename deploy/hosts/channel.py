@@ -38,7 +38,7 @@ class Transport(paramiko.Transport):
     def open_unix(self, path: str, timeout: float) -> paramiko.Channel:
         """Open a channel to the Unix socket at `path`.
 
-        Raises ``paramiko.SSHException`` if the server forbids it or no process listens there.
+        Raises `paramiko.SSHException` if the server forbids it or no process listens there.
         """
         self._thread.path = path
         try:
@@ -106,7 +106,7 @@ class ChannelSocket:
         return self._channel.recv(size)
 
     def sendall(self, data: bytes) -> None:
-        """Send all of `data`. Raises ``OSError`` if the channel is closed."""
+        """Send all of `data`. Raises `OSError` if the channel is closed."""
         with self._transport.sending(self._channel):
             self._channel.sendall(data)
 

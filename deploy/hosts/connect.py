@@ -23,7 +23,7 @@ AT_ONCE = 32
 def connect(config: HostEndpoint, timeouts: HostTimeouts = DEFAULT_TIMEOUTS) -> Host:
     """Open a host.
 
-    Raises ``UsageError``, ``HostKeyMismatch`` or ``HostUnreachable``.
+    Raises `UsageError`, `HostKeyMismatch` or `HostUnreachable`.
     """
     _load([config])
     with _Gateways(timeouts) as gateways:

@@ -195,7 +195,7 @@ class DockerEngine:
         stdin: bytes | None = None,
         timeout: float = 30.0,
     ) -> ExecResult:
-        """As `Engine.run_in`. After `timeout` seconds it raises ``EngineError``, but the process
+        """As `Engine.run_in`. After `timeout` seconds it raises `EngineError`, but the process
         continues: the engine cannot end it."""
 
         def ask(client: Client) -> ExecResult:
@@ -288,7 +288,7 @@ class DockerEngine:
     def _cut_after(self, seconds: float, message: str) -> Iterator[Client]:
         """A client whose connections are closed after `seconds`.
 
-        Raises ``EngineError`` with `message` in that case.
+        Raises `EngineError` with `message` in that case.
         """
         streams: list[Stream] = []
         expired = threading.Event()

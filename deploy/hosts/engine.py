@@ -70,8 +70,8 @@ class ExecResult:
 class Engine(Protocol):
     """The Engine API of one host.
 
-    Every method raises ``EngineError`` with the engine's message if it refuses, and
-    ``HostUnreachable`` if the transport fails. Methods are idempotent: `remove_*` and `stop`
+    Every method raises `EngineError` with the engine's message if it refuses, and
+    `HostUnreachable` if the transport fails. Methods are idempotent: `remove_*` and `stop`
     succeed if the object does not exist, `start` and `ensure_*` if it already has that state.
     """
 
@@ -105,7 +105,7 @@ class Engine(Protocol):
     def wait(self, container: str, timeout: float) -> int:
         """Wait for the end of the container and return its exit status.
 
-        Raises ``EngineError`` after `timeout` seconds.
+        Raises `EngineError` after `timeout` seconds.
         """
 
     def logs(self, container: str, tail: int = 50) -> str:
@@ -131,7 +131,7 @@ class Engine(Protocol):
 
         The first question starts the command (exec), and later questions reuse it. The command must
         end with its standard input. If it has ended, it is started again and the question is
-        repeated, so a question must be safe to repeat. Raises ``EngineError`` if the command ends
+        repeated, so a question must be safe to repeat. Raises `EngineError` if the command ends
         without an answer, or does not answer within `timeout` seconds.
         """
 
@@ -155,14 +155,14 @@ class Engine(Protocol):
     ) -> None:
         """Pull `repository@digest`, or `repository:tag` if `digest` holds a tag.
 
-        Raises ``EngineError`` if the image is not complete within `timeout` seconds.
+        Raises `EngineError` if the image is not complete within `timeout` seconds.
         """
 
     def remove_image(self, reference: str) -> bool:
         """Remove an image. Returns False if a container needs it."""
 
     def ensure_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
-        """Create the bridge network if it does not exist. Raises ``EngineError`` if the subnet is
+        """Create the bridge network if it does not exist. Raises `EngineError` if the subnet is
         taken."""
 
     def remove_network(self, name: str) -> None: ...

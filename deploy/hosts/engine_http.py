@@ -126,8 +126,8 @@ class Client(APIClient):
         `stdin`, closes it, and returns both outputs in the order of arrival.
 
         docker-py cannot be used: it reads the socket below a buffered reader that may already hold
-        the first bytes of the output. Raises ``TimeoutError`` after `timeout` seconds,
-        ``RefusedHijack`` if the engine refuses, and ``OSError`` if the stream breaks.
+        the first bytes of the output. Raises `TimeoutError` after `timeout` seconds,
+        `RefusedHijack` if the engine refuses, and `OSError` if the stream breaks.
         """
         stream, rest = self._hijacked(path, body, timeout)
         try:
@@ -198,7 +198,7 @@ class Dialogue:
     def ask(self, question: bytes, end: bytes, timeout: float) -> bytes:
         """Send a question and return the answer without `end`.
 
-        Raises ``TimeoutError`` after `timeout` seconds, and ``EOFError`` with the last output if
+        Raises `TimeoutError` after `timeout` seconds, and `EOFError` with the last output if
         the command ends instead.
         """
         with self._turn:

@@ -90,7 +90,7 @@ class HostEndpoint(Endpoint, Protocol):
 class Host(Protocol):
     """One machine with a Docker Engine.
 
-    Every method raises ``HostUnreachable`` if the transport fails or does not answer in time, and
+    Every method raises `HostUnreachable` if the transport fails or does not answer in time, and
     may be called from several threads.
     """
 
@@ -112,7 +112,7 @@ class Host(Protocol):
         """Run a command without a shell.
 
         The process is killed after `timeout` seconds (None: `HostTimeouts.command`). Raises
-        ``CommandFailed`` if `check` is set and the status is not 0.
+        `CommandFailed` if `check` is set and the status is not 0.
         """
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:

@@ -135,7 +135,7 @@ def find_engine_socket() -> str:
     """The path of this machine's engine socket: `DOCKER_HOST`, the default one, or the rootless
     one.
 
-    Raises ``UsageError`` if `DOCKER_HOST` is not a Unix socket.
+    Raises `UsageError` if `DOCKER_HOST` is not a Unix socket.
     """
     configured = os.environ.get("DOCKER_HOST", "")
     if configured:

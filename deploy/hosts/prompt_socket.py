@@ -16,7 +16,7 @@ class PromptSocket(socket.socket):
 
     @classmethod
     def connected(cls, address: str, port: int, timeout: float) -> PromptSocket:
-        """Connect within `timeout` seconds. Raises ``OSError``."""
+        """Connect within `timeout` seconds. Raises `OSError`."""
         plain = socket.create_connection((address, port), timeout)
         prompt = cls(fileno=plain.detach())
         prompt.settimeout(timeout)

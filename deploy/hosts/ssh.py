@@ -74,8 +74,8 @@ class _PinnedKeys(paramiko.MissingHostKeyPolicy):
 class SSHHost:
     """A `Host` behind sshd.
 
-    The constructor connects. Raises ``UsageError`` if no host key is pinned or the identity file is
-    unusable, ``HostKeyMismatch`` if the host has another key, ``HostUnreachable`` otherwise.
+    The constructor connects. Raises `UsageError` if no host key is pinned or the identity file is
+    unusable, `HostKeyMismatch` if the host has another key, `HostUnreachable` otherwise.
     `timeouts.connect` holds for each phase: TCP, banner, authentication, opening a channel.
     `opened` is an existing TCP connection, `gateway` an open host to connect through. Both are
     closed with this host.
@@ -275,7 +275,7 @@ class SSHHost:
             raise self._lost("all of its sessions are in use")
 
     def open_tcp(self, address: str, port: int) -> paramiko.Channel:
-        """Open a connection from this host to the port of another. Raises ``HostUnreachable`` if it
+        """Open a connection from this host to the port of another. Raises `HostUnreachable` if it
         fails."""
         with self._transport_errors():
             return self._transport.open_channel(

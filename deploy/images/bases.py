@@ -191,8 +191,8 @@ def ensure_bases(
     """Ensure that the engine has the base images `names`, by default all of them.
 
     An existing image stays, unless `force` is set or it was made here from another recipe. A
-    missing one is pulled, or made from Debian packages if the pull fails. Raises ``UsageError`` for
-    an unknown name or if an image cannot be made, ``EngineError`` if the engine does not answer.
+    missing one is pulled, or made from Debian packages if the pull fails. Raises `UsageError` for
+    an unknown name or if an image cannot be made, `EngineError` if the engine does not answer.
     """
     known = {base.name: base for base in list_bases()}
     wanted = list(names) or list(known)

@@ -46,7 +46,7 @@ def build(
     `arguments` are the build's arguments; `SCHEMA_HEAD` and `SCHEMA_REVISIONS` are added from the
     checkout's migrations. pip's configuration and CA bundle are passed as secrets, in no layer and
     no argument. Every line of the build's output becomes a `step-progress` event. Raises
-    ``BuildFailed``, ``UsageError`` if no client supports BuildKit, ``EngineError`` if no engine
+    `BuildFailed`, `UsageError` if no client supports BuildKit, `EngineError` if no engine
     answers.
     """
     dockerfile = checkout / "Dockerfile"
@@ -81,7 +81,7 @@ def push(
 
     `credentials` are by repository; without them, the engine's client configuration (`docker
     login`) is used. They are passed in a header to the engine, never in an argument. Raises
-    ``EngineError`` with the registry's message if it refuses.
+    `EngineError` with the registry's message if it refuses.
     """
     import docker
     import docker.errors

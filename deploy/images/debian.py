@@ -71,8 +71,8 @@ def make_image(
     `files` are added by absolute path before `customise`, a POSIX shell script that runs inside the
     new root as root (`sh -eu`). `changes` are Dockerfile instructions that `docker import` accepts:
     CMD, ENTRYPOINT, ENV, EXPOSE, USER, VOLUME, WORKDIR, HEALTHCHECK. Takes 30 seconds or more.
-    Raises ``UsageError`` if mmdebstrap is missing and may not be installed, or if it fails;
-    ``EngineError`` if the engine does not answer or refuses.
+    Raises `UsageError` if mmdebstrap is missing and may not be installed, or if it fails;
+    `EngineError` if the engine does not answer or refuses.
     """
     ensure_packages(("mmdebstrap", "debian-archive-keyring"), f"making {name}", announce)
     announce(f"making {name} from Debian packages")

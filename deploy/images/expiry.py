@@ -79,7 +79,7 @@ def sweep(
     """Find the expired images of a repository, report each, and `remove` it by its digest. Without
     `remove`, they are only reported.
 
-    Raises ``RegistryError`` if the registry does not answer or refuses to delete.
+    Raises `RegistryError` if the registry does not answer or refuses to delete.
     """
     tags: dict[str, list[str]] = {}
     created: dict[str, datetime | None] = {}

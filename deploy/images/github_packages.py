@@ -34,7 +34,7 @@ class GitHubPackages:
     def delete(self, digest: str) -> None:
         """Remove the image with this digest and all its tags. Does nothing if it does not exist.
 
-        Raises ``RegistryError`` if GitHub refuses.
+        Raises `RegistryError` if GitHub refuses.
         """
         base = f"{self._api}/{self._kind()}/{self._owner}/{self._package}"
         for version in self._versions(base):

@@ -42,7 +42,7 @@ class PipConfiguration:
 def read_configuration(environ: Mapping[str, str]) -> PipConfiguration:
     """Read pip's effective configuration, including `PIP_*` of `environ`.
 
-    Raises ``UsageError`` if the CA bundle that it names cannot be read.
+    Raises `UsageError` if the CA bundle that it names cannot be read.
     """
     argv = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(argv, env=dict(environ), capture_output=True, text=True)

@@ -13,7 +13,7 @@ def promote(
     """Add `tags` to the image `digest` of `source` in each of `targets`.
 
     A target in another repository first gets the blobs that it lacks. Tags come last, so that a tag
-    never names an incomplete image. Raises ``RegistryError`` if a registry refuses.
+    never names an incomplete image. Raises `RegistryError` if a registry refuses.
     """
     names = tuple(tags)
     manifest = source.manifest(digest)

@@ -86,7 +86,7 @@ class Registry:
 
     `repository` is named as for `docker pull`, without tag: `ghcr.io/owner/name`,
     `localhost:5000/name`, or `owner/name` on Docker Hub. Plain HTTP is used only if `insecure` is
-    set. Every method can raise ``RegistryUnreachable`` or ``Unauthorised``.
+    set. Every method can raise `RegistryUnreachable` or `Unauthorised`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Registry:
     def resolve(self, reference: str, *, platform: str = "linux/amd64") -> RemoteImage:
         """Look up a tag or digest. Labels and size are those of `platform`, or of the first image.
 
-        Raises ``NotInRegistry`` if it does not exist, ``RegistryError`` if the content has another
+        Raises `NotInRegistry` if it does not exist, `RegistryError` if the content has another
         digest.
         """
         answer = self._get(f"manifests/{reference}", accept=", ".join(_INDEXES + _MANIFESTS))
@@ -155,7 +155,7 @@ class Registry:
     def manifest(self, reference: str) -> Manifest:
         """The manifest or index of a tag or digest, byte for byte.
 
-        Raises ``NotInRegistry`` if it does not exist.
+        Raises `NotInRegistry` if it does not exist.
         """
         answer = self._get(f"manifests/{reference}", accept=", ".join(_INDEXES + _MANIFESTS))
         digest = self._verified(answer, reference if ":" in reference else "")
@@ -174,7 +174,7 @@ class Registry:
     def take_blob(self, digest: str, size: int, source: Registry) -> None:
         """Copy a blob from another repository in pieces, through this machine's memory.
 
-        The registry checks the digest of the received data, and raises ``RegistryError`` if it
+        The registry checks the digest of the received data, and raises `RegistryError` if it
         differs.
         """
         begun = self._write("POST", self._url("blobs/uploads/"))
@@ -214,7 +214,7 @@ class Registry:
     def delete(self, digest: str) -> None:
         """Remove an image with all its tags. Does nothing if it does not exist.
 
-        Raises ``RegistryError`` if the registry does not support that, as those of Docker Hub and
+        Raises `RegistryError` if the registry does not support that, as those of Docker Hub and
         GitHub.
         """
         answer = self._ask(f"manifests/{digest}", "*/*", "DELETE", "pull,delete")

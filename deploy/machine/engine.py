@@ -24,8 +24,8 @@ PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 def ensure_engine(announce: Announce = print) -> None:
     """Return when this machine's engine answers. Installs and starts it if necessary.
 
-    Raises ``UsageError`` with the commands to run if that is not allowed, or if `DOCKER_HOST` names
-    an engine that is unreachable. Raises ``EngineError`` with the engine's last output if it does
+    Raises `UsageError` with the commands to run if that is not allowed, or if `DOCKER_HOST` names
+    an engine that is unreachable. Raises `EngineError` with the engine's last output if it does
     not start.
     """
     problem = probe()

@@ -26,7 +26,7 @@ def add_root(argv: Sequence[str]) -> list[str] | None:
 def ensure_packages(packages: Sequence[str], purpose: str, announce: Announce = print) -> None:
     """Install the missing packages, and report them.
 
-    Raises ``UsageError`` with the command to run if the rights or apt are missing, or if apt fails.
+    Raises `UsageError` with the command to run if the rights or apt are missing, or if apt fails.
     """
     missing = [package for package in packages if not _is_installed(package)]
     if not missing:
@@ -47,7 +47,7 @@ def find_known_packages(
 ) -> list[str]:
     """The packages that this distribution has; some names exist only in some distributions.
 
-    Updates apt's lists first. Raises ``UsageError`` as `ensure_packages` does.
+    Updates apt's lists first. Raises `UsageError` as `ensure_packages` does.
     """
     announce(f"looking for {', '.join(packages)} ({purpose})")
     _run([*_apt(packages, purpose), "update"])

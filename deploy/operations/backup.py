@@ -30,7 +30,7 @@ def list_backups(name: str, events: Events) -> list[Backup]:
 def make_backup(name: str, events: Events) -> Backup:
     """Make a backup, read its archive to the end, and copy it to every place for copies.
 
-    Raises ``DeployError`` if a copy fails; the backup on the host is complete then.
+    Raises `DeployError` if a copy fails; the backup on the host is complete then.
     """
     with open_backup_context(name, events, "db.backup") as context:
         backup = context.back_up("asked")
@@ -41,7 +41,7 @@ def make_backup(name: str, events: Events) -> Backup:
 def copy_backup(name: str, events: Events, *, id: str = "") -> Backup:
     """Copy a backup, by default the newest, to every place for copies.
 
-    Raises ``UsageError`` if the environment has no place for copies, and ``DeployError`` if a copy
+    Raises `UsageError` if the environment has no place for copies, and `DeployError` if a copy
     fails.
     """
     with open_backup_context(name, events, "db.copy") as context:
@@ -57,7 +57,7 @@ def copy_backup(name: str, events: Events, *, id: str = "") -> Backup:
 def fetch_backup(name: str, events: Events, *, id: str = "", place: str = "") -> str:
     """Copy a backup from a place for copies to the database's host, and return its id.
 
-    By default the newest backup of the first place. Raises ``UsageError`` if there is no such place
+    By default the newest backup of the first place. Raises `UsageError` if there is no such place
     or backup.
     """
     with open_backup_context(name, events, "db.fetch") as context:

@@ -60,11 +60,11 @@ class BackupContext:
         return next((found.version for found in self.live.values()), "")
 
     def require_lock(self) -> None:
-        """Raise ``Locked`` if another run has taken the lock."""
+        """Raise `Locked` if another run has taken the lock."""
         self.lease.require()
 
     def require_maintenance(self) -> None:
-        """Raise ``GateRefused`` if a web host receives traffic."""
+        """Raise `GateRefused` if a web host receives traffic."""
         for config in self.environment.hosts_with("web"):
             found, _ = proxy.read_facts(self.session.hosts[config.name], self.environment)
             if found.running and not found.maintenance:

@@ -63,8 +63,8 @@ def recover_database(
 
     With `replace` the new cluster takes the live one's port. This needs maintenance and `confirm`.
     The replaced cluster stays, stopped, until `prune_clusters`. Other databases of the cluster are
-    recovered to the same time, which needs `whole_cluster`. Raises ``UsageError`` if `to` is no
-    date and time, and ``GateRefused`` if that time cannot be recovered.
+    recovered to the same time, which needs `whole_cluster`. Raises `UsageError` if `to` is no
+    date and time, and `GateRefused` if that time cannot be recovered.
     """
     target = recovery_target.parse_target(to, zone)
     context = RecoveryContext.load(name, events)
@@ -151,7 +151,7 @@ def _require_recoverable(
     """The live cluster, running or not, and the facts.
 
     A machine that replaced a lost one first gets pgBackRest and its configuration. Raises
-    ``UsageError`` without a live cluster, and ``GateRefused`` if the target is out of reach.
+    `UsageError` without a live cluster, and `GateRefused` if the target is out of reach.
     """
     name = context.environment.name
     facts = server.facts(context.port, repository=False)
@@ -186,7 +186,7 @@ def _window(name: str, facts: ClusterFacts) -> RecoveryWindow:
 
 
 def _require_alone(context: RecoveryContext, found: Archiving | None, allowed: bool) -> None:
-    """Raise ``GateRefused`` if the cluster holds other databases, unless that is `allowed`."""
+    """Raise `GateRefused` if the cluster holds other databases, unless that is `allowed`."""
     own = f"{context.database}_"
     others = [
         name

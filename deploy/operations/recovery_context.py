@@ -45,7 +45,7 @@ class RecoveryContext:
     def load(cls, name: str, events: Events) -> RecoveryContext:
         """Read the environment's file and its secrets.
 
-        Raises ``UsageError`` if the file has no `backups.pitr`, or the database is no PostgreSQL.
+        Raises `UsageError` if the file has no `backups.pitr`, or the database is no PostgreSQL.
         """
         environment = load_environment(name)
         config = environment.backups.pitr
@@ -77,7 +77,7 @@ class RecoveryContext:
     def locked(self, task: str) -> Iterator[Callable[[], None]]:
         """Hold the environment's lock for `task`.
 
-        Yields a function that raises ``Locked`` once another run has taken the lock.
+        Yields a function that raises `Locked` once another run has taken the lock.
         """
         environment = self.environment
         host = connect(environment.lock_host, environment.timeouts)
@@ -101,7 +101,7 @@ def _require(lease: lock.Lease) -> None:
 def port_and_database(environment: Environment, values: secrets.Secrets) -> tuple[int, str]:
     """Port and name of the database, from its URL.
 
-    Raises ``UsageError`` if it is no PostgreSQL, or the port is no number.
+    Raises `UsageError` if it is no PostgreSQL, or the port is no number.
     """
     url = urlsplit(database_url(environment, values))
     if not url.scheme.startswith("postgres"):

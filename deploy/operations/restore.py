@@ -49,8 +49,8 @@ def verify_backup(
 ) -> Verification:
     """Verify a backup, by default the newest, up to a level, and record the level.
 
-    Raises ``UsageError`` for an unknown level or backup, or if the private key is missing, and
-    ``DeployError`` if the backup fails the verification.
+    Raises `UsageError` for an unknown level or backup, or if the private key is missing, and
+    `DeployError` if the backup fails the verification.
     """
     if level not in LEVELS:
         raise UsageError(f"there is no level {level!r}", hint=f"levels: {', '.join(LEVELS)}")
@@ -70,7 +70,7 @@ def restore_backup(
 
     With `replace` the new database becomes the live one. This needs maintenance and `confirm`, and
     a backup of the live database is made first. The replaced database is renamed and stays until
-    `db.prune --databases`. Raises ``GateRefused`` without maintenance, and ``DeployError`` if the
+    `db.prune --databases`. Raises `GateRefused` without maintenance, and `DeployError` if the
     restored database differs from the manifest.
     """
     with open_backup_context(name, events, "db.restore") as context:

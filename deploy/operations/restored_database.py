@@ -25,8 +25,8 @@ def check_restored_database(context: BackupContext, url: Secret, *, boot: bool) 
     """Run `backups.check_command` of the live image on a restored database.
 
     With `boot` also start the service on it and wait until it is ready. Without a live release
-    nothing is checked and a warning is emitted. Raises ``DeployError`` if the check or the start
-    fails, and ``GateRefused`` for `boot` without a live release.
+    nothing is checked and a warning is emitted. Raises `DeployError` if the check or the start
+    fails, and `GateRefused` for `boot` without a live release.
     """
     live = context.live.get(context.host.name) or next(iter(context.live.values()), None)
     if live is None:

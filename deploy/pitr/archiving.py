@@ -39,7 +39,7 @@ def apply(
 ) -> None:
     """Apply every step of a plan.
 
-    Raises ``DeployError`` with the step that failed. The applied steps stay, and the next run
+    Raises `DeployError` with the step that failed. The applied steps stay, and the next run
     continues after them.
     """
     files = plan.files
@@ -94,8 +94,8 @@ def control(server: DatabaseServer, cluster: Cluster, action: str, *options: str
 def check_archiving(server: DatabaseServer, cluster: Cluster) -> None:
     """Check that a segment reaches the repository.
 
-    Raises ``DeployError`` if the server has other settings than its configuration file, and
-    ``CommandFailed`` if the segment does not arrive.
+    Raises `DeployError` if the server has other settings than its configuration file, and
+    `CommandFailed` if the segment does not arrive.
     """
     found = parse_archiving(server.query(cluster, queries.ARCHIVING))
     command = archive_command(server.stanza)

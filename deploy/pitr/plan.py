@@ -36,7 +36,7 @@ class ArchivingPlan:
 def require_live(facts: ClusterFacts, database: str) -> tuple[Cluster, Archiving]:
     """The live cluster and its archiving.
 
-    Raises ``UsageError`` if the machine has no such cluster or database, and ``GateRefused`` if the
+    Raises `UsageError` if the machine has no such cluster or database, and `GateRefused` if the
     cluster does not answer or is a standby.
     """
     cluster, archiving = facts.live, facts.archiving
@@ -74,7 +74,7 @@ def plan_archiving(
 ) -> ArchivingPlan:
     """The steps that are missing until the database is archived and has a base backup.
 
-    Raises ``GateRefused`` if another program archives the database.
+    Raises `GateRefused` if another program archives the database.
     """
     _require_ours(name, archiving)
     steps: list[ArchivingStep] = []

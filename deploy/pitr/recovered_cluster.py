@@ -115,7 +115,7 @@ _FREE = 'mkdir -p "$1"; df --output=avail -B1 "$1" | tail -n 1'
 
 
 def base_for(facts: ClusterFacts, target: datetime) -> BaseBackup:
-    """The base backup that a recovery starts from. Raises ``GateRefused`` without one."""
+    """The base backup that a recovery starts from. Raises `GateRefused` without one."""
     before = [
         base for base in facts.repository.bases if base.sound and base.stopped < target.timestamp()
     ]
@@ -128,7 +128,7 @@ def base_for(facts: ClusterFacts, target: datetime) -> BaseBackup:
 
 
 def require_room(server: DatabaseServer, live: Cluster, base: BaseBackup) -> None:
-    """Raise ``GateRefused`` if the disk has no room for a second cluster."""
+    """Raise `GateRefused` if the disk has no room for a second cluster."""
     free = int(server.script(_FREE, _parent(live.data)))
     needed = round(ROOM * base.size)
     if free < needed:
@@ -144,7 +144,7 @@ def require_room(server: DatabaseServer, live: Cluster, base: BaseBackup) -> Non
 def archive_all(server: DatabaseServer, live: Cluster, check: Callable[[], None]) -> None:
     """Archive all committed transactions and one more, and wait until they are in the repository.
 
-    Raises ``DeployError`` if the newest segment does not arrive.
+    Raises `DeployError` if the newest segment does not arrive.
     """
     server.query(live, queries.COMMIT)
     newest = str(server.query(live, queries.SWITCH))
@@ -226,8 +226,8 @@ def recover(
     """Start a restored cluster and wait until it has reached the target.
 
     Returns when the last transaction in it was committed, in seconds since the epoch (0: none).
-    `check` is called between polls, `report` with the progress. Raises ``GateRefused`` if the
-    archive ends before the target, and ``DeployError`` if the server ends or the time is over.
+    `check` is called between polls, `report` with the progress. Raises `GateRefused` if the
+    archive ends before the target, and `DeployError` if the server ends or the time is over.
     """
     server.run(
         ("pg_ctlcluster", cluster.version, cluster.name, "start"), timeout=timeout, check=False
@@ -275,7 +275,7 @@ def swap(
 ) -> tuple[PastRecovery, ...]:
     """Make a recovered cluster the live one, on its port; the replaced one stays, stopped.
 
-    Returns the past recoveries, this one among them. Raises ``DeployError`` if it fails; the
+    Returns the past recoveries, this one among them. Raises `DeployError` if it fails; the
     script then starts the replaced cluster again.
     """
     now = server.clusters()[1]
@@ -313,7 +313,7 @@ def _joined(past_recoveries: Sequence[PastRecovery]) -> str:
 
 
 def drop(server: DatabaseServer, cluster: Cluster, live_port: int) -> None:
-    """Remove a cluster with its data. Raises ``CommandFailed`` if it is the live one."""
+    """Remove a cluster with its data. Raises `CommandFailed` if it is the live one."""
     arguments = (cluster.version, cluster.name, cluster.data, str(live_port))
     server.script(_DROP, *arguments, timeout=600)
 

@@ -23,7 +23,7 @@ _TARGET = re.compile(
 def parse_target(text: str, zone: str = "") -> datetime:
     """Parse a point in time, and return it in UTC. Without an offset it is in `zone`, or in UTC.
 
-    Raises ``UsageError`` if the text is no date with a time, or if clocks in the zone show that
+    Raises `UsageError` if the text is no date with a time, or if clocks in the zone show that
     time twice or never, as when daylight saving time begins or ends.
     """
     found = _TARGET.fullmatch(text.strip())
@@ -85,7 +85,7 @@ class RecoveryWindow:
         return f"from {format_time(self.oldest)} to {end}"
 
     def require(self, target: datetime, now: float) -> None:
-        """Raise ``GateRefused`` for a target outside of the window."""
+        """Raise `GateRefused` for a target outside of the window."""
         at = target.timestamp()
         hint = f"recovery window: {self.describe()}"
         if at > now:

@@ -40,8 +40,8 @@ _WRITE = (
 class DatabaseServer:
     """A Debian or Ubuntu machine with PostgreSQL, on which the user is root or can become root.
 
-    Methods raise ``CommandFailed`` with the output of a command that fails, and
-    ``HostUnreachable`` if the machine does not answer.
+    Methods raise `CommandFailed` with the output of a command that fails, and
+    `HostUnreachable` if the machine does not answer.
     """
 
     def __init__(self, host: Host, *, sudo: bool, stanza: str, timeout: float) -> None:
@@ -85,7 +85,7 @@ class DatabaseServer:
     def query(self, cluster: Cluster, sql: str, *, database: str = "postgres") -> Any:
         """The JSON value that a query returns, or None.
 
-        Raises ``CommandFailed`` if the cluster does not answer.
+        Raises `CommandFailed` if the cluster does not answer.
         """
         argv = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-h", cluster.socket]
         argv += ["-p", str(cluster.port), "-d", database]
@@ -115,7 +115,7 @@ class DatabaseServer:
     def clusters(self) -> tuple[tuple[Cluster, ...], float]:
         """Every cluster, and the machine's clock in seconds since the epoch.
 
-        Raises ``UsageError`` if PostgreSQL is not a Debian or Ubuntu package there.
+        Raises `UsageError` if PostgreSQL is not a Debian or Ubuntu package there.
         """
         result = self.run(("sh", "-c", _CLUSTERS, "clusters", configuration.NOTE), check=False)
         if result.status:
@@ -159,7 +159,7 @@ def open_server(
 ) -> Iterator[DatabaseServer]:
     """Connect to the database's machine; `timeout` is in seconds, for commands of pgBackRest.
 
-    Raises ``UsageError`` if the user there cannot become root.
+    Raises `UsageError` if the user there cannot become root.
     """
     host = connect(config.server, timeouts)
     try:

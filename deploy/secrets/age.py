@@ -18,7 +18,7 @@ def decrypt(path: Path, environ: Mapping[str, str]) -> str:
     """The decrypted text of an age file.
 
     The identity is the one in `AMANI_AGE_IDENTITY` (the path of an age or SSH private key, or an
-    AGE-SECRET-KEY itself), or the operator's own SSH key. Raises ``UsageError`` if there is no
+    AGE-SECRET-KEY itself), or the operator's own SSH key. Raises `UsageError` if there is no
     identity, or none that fits.
     """
     import pyrage
@@ -41,7 +41,7 @@ def decrypt(path: Path, environ: Mapping[str, str]) -> str:
 def encrypt(text: str, recipients: Path) -> bytes:
     """Encrypt a text as an armoured age file for all public keys in `recipients`, one per line.
 
-    Raises ``UsageError`` if there is no key, or one that cannot be read.
+    Raises `UsageError` if there is no key, or one that cannot be read.
     """
     import pyrage
 

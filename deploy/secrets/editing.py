@@ -21,7 +21,7 @@ def edit(environment: str, *, root: Path = ROOT, environ: Mapping[str, str] | No
     """Open the decrypted file in `$EDITOR` and encrypt the result. Returns whether it changed.
 
     The plain text is in a file of mode 0600, in memory if the system supports that, and is removed
-    in every case. Raises ``UsageError`` if the editor fails or the text is malformed; the encrypted
+    in every case. Raises `UsageError` if the editor fails or the text is malformed; the encrypted
     file then stays unchanged.
     """
     environ = os.environ if environ is None else environ
@@ -45,7 +45,7 @@ def encrypt(environment: str, *, root: Path = ROOT) -> tuple[Path, int]:
     """Add all values of `.env.<environment>` to the encrypted file, which keeps its other values.
 
     Returns its path and its number of values. The plain file stays; its owner removes it. Raises
-    ``UsageError`` if it is missing or invalid.
+    `UsageError` if it is missing or invalid.
     """
     plain, path = root / f".env.{environment}", locate_age_file(environment, root)
     if not plain.exists():

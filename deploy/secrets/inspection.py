@@ -60,7 +60,7 @@ def examine(
 ) -> list[SecretVerdict]:
     """Examine every secret that an environment names, in its order.
 
-    Raises ``UsageError`` if a file of secrets is malformed, readable by others, committed or cannot
+    Raises `UsageError` if a file of secrets is malformed, readable by others, committed or cannot
     be decrypted.
     """
     found = list(read_layers(environment, root, os.environ if environ is None else environ))

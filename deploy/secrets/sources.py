@@ -43,7 +43,7 @@ def load_secrets(
     `registries`, registry logins may be missing; without `containers`, secrets that only a running
     service needs.
 
-    Raises ``UsageError`` that names all required secrets without a value, or if a file is
+    Raises `UsageError` that names all required secrets without a value, or if a file is
     malformed, readable by others or committed.
     """
     environ = os.environ if environ is None else environ
@@ -67,7 +67,7 @@ def load_account(
 ) -> tuple[Secret, Secret] | None:
     """Name and password of the account for smoke tests. None if the environment names no account.
 
-    Raises ``UsageError`` if it names one that has no value.
+    Raises `UsageError` if it names one that has no value.
     """
     if environment.smoke.account is None:
         return None
@@ -85,7 +85,7 @@ def load_copy_keys(
     """The user name (may be empty) and key of each place for copies of backups, by the place's
     name. They are never delivered to the service's containers.
 
-    Raises ``UsageError`` that names all secrets without a value.
+    Raises `UsageError` that names all secrets without a value.
     """
     if not environment.backups.copies:
         return {}
@@ -105,7 +105,7 @@ def load_repository_keys(
     """The secrets of the repository for point-in-time recovery, by name. They are never delivered
     to the service's containers.
 
-    Raises ``UsageError`` that names all secrets without a value.
+    Raises `UsageError` that names all secrets without a value.
     """
     environ = os.environ if environ is None else environ
     names = list_repository_names(environment)
@@ -132,7 +132,7 @@ def list_origins(
 
 
 def check_name(environment: Environment, name: str) -> None:
-    """Raise ``UsageError`` for a secret that the environment does not name."""
+    """Raise `UsageError` for a secret that the environment does not name."""
     operators = (*list_login_names(environment), *list_account_names(environment))
     backups = (*list_copy_names(environment), *list_repository_names(environment))
     known = [*environment.container_secrets, *operators, *backups]
@@ -223,7 +223,7 @@ def store(environment: str, name: str, value: str, *, root: Path = ROOT) -> Path
 def parse(text: str, path: Path) -> dict[str, str]:
     """Parse `NAME=value` lines: bare, 'literal' or "with backslash escapes". `#` starts a comment.
 
-    Raises ``UsageError`` with file and line, never with the content.
+    Raises `UsageError` with file and line, never with the content.
     """
     values: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
@@ -265,7 +265,7 @@ def quote_value(value: str) -> str:
 
 
 def read_plain(path: Path) -> dict[str, str]:
-    """The values of a plain file. Raises ``UsageError`` if others can read it or git tracks it."""
+    """The values of a plain file. Raises `UsageError` if others can read it or git tracks it."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UsageError(
             f"{path} can be read by other users of this machine", hint=f"chmod 600 {path}"

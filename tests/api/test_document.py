@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -26,7 +27,7 @@ CALLERS = ("anonymous", "client", "freelancer", "arbiter", "admin")
 
 
 @pytest.fixture
-def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[World]:
+def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     cheapen_hashing(monkeypatch)
     url = sqlite_engine.url.render_as_string(hide_password=False)
     app = create_app(
@@ -69,7 +70,7 @@ class Scene:
         return int(self.people["client"].get(self.path).json["version"])
 
     def make_real(self, case: schemathesis.Case) -> None:
-        """Replace ids and versions in *case* by existing ones."""
+        """Replace ids and versions in `case` by existing ones."""
         case.path_parameters = {
             name: self.ids.get(name, value) for name, value in case.path_parameters.items()
         }
@@ -79,8 +80,8 @@ class Scene:
             case.body["freelancer_email"] = self.people["freelancer"].email
 
 
-def without_floats(value: t.Any) -> t.Any:
-    """*value* with `2.0` as `2`: JSON Schema calls both an integer, this API only the second."""
+def without_floats(value: Any) -> Any:
+    """`value` with `2.0` as `2`: JSON Schema calls both an integer, this API only the second."""
     if isinstance(value, dict):
         return {name: without_floats(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -142,7 +143,7 @@ def test_every_response_is_documented(world: World, caller: str) -> None:
     assert scene.people["admin"].get("/admin/reconciliation").json["consistent"]
 
 
-def read_document(app: Flask) -> t.Any:
+def read_document(app: Flask) -> Any:
     """The document, with the allowed statuses of valid and invalid requests."""
     state = ["401", "403", "404", "409", "412"]
     statuses = {
@@ -154,6 +155,6 @@ def read_document(app: Flask) -> t.Any:
     return schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app, config=config)
 
 
-def can_be_wrong(operation: t.Any) -> bool:
-    """Whether a request of *operation* has a part that can be malformed."""
+def can_be_wrong(operation: Any) -> bool:
+    """Whether a request of `operation` has a part that can be malformed."""
     return bool(operation.body or operation.query or operation.path_parameters)

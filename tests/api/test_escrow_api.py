@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import typing as t
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -27,7 +28,7 @@ from tests.support.service_fixtures import SECRET_KEY
 @pytest.fixture(
     params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
 )
-def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[World]:
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     cheapen_hashing(monkeypatch)
     engine: Engine = request.getfixturevalue(request.param)
     url = engine.url.render_as_string(hide_password=False)
@@ -49,7 +50,7 @@ def freelancer(world: World) -> Person:
 
 
 @pytest.fixture
-def funded(world: World, client_: Person, freelancer: Person) -> dict[str, t.Any]:
+def funded(world: World, client_: Person, freelancer: Person) -> dict[str, Any]:
     """A funded escrow of 60 and 40 naira."""
     world.deposit(client_, 10_000)
     made = client_.call("POST", "/escrows", json=world.proposal(freelancer, "60.00", 4_000))
@@ -58,11 +59,11 @@ def funded(world: World, client_: Person, freelancer: Person) -> dict[str, t.Any
     assert accepted.status_code == 200, accepted.text
     found = client_.act(f"/escrows/{made.json['id']}/fund", 2)
     assert found.status_code == 200, found.text
-    escrow: dict[str, t.Any] = found.json
+    escrow: dict[str, Any] = found.json
     return escrow
 
 
-def milestone_path(escrow: dict[str, t.Any], verb: str, index: int = 0) -> str:
+def milestone_path(escrow: dict[str, Any], verb: str, index: int = 0) -> str:
     return f"/escrows/{escrow['id']}/milestones/{escrow['milestones'][index]['id']}/{verb}"
 
 
@@ -101,7 +102,7 @@ class TestPeople:
 
 class TestEscrow:
     def test_escrow_from_proposal_to_payment(
-        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, Any]
     ) -> None:
         assert (funded["state"], funded["amount"]["amount"]) == ("funded", "100.00")
         assert world.available(client_) == 0
@@ -137,20 +138,20 @@ class TestEscrow:
         assert world.available(client_) == 99
 
     def test_illegal_transition_returns_allowed_ones(
-        self, client_: Person, funded: dict[str, t.Any]
+        self, client_: Person, funded: dict[str, Any]
     ) -> None:
         found = client_.act(milestone_path(funded, "approve"), 3)
         assert (found.status_code, found.json["code"]) == (409, "illegal-transition")
         assert found.json["allowed"] == ["dispute", "submit"]
 
     def test_transition_of_the_other_party_is_forbidden(
-        self, client_: Person, funded: dict[str, t.Any]
+        self, client_: Person, funded: dict[str, Any]
     ) -> None:
         found = client_.act(milestone_path(funded, "submit"), 3)
         assert (found.status_code, found.json["code"]) == (403, "not-your-part")
 
     def test_funded_escrow_is_cancelled_by_both_parties(
-        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, Any]
     ) -> None:
         path = f"/escrows/{funded['id']}/cancel"
         assert client_.act(path, 3).json["cancel_asked_by"] == "client"
@@ -158,7 +159,7 @@ class TestEscrow:
         assert world.available(client_) == 10_000
 
     def test_stale_version_returns_412_and_missing_one_428(
-        self, client_: Person, funded: dict[str, t.Any]
+        self, client_: Person, funded: dict[str, Any]
     ) -> None:
         path = milestone_path(funded, "dispute")
         for given in ("2", "999"):
@@ -168,14 +169,14 @@ class TestEscrow:
         weak = client_.call("POST", path, json={}, headers={"If-Match": 'W/"3"'})
         assert weak.status_code == 412
 
-    def test_matching_etag_returns_304(self, client_: Person, funded: dict[str, t.Any]) -> None:
+    def test_matching_etag_returns_304(self, client_: Person, funded: dict[str, Any]) -> None:
         first = client_.get(f"/escrows/{funded['id']}")
         assert first.headers["ETag"] == '"3"'
         again = client_.get(f"/escrows/{funded['id']}", headers={"If-None-Match": '"3"'})
         assert (again.status_code, again.data) == (304, b"")
 
     def test_worker_releases_after_silence_once(
-        self, world: World, freelancer: Person, funded: dict[str, t.Any]
+        self, world: World, freelancer: Person, funded: dict[str, Any]
     ) -> None:
         freelancer.act(milestone_path(funded, "submit"), 3)
         now = world.parts.context.now
@@ -212,7 +213,7 @@ class TestEscrow:
         assert freelancer.get(f"{path}?cursor={stolen}").status_code == 422
 
     def test_escrows_are_filtered_by_state_and_party(
-        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, Any]
     ) -> None:
         draft = freelancer.call("POST", "/escrows", json=world.proposal(client_, 1)).json
 
@@ -237,7 +238,7 @@ class TestEscrow:
 
 class TestIdempotency:
     def test_repeated_request_returns_first_response_and_moves_nothing(
-        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, Any]
     ) -> None:
         freelancer.act(milestone_path(funded, "submit"), 3)
         path = milestone_path(funded, "approve")
@@ -272,7 +273,7 @@ class TestIdempotency:
 
     @pytest.mark.parametrize("key", ["", "short", "x" * 256, "with space in it"])
     def test_money_movement_requires_idempotency_key(
-        self, client_: Person, funded: dict[str, t.Any], key: str
+        self, client_: Person, funded: dict[str, Any], key: str
     ) -> None:
         headers = {"If-Match": '"3"', **({"Idempotency-Key": key} if key else {})}
         found = client_.call("POST", f"/escrows/{funded['id']}/cancel", json={}, headers=headers)
@@ -303,7 +304,7 @@ class TestEveryRoute:
     """Tests over the route map, which include every new route."""
 
     def test_missing_or_invalid_token_returns_401(self, world: World, client_: Person) -> None:
-        """The token is checked before the request; *void* has a valid signature but is revoked."""
+        """The token is checked before the request; `void` has a valid signature but is revoked."""
         import jwt
 
         good = jwt.decode(client_.token, options={"verify_signature": False})
@@ -323,7 +324,7 @@ class TestEveryRoute:
                     assert found.content_type == "application/problem+json"
 
     def test_resources_of_another_user_return_404(
-        self, world: World, client_: Person, funded: dict[str, t.Any]
+        self, world: World, client_: Person, funded: dict[str, Any]
     ) -> None:
         eve = world.person("eve")
         wallet = client_.get("/wallets").json["items"][0]["id"]
@@ -364,7 +365,7 @@ class TestEveryRoute:
         assert client_.get(f"/escrows/{funded['id']}").json == funded
 
     def test_milestone_of_another_escrow_returns_404(
-        self, world: World, client_: Person, freelancer: Person, funded: dict[str, t.Any]
+        self, world: World, client_: Person, freelancer: Person, funded: dict[str, Any]
     ) -> None:
         eve = world.person("eve")
         mine = eve.call("POST", "/escrows", json=world.proposal(freelancer, 1)).json

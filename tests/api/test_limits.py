@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-import typing as t
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -30,7 +31,7 @@ QUOTA = Quota("write", 3)
 
 
 @pytest.fixture
-def redis_server() -> t.Iterator[RedisServer]:
+def redis_server() -> Iterator[RedisServer]:
     server = RedisServer()
     server.start()
     yield server
@@ -45,7 +46,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=["memory", "redis"])
-def limiter(request: pytest.FixtureRequest, clock: Clock) -> t.Iterator[Limiter]:
+def limiter(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Limiter]:
     if request.param == "memory":
         yield MemoryLimiter(clock)
         return
@@ -156,7 +157,7 @@ def test_processes_share_counts_in_redis(redis_server: RedisServer, clock: Clock
 
 class TestRedisAway:
     @pytest.fixture
-    def away(self, redis_server: RedisServer) -> t.Iterator[RedisLimiter]:
+    def away(self, redis_server: RedisServer) -> Iterator[RedisLimiter]:
         limiter = RedisLimiter(redis_server.url)
         limiter.hit(QUOTA, "ada")
         redis_server.stop()
@@ -202,11 +203,11 @@ class TestOverHttp:
     @pytest.fixture
     def start(
         self, sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
-    ) -> t.Iterator[t.Callable[..., Flask]]:
+    ) -> Iterator[Callable[..., Flask]]:
         cheapen_hashing(monkeypatch)
         apps: list[Flask] = []
 
-        def start(**changes: t.Any) -> Flask:
+        def start(**changes: Any) -> Flask:
             url = sqlite_engine.url.render_as_string(hide_password=False)
             told = {**UNLIMITED, **changes, "secret_key": SECRET_KEY, "database_url": url}
             apps.append(create_app(Settings(**told)))
@@ -216,12 +217,12 @@ class TestOverHttp:
         for app in apps:
             app.extensions["amani"].engine.dispose()
 
-    def sign_in(self, client: FlaskClient, address: str = "203.0.113.1") -> t.Any:
+    def sign_in(self, client: FlaskClient, address: str = "203.0.113.1") -> Any:
         body = {"email": "ada@example.org", "password": "wrong password"}
         environ = {"REMOTE_ADDR": address}
         return client.post(f"{API}/auth/login", json=body, environ_base=environ)
 
-    def test_responses_carry_rate_limit_headers(self, start: t.Callable[..., Flask]) -> None:
+    def test_responses_carry_rate_limit_headers(self, start: Callable[..., Flask]) -> None:
         ada = World(start(limit_read=2)).person("ada")
         found = [ada.get("/wallets") for _ in range(3)]
         assert [each.status_code for each in found] == [200, 200, 429]
@@ -236,12 +237,12 @@ class TestOverHttp:
         assert last.headers["Retry-After"] == reset
         assert 1 <= int(reset) <= 60
 
-    def test_users_have_separate_quotas(self, start: t.Callable[..., Flask]) -> None:
+    def test_users_have_separate_quotas(self, start: Callable[..., Flask]) -> None:
         world = World(start(limit_read=1))
         ada, ben = world.person("ada"), world.person("ben")
         assert [each.get("/wallets").status_code for each in (ada, ben, ada)] == [200, 200, 429]
 
-    def test_password_attempts_are_limited_by_address(self, start: t.Callable[..., Flask]) -> None:
+    def test_password_attempts_are_limited_by_address(self, start: Callable[..., Flask]) -> None:
         client = start(limit_sign_in=2).test_client()
         statuses = [self.sign_in(client).status_code for _ in range(3)]
         assert statuses == [401, 401, 429]
@@ -249,7 +250,7 @@ class TestOverHttp:
 
     @pytest.mark.parametrize("redis", [False, True])
     def test_processes_share_counts_only_with_redis(
-        self, start: t.Callable[..., Flask], redis_server: RedisServer, redis: bool
+        self, start: Callable[..., Flask], redis_server: RedisServer, redis: bool
     ) -> None:
         told = {"redis_url": redis_server.url} if redis else {}
         one, other = (start(limit_sign_in=1, **told).test_client() for _ in range(2))
@@ -257,7 +258,7 @@ class TestOverHttp:
         assert self.sign_in(other).status_code == (429 if redis else 401)
 
     def test_reads_continue_without_redis(
-        self, start: t.Callable[..., Flask], redis_server: RedisServer
+        self, start: Callable[..., Flask], redis_server: RedisServer
     ) -> None:
         app = start(limit_read=5, limit_sign_in=5, redis_url=redis_server.url)
         ada = World(app).person("ada")
@@ -265,7 +266,7 @@ class TestOverHttp:
         assert ada.get("/wallets").status_code == 200
         assert self.sign_in(app.test_client()).status_code == 401
 
-    def test_sign_up_is_counted(self, start: t.Callable[..., Flask]) -> None:
+    def test_sign_up_is_counted(self, start: Callable[..., Flask]) -> None:
         client = start(limit_sign_in=1).test_client()
         body = {"email": "ada@example.org", "name": "Ada", "password": PASSWORD}
         first = client.post(f"{API}/auth/signup", json=body)
@@ -274,7 +275,7 @@ class TestOverHttp:
         assert client.post(f"{API}/auth/signup", json=body).status_code == 429
 
     def test_unlimited_responses_carry_no_rate_limit_headers(
-        self, start: t.Callable[..., Flask]
+        self, start: Callable[..., Flask]
     ) -> None:
         found = self.sign_in(start().test_client())
         assert "RateLimit" not in found.headers
@@ -301,7 +302,7 @@ def test_operations_have_the_quota_of_their_kind() -> None:
         ("limit_read", -1),
     ],
 )
-def test_invalid_settings_are_rejected(name: str, value: t.Any) -> None:
+def test_invalid_settings_are_rejected(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name.upper() if name != "limit_read" else name):
         Settings(**{name: value})
 

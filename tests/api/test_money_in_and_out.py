@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import typing as t
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, NoReturn
 
 import pytest
 import requests
@@ -98,7 +99,7 @@ class Bank:
         return Person(self, user)
 
     def rounds(self, count: int = 1, **later: float) -> None:
-        """Run *count* rounds of the workers after the time *later*."""
+        """Run `count` rounds of the workers after the time `later`."""
         self.later += timedelta(**later)
         for _ in range(count):
             self.deliver()
@@ -120,7 +121,7 @@ class Bank:
             rows = connection.execute(text("SELECT outcome FROM inbox ORDER BY received_at"))
             return [row.outcome for row in rows]
 
-    def notify(self, body: t.Any, secret: str = WEBHOOK_SECRET) -> int:
+    def notify(self, body: Any, secret: str = WEBHOOK_SECRET) -> int:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"signature": sign(secret, raw), "content-type": "application/json"}
         return requests.post(self.hook, data=raw, headers=headers, timeout=10).status_code
@@ -137,11 +138,11 @@ class Person:
         self._token = bank.parts.people.session(user)[0]
         self._client = bank.app.test_client()
 
-    def get(self, path: str) -> t.Any:
+    def get(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self._token}"}
         return self._client.get(f"{API}{path}", headers=headers).json
 
-    def post(self, path: str, key: str = "", **body: t.Any) -> TestResponse:
+    def post(self, path: str, key: str = "", **body: Any) -> TestResponse:
         headers = {
             "Authorization": f"Bearer {self._token}",
             "Idempotency-Key": key or f"key-number-{next(self.bank.keys)}",
@@ -154,12 +155,12 @@ class Person:
         id: str = made.json["id"]
         return id
 
-    def withdraw(self, minor: int, number: str = "0123456789", **rest: t.Any) -> TestResponse:
+    def withdraw(self, minor: int, number: str = "0123456789", **rest: Any) -> TestResponse:
         body = {"amount": minor, "currency": "NGN", "bank_code": "044", "account_number": number}
         return self.post("/withdrawals", **rest, **body)
 
     def funded(self, minor: int) -> Person:
-        """Deposit *minor* through the sandbox."""
+        """Deposit `minor` through the sandbox."""
         id = self.deposit(minor)
         self.bank.sandbox.tell("pay", reference=id)
         self.bank.sandbox.tell("deliver")
@@ -181,7 +182,7 @@ class Person:
 @pytest.fixture(
     params=["sqlite_engine", pytest.param("postgres_engine", marks=pytest.mark.postgres)]
 )
-def bank(request: pytest.FixtureRequest) -> t.Iterator[Bank]:
+def bank(request: pytest.FixtureRequest) -> Iterator[Bank]:
     bank = Bank(request.getfixturevalue(request.param))
     yield bank
     bank.stop()
@@ -274,7 +275,7 @@ class TestDeposits:
         assert bank.consistent()
 
     @pytest.mark.parametrize("amount", ["0", "0.00", "-1", 0, "1.001"])
-    def test_deposit_of_zero_is_rejected(self, bank: Bank, ada: Person, amount: t.Any) -> None:
+    def test_deposit_of_zero_is_rejected(self, bank: Bank, ada: Person, amount: Any) -> None:
         assert ada.post("/deposits", amount=amount, currency="NGN").status_code == 422
         assert ada.get("/deposits")["items"] == []
 
@@ -408,7 +409,7 @@ BVN = "22212345678"
 
 
 class TestVirtualAccounts:
-    def ask(self, person: Person, bvn: str = BVN, **rest: t.Any) -> TestResponse:
+    def ask(self, person: Person, bvn: str = BVN, **rest: Any) -> TestResponse:
         body = {"currency": "NGN", "first_name": "Ada", "last_name": "Obi", "bvn": bvn}
         return person.post("/virtual-accounts", **rest, **body)
 
@@ -437,7 +438,7 @@ class TestVirtualAccounts:
         assert BVN not in seen and number not in seen
 
     def told(self, bank: Bank, number: str) -> set[str]:
-        """The tables that contain *number*."""
+        """The tables that contain `number`."""
         with bank.parts.engine.connect() as connection:
             return {
                 table.name
@@ -667,7 +668,7 @@ class TestWithdrawals:
         ada.funded(10_000)
         id = ada.withdraw(4_000).json["id"]
 
-        def die(*_: t.Any) -> t.NoReturn:
+        def die(*_: Any) -> NoReturn:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import struct
 import threading
-import typing as t
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -44,8 +45,8 @@ class Page:
         browser.open(f"{url}/api/v1/docs")
         browser.find("#sign_up")
 
-    def send(self, operation: str, body: t.Any = None, expect: int = 200) -> t.Any:
-        """Open *operation* and send it with *body*, or with the proposed body."""
+    def send(self, operation: str, body: Any = None, expect: int = 200) -> Any:
+        """Open `operation` and send it with `body`, or with the proposed body."""
         if not self.browser.run(f"return document.getElementById('{operation}').open"):
             self.browser.click(f"#{operation} > summary")
         if body is not None:
@@ -69,14 +70,14 @@ class Page:
 
 
 @pytest.fixture
-def browser() -> t.Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     browser = Browser()
     yield browser
     browser.close()
 
 
 @pytest.fixture
-def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[tuple[World, str]]:
+def world(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[World, str]]:
     cheapen_hashing(monkeypatch)
     url = sqlite_engine.url.render_as_string(hide_password=False)
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))

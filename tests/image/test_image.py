@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import typing as t
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def ok(*words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def image() -> t.Iterator[str]:
+def image() -> Iterator[str]:
     name = f"amani-image-test:{uuid.uuid4().hex[:12]}"
     build(ROOT, ARGUMENTS, [name], events=Events())
     yield name
@@ -53,14 +54,14 @@ def image() -> t.Iterator[str]:
 
 
 @pytest.fixture
-def volume() -> t.Iterator[str]:
+def volume() -> Iterator[str]:
     name = ok("volume", "create", f"amani-image-test-{uuid.uuid4().hex[:12]}")
     yield name
     docker("volume", "rm", "--force", name)
 
 
 @pytest.fixture
-def container(image: str, volume: str) -> t.Iterator[str]:
+def container(image: str, volume: str) -> Iterator[str]:
     """The id of a container that serves a migrated database."""
     mount = f"--volume={volume}:/data"
     ok("run", "--rm", *HARDENED, mount, image, "flask", "db", "upgrade")
@@ -69,7 +70,7 @@ def container(image: str, volume: str) -> t.Iterator[str]:
     docker("rm", "--force", name)
 
 
-def get(container: str, path: str) -> tuple[int, t.Any]:
+def get(container: str, path: str) -> tuple[int, Any]:
     code = (
         "import sys,http.client as h; c=h.HTTPConnection('127.0.0.1',8000);"
         "c.request('GET',sys.argv[1]); a=c.getresponse(); print(a.status); print(a.read().decode())"
@@ -81,7 +82,7 @@ def get(container: str, path: str) -> tuple[int, t.Any]:
     return int(status), json.loads(body)
 
 
-def inspect(name: str) -> t.Any:
+def inspect(name: str) -> Any:
     return json.loads(ok("inspect", name))[0]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import shutil
-import typing as t
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -36,7 +37,7 @@ MORE = (
     " '2026-11-24 00:00:00' FROM transfers, users",
 )
 """Rows for the tables that seeding leaves empty, in the schema of the head."""
-Rows = dict[str, dict[str, t.Any]]
+Rows = dict[str, dict[str, Any]]
 """The columns of each table with their values, in the same row order."""
 
 
@@ -114,7 +115,7 @@ def differing(before: Rows, after: Rows) -> list[str]:
     ]
 
 
-def in_common(one: dict[str, t.Any], other: dict[str, t.Any]) -> list[t.Any]:
+def in_common(one: dict[str, Any], other: dict[str, Any]) -> list[Any]:
     names = sorted(one.keys() & other.keys())
     return sorted(zip(*(one[name] for name in names), strict=True))
 
@@ -139,7 +140,7 @@ def fill(url: str, engine: Engine) -> None:
 
 
 @contextmanager
-def walking(url: str, migrations: Path = ROOT / "migrations") -> t.Iterator[Walk]:
+def walking(url: str, migrations: Path = ROOT / "migrations") -> Iterator[Walk]:
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY))
     yield Walk(app, migrations)
     app.extensions["amani"].engine.dispose()

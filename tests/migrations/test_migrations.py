@@ -3,8 +3,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import typing as t
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.config import Config
@@ -31,7 +32,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def engine(database_url: str) -> t.Iterator[Engine]:
+def engine(database_url: str) -> Iterator[Engine]:
     engine = create_engine(database_url)
     if engine.dialect.name == "sqlite":
         tune_sqlite(engine)
@@ -191,7 +192,7 @@ def test_server_ends_statements_of_a_disconnected_migrator(postgres_url: str) ->
             connection.execute(text("SELECT pg_sleep(999)"))
 
     with migration_engine(engine) as own, own.connect() as connection:
-        driver: t.Any = connection.connection.dbapi_connection
+        driver: Any = connection.connection.dbapi_connection
         thread = threading.Thread(target=wait, args=[connection])
         thread.start()
         eventually(lambda: at_work() == 1)
@@ -212,7 +213,7 @@ def add_column(connection: Connection) -> None:
 
 
 @pytest.fixture
-def held(postgres_url: str) -> t.Iterator[tuple[Engine, Connection]]:
+def held(postgres_url: str) -> Iterator[tuple[Engine, Connection]]:
     """The engine of a migration, and a connection that has locked the only table."""
     url = postgres_url
     engine = create_engine(url)

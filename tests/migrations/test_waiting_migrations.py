@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import threading
 import time
-import typing as t
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def test_killed_sqlite_migration_is_undone_by_one_process(
 class Reader(threading.Thread):
     """Repeats one request, and records its time, duration and status."""
 
-    def __init__(self, url: str, headers: t.Mapping[str, str]) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         super().__init__()
         self.answers: list[tuple[float, float, int]] = []
         self.over = threading.Event()
@@ -156,7 +156,7 @@ def test_service_answers_while_a_migration_waits_for_a_lock(
     postgres_url: str,
     revisions: Path,
     tmp_path: Path,
-    record_property: t.Callable[[str, object], None],
+    record_property: Callable[[str, object], None],
 ) -> None:
     write_revision(revisions.parent, "a002", "a001", "expand", ADD, DROP)
     service = LocalService(postgres_server, tmp_path, {"DATABASE_URL": postgres_url})

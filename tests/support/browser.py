@@ -8,8 +8,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-import typing as t
 from pathlib import Path
+from typing import Any, cast
 
 import requests
 
@@ -58,7 +58,7 @@ class Browser:
         ).json()
         return f"{url}/{answer['value']['sessionId']}"
 
-    def call(self, method: str, path: str, **body: t.Any) -> t.Any:
+    def call(self, method: str, path: str, **body: Any) -> Any:
         """Send a WebDriver command and return its value."""
         asked = {"json": body} if method == "POST" else {}
         answer = self._http.request(method, f"{self._session}{path}", timeout=60, **asked)
@@ -74,7 +74,7 @@ class Browser:
 
         def found() -> list[dict[str, str]]:
             listed = self.call("POST", "/elements", using="css selector", value=css)
-            return t.cast(list[dict[str, str]], listed)
+            return cast(list[dict[str, str]], listed)
 
         return f"/element/{eventually(found)[0][ELEMENT]}"
 
@@ -95,7 +95,7 @@ class Browser:
         """The visible text of the element."""
         return str(self.call("GET", f"{self.find(css)}/text"))
 
-    def run(self, script: str, *arguments: t.Any) -> t.Any:
+    def run(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page and return its result."""
         return self.call("POST", "/execute/sync", script=script, args=arguments)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Any
 
 from deploy.pitr.configuration import archive_command
 from deploy.pitr.facts import Archiving, BaseBackup, Cluster, ClusterFacts, Repository, Setting
@@ -10,8 +10,8 @@ from deploy.pitr.facts import Archiving, BaseBackup, Cluster, ClusterFacts, Repo
 NAME = "trial"
 
 
-def cluster(name: str = "main", port: int = 5432, **changes: t.Any) -> Cluster:
-    values: dict[str, t.Any] = {
+def cluster(name: str = "main", port: int = 5432, **changes: Any) -> Cluster:
+    values: dict[str, Any] = {
         "version": "17",
         "name": name,
         "port": port,
@@ -24,7 +24,7 @@ def cluster(name: str = "main", port: int = 5432, **changes: t.Any) -> Cluster:
     return Cluster(**values | changes)
 
 
-def archiving(**changes: t.Any) -> Archiving:
+def archiving(**changes: Any) -> Archiving:
     """The archiving of a server; a change may also name a setting."""
     settings = {
         "archive_mode": "on",
@@ -34,7 +34,7 @@ def archiving(**changes: t.Any) -> Archiving:
         "wal_level": "replica",
     }
     settings |= {name: changes.pop(name) for name in list(changes) if name in settings}
-    values: dict[str, t.Any] = {
+    values: dict[str, Any] = {
         "settings": {name: Setting(value, "/etc/x.conf") for name, value in settings.items()},
         "now": 1000.0,
         "recovery": False,
@@ -50,8 +50,8 @@ def archiving(**changes: t.Any) -> Archiving:
     return Archiving(**values | changes)
 
 
-def base(label: str = "500F", stopped: float = 500.0, **changes: t.Any) -> BaseBackup:
-    values: dict[str, t.Any] = {
+def base(label: str = "500F", stopped: float = 500.0, **changes: Any) -> BaseBackup:
+    values: dict[str, Any] = {
         "label": label,
         "kind": "full",
         "started": stopped - 10,
@@ -62,8 +62,8 @@ def base(label: str = "500F", stopped: float = 500.0, **changes: t.Any) -> BaseB
     return BaseBackup(**values | changes)
 
 
-def facts(**changes: t.Any) -> ClusterFacts:
-    values: dict[str, t.Any] = {
+def facts(**changes: Any) -> ClusterFacts:
+    values: dict[str, Any] = {
         "tool": "2.55.1",
         "clusters": (cluster(),),
         "port": 5432,

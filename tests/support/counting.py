@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import typing as t
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
@@ -19,21 +20,19 @@ class Sent(list[str]):
 
 
 @contextlib.contextmanager
-def counted(engine: Engine) -> t.Iterator[Sent]:
+def counted(engine: Engine) -> Iterator[Sent]:
     """The statements of the block in order, sent with and without SQLAlchemy, except those that
     begin and end transactions."""
     found = Sent()
 
-    def listen(_connection: t.Any, _cursor: t.Any, statement: str, *_rest: t.Any) -> None:
+    def listen(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         if not statement.startswith("BEGIN"):
             found.append(statement)
         found.round_trips += 1
 
     send = LibpqPipeline._send
 
-    def sent(
-        wire: LibpqPipeline, start: bytes, texts: t.Sequence[PreparedSql], *rest: t.Any
-    ) -> t.Any:
+    def sent(wire: LibpqPipeline, start: bytes, texts: Sequence[PreparedSql], *rest: Any) -> Any:
         found.extend(text.sql.decode() for text in texts)
         found.round_trips += 1
         return send(wire, start, texts, *rest)

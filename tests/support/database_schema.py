@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect, text
 
@@ -18,13 +18,13 @@ _PROGRAMS = {
 }
 
 
-def read_schema(engine: Engine) -> dict[str, t.Any]:
+def read_schema(engine: Engine) -> dict[str, Any]:
     """Tables, indexes, constraints, triggers and functions of the database."""
     with engine.connect() as connection:
         return {**_tables(connection), "programs": _programs(connection)}
 
 
-def _tables(connection: Connection) -> dict[str, t.Any]:
+def _tables(connection: Connection) -> dict[str, Any]:
     look = inspect(connection)
     return {
         table: (

@@ -10,7 +10,7 @@ BLOCK = re.compile(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 
 
 def commands(page: Path, kind: str) -> list[list[str]]:
-    """The arguments of each command in the blocks of *kind*."""
+    """The arguments of each command in the blocks of `kind`."""
     return [
         shlex.split(line)
         for found, text in BLOCK.findall(page.read_text())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -36,21 +36,21 @@ def cheapen_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
 class Person:
     """A signed-in caller."""
 
-    def __init__(self, client: FlaskClient, session: dict[str, t.Any]) -> None:
+    def __init__(self, client: FlaskClient, session: dict[str, Any]) -> None:
         self._client = client
         self.id = session["user"]["id"]
         self.email = session["user"]["email"]
         self.token = session["token"]
         self._keys = 0
 
-    def call(self, method: str, path: str, **rest: t.Any) -> TestResponse:
+    def call(self, method: str, path: str, **rest: Any) -> TestResponse:
         headers = {"Authorization": f"Bearer {self.token}", **rest.pop("headers", {})}
         return self._client.open(f"{API}{path}", method=method, headers=headers, **rest)
 
-    def get(self, path: str, **rest: t.Any) -> TestResponse:
+    def get(self, path: str, **rest: Any) -> TestResponse:
         return self.call("GET", path, **rest)
 
-    def act(self, path: str, version: int, key: str = "", body: t.Any = None) -> TestResponse:
+    def act(self, path: str, version: int, key: str = "", body: Any = None) -> TestResponse:
         self._keys += 1
         headers = {
             "Idempotency-Key": key or f"key-{self.id}-{self._keys}",
@@ -69,7 +69,7 @@ class World:
         self._deposits = 0
 
     def connect(self, payments: Payments) -> None:
-        """Use *payments* as the payment provider."""
+        """Use `payments` as the payment provider."""
         parts = self.parts
         provider = build_provider(
             "fincra",
@@ -99,7 +99,7 @@ class World:
         )
 
     def payments_of(self, person: Person) -> dict[str, str]:
-        """The ids of a pending deposit, virtual account and withdrawal of *person*."""
+        """The ids of a pending deposit, virtual account and withdrawal of `person`."""
         self.deposit(person, 100)
         actor, to = Actor(person.id), Destination("044", "0123456789", "A shop")
 
@@ -119,7 +119,7 @@ class World:
         items = person.get("/wallets").json["items"]
         return items[0]["available"]["minor"] if items else 0
 
-    def proposal(self, freelancer: Person, *amounts: t.Any) -> dict[str, t.Any]:
+    def proposal(self, freelancer: Person, *amounts: Any) -> dict[str, Any]:
         return {
             "title": "A shop",
             "freelancer_email": freelancer.email,

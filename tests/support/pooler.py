@@ -7,8 +7,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import typing as t
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -17,13 +17,13 @@ from tests.support.waiting import eventually
 
 
 class Pooler:
-    """A pooler in transaction mode for the server of *url*, on a Unix socket."""
+    """A pooler in transaction mode for the server of `url`, on a Unix socket."""
 
     def __init__(self, url: str, connections: int, **settings: str) -> None:
         if not shutil.which("pgbouncer"):
             raise RuntimeError("no PgBouncer here; try: apt-get install pgbouncer")
         self._home = Path(tempfile.mkdtemp(prefix="amani-pgb-"))
-        self._as: dict[str, t.Any] = {}
+        self._as: dict[str, Any] = {}
         if os.geteuid() == 0:  # PgBouncer does not run as root.
             user = pwd.getpwnam("postgres")
             os.chown(self._home, user.pw_uid, user.pw_gid)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import typing as t
 import uuid
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,7 +21,7 @@ class PostgresServer(postgres.PostgresServer):
         self._numbers = itertools.count(1)
 
     def create_database(self, template: str = "template1") -> str:
-        """Create a database as a copy of *template* and return its name."""
+        """Create a database as a copy of `template` and return its name."""
         name = f"amani_{next(self._numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(
@@ -33,7 +33,7 @@ class PostgresServer(postgres.PostgresServer):
 
 
 class Standby(postgres.PostgresServer):
-    """A streaming replica of *primary*, read-only until `promote`."""
+    """A streaming replica of `primary`, read-only until `promote`."""
 
     def __init__(self, primary: postgres.PostgresServer) -> None:
         super().__init__({"fsync": "off", "hot_standby_feedback": "on"})
@@ -56,24 +56,24 @@ class GivenServer:
         self._made: list[str] = []
 
     def start(self) -> None:
-        """Connect once. Raises ``psycopg.OperationalError`` if the server does not answer."""
+        """Connect once. Raises `psycopg.OperationalError` if the server does not answer."""
         with psycopg.connect(self.url()):
             pass
 
     def url(self, database: str = "") -> str:
-        """The URL of *database*, or of the database in the given URL."""
+        """The URL of `database`, or of the database in the given URL."""
         url = self._url.set(database=database) if database else self._url
         return url.render_as_string(hide_password=False)
 
     def create_database(self, template: str = "template1") -> str:
-        """Create a database as a copy of *template* and return its name."""
+        """Create a database as a copy of `template` and return its name."""
         name = next(self._names)
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         self._made.append(name)
         return name
 
-    def rows(self, query: str, database: str = "") -> list[dict[str, t.Any]]:
-        """The rows of *query*, by column."""
+    def rows(self, query: str, database: str = "") -> list[dict[str, Any]]:
+        """The rows of `query`, by column."""
         wrapped = " ".join(("SELECT row_to_json(q) FROM (", query, ") q"))
         with psycopg.connect(self.url(database)) as connection:
             return [row for (row,) in connection.execute(wrapped.encode())]

@@ -10,13 +10,13 @@ from workshop.pipeline.compat.previous_release import VERSIONS
 
 
 def git(folder: Path, *words: str) -> None:
-    """Run Git in *folder*, with an author of its own."""
+    """Run Git in `folder`, with an author of its own."""
     author = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
     subprocess.run(["git", "-C", str(folder), *author, *words], check=True, capture_output=True)
 
 
 def commit(folder: Path, message: str, tag: str = "") -> None:
-    """Commit every change in *folder*, and tag the commit."""
+    """Commit every change in `folder`, and tag the commit."""
     git(folder, "add", "--all")
     git(folder, "commit", "--allow-empty", "-m", message)
     if tag:

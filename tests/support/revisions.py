@@ -46,7 +46,7 @@ def write_revision(checkout: Path, id: str, down: str, kind: str, up: str, back:
 
 
 def checkout(folder: Path, *revisions: tuple[str, str, str, str, str]) -> Path:
-    """A copy of the files of the image in *folder*, with additional revisions."""
+    """A copy of the files of the image in `folder`, with additional revisions."""
     folder.mkdir()
     for name in SHIPPED:
         source = ROOT / name

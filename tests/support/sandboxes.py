@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import typing as t
+from typing import Any
 
 import requests
 from werkzeug.serving import BaseWSGIServer, make_server
@@ -17,9 +17,9 @@ WEBHOOK_SECRET = "the webhook secret of the tests"
 
 
 class Running:
-    """A WSGI application served on a free port, until ``stop``."""
+    """A WSGI application served on a free port, until `stop`."""
 
-    def __init__(self, app: t.Any, port: int = 0) -> None:
+    def __init__(self, app: Any, port: int = 0) -> None:
         self.server: BaseWSGIServer = make_server("127.0.0.1", port, app, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
@@ -43,11 +43,11 @@ class Sandbox(Running):
     def credentials(self, api_key: str = API_KEY) -> FincraCredentials:
         return FincraCredentials(self.url, api_key, "public", "business", WEBHOOK_SECRET)
 
-    def payments(self, **rest: t.Any) -> FincraPayments:
+    def payments(self, **rest: Any) -> FincraPayments:
         credentials = self.credentials()
         return FincraPayments(credentials, FincraClient(credentials, **rest))
 
-    def tell(self, path: str, **body: t.Any) -> t.Any:
+    def tell(self, path: str, **body: Any) -> Any:
         answer = requests.post(f"{self.url}/sandbox/{path}", json=body, timeout=10)
         assert answer.status_code == 200, answer.text
         return answer.json()

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import typing as t
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ def settings(sqlite_url: str) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> t.Iterator[Flask]:
+def app(settings: Settings) -> Iterator[Flask]:
     """An application on an empty SQLite database."""
     app = create_app(settings)
     yield app
@@ -65,7 +65,7 @@ def app(settings: Settings) -> t.Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A test client of ``app``."""
+    """A test client of `app`."""
     return app.test_client()
 
 
@@ -86,7 +86,7 @@ class Shell:
         self.environ = {**kept, "PYTHONDONTWRITEBYTECODE": "1", **environ}
 
     def argv(self, *words: str) -> list[str]:
-        """*words*, with the path of the program in this virtual environment."""
+        """`words`, with the path of the program in this virtual environment."""
         return [str(Path(sys.executable).parent / words[0]), *words[1:]]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ class Shell:
         return done.stdout.strip()
 
     def start(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
-        """Start without waiting; stdout and stderr go to *log*."""
+        """Start without waiting; stdout and stderr go to `log`."""
         with log.open("wb") as out:
             return subprocess.Popen(
                 self.argv(*words), cwd=ROOT, env=self.environ, stdout=out, stderr=out
@@ -116,7 +116,7 @@ class Shell:
 
 @pytest.fixture
 def shell(database_url: str, tmp_path: Path) -> Shell:
-    """A shell with ``DATABASE_URL`` set to ``database_url``."""
+    """A shell with `DATABASE_URL` set to `database_url`."""
     return Shell(DATABASE_URL=database_url, TMPDIR=str(tmp_path))
 
 
@@ -137,7 +137,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> t.Iterator[Engine]:
+def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Engine]:
     """A migrated SQLite database for one test."""
     file = shutil.copy(migrated_sqlite, tmp_path / "migrated.sqlite3")
     engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 20})
@@ -147,7 +147,7 @@ def sqlite_engine(migrated_sqlite: Path, tmp_path: Path) -> t.Iterator[Engine]:
 
 
 @pytest.fixture
-def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> t.Iterator[Engine]:
+def postgres_engine(postgres_server: PostgresServer, migrated_template: str) -> Iterator[Engine]:
     """A migrated PostgreSQL database for one test."""
     name = postgres_server.create_database(migrated_template)
     url = postgres_server.url(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -11,8 +11,8 @@ EXPLORING = 100
 """Factor on the number of examples in the `explore` profile."""
 
 
-def run_machine(make: t.Callable[[], RuleBasedStateMachine], examples: int, steps: int) -> None:
-    """Run *examples* sequences of at most *steps* steps; a failure shows the shortest sequence."""
+def run_machine(make: Callable[[], RuleBasedStateMachine], examples: int, steps: int) -> None:
+    """Run `examples` sequences of at most `steps` steps; a failure shows the shortest sequence."""
     times = 1 if settings().derandomize else EXPLORING
     run_state_machine_as_test(
         make,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-import typing as t
+from collections.abc import Callable
+from typing import TypeVar
 
-T = t.TypeVar("T")
+T = TypeVar("T")
 
 
-def eventually(probe: t.Callable[[], T], seconds: float = 40.0) -> T:
-    """Call *probe* until its result is true, and return it.
+def eventually(probe: Callable[[], T], seconds: float = 40.0) -> T:
+    """Call `probe` until its result is true, and return it.
 
-    Raises ``AssertionError`` with the last result after *seconds*.
+    Raises `AssertionError` with the last result after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -43,9 +43,9 @@ LOGS = {"logging_collector": "on", "log_destination": "jsonlog", "log_filename":
 
 
 def run(seconds: float, rounds: int, clients: int, releases: int, entries: int) -> dict[str, Any]:
-    """Measure all loads *rounds* times; returns the figures as JSON values.
+    """Measure all loads `rounds` times; returns the figures as JSON values.
 
-    A measurement takes *seconds*, or *releases* milestone releases for each of *clients*. *entries*
+    A measurement takes `seconds`, or `releases` milestone releases for each of `clients`. `entries`
     is the length of the long wallet.
     """
     ensure_packages(PACKAGES, "the benchmark's database and client")
@@ -111,7 +111,7 @@ class ApiBenchmark:
         """Measure a milestone's release over HTTP beside pgbench with the SQL of a release.
 
         pgbench sends each statement in a round trip of its own, or pipelines them as the service
-        does. *kind* is `spread` to pay a different wallet each time, `hot` to pay always the same.
+        does. `kind` is `spread` to pay a different wallet each time, `hot` to pay always the same.
         """
         each = number * self._clients
         numbers = self._seed.submitted(kind, 1 + 3 * self._rounds * each)
@@ -144,7 +144,7 @@ class ApiBenchmark:
         }
 
     def pages(self, seconds: float, entries: int) -> dict[str, Any]:
-        """Measure a page of 50 entries of a wallet with 1,000 entries and of one with *entries*."""
+        """Measure a page of 50 entries of a wallet with 1,000 entries and of one with `entries`."""
         short, long = self._seed.wallet(SHORT), self._seed.wallet(entries)
         few, many = self._in_turn(
             lambda: self._ask(_page(short), seconds, short.token),

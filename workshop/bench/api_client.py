@@ -89,7 +89,7 @@ class ApiClient:
             connection.close()
 
     def post(self, request: ApiRequest) -> ApiAnswer:
-        """Send *request* once and append the answer to it. Its key is also the request id."""
+        """Send `request` once and append the answer to it. Its key is also the request id."""
         headers = {"Idempotency-Key": request.key, "X-Request-ID": request.key}
         if request.version is not None:
             headers["If-Match"] = f'"{request.version}"'

@@ -75,7 +75,7 @@ class ChaosRun:
         self.shared.over.set()
 
     def book(self, person: ApiUser, reference: str, amount: int, patience: float = 60.0) -> None:
-        """Run `flask amani deposit`; kill it after *patience* seconds."""
+        """Run `flask amani deposit`; kill it after `patience` seconds."""
         deposit = OperatorDeposit(person.id, reference, amount)
         self.deposits.append(deposit)
         major = f"{amount // 100}.{amount % 100:02}"
@@ -127,9 +127,9 @@ class ChaosRun:
 
 
 def run(clients: int, seconds: float, seed: int | None = None) -> dict[str, Any]:
-    """Run *clients* users for *seconds* under faults, then check the ledger.
+    """Run `clients` users for `seconds` under faults, then check the ledger.
 
-    Returns the figures as JSON values; `differences` must be empty. *seed* repeats the random
+    Returns the figures as JSON values; `differences` must be empty. `seed` repeats the random
     choices of an earlier run, but not the timing of its threads.
     """
     ensure_packages(PACKAGES, "the benchmark's database")

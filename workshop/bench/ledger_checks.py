@@ -24,7 +24,7 @@ MONEY_REASONS = {"fund": "fund", "approve": "released", "resolve": "resolved"}
 
 @dataclass
 class OperatorDeposit:
-    """A deposit that an operator records; *done* if the command succeeded."""
+    """A deposit that an operator records; `done` if the command succeeded."""
 
     person: str
     reference: str
@@ -59,11 +59,11 @@ class LedgerChecks:
         ]
 
     def applied(self, request: ApiRequest) -> bool:
-        """Whether the database holds the answer to *request*."""
+        """Whether the database holds the answer to `request`."""
         return request.key in self._stored
 
     def body(self, request: ApiRequest) -> Any:
-        """The stored answer to *request*, as JSON values. Raises `KeyError` if there is none."""
+        """The stored answer to `request`, as JSON values. Raises `KeyError` if there is none."""
         return json.loads(self._stored[request.key]["body"])
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def _transfer(request: ApiRequest, body: Any, funded: set[str]) -> Iterable[tupl
 
 
 def _subject(request: ApiRequest) -> str:
-    """The id of the milestone or escrow that *request* changes."""
+    """The id of the milestone or escrow that `request` changes."""
     parts = request.path.split("/")
     return parts[2].partition(".")[2] if parts[1] == "disputes" else parts[-2]
 
@@ -185,7 +185,7 @@ def _subject(request: ApiRequest) -> str:
 def _moved(request: ApiRequest, body: Any, resolved: set[str]) -> Iterator[tuple[str, int]]:
     """The changes of wallets, as owner and minor units, that follow from an answer.
 
-    *resolved* are the milestones that an arbiter has decided: a later cancellation refunds them not
+    `resolved` are the milestones that an arbiter has decided: a later cancellation refunds them not
     once more.
     """
     if request.path == "/withdrawals":

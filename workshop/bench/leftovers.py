@@ -23,7 +23,7 @@ def owner() -> str:
 
 
 def folder(prefix: str) -> Path:
-    """A new temporary folder of this process; *prefix* is one of `PREFIXES`."""
+    """A new temporary folder of this process; `prefix` is one of `PREFIXES`."""
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{owner()}-"))
 
 

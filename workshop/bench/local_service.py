@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Wait until *condition* holds. Raises `DeployError` after *seconds*."""
+    """Wait until `condition` holds. Raises `DeployError` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -45,9 +45,9 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) ->
 
 
 class LocalService:
-    """One installation on *server*; `end` stops all processes that it started.
+    """One installation on `server`; `end` stops all processes that it started.
 
-    *settings* are environment variables. Of this process's environment only the variables that
+    `settings` are environment variables. Of this process's environment only the variables that
     programs need are passed on.
     """
 
@@ -73,7 +73,7 @@ class LocalService:
     def start(
         self, *words: str, log: str, cwd: Path = ROOT, **more: str
     ) -> subprocess.Popen[bytes]:
-        """Start a program of the locked requirements in a session of its own, output to *log*."""
+        """Start a program of the locked requirements in a session of its own, output to `log`."""
         with (self.home / log).open("ab") as out:
             process = subprocess.Popen(
                 [program(words[0]), *words[1:]],
@@ -111,7 +111,7 @@ class LocalService:
         wait_for(lambda: reachable(port), "first connection to the sandbox")
 
     def arrived(self, minor: int) -> None:
-        """Fund the wallet at the provider by *minor* units, as a bank transfer does."""
+        """Fund the wallet at the provider by `minor` units, as a bank transfer does."""
         connection = http.client.HTTPConnection(self.environ["FINCRA_URL"][7:], timeout=20)
         try:
             body = json.dumps({"amount": minor / 100, "currency": "NGN"})
@@ -123,7 +123,7 @@ class LocalService:
             connection.close()
 
     def flask(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run `flask ...` and wait for it; *more* are further environment variables."""
+        """Run `flask ...` and wait for it; `more` are further environment variables."""
         return subprocess.run(
             [program("flask"), *words],
             cwd=ROOT,
@@ -168,7 +168,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The ids of the running children of the process *pid*."""
+    """The ids of the running children of the process `pid`."""
     try:
         return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     except OSError:
@@ -179,7 +179,7 @@ def children(pid: int) -> list[int]:
 def installed(
     settings: Mapping[str, str] | None = None, server: Mapping[str, str] | None = None
 ) -> Iterator[tuple[PostgresServer, LocalService]]:
-    """A PostgreSQL server with the settings *server*, and a service on a migrated database.
+    """A PostgreSQL server with the settings `server`, and a service on a migrated database.
 
     Ctrl-C and SIGTERM stop both. Removes first the processes and folders of earlier runs that got
     SIGKILL.

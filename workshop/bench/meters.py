@@ -50,7 +50,7 @@ class Series:
 
 
 def ratio(ours: Series, baseline: Series, what: str = "rate") -> dict[str, float]:
-    """The ratio of *ours* to *baseline* in each round: its median, least and most."""
+    """The ratio of `ours` to `baseline` in each round: its median, least and most."""
     pairs = zip(ours.readings, baseline.readings, strict=True)
     found = sorted(getattr(a, what) / getattr(b, what) for a, b in pairs)
     return {
@@ -61,7 +61,7 @@ def ratio(ours: Series, baseline: Series, what: str = "rate") -> dict[str, float
 
 
 def ask(port: int, path: str, connections: int, seconds: float, *words: str) -> Reading:
-    """Run wrk for *seconds*, or until its script stops. Raises `DeployError` if a request fails."""
+    """Run wrk for `seconds`, or until its script stops. Raises `DeployError` if a request fails."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=20s"]
     output = _run([*argv, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}", "--", *words])
     found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
@@ -73,7 +73,7 @@ def ask(port: int, path: str, connections: int, seconds: float, *words: str) -> 
 def transact(
     server: PostgresServer, script: str, clients: int, transactions: int, **variables: int
 ) -> Reading:
-    """Run pgbench, *transactions* for each client. Raises `DeployError` if one fails."""
+    """Run pgbench, `transactions` for each client. Raises `DeployError` if one fails."""
     with tempfile.TemporaryDirectory(prefix="amani-pgbench-") as folder:
         file = Path(folder, "script.sql")
         file.write_text(script)

@@ -58,7 +58,7 @@ class PostgresServer:
         self._run("pg_ctl", "-w", "-l", str(self.log), "-o", f"-k {self._home} {given}", "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server; *mode* `immediate` simulates a crash."""
+        """Stop the server; `mode` `immediate` simulates a crash."""
         self._run("pg_ctl", "-w", "-m", mode, "stop")
 
     def remove(self) -> None:
@@ -69,11 +69,11 @@ class PostgresServer:
             shutil.rmtree(self._home, ignore_errors=True)
 
     def url(self, database: str = "postgres") -> str:
-        """The URL of *database* over the server's socket."""
+        """The URL of `database` over the server's socket."""
         return f"postgresql://amani@/{database}?host={self._home}"
 
     def execute(self, statements: str, database: str = "postgres") -> None:
-        """Run *statements* in one transaction. Raises `DeployError` if one fails."""
+        """Run `statements` in one transaction. Raises `DeployError` if one fails."""
         self._psql(database, "--single-transaction", given=statements)
 
     def tidy(self, database: str = "postgres") -> None:
@@ -86,7 +86,7 @@ class PostgresServer:
         self._psql("postgres", given=given)
 
     def rows(self, query: str, database: str = "postgres") -> list[dict[str, Any]]:
-        """The rows of *query*, as JSON values by column. Raises `DeployError` if it fails."""
+        """The rows of `query`, as JSON values by column. Raises `DeployError` if it fails."""
         wrapped = " ".join(("SELECT row_to_json(q) FROM (", query, ") q"))
         found = self._psql(database, given=wrapped)
         return [json.loads(line) for line in found.split("\n") if line]

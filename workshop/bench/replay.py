@@ -71,10 +71,10 @@ def _statements(lines: Iterator[str]) -> Iterator[Statement]:
 
 
 def script(statements: list[Statement], number: str, known: set[str], pipelined: bool) -> str:
-    """A pgbench script that does for any `n` what *statements* do for *number*.
+    """A pgbench script that does for any `n` what `statements` do for `number`.
 
-    Replaces *number* in values by `n`, and generated ids, except *known*, by new ones. If
-    *pipelined*, it uses the round trips of the service, else one for each statement.
+    Replaces `number` in values by `n`, and generated ids, except `known`, by new ones. If
+    `pipelined`, it uses the round trips of the service, else one for each statement.
     """
     made_up: dict[str, str] = {}
     lines = [NUMBERED]

@@ -61,7 +61,7 @@ class SeedData:
         return {self.client.id, self.freelancer.id}
 
     def submitted(self, kind: str, number: int) -> range:
-        """Insert *number* copies and return their numbers; with kind `spread` each has its own
+        """Insert `number` copies and return their numbers; with kind `spread` each has its own
         freelancer."""
         found = range(self._next, self._next + number)
         self._next = found.stop
@@ -99,7 +99,7 @@ class SeedData:
             raise DeployError(f"of {number} releases the database holds {found}")
 
     def wallet(self, entries: int) -> ApiUser:
-        """Create a user whose wallet has *entries* entries, the first with idempotency keys."""
+        """Create a user whose wallet has `entries` entries, the first with idempotency keys."""
         self._wallets += 1
         person = self.api.sign_up(f"wallet{self._wallets}@example.org")
         wallet, name = f"wallet:{person.id}:NGN", f"w{self._wallets}-"
@@ -132,7 +132,7 @@ class SeedData:
 def _copies(
     table: str, model: str, numbers: range, changes: Mapping[str, str], by: str = "id"
 ) -> str:
-    """SQL that copies the row with *model* in *by* for each `n` of *numbers*, with *changes*."""
+    """SQL that copies the row with `model` in `by` for each `n` of `numbers`, with `changes`."""
     wanted = model if model.startswith("(") else f"'{model}'"
     pairs = ", ".join(f"'{column}', {value}" for column, value in changes.items())
     return f"""INSERT INTO {table} SELECT copy.* FROM {table} model,

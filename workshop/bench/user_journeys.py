@@ -40,13 +40,13 @@ class SharedState:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, request: ApiRequest) -> ApiRequest:
-        """Record *request* for the ledger checks; returns it."""
+        """Record `request` for the ledger checks; returns it."""
         with self._lock:
             self.requests.append(request)
         return request
 
     def parties(self, escrow: Escrow) -> tuple[ApiUser, ApiUser]:
-        """The client and the freelancer of *escrow*, in this order."""
+        """The client and the freelancer of `escrow`, in this order."""
         known = {person.id: person for person in self.members}
         return known[escrow["client_id"]], known[escrow["freelancer_id"]]
 
@@ -83,7 +83,7 @@ class UserJourney:
         self._choice = random.Random(seed)  # nosec B311 - a load, no secret
 
     def run(self, until: float) -> None:
-        """Perform operations until *until* (monotonic clock), or until the run is over."""
+        """Perform operations until `until` (monotonic clock), or until the run is over."""
         acts: list[Callable[[], None]] = [
             self._advance, self._approve_twice, self._fund_against_withdraw,
             self._approve_against_dispute, self._repeat, self._look,
@@ -216,7 +216,7 @@ class UserJourney:
         return ApiRequest(person, f"{base}{path}", body, escrow["version"])
 
     def _race(self, kind: str, requests: list[ApiRequest]) -> None:
-        """Send all *requests* at once; one that is listed twice is sent twice."""
+        """Send all `requests` at once; one that is listed twice is sent twice."""
         self._shared.raced(kind)
         for request in {id(request): request for request in requests}.values():
             self._shared.note(request)

@@ -106,7 +106,7 @@ def draw_wing(root: Path, wing: str) -> str:
 
 
 def update(page: str, pictures: Mapping[str, str]) -> str:
-    """Return the page with its pictures replaced. Raises ``LookupError`` if it lacks one."""
+    """Return the page with its pictures replaced. Raises `LookupError` if it lacks one."""
     for wing, picture in pictures.items():
         pattern = re.compile(_BLOCK.format(wing=wing, picture=".*?"), re.DOTALL)
         found = pattern.findall(page)

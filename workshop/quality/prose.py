@@ -82,7 +82,7 @@ class Source:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The syntax tree of a Python file. Raises ``SyntaxError`` if there is none."""
+        """The syntax tree of a Python file. Raises `SyntaxError` if there is none."""
         return ast.parse(self.content, self.path)
 
     @property
@@ -156,7 +156,7 @@ class ProseReport:
 def check(sources: Iterable[Source]) -> ProseReport:
     """Check all sources but those that quote forbidden words.
 
-    Raises ``SyntaxError`` if a Python file cannot be parsed.
+    Raises `SyntaxError` if a Python file cannot be parsed.
     """
     findings: list[WordMatch] = []
     words: Counter[str] = Counter()
@@ -223,7 +223,7 @@ def definitions(source: Source) -> Iterator[WordMatch]:
 def files(places: Sequence[str], root: Path = ROOT) -> list[Path]:
     """The files to read below `places`, each once, in order.
 
-    Raises ``FileNotFoundError`` for a place that does not exist.
+    Raises `FileNotFoundError` for a place that does not exist.
     """
     found: dict[Path, None] = {}
     for place in places:

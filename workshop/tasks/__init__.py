@@ -8,7 +8,7 @@ from workshop.tasks import bench, ci, fleet, quality, security
 
 
 def add_tasks(namespace: Collection) -> Collection:
-    """Add the workshop's tasks to *namespace* and return it."""
+    """Add the workshop's tasks to `namespace` and return it."""
     for task in (quality.lint, quality.test, quality.format_code, quality.lock_requirements):
         namespace.add_task(task)
     for name, module in {"bench": bench, "ci": ci, "fleet": fleet, "security": security}.items():

@@ -1,1 +1,1 @@
-"""The database: PostgreSQL, or SQLite if ``DATABASE_URL`` is not set."""
+"""The database: PostgreSQL, or SQLite if `DATABASE_URL` is not set."""

@@ -9,13 +9,13 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware ``datetime``, stored as UTC. A naive one raises ``ValueError``: it is ambiguous."""
+    """An aware `datetime`, stored as UTC. A naive one raises `ValueError`: it is ambiguous."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Converts to UTC. Raises ``ValueError`` for a naive *value*."""
+        """Converts to UTC. Raises `ValueError` for a naive `value`."""
         if value is None:
             return None
         if value.tzinfo is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import select
-import typing as t
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -23,11 +24,11 @@ NAMING = {
 
 db = SQLAlchemy(metadata=MetaData(naming_convention=NAMING))
 
-OPENINGS: t.Mapping[str, t.Mapping[str, str]] = {
+OPENINGS: Mapping[str, Mapping[str, str]] = {
     "postgresql": {"write": "BEGIN", "read": "BEGIN READ ONLY"},
     "sqlite": {"write": "BEGIN IMMEDIATE", "read": "BEGIN DEFERRED"},
 }
-"""How a transaction begins, by the execution option ``access``; ``look`` begins none."""
+"""How a transaction begins, by the execution option `access`; `look` begins none."""
 
 POOLED = "amani.pooled"
 """Key in a connection's info: whether a pooler may run each transaction in another session."""
@@ -37,10 +38,10 @@ STATEMENT_TIMEOUT = 10_000
 
 
 def install_engine(app: Flask, settings: Settings) -> None:
-    """Give *app* its engine; no connection is opened."""
+    """Give `app` its engine; no connection is opened."""
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database
     if settings.database.startswith("sqlite"):
-        options: dict[str, t.Any] = {"connect_args": {"timeout": 5}}
+        options: dict[str, Any] = {"connect_args": {"timeout": 5}}
         if not settings.database_url.get_secret_value():
             settings.data_dir.mkdir(parents=True, exist_ok=True)
     else:
@@ -69,7 +70,7 @@ def install_engine(app: Flask, settings: Settings) -> None:
             watch_sockets(db.engine)
 
 
-def _session(pooled: bool) -> dict[str, t.Any]:
+def _session(pooled: bool) -> dict[str, Any]:
     """Session options; none behind a pooler, because each transaction may use another session."""
     if pooled:
         return {}
@@ -78,7 +79,7 @@ def _session(pooled: bool) -> dict[str, t.Any]:
 
 
 def opening(connection: Connection) -> str | None:
-    """The statement that begins a transaction; ``None`` if each statement is its own."""
+    """The statement that begins a transaction; `None` if each statement is its own."""
     options = connection.get_execution_options()
     if options.get("isolation_level") == "AUTOCOMMIT":
         return None
@@ -90,7 +91,7 @@ def begin_explicitly(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        driver: t.Any = connection.connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         if engine.dialect.name == "postgresql" and driver.info.transaction_status.name != "IDLE":
             return  # begun outside SQLAlchemy, by the pipeline
         if statement := opening(connection):
@@ -98,14 +99,14 @@ def begin_explicitly(engine: Engine) -> None:
 
 
 def tune_postgres(engine: Engine, pooled: bool) -> None:
-    """Manage transactions and prepared statements ourselves; *engine* must use AUTOCOMMIT.
+    """Manage transactions and prepared statements ourselves; `engine` must use AUTOCOMMIT.
 
     If psycopg prepares statements itself, it deallocates all of them, ours included, after a
-    rollback. If *pooled*, no statement is prepared.
+    rollback. If `pooled`, no statement is prepared.
     """
 
     @event.listens_for(engine, "connect")
-    def _connect(connection: t.Any, record: t.Any) -> None:
+    def _connect(connection: Any, record: Any) -> None:
         connection.prepare_threshold = None
         record.info[POOLED] = pooled
 
@@ -115,12 +116,12 @@ def tune_postgres(engine: Engine, pooled: bool) -> None:
 def watch_sockets(engine: Engine) -> None:
     """Replace a pooled connection that the server has closed.
 
-    Its socket is readable then: one ``poll`` detects that, without the round trip of a ping before
+    Its socket is readable then: one `poll` detects that, without the round trip of a ping before
     every transaction.
     """
 
     @event.listens_for(engine, "checkout")
-    def _check(connection: t.Any, _record: t.Any, _proxy: t.Any) -> None:
+    def _check(connection: Any, _record: Any, _proxy: Any) -> None:
         idle = select.poll()
         if not connection.closed:
             idle.register(connection.fileno(), select.POLLIN)
@@ -137,7 +138,7 @@ def tune_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
     """
 
     @event.listens_for(engine, "connect")
-    def _connect(connection: t.Any, _record: t.Any) -> None:
+    def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
         keys = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Sequence
+from typing import Any
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -29,7 +30,7 @@ _SAVE_MILESTONE = Prepared(update(milestones).where(milestones.c.id == bindparam
 
 @cache
 def _page(party: Party | None, narrowed: bool, further: bool) -> Prepared:
-    """The newest escrows of a user; *narrowed* to a state, and with *further* before an id."""
+    """The newest escrows of a user; `narrowed` to a state, and with `further` before an id."""
     user = bindparam("user", type_=escrows.c.client_id.type)
     parts = {
         Party.CLIENT: escrows.c.client_id == user,
@@ -120,7 +121,7 @@ class DatabaseEscrows:
         party: Party | None = None,
     ) -> list[Escrow]:
         """One statement for all escrows and their milestones."""
-        row: dict[str, t.Any] = {"user": user, "most": limit}
+        row: dict[str, Any] = {"user": user, "most": limit}
         if state is not None:
             row["in_state"] = state.value
         if before is not None:
@@ -129,7 +130,7 @@ class DatabaseEscrows:
         return self._assemble(rows)
 
     def silent_since(self, now: datetime, limit: int) -> list[tuple[str, str]]:
-        """Uses the index on state and ``expires_at``; the longest overdue come first."""
+        """Uses the index on state and `expires_at`; the longest overdue come first."""
         due = (milestones.c.state == MilestoneState.SUBMITTED.value) & (
             milestones.c.expires_at <= now
         )
@@ -137,14 +138,14 @@ class DatabaseEscrows:
         rows = self._run(query.order_by(milestones.c.expires_at).limit(limit))
         return [(row.escrow_id, row.id) for row in rows]
 
-    def _assemble(self, rows: t.Sequence[t.Any]) -> list[Escrow]:
-        grouped: dict[str, list[t.Any]] = {}
+    def _assemble(self, rows: Sequence[Any]) -> list[Escrow]:
+        grouped: dict[str, list[Any]] = {}
         for row in rows:
             grouped.setdefault(row.id, []).append(row)
         return [_escrow(group) for group in grouped.values()]
 
 
-def _escrow(rows: list[t.Any]) -> Escrow:
+def _escrow(rows: list[Any]) -> Escrow:
     first = rows[0]
     return Escrow(
         id=first.id,
@@ -171,7 +172,7 @@ def _escrow(rows: list[t.Any]) -> Escrow:
     )
 
 
-def _escrow_values(escrow: Escrow) -> dict[str, t.Any]:
+def _escrow_values(escrow: Escrow) -> dict[str, Any]:
     asked = escrow.cancel_asked_by
     return {
         "state": escrow.state.value,
@@ -180,7 +181,7 @@ def _escrow_values(escrow: Escrow) -> dict[str, t.Any]:
     }
 
 
-def _milestone_values(milestone: Milestone, escrow: Escrow) -> dict[str, t.Any]:
+def _milestone_values(milestone: Milestone, escrow: Escrow) -> dict[str, Any]:
     at = milestone.submitted_at
     return {
         "state": milestone.state.value,

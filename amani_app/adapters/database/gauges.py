@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-import typing as t
+from collections.abc import Iterable
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -17,7 +18,7 @@ from amani_app.adapters.database.tables import accounts, entries, escrows, miles
 FRESH = 60.0
 """Seconds for which values are cached: the sums read whole tables."""
 
-_Query = tuple[str, str, tuple[str, ...], Select[t.Any]]
+_Query = tuple[str, str, tuple[str, ...], Select[Any]]
 
 _QUERIES: tuple[_Query, ...] = (
     (
@@ -62,7 +63,7 @@ _QUERIES: tuple[_Query, ...] = (
 class LedgerGauges(Collector):
     """Gauges of a SQLAlchemy engine.
 
-    If the database is unreachable, only ``amani_books_readable`` is left, with the value 0.
+    If the database is unreachable, only `amani_books_readable` is left, with the value 0.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -71,7 +72,7 @@ class LedgerGauges(Collector):
         self._read_at = float("-inf")
         self._kept: list[GaugeMetricFamily] = []
 
-    def collect(self) -> t.Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[GaugeMetricFamily]:
         with self._lock:
             if time.monotonic() - self._read_at > FRESH:
                 try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable, Sequence
+from typing import Any
 from datetime import datetime
 from functools import cache
 
@@ -42,7 +43,7 @@ _TRANSFER = Prepared(insert(transfers))
 
 @cache
 def _opening(dialect: str, crediting: bool) -> Prepared:
-    """Open an account unless it exists; with *crediting*, add the row's balance to an existing
+    """Open an account unless it exists; with `crediting`, add the row's balance to an existing
     one."""
     made = insert_for(dialect)(accounts)
     if not crediting:
@@ -54,7 +55,7 @@ def _opening(dialect: str, crediting: bool) -> Prepared:
 
 @cache
 def _entering(number: int) -> Prepared:
-    """Insert *number* entries, whose values are named `..._0`, `..._1` and so on."""
+    """Insert `number` entries, whose values are named `..._0`, `..._1` and so on."""
     rows = []
     for n in range(number):
         account = bindparam(f"account_{n}", type_=accounts.c.id.type)
@@ -107,7 +108,7 @@ UNATTRIBUTED = (
 
 @cache
 def _page(further: bool) -> Prepared:
-    """The newest entries of an account; with *further*, before an id."""
+    """The newest entries of an account; with `further`, before an id."""
     query = (
         select(entries, transfers.c.reason, transfers.c.reference, transfers.c.at)
         .select_from(entries.join(transfers, transfers.c.id == entries.c.transfer_id))
@@ -125,7 +126,7 @@ class DatabaseLedger:
     users. These are locked by updating them in the order of their ids.
     """
 
-    def __init__(self, statements: Statements, now: t.Callable[[], datetime]) -> None:
+    def __init__(self, statements: Statements, now: Callable[[], datetime]) -> None:
         self._run = statements.now
         self._ask = statements.ask
         self._later = statements.later
@@ -147,7 +148,7 @@ class DatabaseLedger:
                 self._open(account)
             if account.kind.guarded:
                 self._change(account, posted=amount, reserved=-frees.amount.minor if frees else 0)
-        row: dict[str, t.Any] = {"transfer": transaction.id}
+        row: dict[str, Any] = {"transfer": transaction.id}
         for n, entry in enumerate(in_order):
             row[f"account_{n}"], row[f"of_{n}"] = entry.account.id, entry.amount.currency
             row[f"by_{n}"] = entry.amount.minor
@@ -225,7 +226,7 @@ class DatabaseLedger:
             for row in found
         ]
 
-    def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
+    def booked(self, reason: str, references: Sequence[str]) -> set[str]:
         c = transfers.c
         wanted = (c.reference.in_(references)) & (c.reason == reason)
         return set(self._run(select(c.reference).where(wanted)).scalars())

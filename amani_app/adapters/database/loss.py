@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import typing as t
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic.config import Config
@@ -20,11 +20,11 @@ _TABLE = re.compile(r"^DROP TABLE (?:IF EXISTS )?(\w+)", re.MULTILINE)
 _COLUMN = re.compile(r"^ALTER TABLE (\w+) DROP COLUMN (?:IF EXISTS )?(\w+)", re.MULTILINE)
 
 
-def find_losses(engine: Engine, migrations: Path, live: str, to: str) -> t.Iterator[str]:
-    """A line for each table and column with data that the downgrade from *live* to *to* drops.
+def find_losses(engine: Engine, migrations: Path, live: str, to: str) -> Iterator[str]:
+    """A line for each table and column with data that the downgrade from `live` to `to` drops.
 
     Generates the downgrades' SQL for PostgreSQL and searches it for drops, which are the same for
-    SQLite. Raises ``UnknownRevision`` if *to* is unknown or not older than *live*.
+    SQLite. Raises `UnknownRevision` if `to` is unknown or not older than `live`.
     """
     config = Config()
     config.set_main_option("script_location", str(migrations))

@@ -9,7 +9,8 @@ import random
 import re
 import threading
 import time
-import typing as t
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ SERVER_KEEPALIVE = {
 }
 """The server ends the session of an unreachable migration after 6 s, of a killed one after 2 s.
 
-Such a session may hold a table lock; together with ``LOCK_TIMEOUT`` this is shorter than a request
+Such a session may hold a table lock; together with `LOCK_TIMEOUT` this is shorter than a request
 waits. By default the server needs two hours.
 """
 CLIENT_KEEPALIVE = {
@@ -100,7 +101,7 @@ class RetryPolicy:
     most: float = 30.0
 
     def rest(self, tried: int) -> float:
-        """Seconds until the next try: exponential with jitter, at most ``most``."""
+        """Seconds until the next try: exponential with jitter, at most `most`."""
         return min(self.most, self.first * 2.0 ** (tried - 1)) * random.uniform(
             0.5, 1
         )  # nosec B311
@@ -110,10 +111,10 @@ DEFAULT_RETRY = RetryPolicy()
 
 
 @contextmanager
-def migration_engine(engine: Engine, direct: str = "") -> t.Iterator[Engine]:
-    """An engine for the database of *engine*, with the timeouts of a migration.
+def migration_engine(engine: Engine, direct: str = "") -> Iterator[Engine]:
+    """An engine for the database of `engine`, with the timeouts of a migration.
 
-    *direct* is the URL past a pooler, which is needed because the migration lock belongs to a
+    `direct` is the URL past a pooler, which is needed because the migration lock belongs to a
     session. The timeouts are connection options: after a plain SET, Alembic would find a begun
     transaction, commit nothing and exit 0. On SQLite foreign keys are off, because a change of a
     table replaces the table.
@@ -148,7 +149,7 @@ def _set_keepalive(engine: Engine) -> None:
     """
 
     @event.listens_for(engine, "connect")
-    def _connect(connection: t.Any, _record: t.Any) -> None:
+    def _connect(connection: Any, _record: Any) -> None:
         connection.autocommit = True  # so that Alembic finds no begun transaction
         for name, value in SERVER_KEEPALIVE.items():
             # Some servers and operating systems do not support it.
@@ -164,7 +165,7 @@ def _lift_timeouts(engine: Engine) -> None:
     """
 
     @event.listens_for(engine, "before_cursor_execute")
-    def _before(_c: Connection, cursor: t.Any, statement: str, *_more: t.Any) -> None:
+    def _before(_c: Connection, cursor: Any, statement: str, *_more: Any) -> None:
         if not _LONG.match(statement):
             return
         cursor.execute("SET statement_timeout = 0")
@@ -178,15 +179,15 @@ def _lift_timeouts(engine: Engine) -> None:
                 cursor.execute(f"DROP INDEX CONCURRENTLY {named[1]}")
 
     @event.listens_for(engine, "after_cursor_execute")
-    def _after(_c: Connection, cursor: t.Any, statement: str, *_more: t.Any) -> None:
+    def _after(_c: Connection, cursor: Any, statement: str, *_more: Any) -> None:
         if _LONG.match(statement):
             cursor.execute("RESET statement_timeout")
             cursor.execute("RESET lock_timeout")
 
 
 @contextmanager
-def exclusive(engine: Engine) -> t.Iterator[None]:
-    """Hold the migration lock. Raises ``MigrationRunning`` if another process holds it.
+def exclusive(engine: Engine) -> Iterator[None]:
+    """Hold the migration lock. Raises `MigrationRunning` if another process holds it.
 
     The lock is on a connection of its own, so that a commit of a migration does not release it. On
     SQLite the directory of the file is locked, because the file may be replaced.
@@ -207,7 +208,7 @@ def exclusive(engine: Engine) -> t.Iterator[None]:
 
 
 @contextmanager
-def _folder_locked(file: str) -> t.Iterator[None]:
+def _folder_locked(file: str) -> Iterator[None]:
     folder = Path(file).parent
     if file in ("", ":memory:") or not folder.is_dir():
         yield
@@ -224,11 +225,11 @@ def _folder_locked(file: str) -> t.Iterator[None]:
 
 
 def persist(
-    engine: Engine, move: t.Callable[[Connection], None], patience: RetryPolicy = DEFAULT_RETRY
+    engine: Engine, move: Callable[[Connection], None], patience: RetryPolicy = DEFAULT_RETRY
 ) -> None:
-    """Call *move* with a connection; repeat it after a lock timeout, as *patience* allows.
+    """Call `move` with a connection; repeat it after a lock timeout, as `patience` allows.
 
-    Raises ``MigrationFailed`` with the sessions that held the lock, or with the server's reason for
+    Raises `MigrationFailed` with the sessions that held the lock, or with the server's reason for
     any other error.
     """
     for tried in range(1, patience.tries + 1):
@@ -255,7 +256,7 @@ def persist(
 
 def _reason(error: DBAPIError) -> tuple[str, str]:
     """SQLSTATE and one line, without values, which may be personal data."""
-    original: t.Any = error.orig
+    original: Any = error.orig
     primary = getattr(getattr(original, "diag", None), "message_primary", None)
     return getattr(original, "sqlstate", None) or "", primary or str(original).partition("\n")[0]
 
@@ -267,12 +268,12 @@ def _explain(state: str, reason: str) -> str:
 
 
 @contextmanager
-def _watching(engine: Engine, connection: Connection, blockers: list[str]) -> t.Iterator[None]:
-    """Keep in *blockers* the sessions that last blocked *connection*."""
+def _watching(engine: Engine, connection: Connection, blockers: list[str]) -> Iterator[None]:
+    """Keep in `blockers` the sessions that last blocked `connection`."""
     if engine.dialect.name != "postgresql":
         yield
         return
-    pid = t.cast(t.Any, connection.connection.dbapi_connection).info.backend_pid
+    pid = cast(Any, connection.connection.dbapi_connection).info.backend_pid
     done = threading.Event()
 
     def watch() -> None:

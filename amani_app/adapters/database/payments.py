@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Any
 from datetime import datetime
 
 from sqlalchemy import Row, insert, select, update
@@ -22,7 +22,7 @@ from amani_app.domain.payments import (
 
 
 class DatabaseDeposits:
-    """Deposits in one table; ``claim`` skips rows that another worker has locked."""
+    """Deposits in one table; `claim` skips rows that another worker has locked."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -101,7 +101,7 @@ class DatabaseWithdrawals:
         return list(map(_withdrawal, self._run(select(withdrawals).where(wanted))))
 
 
-def _deposit_row(deposit: Deposit) -> dict[str, t.Any]:
+def _deposit_row(deposit: Deposit) -> dict[str, Any]:
     return {
         "id": deposit.id,
         "owner_id": deposit.owner,
@@ -114,7 +114,7 @@ def _deposit_row(deposit: Deposit) -> dict[str, t.Any]:
     }
 
 
-def _deposit(row: Row[t.Any]) -> Deposit:
+def _deposit(row: Row[Any]) -> Deposit:
     return Deposit(
         id=row.id,
         owner=row.owner_id,
@@ -126,7 +126,7 @@ def _deposit(row: Row[t.Any]) -> Deposit:
     )
 
 
-def _withdrawal_row(withdrawal: Withdrawal) -> dict[str, t.Any]:
+def _withdrawal_row(withdrawal: Withdrawal) -> dict[str, Any]:
     return {
         "id": withdrawal.id,
         "owner_id": withdrawal.owner,
@@ -147,7 +147,7 @@ _SETTLED = {after: before for before, after in CORRECTIONS.items()}
 """The state that is stored, so that releases without corrections can read the row."""
 
 
-def _withdrawal(row: Row[t.Any]) -> Withdrawal:
+def _withdrawal(row: Row[Any]) -> Withdrawal:
     state = WithdrawalState(row.state)
     return Withdrawal(
         id=row.id,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import typing as t
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from collections import namedtuple
 from dataclasses import dataclass
 
 from sqlalchemy import Delete, Dialect, Executable, Insert, Select, Update
 
-Row = t.Mapping[str, t.Any]
-Processor = t.Callable[[t.Any], t.Any]
+Row = Mapping[str, Any]
+Processor = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class PreparedSql:
-    """SQL with ``$1`` for its values, and SQLAlchemy's conversions of values and results."""
+    """SQL with `$1` for its values, and SQLAlchemy's conversions of values and results."""
 
     sql: bytes
     name: bytes
@@ -25,11 +26,11 @@ class PreparedSql:
     fixed: Row
     """Values that no row brings."""
     binds: tuple[tuple[str, Processor], ...]
-    make: t.Callable[[t.Sequence[t.Any]], t.Any] | None
-    """Makes a named tuple of a row; ``None`` if the statement returns no rows."""
+    make: Callable[[Sequence[Any]], Any] | None
+    """Makes a named tuple of a row; `None` if the statement returns no rows."""
 
     def values(self, row: Row) -> list[bytes | None]:
-        """*row* in the order of the SQL, as text. Raises ``ValueError`` for a NUL."""
+        """`row` in the order of the SQL, as text. Raises `ValueError` for a NUL."""
         found = {**self.fixed, **row}
         for name, process in self.binds:
             found[name] = process(found[name])
@@ -47,13 +48,13 @@ class PreparedSql:
 class Prepared:
     """A statement of a hot path; SQLAlchemy compiles it once for each set of value names."""
 
-    def __init__(self, statement: Select[t.Any] | Insert | Update | Delete) -> None:
+    def __init__(self, statement: Select[Any] | Insert | Update | Delete) -> None:
         self.statement: Executable = statement
         self._made = statement
         self._texts: dict[tuple[str, ...], PreparedSql] = {}
 
     def text(self, dialect: Dialect, row: Row) -> PreparedSql:
-        """The SQL for the names of *row*; *dialect* uses ``numeric_dollar`` parameters."""
+        """The SQL for the names of `row`; `dialect` uses `numeric_dollar` parameters."""
         names = tuple(row)
         found = self._texts.get(names)
         if found is None:
@@ -61,7 +62,7 @@ class Prepared:
         return found
 
     def _spell(self, dialect: Dialect, names: tuple[str, ...]) -> PreparedSql:
-        compiled: t.Any = self._made.compile(dialect=dialect, column_keys=list(names))
+        compiled: Any = self._made.compile(dialect=dialect, column_keys=list(names))
         columns = list(self._made.selected_columns) if isinstance(self._made, Select) else []
         binds = ((name, _in(bind.type, dialect)) for name, bind in compiled.binds.items())
         sql = str(compiled).encode()
@@ -79,15 +80,15 @@ PreparedCall = tuple[Prepared, Row]
 """A statement and its values."""
 
 
-def _maker(columns: t.Sequence[t.Any], dialect: Dialect) -> t.Callable[[t.Sequence[t.Any]], t.Any]:
-    """Returns a function that makes rows of *columns*, converted by SQLAlchemy's types."""
+def _maker(columns: Sequence[Any], dialect: Dialect) -> Callable[[Sequence[Any]], Any]:
+    """Returns a function that makes rows of `columns`, converted by SQLAlchemy's types."""
     row = namedtuple("Row", [column.name for column in columns])  # type: ignore[misc]
     made = ((place, _out(column.type, dialect)) for place, column in enumerate(columns))
     processed = [(place, process) for place, process in made if process]
     if not processed:
         return row._make
 
-    def make(values: t.Sequence[t.Any]) -> t.Any:
+    def make(values: Sequence[Any]) -> Any:
         found = list(values)
         for place, process in processed:
             found[place] = process(found[place])
@@ -96,11 +97,11 @@ def _maker(columns: t.Sequence[t.Any], dialect: Dialect) -> t.Callable[[t.Sequen
     return make
 
 
-def _in(kind: t.Any, dialect: Dialect) -> Processor | None:
+def _in(kind: Any, dialect: Dialect) -> Processor | None:
     found: Processor | None = kind.dialect_impl(dialect).bind_processor(dialect)
     return found
 
 
-def _out(kind: t.Any, dialect: Dialect) -> Processor | None:
+def _out(kind: Any, dialect: Dialect) -> Processor | None:
     found: Processor | None = kind.dialect_impl(dialect).result_processor(dialect, None)
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import typing as t
+from collections.abc import Sequence
+from typing import Any
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Row, Table, delete, or_, select, update
@@ -16,8 +17,8 @@ from amani_app.ports.store import OutboxEvent
 
 def claim_row(
     statements: Statements, table: Table, until: datetime, *due: ColumnElement[bool]
-) -> Row[t.Any] | None:
-    """Lease the first row of *table* that is *due* *until* then; skips locked rows.
+) -> Row[Any] | None:
+    """Lease the first row of `table` that is `due` `until` then; skips locked rows.
 
     The due time is the lease: the row of a worker that died is due again then.
     """
@@ -77,13 +78,13 @@ class DatabaseInbox:
 
 
 class DatabaseOutbox:
-    """One row for each event, kept after its delivery until ``forget``."""
+    """One row for each event, kept after its delivery until `forget`."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
         self._run = statements.now
 
-    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
+    def claim(self, topics: Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
         """A new event has no due time, which means due."""
         c = outbox.c
         due = or_(c.due_at.is_(None), c.due_at <= now)
@@ -96,7 +97,7 @@ class DatabaseOutbox:
     def delivered(self, id: str, at: datetime) -> None:
         self._run(update(outbox).where(outbox.c.id == id).values(delivered_at=at))
 
-    def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
+    def skip(self, topics: Sequence[str], at: datetime, limit: int) -> int:
         """One statement, along the index of undelivered events."""
         c = outbox.c
         others = (
@@ -112,8 +113,8 @@ class DatabaseOutbox:
         return self._run(delete(outbox).where(outbox.c.delivered_at < before)).rowcount
 
 
-def insert_for(dialect: str) -> t.Any:
-    """The ``insert`` of *dialect*, which knows ON CONFLICT."""
+def insert_for(dialect: str) -> Any:
+    """The `insert` of `dialect`, which knows ON CONFLICT."""
     # Imports only the dialect in use: each is a twentieth of the boot.
     if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql

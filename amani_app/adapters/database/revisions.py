@@ -1,10 +1,10 @@
-"""Schema revisions: the ones in ``migrations/`` and the one in the database."""
+"""Schema revisions: the ones in `migrations/` and the one in the database."""
 
 from __future__ import annotations
 
 import ast
 import re
-import typing as t
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -18,13 +18,13 @@ MIGRATIONS = ROOT / "migrations"
 
 
 def read_revisions(directory: Path = MIGRATIONS) -> tuple[str, frozenset[str]]:
-    """The head of the migrations in *directory*, and the revisions that are too old for this code.
+    """The head of the migrations in `directory`, and the revisions that are too old for this code.
 
     A contract migration only removes parts of the schema that this code does not use, and runs
     after every host has this code. So the revision before it is sufficient as well.
 
     Parses the files, because importing Alembic would take a third of the boot. Raises
-    ``ValueError`` unless there is exactly one head.
+    `ValueError` unless there is exactly one head.
     """
     parents: dict[str, set[str]] = {}
     contracts: set[str] = set()
@@ -63,7 +63,7 @@ def _assignments(module: ast.Module) -> dict[str, str | tuple[str, ...] | None]:
 
 
 class DatabaseSchema:
-    """The ``SchemaSource`` of a SQLAlchemy engine."""
+    """The `SchemaSource` of a SQLAlchemy engine."""
 
     def __init__(self, engine: Engine, directory: Path = MIGRATIONS) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -98,8 +98,8 @@ class DatabaseSchema:
         except SQLAlchemyError as error:
             raise DatabaseUnavailable from error
 
-    def losses(self, revision: str) -> t.Iterator[str]:
-        """Searches the SQL of the downgrades for DROP; see ``loss.find_losses``."""
+    def losses(self, revision: str) -> Iterator[str]:
+        """Searches the SQL of the downgrades for DROP; see `loss.find_losses`."""
         # Imports Alembic, a fifth of the boot, which a web process does not need.
         from amani_app.adapters.database.loss import find_losses
 

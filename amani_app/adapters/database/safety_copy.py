@@ -6,7 +6,8 @@ import logging
 import os
 import sqlite3
 import time
-import typing as t
+from collections.abc import Iterator
+from typing import Any
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ log = logging.getLogger("alembic.runtime.migration")
 
 
 @contextmanager
-def safety_copy(engine: Engine) -> t.Iterator[None]:
+def safety_copy(engine: Engine) -> Iterator[None]:
     """Copy the SQLite file, and restore the copy if a failing revision changed the schema.
 
     A revision that fails within its transaction is rolled back, so the file stays as it is, with
@@ -28,7 +29,7 @@ def safety_copy(engine: Engine) -> t.Iterator[None]:
     A copy that already exists was made for a migration that was killed. If that migration changed
     the schema, the copy is restored before the new migration runs. If rows have changed since the
     copy was made, it is not restored: the migration runs on the current file, and if it fails, both
-    files are kept. Use it only inside ``exclusive``.
+    files are kept. Use it only inside `exclusive`.
     """
     file = Path(engine.url.database or "")
     if engine.dialect.name != "sqlite" or not file.is_file():
@@ -89,11 +90,11 @@ def _copy(source: Path, target: Path) -> None:
         old.backup(new, pages=-1)
 
 
-Shape = tuple[list[t.Any], list[t.Any]]
+Shape = tuple[list[Any], list[Any]]
 
 
 def _shape(file: Path) -> Shape:
-    """The schema, and the revision in ``alembic_version``."""
+    """The schema, and the revision in `alembic_version`."""
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         what = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'"
         schema = connection.execute(f"{what} ORDER BY 1, 2").fetchall()

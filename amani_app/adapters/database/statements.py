@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Mapping, Sequence
+from typing import Any, TYPE_CHECKING
 
 from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import IntegrityError
@@ -12,10 +13,10 @@ from amani_app.adapters.database.prepared import PreparedCall, Prepared, Row
 from amani_app.domain.errors import AlreadySettled, DomainError, InsufficientFunds
 from amani_app.ports.store import AlreadyBooked
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from amani_app.adapters.database.wire import LibpqPipeline
 
-REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
+REFUSALS: Mapping[str, tuple[type[DomainError], str]] = {
     "ck_accounts_available": (InsufficientFunds, "the available balance is too low"),
     "fk_entries_account_id_accounts": (InsufficientFunds, "the account was never used"),
     "ck_accounts_reserved": (AlreadySettled, "the pending transfer has been settled before"),
@@ -29,12 +30,12 @@ REFUSALS: t.Mapping[str, tuple[type[DomainError], str]] = {
 
 
 class Statements:
-    """The statements of one transaction on *connection*.
+    """The statements of one transaction on `connection`.
 
     Statements without a result are deferred and sent together with the commit. On PostgreSQL that
     is one round trip (libpq's pipeline mode), so that rows are locked while the database works and
     not while Python does. A constraint violation is raised then, and rolls everything back.
-    Without *pipeline*, each statement goes through SQLAlchemy.
+    Without `pipeline`, each statement goes through SQLAlchemy.
     """
 
     def __init__(self, connection: Connection, pipeline: bool = True) -> None:
@@ -42,7 +43,7 @@ class Statements:
         self.dialect = connection.dialect.name
         self._put_off: list[PreparedCall] = []
         self._foreseen: list[PreparedCall] = []
-        self._received: dict[Prepared, tuple[Row, t.Sequence[t.Any]]] = {}
+        self._received: dict[Prepared, tuple[Row, Sequence[Any]]] = {}
         self._wire: LibpqPipeline | None = None
         if pipeline and self.dialect == "postgresql":
             # Imported only if PostgreSQL is used.
@@ -50,21 +51,21 @@ class Statements:
 
             self._wire = wire.LibpqPipeline(connection, opening(connection))
 
-    def now(self, statement: Executable, row: Row | t.Sequence[Row] = ()) -> CursorResult[t.Any]:
-        """Send the deferred statements, then *statement*, and return its result."""
+    def now(self, statement: Executable, row: Row | Sequence[Row] = ()) -> CursorResult[Any]:
+        """Send the deferred statements, then `statement`, and return its result."""
         self._send()
         # SQLAlchemy reads an empty tuple as a list without rows.
         return self.connection.execute(statement, row or None)
 
     def foresee(self, *asked: PreparedCall) -> None:
-        """Send *asked* together with the next query, if that saves a round trip."""
+        """Send `asked` together with the next query, if that saves a round trip."""
         if self._wire:
             self._foreseen += asked
 
-    def ask(self, *asked: PreparedCall) -> list[t.Sequence[t.Any]]:
-        """Send the deferred statements, then *asked*, and return the rows of each of them.
+    def ask(self, *asked: PreparedCall) -> list[Sequence[Any]]:
+        """Send the deferred statements, then `asked`, and return the rows of each of them.
 
-        Statements whose rows came ahead with ``foresee`` are not sent again.
+        Statements whose rows came ahead with `foresee` are not sent again.
         """
         if self._wire is None:
             self._send()
@@ -79,7 +80,7 @@ class Statements:
         return list(answers)
 
     def later(self, statement: Prepared, row: Row) -> None:
-        """Defer *statement*, at most until the commit."""
+        """Defer `statement`, at most until the commit."""
         self._put_off.append((statement, row))
 
     def commit(self) -> None:
@@ -101,7 +102,7 @@ class Statements:
 
 
 def refusal(error: IntegrityError) -> DomainError | None:
-    """The domain error that *error* means, or ``None``."""
+    """The domain error that `error` means, or `None`."""
     # Only the first line: the next ones contain values.
     first_line = str(error.orig).partition("\n")[0]
     for name, (kind, meaning) in REFUSALS.items():

@@ -1,10 +1,11 @@
-"""The ``Store`` of a SQLAlchemy engine."""
+"""The `Store` of a SQLAlchemy engine."""
 
 from __future__ import annotations
 
 import json
 import random
-import typing as t
+from collections.abc import Callable
+from typing import Any
 from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
@@ -109,7 +110,7 @@ class DatabaseIdempotency:
         self._statements = statements
 
     def foresee(self, caller: str, key: str) -> None:
-        """Sends the queries of ``claim`` together with the next query."""
+        """Sends the queries of `claim` together with the next query."""
         self._statements.foresee(*self._asked(caller, key))
 
     def claim(self, caller: str, key: str, fingerprint: str) -> StoredResponse | None:
@@ -152,7 +153,7 @@ class DatabaseUnitOfWork:
     """The repositories on one connection, each created when it is first used."""
 
     def __init__(
-        self, connection: Connection, now: t.Callable[[], datetime], pipeline: bool = True
+        self, connection: Connection, now: Callable[[], datetime], pipeline: bool = True
     ) -> None:
         self.statements = Statements(connection, pipeline)
         self._now = now
@@ -213,19 +214,17 @@ class DatabaseUnitOfWork:
 
 
 class DatabaseStore:
-    """The ``Store`` of *engine*. Without *pipeline* all statements go through SQLAlchemy."""
+    """The `Store` of `engine`. Without `pipeline` all statements go through SQLAlchemy."""
 
-    def __init__(
-        self, engine: Engine, now: t.Callable[[], datetime], pipeline: bool = True
-    ) -> None:
+    def __init__(self, engine: Engine, now: Callable[[], datetime], pipeline: bool = True) -> None:
         self._pipeline = pipeline
         self._engine = engine
         self._reader = engine.execution_options(access="read")
         self._onlooker = engine.execution_options(access="look")
         self._now = now
 
-    def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Retries a conflict ``TRIES - 1`` times, after random delays."""
+    def run(self, action: Callable[[UnitOfWork], T]) -> T:
+        """Retries a conflict `TRIES - 1` times, after random delays."""
         for _ in range(TRIES - 1):
             try:
                 return self._once(self._engine, action)
@@ -235,15 +234,15 @@ class DatabaseStore:
                 sleep(random.uniform(0, LONGEST_WAIT))  # nosec B311
         return self._once(self._engine, action)
 
-    def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
+    def read(self, action: Callable[[UnitOfWork], T]) -> T:
         """The transaction takes no lock on SQLite, and is read-only on PostgreSQL."""
         return self._once(self._reader, action)
 
-    def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
+    def look(self, action: Callable[[UnitOfWork], T]) -> T:
         """Saves the two round trips of BEGIN and COMMIT."""
         return self._once(self._onlooker, action)
 
-    def _once(self, engine: Engine, action: t.Callable[[UnitOfWork], T]) -> T:
+    def _once(self, engine: Engine, action: Callable[[UnitOfWork], T]) -> T:
         try:
             with _connect(engine) as connection:
                 unit = DatabaseUnitOfWork(connection, self._now, self._pipeline)
@@ -278,9 +277,9 @@ def _connect(engine: Engine) -> Connection:
         raise DatabaseUnavailable from error
 
 
-def _user_row(user: User) -> dict[str, t.Any]:
+def _user_row(user: User) -> dict[str, Any]:
     return {**asdict(user), "role": user.role.value}
 
 
-def _user(row: t.Any) -> User:
+def _user(row: Any) -> User:
     return User(**{**row._asdict(), "role": Role(row.role)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -31,13 +32,13 @@ ID = String(64)
 SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def one_of(column: str, kinds: t.Iterable[t.Any]) -> CheckConstraint:
-    """A constraint that *column* holds one of the enumeration's values."""
+def one_of(column: str, kinds: Iterable[Any]) -> CheckConstraint:
+    """A constraint that `column` holds one of the enumeration's values."""
     values = ", ".join(f"'{kind.value}'" for kind in kinds)
     return CheckConstraint(f"{column} IN ({values})", name=column)
 
 
-def queue() -> tuple[Column[t.Any], ...]:
+def queue() -> tuple[Column[Any], ...]:
     """The columns that workers claim rows by: the number of claims, and the due time or NULL."""
     return (
         Column("attempts", Integer(), nullable=False, server_default="0"),

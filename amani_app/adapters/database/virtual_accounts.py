@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Any
 from datetime import datetime
 
 from sqlalchemy import Row, insert, select, update
@@ -62,7 +62,7 @@ class DatabaseVirtualAccounts:
         return list(map(_account, self._run(_ALL.where(_C.account_number != ""))))
 
 
-def _row(account: VirtualAccount) -> dict[str, t.Any]:
+def _row(account: VirtualAccount) -> dict[str, Any]:
     return {
         "id": account.id,
         "owner_id": account.owner,
@@ -77,7 +77,7 @@ def _row(account: VirtualAccount) -> dict[str, t.Any]:
     }
 
 
-def _account(row: Row[t.Any]) -> VirtualAccount:
+def _account(row: Row[Any]) -> VirtualAccount:
     return VirtualAccount(
         id=row.id,
         owner=row.owner_id,

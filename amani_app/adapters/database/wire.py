@@ -2,12 +2,12 @@
 
 Psycopg's own pipeline mode sends each statement by itself: one system call, one turn of the
 interpreter's lock and one wake-up of the server process for each. This module assembles all
-statements of a round trip first and sends them once, through libpq's pipeline (``psycopg.pq``,
+statements of a round trip first and sends them once, through libpq's pipeline (`psycopg.pq`,
 https://www.postgresql.org/docs/current/libpq-pipeline-mode.html).
 
 Measured on 28 November 2026: two processors, PostgreSQL 15 on the same machine, one client; best
 of 8 stretches of 100 releases of a milestone. A release takes 1.4 ms, of which 0.5 ms is processor
-time in Python; with ``DATABASE_PIPELINE=false`` it takes 11.3 ms and 3.1 ms. That setting sends
+time in Python; with `DATABASE_PIPELINE=false` it takes 11.3 ms and 3.1 ms. That setting sends
 everything through plain SQLAlchemy with the same results: the store's contract is tested both ways.
 docs/scaling.md has the figures of the whole service.
 """
@@ -15,7 +15,7 @@ docs/scaling.md has the figures of the whole service.
 from __future__ import annotations
 
 import select
-import typing as t
+from typing import Any, cast
 from collections.abc import Sequence
 
 import psycopg
@@ -34,17 +34,17 @@ GOOD = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
 class LibpqPipeline:
-    """The libpq connection under *connection*.
+    """The libpq connection under `connection`.
 
-    *opening* begins a transaction together with its first statement; if it is ``None``, each
+    `opening` begins a transaction together with its first statement; if it is `None`, each
     statement is its own transaction. Raises the same errors as SQLAlchemy, and
-    ``DatabaseUnavailable`` if the connection is lost: it is then unknown whether a commit happened.
+    `DatabaseUnavailable` if the connection is lost: it is then unknown whether a commit happened.
     """
 
     def __init__(self, connection: Connection, opening: str | None) -> None:
         self._connection = connection
         self._opening = opening
-        self._driver = t.cast(psycopg.Connection[t.Any], connection.connection.driver_connection)
+        self._driver = cast(psycopg.Connection[Any], connection.connection.driver_connection)
         self._server = self._driver.pgconn
         # Both live as long as the connection, like the prepared statements on the server.
         self._known: set[bytes] = connection.info.setdefault("amani.prepared", set())
@@ -52,8 +52,8 @@ class LibpqPipeline:
         self._loading = connection.info.get("amani.loading") or Transformer(self._driver)
         connection.info["amani.loading"] = self._loading
 
-    def exchange(self, asked: Sequence[PreparedCall]) -> list[list[t.Any]]:
-        """The rows of each of *asked*; an empty list for a statement that returns none."""
+    def exchange(self, asked: Sequence[PreparedCall]) -> list[list[Any]]:
+        """The rows of each of `asked`; an empty list for a statement that returns none."""
         if not asked:
             return []
         texts = [statement.text(DIALECT, row) for statement, row in asked]
@@ -61,9 +61,9 @@ class LibpqPipeline:
         return [self._rows(*pair) for pair in zip(texts, results, strict=True)]
 
     def commit(self, asked: Sequence[PreparedCall]) -> None:
-        """Send *asked* and COMMIT in one round trip.
+        """Send `asked` and COMMIT in one round trip.
 
-        Raises ``RuntimeError`` if the server rolls back instead.
+        Raises `RuntimeError` if the server rolls back instead.
         """
         if self._opening is None or (self._idle and not asked):
             self.exchange(asked)
@@ -81,7 +81,7 @@ class LibpqPipeline:
     def _converse(
         self, texts: Sequence[PreparedSql], asked: Sequence[PreparedCall], end: bytes = b""
     ) -> list[pq.abc.PGresult]:
-        """The results of *texts*, and of *end* if it is given."""
+        """The results of `texts`, and of `end` if it is given."""
         values = [text.values(row) for text, (_, row) in zip(texts, asked, strict=True)]
         start = self._opening.encode() if self._opening and self._idle else b""
         try:
@@ -158,7 +158,7 @@ class LibpqPipeline:
             else:
                 found.append(result)
 
-    def _rows(self, text: PreparedSql, result: pq.abc.PGresult) -> list[t.Any]:
+    def _rows(self, text: PreparedSql, result: pq.abc.PGresult) -> list[Any]:
         if text.make is None:
             return []
         self._loading.set_pgresult(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from amani_app.ports.schema import DatabaseUnavailable
 
 
 class DatabaseWorkerRegister:
-    """The ``WorkerRegister`` of a SQLAlchemy engine."""
+    """The `WorkerRegister` of a SQLAlchemy engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -31,12 +31,12 @@ class DatabaseWorkerRegister:
             connection.execute(delete(table).where(table.c.name == name))
 
     def forget(self, before: datetime) -> int:
-        """Delete the rows older than *before*."""
+        """Delete the rows older than `before`."""
         with self._begin() as connection:
             return connection.execute(delete(table).where(table.c.seen_at < before)).rowcount
 
     @contextmanager
-    def _begin(self) -> t.Iterator[Connection]:
+    def _begin(self) -> Iterator[Connection]:
         try:
             with self._engine.begin() as connection:
                 yield connection

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-import typing as t
+from collections.abc import Mapping
+from typing import Any, TYPE_CHECKING
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -14,7 +15,7 @@ import structlog
 from amani_app.adapters.breaker import CircuitBreaker
 from amani_app.ports.payments import AnswerUnknown, PaymentRefused, ProviderUnavailable
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     import requests
 
 FAILURES = 5
@@ -29,7 +30,7 @@ UNSURE = frozenset({"SERVICE_UNAVAILABLE", "INTERNAL_SERVER_ERROR", NOT_FOUND})
 
 @dataclass(frozen=True)
 class FincraCredentials:
-    """The URL of Fincra's API and our keys; ``repr`` shows the URL only."""
+    """The URL of Fincra's API and our keys; `repr` shows the URL only."""
 
     url: str
     secret_key: str
@@ -42,7 +43,7 @@ class FincraCredentials:
 
 
 class FincraRefusal(PaymentRefused):
-    """A final refusal; *kind* is Fincra's error type."""
+    """A final refusal; `kind` is Fincra's error type."""
 
     def __init__(self, kind: str, text: str) -> None:
         self.kind = kind
@@ -50,9 +51,9 @@ class FincraRefusal(PaymentRefused):
 
 
 class FincraClient:
-    """Sends requests with a timeout on every wait; numbers are parsed as ``Decimal``.
+    """Sends requests with a timeout on every wait; numbers are parsed as `Decimal`.
 
-    *timeouts* are seconds to connect and between two bytes. Bodies and headers are never logged.
+    `timeouts` are seconds to connect and between two bytes. Bodies and headers are never logged.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class FincraClient:
         self._breaker = breaker or CircuitBreaker(FAILURES, OPEN_SECONDS)
         self._local = threading.local()
 
-    def get(self, path: str, **query: str) -> t.Any:
-        """The ``data`` of the response.
+    def get(self, path: str, **query: str) -> Any:
+        """The `data` of the response.
 
-        Raises ``KeyError`` if Fincra does not know *path*, and otherwise the errors of ``post``
-        except ``FincraRefusal``.
+        Raises `KeyError` if Fincra does not know `path`, and otherwise the errors of `post`
+        except `FincraRefusal`.
         """
         try:
             return self._data("GET", path, params=query)
@@ -79,10 +80,10 @@ class FincraClient:
                 raise KeyError(path) from None
             raise AnswerUnknown(f"a query was refused: {refusal.kind}") from None
 
-    def post(self, path: str, body: t.Mapping[str, t.Any]) -> t.Any:
-        """The ``data`` of the response.
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The `data` of the response.
 
-        Raises ``FincraRefusal``, ``AnswerUnknown`` and ``ProviderUnavailable``.
+        Raises `FincraRefusal`, `AnswerUnknown` and `ProviderUnavailable`.
         """
         try:
             return self._data("POST", path, json=body)
@@ -91,7 +92,7 @@ class FincraClient:
                 raise AnswerUnknown(refusal.kind) from None
             raise
 
-    def _data(self, method: str, path: str, **rest: t.Any) -> t.Any:
+    def _data(self, method: str, path: str, **rest: Any) -> Any:
         if not self._breaker.allows():
             raise ProviderUnavailable("the circuit is open after failures in a row")
         begun = time.perf_counter()
@@ -108,7 +109,7 @@ class FincraClient:
             )
         return _read(status, raw)
 
-    def _send(self, method: str, path: str, **rest: t.Any) -> tuple[int, bytes]:
+    def _send(self, method: str, path: str, **rest: Any) -> tuple[int, bytes]:
         import requests
 
         url = self._credentials.url.rstrip("/") + path
@@ -153,7 +154,7 @@ def _never_sent(error: Exception) -> bool:
     return isinstance(error, ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
-def _read(status: int, raw: bytes) -> t.Any:
+def _read(status: int, raw: bytes) -> Any:
     if status in (401, 403, 429):
         # Our key, address or request rate is refused: the request had no effect.
         raise ProviderUnavailable(f"status {status}")
@@ -169,12 +170,12 @@ def _read(status: int, raw: bytes) -> t.Any:
     raise AnswerUnknown(f"status {status}")
 
 
-def _good(body: t.Mapping[str, t.Any]) -> bool:
-    """The field is ``success`` in general, and ``status`` at the checkout."""
+def _good(body: Mapping[str, Any]) -> bool:
+    """The field is `success` in general, and `status` at the checkout."""
     return (body.get("success") or body.get("status")) is True
 
 
-def _refusal(status: int, body: t.Mapping[str, t.Any]) -> FincraRefusal:
+def _refusal(status: int, body: Mapping[str, Any]) -> FincraRefusal:
     """Three shapes of error: the gateway's, the application's, the framework's."""
     kind = str(body.get("errorType") or (NOT_FOUND if status == 404 else "REFUSED"))
     text = str(body.get("message") or body.get("error") or kind)

@@ -1,4 +1,4 @@
-"""``flask amani sandbox``: a server with the HTTP API of Fincra."""
+"""`flask amani sandbox`: a server with the HTTP API of Fincra."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 
 def make_sandbox_command(secret: str, key: str, environment: str) -> click.Command:
-    """The command; *secret* signs the notices, and *key* is the API key that callers need."""
+    """The command; `secret` signs the notices, and `key` is the API key that callers need."""
 
     @click.command("sandbox")
     @click.option("--host", default="127.0.0.1", show_default=True)

@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import json
 import re
-import typing as t
+from collections.abc import Mapping
+from typing import Any
 
 from amani_app.ports.payments import ForgedNotice, ProviderNotice, NoticeKind
 
-KINDS: t.Mapping[str, NoticeKind] = {
+KINDS: Mapping[str, NoticeKind] = {
     "charge": NoticeKind.COLLECTION,
     "collection": NoticeKind.COLLECTION,
     "payout": NoticeKind.PAYOUT,
@@ -25,7 +26,7 @@ KINDS: t.Mapping[str, NoticeKind] = {
 }
 REFERENCES = ("customerReference", "merchantReference", "reference", "chargeReference")
 """Fields that may hold our reference, the most reliable first."""
-THEIRS: t.Mapping[NoticeKind, tuple[str, ...]] = {
+THEIRS: Mapping[NoticeKind, tuple[str, ...]] = {
     NoticeKind.INFLOW: ("reference",),
     NoticeKind.ACCOUNT: ("id", "_id"),
 }
@@ -35,7 +36,7 @@ REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def sign(secret: str, raw: bytes) -> str:
-    """The value of the ``signature`` header: hexadecimal HMAC-SHA512."""
+    """The value of the `signature` header: hexadecimal HMAC-SHA512."""
     return hmac.new(secret.encode(), raw, hashlib.sha512).hexdigest()
 
 
@@ -52,7 +53,7 @@ def read(secret: str, raw: bytes, signature: str) -> ProviderNotice:
     raise ValueError("a notice has an event and its data")
 
 
-def _notice(event: str, data: t.Mapping[str, t.Any]) -> ProviderNotice:
+def _notice(event: str, data: Mapping[str, Any]) -> ProviderNotice:
     kind = KINDS.get(event.partition(".")[0], NoticeKind.OTHER)
     if event.startswith("collection.") and data.get("virtualAccount"):
         kind = NoticeKind.INFLOW

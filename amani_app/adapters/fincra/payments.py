@@ -1,9 +1,10 @@
-"""The ``Payments`` of Fincra."""
+"""The `Payments` of Fincra."""
 
 from __future__ import annotations
 
 import re
-import typing as t
+from collections.abc import Mapping
+from typing import Any
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 
 from amani_app.adapters.fincra import notices
@@ -29,14 +30,14 @@ from amani_app.ports.payments import (
     UnknownPayee,
 )
 
-OUTCOMES: t.Mapping[str, PaymentOutcome] = {
+OUTCOMES: Mapping[str, PaymentOutcome] = {
     "success": PaymentOutcome.SUCCESSFUL,
     "successful": PaymentOutcome.SUCCESSFUL,
     "failed": PaymentOutcome.FAILED,
     "expired": PaymentOutcome.FAILED,
 }
 """The value for success differs between the checkout and the rest; any other is waiting."""
-STATES: t.Mapping[str, AccountState] = {
+STATES: Mapping[str, AccountState] = {
     "approved": AccountState.ACTIVE,
     "issued": AccountState.ACTIVE,
     "declined": AccountState.DECLINED,
@@ -56,7 +57,7 @@ class FincraPayments:
         self._client = client or FincraClient(credentials)
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
-        """The payer bears Fincra's fee; otherwise less than *amount* would arrive."""
+        """The payer bears Fincra's fee; otherwise less than `amount` would arrive."""
         body = {
             # A float of at most 15 digits is serialized with exactly those digits.
             "amount": float(amount.major),
@@ -113,7 +114,7 @@ class FincraPayments:
             raise PaymentRefused(LONG_NUMBER.sub("...", str(refusal))) from None
 
     def account(self, reference: str) -> IssuedAccount | None:
-        """Searches the listed requests for *reference*, because the API may ignore the filter."""
+        """Searches the listed requests for `reference`, because the API may ignore the filter."""
         path = "/profile/virtual-accounts/requests"
         for data in self._list(path, merchantReference=reference):
             match data:
@@ -220,7 +221,7 @@ class FincraPayments:
         raise AnswerUnknown("a payout in an unknown shape")
 
     def balance(self, currency: str) -> Money:
-        """The ledger balance of our wallet in *currency*; zero if there is no wallet."""
+        """The ledger balance of our wallet in `currency`; zero if there is no wallet."""
         try:
             data = self._client.get("/wallets", businessID=self._credentials.business_id)
         except KeyError:
@@ -233,7 +234,7 @@ class FincraPayments:
                     return _money(amount, currency)
         return Money.zero(currency)
 
-    def _list(self, path: str, **query: str) -> list[t.Any]:
+    def _list(self, path: str, **query: str) -> list[Any]:
         try:
             data = self._client.get(path, **query)
         except KeyError:
@@ -243,12 +244,12 @@ class FincraPayments:
                 return found
         raise AnswerUnknown("a list in an unknown shape")
 
-    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
-        """Verifies the header ``signature`` over the raw body, in constant time."""
+    def read_notice(self, raw: bytes, headers: Mapping[str, str]) -> ProviderNotice:
+        """Verifies the header `signature` over the raw body, in constant time."""
         return notices.read(self._credentials.webhook_secret, raw, headers.get("signature", ""))
 
 
-def _issued(data: t.Any, reference: str) -> IssuedAccount:
+def _issued(data: Any, reference: str) -> IssuedAccount:
     match data:
         case {"_id": str(id), "status": str(status)} if SAFE.fullmatch(id):
             reported = data.get("accountInformation") or {}
@@ -270,7 +271,7 @@ def _issued(data: t.Any, reference: str) -> IssuedAccount:
     raise AnswerUnknown("a virtual account in an unknown shape")
 
 
-def _inflow(data: t.Any) -> Inflow:
+def _inflow(data: Any) -> Inflow:
     match data:
         case {
             "reference": str(reference),
@@ -290,7 +291,7 @@ def _inflow(data: t.Any) -> Inflow:
     raise AnswerUnknown("a transfer in an unknown shape")
 
 
-def _plain(value: t.Any, length: int) -> str:
+def _plain(value: Any, length: int) -> str:
     """A text without control characters, which PostgreSQL may not hold."""
     return "".join(filter(str.isprintable, str(value or "")))[:length]
 
@@ -301,10 +302,10 @@ def _safe(reference: str) -> str:
     return reference
 
 
-def _money(value: t.Any, currency: str) -> Money:
+def _money(value: Any, currency: str) -> Money:
     """A JSON number or string of major units; fractions of a minor unit are cut off.
 
-    Raises ``AnswerUnknown`` for any other value.
+    Raises `AnswerUnknown` for any other value.
     """
     try:
         if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
@@ -316,8 +317,8 @@ def _money(value: t.Any, currency: str) -> Money:
         raise AnswerUnknown("an amount in an unknown shape") from None
 
 
-def _fee(data: t.Mapping[str, t.Any], currency: str) -> Money | None:
-    """Fincra's fee, which is never negative; ``None`` if it is not reported."""
+def _fee(data: Mapping[str, Any], currency: str) -> Money | None:
+    """Fincra's fee, which is never negative; `None` if it is not reported."""
     reported = data.get("fee")
     if reported is None:
         return None
@@ -327,5 +328,5 @@ def _fee(data: t.Mapping[str, t.Any], currency: str) -> Money | None:
     return fee
 
 
-def _reason(data: t.Mapping[str, t.Any]) -> str:
+def _reason(data: Mapping[str, Any]) -> str:
     return str(data.get("reason") or data.get("failureReason") or "")[:200]

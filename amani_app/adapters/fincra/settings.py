@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from amani_app.adapters.provider import ProviderSettings
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from click import Command
 
     from amani_app.adapters.fincra.payments import FincraPayments
 
 
 class FincraSettings(ProviderSettings):
-    """``FINCRA_URL`` switches the provider on; all other fields are then required."""
+    """`FINCRA_URL` switches the provider on; all other fields are then required."""
 
     fincra_url: str = ""
-    """``https://api.fincra.com``, or ``https://sandboxapi.fincra.com``."""
+    """`https://api.fincra.com`, or `https://sandboxapi.fincra.com`."""
     fincra_secret_key: SecretStr = SecretStr("")
     fincra_public_key: str = ""
     fincra_business_id: str = ""
@@ -27,14 +28,14 @@ class FincraSettings(ProviderSettings):
 
     @property
     def configured(self) -> bool:
-        """Whether there is a URL; ``errors`` demands the rest."""
+        """Whether there is a URL; `errors` demands the rest."""
         return bool(self.fincra_url)
 
     @property
     def key_setting(self) -> str:
         return "FINCRA_URL"
 
-    def errors(self) -> t.Iterator[str]:
+    def errors(self) -> Iterator[str]:
         """Missing keys, values that no HTTP header can hold, and a URL without TLS."""
         needed = {
             "FINCRA_SECRET_KEY": self.fincra_secret_key.get_secret_value(),
@@ -67,7 +68,7 @@ class FincraSettings(ProviderSettings):
             )
         )
 
-    def commands(self) -> t.Sequence[Command]:
+    def commands(self) -> Sequence[Command]:
         from amani_app.adapters.fincra.commands import make_sandbox_command
 
         secret, key = self.fincra_webhook_secret, self.fincra_secret_key

@@ -1,14 +1,15 @@
-"""``flask amani bank``: the operator's side of bank transfer by hand."""
+"""`flask amani bank`: the operator's side of bank transfer by hand."""
 
 from __future__ import annotations
 
 import json
-import typing as t
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from dataclasses import dataclass
 
 import click
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from amani_app.adapters.manual.records import TransferRecords
 
 _notify = click.option(
@@ -48,8 +49,8 @@ class BankAccess:
         click.echo("recorded and notified")
 
 
-def make_bank_group(records: t.Callable[[], TransferRecords] | None, secret: str) -> click.Group:
-    """The group on *records*; ``None`` if the provider is not configured."""
+def make_bank_group(records: Callable[[], TransferRecords] | None, secret: str) -> click.Group:
+    """The group on `records`; `None` if the provider is not configured."""
 
     @click.group("bank", commands=[_waiting, _received, _sent, _failed])
     @click.pass_context

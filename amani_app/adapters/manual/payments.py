@@ -1,4 +1,4 @@
-"""The ``Payments`` of bank transfer by hand."""
+"""The `Payments` of bank transfer by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import re
-import typing as t
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -32,7 +32,7 @@ from amani_app.ports.payments import (
 
 NAME_NOT_CHECKED = "name not checked"
 """The account name of every destination: only the operator's bank could check it."""
-EVENTS: t.Mapping[str, NoticeKind] = {
+EVENTS: Mapping[str, NoticeKind] = {
     "deposit.received": NoticeKind.COLLECTION,
     "deposit.failed": NoticeKind.COLLECTION,
     "payout.sent": NoticeKind.PAYOUT,
@@ -43,7 +43,7 @@ LINE = re.compile(r"[A-Za-z0-9._-]{0,32}")
 
 
 class ManualPayments:
-    """Deposits and payouts by hand. *payto* is the account that receives deposits."""
+    """Deposits and payouts by hand. `payto` is the account that receives deposits."""
 
     def __init__(self, records: TransferRecords, payto: str, secret: str) -> None:
         self._records = records
@@ -51,7 +51,7 @@ class ManualPayments:
         self._secret = secret
 
     def checkout(self, reference: str, amount: Money, email: str, name: str) -> str:
-        """A ``payto:`` URI; the payer must give the reference as the message of the transfer."""
+        """A `payto:` URI; the payer must give the reference as the message of the transfer."""
         with _reachable(AnswerUnknown):
             try:
                 self._records.add(TransferRequest(reference, "in", amount))
@@ -87,7 +87,7 @@ class ManualPayments:
         return None
 
     def inflow(self, reference: str) -> Inflow | None:
-        """Always ``None``, because every transfer is a collection."""
+        """Always `None`, because every transfer is a collection."""
         return None
 
     def inflows(self, id: str) -> list[Inflow]:
@@ -98,7 +98,7 @@ class ManualPayments:
         return NAME_NOT_CHECKED
 
     def pay_out(self, reference: str, amount: Money, to: Destination) -> Payout:
-        """The payout stays ``WAITING`` until the operator records its outcome."""
+        """The payout stays `WAITING` until the operator records its outcome."""
         with _reachable(AnswerUnknown):
             try:
                 self._records.add(TransferRequest(reference, "out", amount, to))
@@ -127,8 +127,8 @@ class ManualPayments:
         with _reachable():
             return self._records.balance(currency)
 
-    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
-        """The header ``signature`` is a hexadecimal HMAC-SHA256 of *raw*."""
+    def read_notice(self, raw: bytes, headers: Mapping[str, str]) -> ProviderNotice:
+        """The header `signature` is a hexadecimal HMAC-SHA256 of `raw`."""
         given = headers.get("signature", "").encode("utf-8", "replace")
         if not hmac.compare_digest(sign(self._secret, raw).encode(), given):
             raise ForgedNotice
@@ -150,12 +150,12 @@ class ManualPayments:
 
 
 def sign(secret: str, raw: bytes) -> str:
-    """The value of the ``signature`` header."""
+    """The value of the `signature` header."""
     return hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
 
 
 @contextmanager
-def _reachable(error: type[ProviderUnavailable] = ProviderUnavailable) -> t.Iterator[None]:
+def _reachable(error: type[ProviderUnavailable] = ProviderUnavailable) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as cause:

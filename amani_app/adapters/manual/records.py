@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -58,10 +59,10 @@ class AlreadyRecorded(ValueError):
 
 @dataclass(frozen=True)
 class TransferRequest:
-    """A deposit (``in``) or a payout (``out``); *to* is the payout's destination."""
+    """A deposit (`in`) or a payout (`out`); `to` is the payout's destination."""
 
     reference: str
-    kind: t.Literal["in", "out"]
+    kind: Literal["in", "out"]
     amount: Money
     to: Destination | None = None
     outcome: PaymentOutcome = PaymentOutcome.WAITING
@@ -73,7 +74,7 @@ class TransferRequest:
 class TransferRecords:
     """Two tables in a database of their own; created on first use.
 
-    Raises ``sqlalchemy.exc.SQLAlchemyError`` if the database is unreachable.
+    Raises `sqlalchemy.exc.SQLAlchemyError` if the database is unreachable.
     """
 
     def __init__(self, url: str) -> None:
@@ -82,7 +83,7 @@ class TransferRecords:
         self._created = False
 
     def add(self, request: TransferRequest) -> None:
-        """Record *request*. Raises ``AlreadyRecorded`` if its reference was used before."""
+        """Record `request`. Raises `AlreadyRecorded` if its reference was used before."""
         to = request.to
         row = {
             "reference": request.reference,
@@ -111,11 +112,11 @@ class TransferRecords:
             return [_request(row) for row in connection.execute(query)]
 
     def receive(self, line: str, reference: str, amount: Money) -> None:
-        """Record that *amount* arrived with *reference*; *line* names the line of the statement.
+        """Record that `amount` arrived with `reference`; `line` names the line of the statement.
 
-        Raises ``AlreadyRecorded`` for a line that was recorded before.
+        Raises `AlreadyRecorded` for a line that was recorded before.
         """
-        row: dict[str, t.Any] = {"line": line, "reference": reference}
+        row: dict[str, Any] = {"line": line, "reference": reference}
         row |= {"amount": amount.minor, "currency": amount.currency}
         with self._begin() as connection:
             _insert_once(connection, _lines, row, f"the line {line}")
@@ -126,7 +127,7 @@ class TransferRecords:
     def finish(
         self, reference: str, outcome: PaymentOutcome, fee: int = 0, reason: str = ""
     ) -> None:
-        """Record the outcome of a request. Raises ``KeyError`` if there is none."""
+        """Record the outcome of a request. Raises `KeyError` if there is none."""
         values = {"outcome": outcome.value, "fee": fee, "reason": reason[:200]}
         with self._begin() as connection:
             mine = update(_requests).where(_requests.c.reference == reference)
@@ -134,7 +135,7 @@ class TransferRecords:
                 raise KeyError(reference)
 
     def received(self, reference: str) -> list[Money]:
-        """The money that arrived with *reference*: one sum for each currency."""
+        """The money that arrived with `reference`: one sum for each currency."""
         with self._begin() as connection:
             query = select(_lines.c.currency, func.sum(_lines.c.amount))
             query = query.where(_lines.c.reference == reference).group_by(_lines.c.currency)
@@ -154,7 +155,7 @@ class TransferRecords:
             return Money(came - went, currency)
 
     @contextmanager
-    def _begin(self) -> t.Iterator[Connection]:
+    def _begin(self) -> Iterator[Connection]:
         with self._engine.begin() as connection:
             if not self._created:
                 for table in _metadata.sorted_tables:
@@ -163,16 +164,14 @@ class TransferRecords:
             yield connection
 
 
-def _insert_once(
-    connection: Connection, table: Table, row: t.Mapping[str, t.Any], what: str
-) -> None:
+def _insert_once(connection: Connection, table: Table, row: Mapping[str, Any], what: str) -> None:
     try:
         connection.execute(insert(table).values(**row))
     except IntegrityError:
         raise AlreadyRecorded(f"{what} was recorded before") from None
 
 
-def _request(row: t.Any) -> TransferRequest:
+def _request(row: Any) -> TransferRequest:
     to = Destination(row.bank_code, row.account_number, row.account_name)
     return TransferRequest(
         row.reference,

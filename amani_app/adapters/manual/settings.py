@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import typing as t
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from amani_app.adapters.provider import ProviderSettings
 
-if t.TYPE_CHECKING:
+if TYPE_CHECKING:
     from click import Command
 
     from amani_app.adapters.manual.payments import ManualPayments
@@ -19,11 +20,11 @@ if t.TYPE_CHECKING:
 
 class ManualSettings(ProviderSettings):
     manual_payto: str = ""
-    """The account that receives deposits (RFC 8905), such as ``payto://iban/DE7512108001``."""
+    """The account that receives deposits (RFC 8905), such as `payto://iban/DE7512108001`."""
     manual_webhook_secret: SecretStr = SecretStr("")
-    """At least 32 characters; signs the notices that ``flask amani bank`` sends."""
+    """At least 32 characters; signs the notices that `flask amani bank` sends."""
     manual_records_url: SecretStr = SecretStr("")
-    """SQLite or PostgreSQL URL of the operator's records, by default a file in ``data_dir``.
+    """SQLite or PostgreSQL URL of the operator's records, by default a file in `data_dir`.
 
     All processes must reach it: on more than one host use PostgreSQL, in a database of its own.
     """
@@ -31,14 +32,14 @@ class ManualSettings(ProviderSettings):
 
     @property
     def configured(self) -> bool:
-        """Whether there is an account for deposits; ``errors`` demands the rest."""
+        """Whether there is an account for deposits; `errors` demands the rest."""
         return bool(self.manual_payto)
 
     @property
     def key_setting(self) -> str:
         return "MANUAL_PAYTO"
 
-    def errors(self) -> t.Iterator[str]:
+    def errors(self) -> Iterator[str]:
         """An account in another form, and a missing or short secret."""
         if self.manual_payto and not re.fullmatch(
             r"payto://[a-z0-9.-]+/[A-Za-z0-9/._~%-]+", self.manual_payto
@@ -66,7 +67,7 @@ class ManualSettings(ProviderSettings):
         secret = self.manual_webhook_secret.get_secret_value()
         return ManualPayments(self.records(), self.manual_payto, secret)
 
-    def commands(self) -> t.Sequence[Command]:
+    def commands(self) -> Sequence[Command]:
         from amani_app.adapters.manual.commands import make_bank_group
 
         records = self.records if self.configured else None

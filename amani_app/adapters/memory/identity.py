@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-import typing as t
+from collections.abc import Callable
 
 from amani_app.domain.users import User
 from amani_app.ports.identity import Claims, InvalidToken
@@ -14,7 +14,7 @@ class MemoryAccounts:
 
     lifetime = 3600
 
-    def __init__(self, clock: t.Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._issued: dict[str, tuple[Claims, float]] = {}
 
@@ -25,7 +25,7 @@ class MemoryAccounts:
         return hashed == self.hash(password)
 
     def issue(self, user: User) -> str:
-        """``token-1``, ``token-2`` and so on; ``verify`` looks them up."""
+        """`token-1`, `token-2` and so on; `verify` looks them up."""
         token = f"token-{len(self._issued) + 1}"
         end = self._clock() + self.lifetime
         self._issued[token] = (Claims(user.id, user.token_version), end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-import typing as t
+from collections.abc import Callable
 from collections import deque
 
 from amani_app.ports.limits import Quota, QuotaUsage
@@ -17,7 +17,7 @@ class MemoryLimiter:
     Memory: one number for each request in the last window.
     """
 
-    def __init__(self, clock: t.Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._times: dict[tuple[str, str], deque[float]] = {}

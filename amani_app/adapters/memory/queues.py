@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Sequence
+from typing import Generic, Self, TypeVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -16,26 +17,26 @@ from amani_app.domain.payments import (
 from amani_app.ports.payments import ProviderNotice
 from amani_app.ports.store import OutboxEvent
 
-Item = t.TypeVar("Item", Deposit, VirtualAccount, Withdrawal)
+Item = TypeVar("Item", Deposit, VirtualAccount, Withdrawal)
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """The due time of an item, or ``None``, and the number of its claims."""
+    """The due time of an item, or `None`, and the number of its claims."""
 
     due: datetime | None
     attempts: int = 0
 
 
 @dataclass
-class MemoryTable(t.Generic[Item]):
+class MemoryTable(Generic[Item]):
     """Items by id, each with its ticket."""
 
     items: dict[str, Item] = field(default_factory=dict)
     tickets: dict[str, QueueEntry] = field(default_factory=dict)
 
-    def copy(self) -> t.Self:
+    def copy(self) -> Self:
         return type(self)(self.items.copy(), self.tickets.copy())
 
     def add(self, item: Item, due: datetime | None = None) -> None:
@@ -43,7 +44,7 @@ class MemoryTable(t.Generic[Item]):
         self.tickets[item.id] = QueueEntry(due)
 
     def get(self, id: str, lock: bool = False) -> Item:
-        """*lock* has no effect, because there is one writer at a time."""
+        """`lock` has no effect, because there is one writer at a time."""
         return self.items[id]
 
     def save(self, item: Item, due: datetime | None) -> None:
@@ -132,7 +133,7 @@ class MemoryOutbox:
         self._leases = leases
         self._delivered = delivered
 
-    def claim(self, topics: t.Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
+    def claim(self, topics: Sequence[str], now: datetime, until: datetime) -> OutboxEvent | None:
         for event in self._events:
             due = self._leases.get(event.id, ALWAYS)
             if event.id not in self._delivered and event.topic in topics and due <= now:
@@ -143,7 +144,7 @@ class MemoryOutbox:
     def delivered(self, id: str, at: datetime) -> None:
         self._delivered[id] = at
 
-    def skip(self, topics: t.Sequence[str], at: datetime, limit: int) -> int:
+    def skip(self, topics: Sequence[str], at: datetime, limit: int) -> int:
         """The oldest events first, in the order of publication."""
         others = [
             event.id
@@ -162,7 +163,7 @@ class MemoryOutbox:
 
 
 def claim_ticket(tickets: dict[str, QueueEntry], now: datetime, until: datetime) -> str | None:
-    """The id of the ticket that has been due for longest, claimed *until* then."""
+    """The id of the ticket that has been due for longest, claimed `until` then."""
     due = [(ticket.due, id) for id, ticket in tickets.items() if ticket.due and ticket.due <= now]
     if not due:
         return None

@@ -1,9 +1,10 @@
-"""The ``Store`` in memory: one writer at a time, on a copy that is discarded on an error."""
+"""The `Store` in memory: one writer at a time, on a copy that is discarded on an error."""
 
 from __future__ import annotations
 
 import threading
-import typing as t
+from collections.abc import Callable, Sequence
+from typing import cast
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -76,12 +77,12 @@ class Contents:
 class MemoryLedger:
     """A list of entries; balances are summed from it at each call."""
 
-    def __init__(self, state: Contents, now: t.Callable[[], datetime]) -> None:
+    def __init__(self, state: Contents, now: Callable[[], datetime]) -> None:
         self._state = state
         self._now = now
 
     def book(self, transaction: Transaction) -> None:
-        """Writes the entries, then checks the balances; ``run`` discards the copy on an error."""
+        """Writes the entries, then checks the balances; `run` discards the copy on an error."""
         if transaction.settles is None:
             self._once("direct", transaction.reason, transaction.reference)
         else:
@@ -133,7 +134,7 @@ class MemoryLedger:
         }
         return [(account, self.balance(account)) for account in sorted(mine, key=lambda a: a.id)]
 
-    def booked(self, reason: str, references: t.Sequence[str]) -> set[str]:
+    def booked(self, reason: str, references: Sequence[str]) -> set[str]:
         """The references that were booked without a pending transfer."""
         return {each for each in references if ("direct", reason, each) in self._state.booked}
 
@@ -175,7 +176,7 @@ class MemoryLedger:
     def _once(self, *name: str) -> None:
         if name in self._state.booked:
             raise AlreadyBooked(f"{name[1]} {name[2]} is already in the ledger")
-        self._state.booked.add(t.cast(tuple[str, str, str], name))
+        self._state.booked.add(cast(tuple[str, str, str], name))
 
     def _settle(self, pending: str) -> None:
         self.pending(pending)
@@ -198,7 +199,7 @@ class MemoryEscrows:
         self._escrows[escrow.id] = escrow
 
     def get(self, id: str, lock: bool = False) -> Escrow:
-        """*lock* has no effect, because there is one writer at a time."""
+        """`lock` has no effect, because there is one writer at a time."""
         return self._escrows[id]
 
     def save(self, escrow: Escrow) -> None:
@@ -257,7 +258,7 @@ class MemoryUsers:
 
 
 class MemoryIdempotency:
-    """Stored responses by caller and key; raises no ``KeyInUse``."""
+    """Stored responses by caller and key; raises no `KeyInUse`."""
 
     def __init__(self, state: Contents) -> None:
         self._state = state
@@ -292,7 +293,7 @@ class MemoryIdempotency:
 class MemoryUnitOfWork:
     """The repositories on one copy of the contents."""
 
-    def __init__(self, state: Contents, now: t.Callable[[], datetime]) -> None:
+    def __init__(self, state: Contents, now: Callable[[], datetime]) -> None:
         self._state = state
         self.ledger = MemoryLedger(state, now)
         self.escrows = MemoryEscrows(state)
@@ -316,24 +317,24 @@ class MemoryUnitOfWork:
 
 
 class MemoryStore:
-    """``run`` holds a lock and works on a copy; ``read`` and ``look`` hold none."""
+    """`run` holds a lock and works on a copy; `read` and `look` hold none."""
 
-    def __init__(self, now: t.Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
         self.state = Contents()
         self._now = now
         self._lock = threading.Lock()
 
-    def run(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Calls *action* on a copy, which becomes the state when it returns."""
+    def run(self, action: Callable[[UnitOfWork], T]) -> T:
+        """Calls `action` on a copy, which becomes the state when it returns."""
         with self._lock:
             copy = self.state.copy()
             result = action(MemoryUnitOfWork(copy, self._now))
             self.state = copy
             return result
 
-    def read(self, action: t.Callable[[UnitOfWork], T]) -> T:
-        """Calls *action* on the current state, which is never changed in place."""
+    def read(self, action: Callable[[UnitOfWork], T]) -> T:
+        """Calls `action` on the current state, which is never changed in place."""
         return action(MemoryUnitOfWork(self.state, self._now))
 
-    def look(self, action: t.Callable[[UnitOfWork], T]) -> T:
+    def look(self, action: Callable[[UnitOfWork], T]) -> T:
         return self.read(action)

@@ -1,4 +1,4 @@
-"""The API reference at ``/api/v1/docs``: four files, with nothing from another host."""
+"""The API reference at `/api/v1/docs`: four files, with nothing from another host."""
 
 from __future__ import annotations
 

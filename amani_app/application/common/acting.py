@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
+from typing import Any
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,8 +42,8 @@ CLOCK = Actor("clock")
 class Context:
     """The clock and the source of ids, which every use case needs."""
 
-    now: t.Callable[[], datetime]
-    new_id: t.Callable[[], str]
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
 
     def record(
         self,
@@ -52,9 +53,9 @@ class Context:
         subject: str,
         before: str,
         after: str,
-        **payload: t.Any,
+        **payload: Any,
     ) -> None:
-        """Write the audit line and the outbox event of one action into *unit*."""
+        """Write the audit line and the outbox event of one action into `unit`."""
         now = self.now()
         unit.audit(
             AuditLine(

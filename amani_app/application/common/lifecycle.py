@@ -6,7 +6,7 @@ import enum
 
 
 class Phase(enum.Enum):
-    """A process is ready for traffic only while it is ``RUNNING``."""
+    """A process is ready for traffic only while it is `RUNNING`."""
 
     STARTING = "starting"
     RUNNING = "running"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
+from typing import Any, TypeVar
 from datetime import timedelta
 
-T = t.TypeVar("T")
-Going = t.Callable[[], bool]
+T = TypeVar("T")
+Going = Callable[[], bool]
 """Called before each item; false when the worker must stop."""
 
 LEASE = timedelta(seconds=60)
@@ -23,12 +24,12 @@ def always() -> bool:
 
 
 def wait(attempts: int) -> timedelta:
-    """The delay after *attempts* attempts: 2, 4, 8 seconds and so on, up to ``LONGEST_WAIT``."""
+    """The delay after `attempts` attempts: 2, 4, 8 seconds and so on, up to `LONGEST_WAIT`."""
     return min(timedelta(seconds=2 ** min(attempts, 20)), LONGEST_WAIT)
 
 
-def drain(claim: t.Callable[[], T | None], do: t.Callable[[T], t.Any], going: Going) -> int:
-    """Claim and process items while *going*; returns their number.
+def drain(claim: Callable[[], T | None], do: Callable[[T], Any], going: Going) -> int:
+    """Claim and process items while `going`; returns their number.
 
     Each item is claimed just before it is processed, so that a lease covers one item only, and a
     worker that must stop has at most one item to finish.

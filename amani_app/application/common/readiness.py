@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-import typing as t
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from amani_app.application.common.lifecycle import Lifecycle, Phase
@@ -32,7 +32,7 @@ class SchemaState:
 
 @dataclass(frozen=True)
 class Readiness:
-    """The result of a check; *reason* is empty if the process is ready."""
+    """The result of a check; `reason` is empty if the process is ready."""
 
     ready: bool
     reason: str = ""
@@ -50,7 +50,7 @@ class CheckReadiness:
         lifecycle: Lifecycle,
         schema: SchemaSource,
         cache: float,
-        monotonic: t.Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lifecycle = lifecycle
         self._schema = schema
@@ -88,7 +88,7 @@ class CheckReadiness:
 
 
 def read_schema(schema: SchemaSource) -> SchemaState:
-    """Read the database's revision and compare it. Raises ``DatabaseUnavailable``."""
+    """Read the database's revision and compare it. Raises `DatabaseUnavailable`."""
     return SchemaState.judge(schema.live(), schema.expected, schema.insufficient)
 
 
@@ -97,7 +97,7 @@ class ServiceHealth:
     """The health of the process and its database."""
 
     schema: SchemaState | None
-    """``None`` if the database is unreachable."""
+    """`None` if the database is unreachable."""
     milliseconds: float
     """Time until the database answered or the query failed."""
 
@@ -108,7 +108,7 @@ class ServiceHealth:
 
 class CheckHealth:
     def __init__(
-        self, schema: SchemaSource, monotonic: t.Callable[[], float] = time.monotonic
+        self, schema: SchemaSource, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._schema = schema
         self._monotonic = monotonic

@@ -31,8 +31,8 @@ class Checkouts:
     def open(self, id: str, actor: Actor = CLOCK, tried: bool = False) -> Deposit:
         """Request the payment link of a deposit and store it.
 
-        If *tried*, the provider is queried first. A checkout whose link was lost cannot be paid,
-        so its deposit fails. Raises ``ProviderUnavailable``.
+        If `tried`, the provider is queried first. A checkout whose link was lost cannot be paid,
+        so its deposit fails. Raises `ProviderUnavailable`.
         """
         deposit = self._store.read(lambda unit: unit.deposits.get(id))
         if deposit.state is not DepositState.OPENING:
@@ -51,7 +51,7 @@ class Checkouts:
     def check(self, reference: str, actor: Actor = CLOCK) -> bool:
         """Query the provider and settle the deposit; returns whether the outcome is final.
 
-        Raises ``ProviderUnavailable``.
+        Raises `ProviderUnavailable`.
         """
         if (found := self._payments.collection(reference)) is None:
             return False

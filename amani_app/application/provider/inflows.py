@@ -46,7 +46,7 @@ class Inflows:
     def issue(self, id: str, holder: AccountHolder, actor: Actor = CLOCK) -> VirtualAccount:
         """Request the account from the provider, once, and store the response.
 
-        Raises ``AnswerUnknown``; the worker then queries the outcome.
+        Raises `AnswerUnknown`; the worker then queries the outcome.
         """
         account = self._store.read(lambda unit: unit.virtual_accounts.get(id))
         try:
@@ -62,7 +62,7 @@ class Inflows:
     def check_account(self, provider_id: str) -> bool:
         """Query the account with the provider's id; returns whether the provider knows it.
 
-        Raises ``ProviderUnavailable``.
+        Raises `ProviderUnavailable`.
         """
         found = self._payments.account_named(provider_id)
         if found is None:
@@ -75,7 +75,7 @@ class Inflows:
     def check(self, reference: str) -> bool:
         """Query a transfer and book it; returns whether its outcome is final.
 
-        Raises ``ProviderUnavailable``.
+        Raises `ProviderUnavailable`.
         """
         found = self._payments.inflow(reference)
         return found is not None and self._note(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable, Mapping
 
 from amani_app.application.common.acting import Context
 from amani_app.application.provider.checkouts import Checkouts
@@ -36,17 +36,17 @@ class Notices:
         self._context = context
         self._store = store
         self._payments = payments
-        self._ask: t.Mapping[NoticeKind, t.Callable[[str], bool]] = {
+        self._ask: Mapping[NoticeKind, Callable[[str], bool]] = {
             NoticeKind.COLLECTION: checkouts.check,
             NoticeKind.PAYOUT: payouts.check,
             NoticeKind.INFLOW: inflows.check,
             NoticeKind.ACCOUNT: inflows.check_account,
         }
 
-    def receive(self, raw: bytes, headers: t.Mapping[str, str]) -> bool:
+    def receive(self, raw: bytes, headers: Mapping[str, str]) -> bool:
         """Verify and store a notice; false for a copy.
 
-        Raises ``ForgedNotice``, and ``ValueError`` if a signed body is not a notice.
+        Raises `ForgedNotice`, and `ValueError` if a signed body is not a notice.
         """
         notice = self._payments.read_notice(raw, headers)
         now = self._context.now()

@@ -58,7 +58,7 @@ class Payouts:
     def check(self, reference: str) -> bool:
         """Query the provider and settle the withdrawal; returns whether the outcome is final.
 
-        Raises ``ProviderUnavailable``.
+        Raises `ProviderUnavailable`.
         """
         try:
             known = self._store.read(lambda unit: unit.withdrawals.get(reference))

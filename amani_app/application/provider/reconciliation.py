@@ -20,8 +20,8 @@ LOOKS = 2
 class ExpectedBalance:
     """By currency, in minor units: the expected balance at the provider, and its tolerance.
 
-    *held* is the ledger's balance plus arrivals and minus payouts that are not booked yet. Open
-    payouts are in *lacking*, because the provider may have deducted them already.
+    `held` is the ledger's balance plus arrivals and minus payouts that are not booked yet. Open
+    payouts are in `lacking`, because the provider may have deducted them already.
     """
 
     held: Counter[str] = field(default_factory=Counter)
@@ -29,7 +29,7 @@ class ExpectedBalance:
 
 
 class Reconcile:
-    """Recomputes all balances; read-only. Without *payments* only the ledger is checked."""
+    """Recomputes all balances; read-only. Without `payments` only the ledger is checked."""
 
     def __init__(self, store: Store, payments: Payments | None) -> None:
         self._store = store

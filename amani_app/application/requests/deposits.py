@@ -21,7 +21,7 @@ class DepositUseCases:
         self._context = context
 
     def request(self, unit: UnitOfWork, actor: Actor, asked: Money) -> Deposit:
-        """Create a deposit of *asked*. Raises ``MoneyError`` unless it is positive."""
+        """Create a deposit of `asked`. Raises `MoneyError` unless it is positive."""
         if asked.minor <= 0:
             raise MoneyError(f"{asked} cannot be deposited")
         now = self._context.now()
@@ -33,7 +33,7 @@ class DepositUseCases:
         return deposit
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Deposit:
-        """Return a deposit of the actor. Raises ``NotFound``."""
+        """Return a deposit of the actor. Raises `NotFound`."""
         try:
             found = unit.deposits.get(id)
         except KeyError:
@@ -43,7 +43,7 @@ class DepositUseCases:
         return found
 
     def opened(self, unit: UnitOfWork, actor: Actor, id: str, link: str) -> Deposit:
-        """Store the payment *link*; an empty one fails the deposit. No effect in a later state."""
+        """Store the payment `link`; an empty one fails the deposit. No effect in a later state."""
         deposit = unit.deposits.get(id, lock=True)
         if deposit.state is not DepositState.OPENING:
             return deposit
@@ -58,7 +58,7 @@ class DepositUseCases:
         """Book the outcome of a checkout. Repeating it has no effect.
 
         Money for an unknown deposit, in another currency, or for a deposit that was booked before
-        goes to suspense. Raises ``AlreadyBooked`` if it is there.
+        goes to suspense. Raises `AlreadyBooked` if it is there.
         """
         try:
             deposit = unit.deposits.get(found.reference, lock=True)
@@ -87,11 +87,11 @@ class DepositUseCases:
         got: Money,
         fee: Money | None = None,
     ) -> Money:
-        """Book what arrived for *reference*; returns the amount credited to *owner*'s wallet.
+        """Book what arrived for `reference`; returns the amount credited to `owner`'s wallet.
 
-        Example: 100.00 is *asked*. If 120.00 arrive, the wallet gets 100.00 and suspense 20.00. If
+        Example: 100.00 is `asked`. If 120.00 arrive, the wallet gets 100.00 and suspense 20.00. If
         80.00 arrive, suspense gets all of it, because an operator must decide. Amani bears the
-        provider's *fee*. Raises ``AlreadyBooked`` for a reference that was booked before.
+        provider's `fee`. Raises `AlreadyBooked` for a reference that was booked before.
         """
         credited = asked if got >= asked else Money.zero(asked.currency)
         unit.ledger.book(

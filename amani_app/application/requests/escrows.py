@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -30,8 +30,8 @@ class EscrowProposal:
 class EscrowUseCases:
     """Each method is one use case; call it inside a unit of work.
 
-    An escrow of other parties is ``NotFound``. *version* is the one that the actor has read; if the
-    escrow has another one, ``StaleVersion`` is raised before anything happens.
+    An escrow of other parties is `NotFound`. `version` is the one that the actor has read; if the
+    escrow has another one, `StaleVersion` is raised before anything happens.
     """
 
     def __init__(self, context: Context, fee: FeePolicy) -> None:
@@ -39,7 +39,7 @@ class EscrowUseCases:
         self._fee = fee
 
     def create(self, unit: UnitOfWork, actor: Actor, plan: EscrowProposal) -> Escrow:
-        """The client proposes an escrow. Raises ``InvalidEscrow`` for invalid terms."""
+        """The client proposes an escrow. Raises `InvalidEscrow` for invalid terms."""
         freelancer = unit.users.by_email(plan.freelancer_email.lower())
         if freelancer is None:
             raise InvalidEscrow(f"there is no user {plan.freelancer_email}")
@@ -72,7 +72,7 @@ class EscrowUseCases:
     def fund(self, unit: UnitOfWork, actor: Actor, id: str, version: int | None = None) -> Escrow:
         """Move the whole price from the client's wallet into one hold for each milestone.
 
-        Raises ``InsufficientFunds``.
+        Raises `InsufficientFunds`.
         """
         after = self._change_escrow(unit, actor, id, version, "funded", Escrow.fund)
         holds = ((_hold(m.id, m.amount), m.amount) for m in after.milestones)
@@ -117,7 +117,7 @@ class EscrowUseCases:
     def dispute(
         self, unit: UnitOfWork, actor: Actor, id: str, milestone: str, version: int | None = None
     ) -> Escrow:
-        """A party disputes a milestone; an arbiter then decides with ``resolve``."""
+        """A party disputes a milestone; an arbiter then decides with `resolve`."""
         return self._change_milestone(
             unit, actor, id, milestone, version, "disputed", lambda e, p: e.dispute(milestone, p)
         )
@@ -139,9 +139,9 @@ class EscrowUseCases:
         to_client: int,
         version: int | None = None,
     ) -> Escrow:
-        """The arbiter divides the hold: *to_client* basis points are refunded, the rest is paid.
+        """The arbiter divides the hold: `to_client` basis points are refunded, the rest is paid.
 
-        Raises ``Forbidden`` for any other role, and for an arbiter who is a party.
+        Raises `Forbidden` for any other role, and for an arbiter who is a party.
         """
         escrow = self._found(unit, actor, id, lock=False)[0]
         if actor.role is not Role.ARBITER or escrow.party(actor.user):
@@ -157,7 +157,7 @@ class EscrowUseCases:
         )
 
     def expire(self, unit: UnitOfWork, id: str, milestone: str) -> Escrow:
-        """The days of silence count as approval. Raises ``IllegalTransition`` if days are left."""
+        """The days of silence count as approval. Raises `IllegalTransition` if days are left."""
         now = self._context.now()
         return self._change_milestone(
             unit, CLOCK, id, milestone, None, "expired", lambda e, _: e.expire(milestone, now)
@@ -170,7 +170,7 @@ class EscrowUseCases:
         id: str,
         version: int | None,
         topic: str,
-        step: t.Callable[[Escrow, Party], Escrow],
+        step: Callable[[Escrow, Party], Escrow],
     ) -> Escrow:
         escrow, party = self._found(unit, actor, id, version=version)
         after = step(escrow, party)
@@ -185,7 +185,7 @@ class EscrowUseCases:
         milestone: str,
         version: int | None,
         topic: str,
-        step: t.Callable[[Escrow, Party], Escrow | tuple[Escrow, Settlement]],
+        step: Callable[[Escrow, Party], Escrow | tuple[Escrow, Settlement]],
     ) -> Escrow:
         escrow, party = self._found(unit, actor, id, version=version)
         try:

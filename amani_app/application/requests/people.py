@@ -36,8 +36,8 @@ class SecondFactorNeeded(DomainError):
 class PeopleUseCases:
     """Sign-up, sign-in and authorization. Slow password hashing is outside the units of work.
 
-    Without *accounts* another identity provider keeps them: users are created at their first
-    request, and password operations raise ``AccountsElsewhere``.
+    Without `accounts` another identity provider keeps them: users are created at their first
+    request, and password operations raise `AccountsElsewhere`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PeopleUseCases:
         return user
 
     def sign_in(self, email: str, password: str) -> User:
-        """The user. Raises ``BadCredentials``, after the same time for an unknown address."""
+        """The user. Raises `BadCredentials`, after the same time for an unknown address."""
         user = self._store.read(lambda unit: unit.users.by_email(email.lower()))
         if user is None:
             self._decoy_hash = self._decoy_hash or self._accounts.hash(
@@ -83,7 +83,7 @@ class PeopleUseCases:
         return user
 
     def change_password(self, actor: Actor, current: str, new: str) -> User:
-        """Change the password and revoke older tokens. Raises ``BadCredentials``."""
+        """Change the password and revoke older tokens. Raises `BadCredentials`."""
         user = self._store.read(lambda unit: unit.users.get(actor.user))
         if not self._accounts.matches(current, user.password_hash):
             raise BadCredentials("the current password is wrong")
@@ -99,7 +99,7 @@ class PeopleUseCases:
         return self._store.run(change)
 
     def session(self, user: User) -> tuple[str, int]:
-        """A token for *user*, and the seconds until it expires."""
+        """A token for `user`, and the seconds until it expires."""
         return self._accounts.issue(user), self._accounts.lifetime
 
     @property
@@ -109,10 +109,10 @@ class PeopleUseCases:
         return self._kept_here
 
     def recognize(self, token: str, second_factor: bool = False) -> Claims:
-        """Authenticate: the claims of *token*. ``admit`` then authorizes the user.
+        """Authenticate: the claims of `token`. `admit` then authorizes the user.
 
         Creates the user of another identity provider at the first request. Raises
-        ``InvalidToken``, ``IdentityUnavailable``, and ``SecondFactorNeeded`` if *second_factor* is
+        `InvalidToken`, `IdentityUnavailable`, and `SecondFactorNeeded` if `second_factor` is
         required.
         """
         claims = self._identity.verify(token)
@@ -123,7 +123,7 @@ class PeopleUseCases:
         return claims
 
     def admit(self, unit: UnitOfWork, claims: Claims) -> Role:
-        """The current role of the user. Raises ``InvalidToken`` if the token was revoked.
+        """The current role of the user. Raises `InvalidToken` if the token was revoked.
 
         Call it in the unit of work of the request: it then costs no transaction of its own, and a
         revocation that was committed before takes effect.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-import typing as t
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from datetime import timedelta
 from functools import partial
 
@@ -60,16 +61,16 @@ class Seeder:
         self._deposits = deposits
         self._chance = chance
 
-    def make_people(self, number: int, password: str) -> t.Iterator[User]:
-        """*number* users, each with *password*; the first is an arbiter."""
+    def make_people(self, number: int, password: str) -> Iterator[User]:
+        """`number` users, each with `password`; the first is an arbiter."""
         for index in range(number):
             first, last = (self._chance.choice(names.split()) for names in (_FIRST, _LAST))
             email = f"{first}.{last}.{self._context.new_id()[-6:]}@amani.example".lower()
             role = Role.MEMBER if index else Role.ARBITER
             yield self._people.sign_up(OPERATOR, email, f"{first} {last}", password, role)
 
-    def make_escrows(self, number: int, people: t.Sequence[User]) -> t.Iterator[str]:
-        """*number* escrows between *people*, of whom the first is the arbiter; yields ids."""
+    def make_escrows(self, number: int, people: Sequence[User]) -> Iterator[str]:
+        """`number` escrows between `people`, of whom the first is the arbiter; yields ids."""
         arbiter, members = people[0], people[1:]
         for _ in range(number):
             client, freelancer = self._chance.sample(members, 2)
@@ -97,7 +98,7 @@ class Seeder:
         return Money(self._chance.randrange(20, 500) * 100_000, CURRENCY)
 
     def _live(
-        self, cast: _Participants, plan: EscrowProposal, life: t.Sequence[str], unit: UnitOfWork
+        self, cast: _Participants, plan: EscrowProposal, life: Sequence[str], unit: UnitOfWork
     ) -> str:
         escrow = self._escrows.create(unit, cast.client, plan)
         milestone = escrow.milestones[0].id
@@ -124,7 +125,7 @@ class Seeder:
         return escrow.id
 
 
-class _Participants(t.NamedTuple):
+class _Participants(NamedTuple):
     client: Actor
     freelancer: Actor
     arbiter: Actor

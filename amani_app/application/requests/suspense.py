@@ -12,7 +12,7 @@ class SuspenseUseCases:
     """Call these methods inside a unit of work, for operators only.
 
     An item leaves suspense as a whole and once; the audit log holds the operator. Raises
-    ``NotFound`` for an unknown item, and ``AlreadyBooked``.
+    `NotFound` for an unknown item, and `AlreadyBooked`.
     """
 
     def __init__(self, context: Context) -> None:
@@ -23,9 +23,9 @@ class SuspenseUseCases:
         return unit.ledger.unattributed()
 
     def attribute(self, unit: UnitOfWork, actor: Actor, transfer: str, owner: str) -> Money:
-        """Credit the item to *owner*'s wallet; a negative item is debited there.
+        """Credit the item to `owner`'s wallet; a negative item is debited there.
 
-        Raises ``InsufficientFunds`` if the wallet does not cover a negative item.
+        Raises `InsufficientFunds` if the wallet does not cover a negative item.
         """
         return self._move(unit, actor, transfer, AccountKind.WALLET, owner)
 

@@ -32,7 +32,7 @@ class VirtualAccountUseCases:
         self._context = context
 
     def request(self, unit: UnitOfWork, actor: Actor, currency: str) -> VirtualAccount:
-        """Create a request for an account. Raises ``AccountExists`` while there is one.
+        """Create a request for an account. Raises `AccountExists` while there is one.
 
         KYC data is sent to the provider afterwards and is never passed to this method.
         """
@@ -46,7 +46,7 @@ class VirtualAccountUseCases:
         return made
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> VirtualAccount:
-        """Return an account of the actor. Raises ``NotFound``."""
+        """Return an account of the actor. Raises `NotFound`."""
         try:
             found = unit.virtual_accounts.get(id)
         except KeyError:
@@ -81,7 +81,7 @@ class VirtualAccountUseCases:
         return self._save(unit, actor, before, replace(before, state=state, failure=why[:200]))
 
     def put_off(self, unit: UnitOfWork, id: str, due: datetime) -> None:
-        """Process it again at *due*, if it is open."""
+        """Process it again at `due`, if it is open."""
         found = unit.virtual_accounts.get(id, lock=True)
         if found.state.open:
             unit.virtual_accounts.save(found, due)
@@ -90,7 +90,7 @@ class VirtualAccountUseCases:
         """Book a transfer into a virtual account.
 
         The whole amount is credited to the owner, and Amani bears the provider's fee. A transfer to
-        an unknown or closed account goes to suspense. Raises ``AlreadyBooked`` if the transfer is
+        an unknown or closed account goes to suspense. Raises `AlreadyBooked` if the transfer is
         in the ledger.
         """
         if found.outcome is not PaymentOutcome.SUCCESSFUL or found.amount.minor <= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Any
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -27,9 +27,9 @@ class WithdrawalUseCases:
         self._context = context
 
     def request(self, unit: UnitOfWork, actor: Actor, amount: Money, to: Destination) -> Withdrawal:
-        """Reserve *amount* in the actor's wallet and request the payout.
+        """Reserve `amount` in the actor's wallet and request the payout.
 
-        Raises ``InsufficientFunds``, and ``MoneyError`` unless the amount is positive.
+        Raises `InsufficientFunds`, and `MoneyError` unless the amount is positive.
         """
         if amount.minor <= 0:
             raise MoneyError(f"{amount} cannot be withdrawn")
@@ -41,7 +41,7 @@ class WithdrawalUseCases:
         return made
 
     def read(self, unit: UnitOfWork, actor: Actor, id: str) -> Withdrawal:
-        """Return a withdrawal of the actor. Raises ``NotFound``."""
+        """Return a withdrawal of the actor. Raises `NotFound`."""
         try:
             found = unit.withdrawals.get(id)
         except KeyError:
@@ -51,9 +51,9 @@ class WithdrawalUseCases:
         return found
 
     def take(self, unit: UnitOfWork, actor: Actor, id: str, until: datetime) -> Withdrawal | None:
-        """Mark it as being sent; ``None`` if it was sent before.
+        """Mark it as being sent; `None` if it was sent before.
 
-        From now on its outcome may be unknown. At *until* another worker may process it.
+        From now on its outcome may be unknown. At `until` another worker may process it.
         """
         found = unit.withdrawals.get(id, lock=True)
         if found.state is not WithdrawalState.REQUESTED:
@@ -67,13 +67,13 @@ class WithdrawalUseCases:
     def put_off(
         self, unit: UnitOfWork, id: str, due: datetime, doubted: datetime | None = None
     ) -> None:
-        """The outcome is unknown: process it again at *due*."""
+        """The outcome is unknown: process it again at `due`."""
         found = unit.withdrawals.get(id, lock=True)
         if not found.state.final:
             unit.withdrawals.save(replace(found, doubted_at=doubted or found.doubted_at), due)
 
     def accepted(self, unit: UnitOfWork, actor: Actor, id: str, due: datetime) -> None:
-        """The provider has accepted it: query the outcome at *due*."""
+        """The provider has accepted it: query the outcome at `due`."""
         found = unit.withdrawals.get(id, lock=True)
         if found.state.final:
             return
@@ -93,9 +93,9 @@ class WithdrawalUseCases:
     ) -> None:
         """The outcome is final: book the payout, or void the reservation.
 
-        Amani bears the provider's *fee* of a successful payout. The outcome is queried again after
-        ``REVIEWS``, in case it was reversed. Raises ``AlreadySettled`` the second time, and
-        ``KeyError`` for an unknown id.
+        Amani bears the provider's `fee` of a successful payout. The outcome is queried again after
+        `REVIEWS`, in case it was reversed. Raises `AlreadySettled` the second time, and
+        `KeyError` for an unknown id.
         """
         found = unit.withdrawals.get(id, lock=True)
         if found.state.final:
@@ -123,10 +123,10 @@ class WithdrawalUseCases:
     ) -> None:
         """The provider reversed the outcome: correct the ledger.
 
-        A payout that came back is credited to the wallet, with *fee* refunded to Amani. If a failed
+        A payout that came back is credited to the wallet, with `fee` refunded to Amani. If a failed
         payout was paid after all, the owner has the money twice: the wallet stays as it is, and the
-        amount is missing in suspense until an operator attributes it. Raises ``AlreadySettled`` if
-        it was corrected before, and ``KeyError`` for an unknown id.
+        amount is missing in suspense until an operator attributes it. Raises `AlreadySettled` if
+        it was corrected before, and `KeyError` for an unknown id.
         """
         found = unit.withdrawals.get(id, lock=True)
         state = CORRECTIONS.get(found.state)
@@ -148,7 +148,7 @@ class WithdrawalUseCases:
         actor: Actor,
         after: Withdrawal,
         before: Withdrawal | None,
-        **payload: t.Any,
+        **payload: Any,
     ) -> None:
         topic = f"withdrawal.{after.state.value}"
         was = before.state.value if before else ""

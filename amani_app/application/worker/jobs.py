@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from amani_app.application.common.acting import NotFound
@@ -23,9 +23,7 @@ class ExpireSilence:
 
     name = "expire-silence"
 
-    def __init__(
-        self, store: Store, escrows: EscrowUseCases, now: t.Callable[[], datetime]
-    ) -> None:
+    def __init__(self, store: Store, escrows: EscrowUseCases, now: Callable[[], datetime]) -> None:
         self._store = store
         self._escrows = escrows
         self._now = now
@@ -44,11 +42,11 @@ class ExpireSilence:
 
 
 class ForgetAnswers:
-    """Deletes stored responses after ``KEEP_ANSWERS``, and events after ``KEEP_EVENTS``."""
+    """Deletes stored responses after `KEEP_ANSWERS`, and events after `KEEP_EVENTS`."""
 
     name = "forget-answers"
 
-    def __init__(self, store: Store, now: t.Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store = store
         self._now = now
         self._last = datetime.min.replace(tzinfo=UTC)

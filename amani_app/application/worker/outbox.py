@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable, Mapping, Sequence
 
 from amani_app.application.common.acting import Context
 from amani_app.application.common.queues import LEASE, Going, always, drain
@@ -15,7 +15,7 @@ class DeliverEvents:
     """Delivers each event to the listener of its topic, at least once.
 
     A listener must recognize a repeated event. If it raises, it gets the event again after the
-    lease. Events without a listener count as delivered, except the topics *kept*, which wait.
+    lease. Events without a listener count as delivered, except the topics `kept`, which wait.
     """
 
     name = "deliver-events"
@@ -24,8 +24,8 @@ class DeliverEvents:
         self,
         context: Context,
         store: Store,
-        listeners: t.Mapping[str, t.Callable[[str], None]],
-        kept: t.Sequence[str] = (),
+        listeners: Mapping[str, Callable[[str], None]],
+        kept: Sequence[str] = (),
     ) -> None:
         self._context = context
         self._store = store

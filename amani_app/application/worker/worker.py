@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,40 +16,40 @@ BEAT_EVERY = timedelta(seconds=10)
 FORGET_AFTER = timedelta(hours=1)
 
 
-class WorkerLog(t.Protocol):
+class WorkerLog(Protocol):
     """The methods of a structlog logger that the worker calls."""
 
-    def info(self, event: str, **fields: t.Any) -> t.Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
 
-    def warning(self, event: str, **fields: t.Any) -> t.Any:
+    def warning(self, event: str, **fields: Any) -> Any:
         """An event that an operator may want to check."""
 
 
-class WorkerJob(t.Protocol):
+class WorkerJob(Protocol):
     """A job that is safe to run in many workers at once."""
 
     name: str
 
     def __call__(self, going: Going) -> int:
-        """Process what is due while *going*; returns the number of items."""
+        """Process what is due while `going`; returns the number of items."""
 
 
 @dataclass
 class Worker:
-    """Runs *jobs* in rounds, and records heartbeats in *register*."""
+    """Runs `jobs` in rounds, and records heartbeats in `register`."""
 
     name: str
     version: str
     register: WorkerRegister
     readiness: CheckReadiness
-    jobs: t.Sequence[WorkerJob]
+    jobs: Sequence[WorkerJob]
     log: WorkerLog
-    now: t.Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     going: Going = always
     _beaten: datetime = datetime.min.replace(tzinfo=UTC)
 
-    def run(self, rest: t.Callable[[], bool]) -> None:
-        """Run a round, then *rest*, until that returns true.
+    def run(self, rest: Callable[[], bool]) -> None:
+        """Run a round, then `rest`, until that returns true.
 
         The current item is finished first. While the database is unreachable or behind, the
         worker waits.

@@ -82,14 +82,14 @@ def _archive(request: Request) -> Iterator[archive.StoredArchive]:
 
 
 def hash_(job: BackupJob, request: Request) -> None:
-    """Raise ``Failure`` if size or SHA-256 of the archive differ from the request's."""
+    """Raise `Failure` if size or SHA-256 of the archive differ from the request's."""
     job.enter("hash", request["size"])
     folder = os.path.join(archive.FOLDER, request["id"])
     archive.require_whole(job, folder, request["sha256"], request["size"])
 
 
 def read(job: BackupJob, request: Request) -> None:
-    """Raise ``Failure`` if the archive cannot be decrypted and read to its end."""
+    """Raise `Failure` if the archive cannot be decrypted and read to its end."""
     hash_(job, request)
     with _archive(request) as stored:
         database(request).read(job, stored)
@@ -129,7 +129,7 @@ def query(job: BackupJob, request: Request) -> list[dict[str, Any]]:
 def await_ready(job: BackupJob, request: Request) -> dict[str, Any]:
     """Request the URL `page` until its status is 200, and return the status.
 
-    Raises ``Failure`` after `patience` seconds.
+    Raises `Failure` after `patience` seconds.
     """
     job.enter("boot")
     deadline = time.monotonic() + float(request["patience"])

@@ -59,7 +59,7 @@ def room() -> int:
 
 
 def require_room(needed: float, why: str = "") -> None:
-    """Raise ``Failure`` if fewer than `needed` bytes are free; `why` is appended to the message."""
+    """Raise `Failure` if fewer than `needed` bytes are free; `why` is appended to the message."""
     if (free := room()) < needed:
         raise Failure(
             f"{free / 1e6:,.1f} MB are free for backups, and {needed / 1e6:,.1f} MB are needed"
@@ -112,7 +112,7 @@ def write(
 
 
 def require_whole(job: BackupJob, folder: str, sha256: str, size: int) -> None:
-    """Raise ``Failure`` if size or SHA-256 of the archive on the disk differ from the arguments."""
+    """Raise `Failure` if size or SHA-256 of the archive on the disk differ from the arguments."""
     path = os.path.join(folder, ARCHIVE)
     try:
         found = os.stat(path).st_size

@@ -64,7 +64,7 @@ def _digest(path: str) -> str:
 def send(job: BackupJob, request: Mapping[str, Any]) -> None:
     """Copy a backup to a place, the manifest last, and compare both files.
 
-    Raises ``Failure`` if one differs.
+    Raises `Failure` if one differs.
     """
     folder = os.path.join(archive.FOLDER, request["id"])
     with _place(request["place"]) as (root, environment):

@@ -96,7 +96,7 @@ def packing(folder: str) -> list[str]:
 def unpacked(job: BackupJob, stored: StoredArchive) -> Iterator[str]:
     """Unpack an archive into a folder, which is removed after the block.
 
-    Raises ``Failure`` if there is no room for it, or if files are missing.
+    Raises `Failure` if there is no room for it, or if files are missing.
     """
     archive.require_room(stored.unpacked, ": several jobs restore from unpacked files")
     place = os.path.join(archive.FOLDER, f".restoring-{os.getpid()}{archive.PARTIAL}")
@@ -117,7 +117,7 @@ def read(job: BackupJob, stored: StoredArchive) -> None:
     """Read every file of an archive to its end, without the disk.
 
     pg_restore would not do: it accepts a truncated file as a table with fewer rows (tested with
-    17.12). Raises ``Failure`` if a file is damaged, or listed in the table of contents but missing.
+    17.12). Raises `Failure` if a file is damaged, or listed in the table of contents but missing.
     """
     job.enter("read", stored.size)
     with tempfile.TemporaryDirectory() as folder:

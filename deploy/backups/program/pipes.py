@@ -41,7 +41,7 @@ class BackupJob:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def enter(self, phase: str, total: int = 0) -> None:
-        """Begin a phase and reset the progress. Raises ``Failure`` if the job was stopped."""
+        """Begin a phase and reset the progress. Raises `Failure` if the job was stopped."""
         self.check()
         self.phase, self.total, self.done, self.started = phase, total, 0, time.monotonic()
 
@@ -67,7 +67,7 @@ class BackupJob:
             self._meter = None
 
     def check(self) -> None:
-        """Raise ``Failure`` if the job was stopped."""
+        """Raise `Failure` if the job was stopped."""
         if self._stopped.is_set():
             raise Failure("the job was stopped", kind="stopped")
 
@@ -90,7 +90,7 @@ class BackupJob:
 
         Progress is the bytes read from the file, or without one those passed to the sink. A
         `reader` reads the stream itself, to its end. `watch` is called repeatedly while commands
-        with neither of them run. Raises ``Failure`` with the error output of the process that
+        with neither of them run. Raises `Failure` with the error output of the process that
         failed first, or if the sink cannot write.
         """
         self.check()

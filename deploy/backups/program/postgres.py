@@ -32,7 +32,7 @@ class Postgres(PostgresAdmin):
         """Values for the manifest, and the command that prints the dump, in the same snapshot.
 
         A database of the size `parallel.from` or more is dumped by several jobs into files, and the
-        command prints those. Raises ``Failure`` if there is no room for them.
+        command prints those. Raises `Failure` if there is no room for them.
         """
         job.enter("snapshot")
         with contextlib.ExitStack() as stack:
@@ -77,7 +77,7 @@ class Postgres(PostgresAdmin):
     ) -> int:
         """The number of jobs that dump a database of `size` bytes; 1 means one stream.
 
-        Raises ``Failure`` if several are configured and fewer than `needed` bytes are free.
+        Raises `Failure` if several are configured and fewer than `needed` bytes are free.
         """
         if size < parallel["from"] or parallel["jobs"] == 1:
             return 1

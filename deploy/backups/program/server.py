@@ -105,7 +105,7 @@ class PostgresAdmin:
     def locked(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection with the lock that migrations, backups and restores take.
 
-        Raises ``Failure`` if another session has it.
+        Raises `Failure` if another session has it.
         """
         with self.connect() as connection:
             if PostgresAdmin._held is None:
@@ -148,7 +148,7 @@ class PostgresAdmin:
     # -- measures --------------------------------------------------------------------------------
 
     def versions(self, connection: psycopg.Connection[Any], job: BackupJob) -> dict[str, str]:
-        """Versions of server and programs. Raises ``Failure`` if their major versions differ."""
+        """Versions of server and programs. Raises `Failure` if their major versions differ."""
         output = bytearray()
         job.run(["pg_dump", "--version"], sink=output.extend)
         client = output.decode().split()[2]

@@ -41,7 +41,7 @@ class Sqlite:
             raise Failure(f"the database {path}: {error}") from None
 
     def _measure(self, path: str) -> dict[str, Any]:
-        """The `tables` and the `revision`. Raises ``Failure`` if the file is damaged."""
+        """The `tables` and the `revision`. Raises `Failure` if the file is damaged."""
         with self._open(path) as connection:
             sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
             if sound != "ok":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def server() -> t.Iterator[PostgresServer]:
+def server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     server.start()
     yield server

@@ -6,8 +6,9 @@ import http.client
 import json
 import signal
 import threading
-import typing as t
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -46,12 +47,12 @@ class Server:
         finally:
             connection.close()
 
-    def events(self) -> list[dict[str, t.Any]]:
+    def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture
-def server(shell: Shell, tmp_path: Path) -> t.Iterator[Server]:
+def server(shell: Shell, tmp_path: Path) -> Iterator[Server]:
     server = Server(shell, tmp_path)
     try:
         eventually(lambda: server.get("/api/v1/ping")[0] == 200)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -62,7 +62,7 @@ def under_way(store: DatabaseStore, owner: str, state: State = State.REQUESTED) 
     withdrawal = Withdrawal(new_id(), owner, Money(400, "NGN"), BANK, now, state)
     wallet = Account(AccountKind.WALLET, "NGN", owner)
 
-    def change(unit: t.Any) -> None:
+    def change(unit: Any) -> None:
         unit.deposits.add(deposit, now)
         id = withdrawal.id
         unit.ledger.reserve(PendingTransfer(id, "withdraw", id, wallet, withdrawal.amount))

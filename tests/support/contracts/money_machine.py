@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import typing as t
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -78,8 +79,8 @@ class Machine(RuleBasedStateMachine):
         self.store.run(lambda unit: unit.users.add(user))
         return user
 
-    def _try(self, change: t.Callable[[UnitOfWork], t.Any]) -> t.Any:
-        """The result of *work*, or ``None`` if a rule of the domain rejected it."""
+    def _try(self, change: Callable[[UnitOfWork], Any]) -> Any:
+        """The result of `work`, or `None` if a rule of the domain rejected it."""
         try:
             return self.store.run(change)
         except DomainError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import typing as t
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, text
@@ -282,7 +282,7 @@ class TestInbox:
         self, store: Store, notice: ProviderNotice, outcome: str, again: bool
     ) -> None:
         store.run(lambda unit: unit.inbox.add(notice, b"{}", NOW))
-        id = t.cast(t.Any, store.run(lambda unit: unit.inbox.claim(NOW, SOON)))[0]
+        id = cast(Any, store.run(lambda unit: unit.inbox.claim(NOW, SOON)))[0]
         store.run(lambda unit: unit.inbox.finish(id, outcome))
         later = SOON + timedelta(days=1)
         assert store.run(lambda unit: unit.inbox.claim(later, later)) is None
@@ -292,7 +292,7 @@ class TestInbox:
 
     def test_postponed_notice_is_not_due(self, store: Store) -> None:
         store.run(lambda unit: unit.inbox.add(NOTICE, b"{}", NOW))
-        id = t.cast(t.Any, store.run(lambda unit: unit.inbox.claim(NOW, SOON)))[0]
+        id = cast(Any, store.run(lambda unit: unit.inbox.claim(NOW, SOON)))[0]
         store.run(lambda unit: unit.inbox.put_off(id, SOON + timedelta(seconds=1)))
         assert store.run(lambda unit: unit.inbox.claim(SOON, SOON)) is None
         found = store.run(lambda unit: unit.inbox.claim(SOON + timedelta(seconds=1), SOON))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 
 import pytest
 
@@ -138,7 +138,7 @@ class TestSuspense:
 @pytest.mark.usefixtures("ten")
 class TestReconcileWithTheProvider:
     @pytest.fixture
-    def sandbox(self, shell: Shell) -> t.Iterator[Sandbox]:
+    def sandbox(self, shell: Shell) -> Iterator[Sandbox]:
         sandbox = Sandbox()
         shell.environ.update(
             FINCRA_URL=sandbox.url,

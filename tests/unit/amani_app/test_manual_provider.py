@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import typing as t
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -56,7 +56,7 @@ def payments(records: TransferRecords) -> ManualPayments:
 
 
 class Operator:
-    """Types ``flask amani bank ...``."""
+    """Types `flask amani bank ...`."""
 
     def __init__(self, records: TransferRecords | None) -> None:
         self._group = make_bank_group((lambda: records) if records else None, SECRET)
@@ -124,9 +124,9 @@ class TestDeposits:
     ) -> None:
         payments.checkout("d1", ngn(100), "ada@example.org", "Ada")
         operator.ok("failed", "d1")
-        assert t.cast(t.Any, payments.collection("d1")).outcome is PaymentOutcome.FAILED
+        assert cast(Any, payments.collection("d1")).outcome is PaymentOutcome.FAILED
         operator.ok("received", "d1", "1", "--line", "b-1")
-        assert t.cast(t.Any, payments.collection("d1")).outcome is PaymentOutcome.SUCCESSFUL
+        assert cast(Any, payments.collection("d1")).outcome is PaymentOutcome.SUCCESSFUL
         assert operator.run("failed", "d1").exit_code == 1
 
 
@@ -250,7 +250,7 @@ class TestCommands:
         payments.pay_out("w1", ngn(600), BANK)
         seen: list[tuple[bytes, str]] = []
 
-        def webhook(environ: t.Any, start: t.Any) -> list[bytes]:
+        def webhook(environ: Any, start: Any) -> list[bytes]:
             raw = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             seen.append((raw, environ["HTTP_SIGNATURE"]))
             start("200 OK" if len(seen) == 1 else "503 Service Unavailable", [])

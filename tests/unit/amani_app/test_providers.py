@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import typing as t
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ MANUAL = {
 API = "/api/v1"
 
 
-def set_all(monkeypatch: pytest.MonkeyPatch, environ: t.Mapping[str, str]) -> None:
+def set_all(monkeypatch: pytest.MonkeyPatch, environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
 
@@ -113,7 +113,7 @@ def test_a_wrong_provider_stops_the_boot_with_a_message(tmp_path: Path) -> None:
 @pytest.fixture
 def manual(
     monkeypatch: pytest.MonkeyPatch, migrated_sqlite: Path, tmp_path: Path
-) -> t.Iterator[Flask]:
+) -> Iterator[Flask]:
     set_all(monkeypatch, {**MANUAL, "DATA_DIR": str(tmp_path)})
     file = tmp_path / "amani.sqlite3"
     file.write_bytes(migrated_sqlite.read_bytes())

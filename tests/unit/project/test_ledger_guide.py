@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-import typing as t
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -172,7 +172,7 @@ def test_every_example_is_tested() -> None:
 def test_guide_names_every_state_and_account() -> None:
     from amani_app.domain.payments import DepositState, WithdrawalState
 
-    states: list[t.Any] = [*DepositState, *AccountState, *WithdrawalState]
+    states: list[Any] = [*DepositState, *AccountState, *WithdrawalState]
     missing = [state.value for state in states if f"`{state.value}`" not in GUIDE]
     missing += [kind.value for kind in AccountKind if f"| `{kind.value}` |" not in GUIDE]
     assert missing == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from typing import Any
 
 from amani_app.ports.payments import PaymentOutcome
 
@@ -14,12 +14,12 @@ STATUSES = {
 
 
 class SandboxRefusal(Exception):
-    def __init__(self, status: int, body: dict[str, t.Any]) -> None:
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
         self.status, self.body = status, body
         super().__init__(body)
 
 
-def major(amount: t.Any) -> str:
+def major(amount: Any) -> str:
     """A JSON number or string as plain digits."""
     return f"{amount:.2f}" if isinstance(amount, float) else str(amount)
 

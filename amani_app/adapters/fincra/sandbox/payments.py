@@ -1,10 +1,10 @@
-"""The ``Payments`` in memory, with methods that simulate payers and banks."""
+"""The `Payments` in memory, with methods that simulate payers and banks."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-import typing as t
+from collections.abc import Mapping
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -24,16 +24,16 @@ from amani_app.ports.payments import (
 )
 
 UNKNOWN_NUMBER = "0000000000"
-"""The account number that ``payee`` reports as unknown."""
+"""The account number that `payee` reports as unknown."""
 NO_BVN = "00000000000"
 """The bank verification number that is always refused."""
 
 
 @dataclass
 class MemoryPayments:
-    """The ``Payments`` in memory; notices are signed as Fincra signs them.
+    """The `Payments` in memory; notices are signed as Fincra signs them.
 
-    ``fund``, ``pay``, ``expire``, ``finish``, ``decide`` and ``transfer`` simulate payers, banks
+    `fund`, `pay`, `expire`, `finish`, `decide` and `transfer` simulate payers, banks
     and the provider's staff.
     """
 
@@ -68,7 +68,7 @@ class MemoryPayments:
         return self.collections.get(reference)
 
     def asked(self, reference: str) -> Money:
-        """The amount of the checkout. Raises ``KeyError`` if there is none."""
+        """The amount of the checkout. Raises `KeyError` if there is none."""
         return self.amounts[reference]
 
     def payee(self, bank_code: str, account_number: str, currency: str) -> str:
@@ -96,19 +96,19 @@ class MemoryPayments:
         """The wallet's balance; open payouts are deducted."""
         return Money(self.balances[currency], currency)
 
-    def read_notice(self, raw: bytes, headers: t.Mapping[str, str]) -> ProviderNotice:
+    def read_notice(self, raw: bytes, headers: Mapping[str, str]) -> ProviderNotice:
         return notices.read(self.secret, raw, headers.get("signature", ""))
 
     def fund(self, amount: Money) -> None:
-        """Add *amount* to the wallet without a checkout."""
+        """Add `amount` to the wallet without a checkout."""
         with self._lock:
             self.balances[amount.currency] += amount.minor
 
     def pay(self, reference: str, amount: Money, fee: int = 0) -> None:
-        """The payer pays *amount*, which may differ from the amount of the checkout, and may be a
+        """The payer pays `amount`, which may differ from the amount of the checkout, and may be a
         further payment.
 
-        The provider keeps *fee* minor units of it; 0 if the payer bears the fee.
+        The provider keeps `fee` minor units of it; 0 if the payer bears the fee.
         """
         with self._lock:
             self.balances[amount.currency] += amount.minor - fee
@@ -139,7 +139,7 @@ class MemoryPayments:
     def request_account(
         self, reference: str, currency: str, holder: AccountHolder
     ) -> IssuedAccount:
-        """The account gets the state ``accounts``; the holder's data is not stored."""
+        """The account gets the state `accounts`; the holder's data is not stored."""
         with self._lock:
             if holder.bvn == NO_BVN:
                 raise PaymentRefused(f"the BVN {holder.bvn[:4]}... does not match the name")
@@ -187,7 +187,7 @@ class MemoryPayments:
             )
 
     def transfer(self, number: str, amount: Money, fee: Money, reference: str) -> Inflow:
-        """Record a transfer of *amount* to *number*; the provider keeps *fee* of it."""
+        """Record a transfer of `amount` to `number`; the provider keeps `fee` of it."""
         with self._lock:
             self.balances[amount.currency] += amount.minor - fee.minor
             made = Inflow(reference, PaymentOutcome.SUCCESSFUL, number, amount, fee)

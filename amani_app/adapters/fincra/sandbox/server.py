@@ -1,9 +1,9 @@
-"""The sandbox's routes: those of Fincra, and under ``/sandbox`` those that control it."""
+"""The sandbox's routes: those of Fincra, and under `/sandbox` those that control it."""
 
 from __future__ import annotations
 
 import hmac
-import typing as t
+from typing import Any, cast
 from dataclasses import asdict
 
 from flask import Flask, Response, jsonify, request
@@ -37,9 +37,9 @@ def create_sandbox(
     public_url: str = "",
     switches: Switches | None = None,
 ) -> Flask:
-    """A WSGI application that answers as Fincra does and notifies *webhook_url*.
+    """A WSGI application that answers as Fincra does and notifies `webhook_url`.
 
-    *secret_key* is the API key that it requires; *public_url* is its URL for payers.
+    `secret_key` is the API key that it requires; `public_url` is its URL for payers.
     """
     books = MemoryPayments(base=public_url)
     switches = switches or Switches()
@@ -138,19 +138,19 @@ def _install_checkout(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
         amount = books.asked(reference) if "amount" not in body else Money.parse(
             major(body["amount"]), body["currency"])  # fmt: skip
         _paid(books, webhooks, reference, amount, round(float(body.get("fee", 0)) * 100))
-        return jsonify(_collection(books, t.cast(Collection, books.collection(reference))))
+        return jsonify(_collection(books, cast(Collection, books.collection(reference))))
 
 
 def _paid(
     books: MemoryPayments, webhooks: Webhooks, reference: str, amount: Money, fee: int = 0
 ) -> None:
     books.pay(reference, amount, fee)
-    found = t.cast(Collection, books.collection(reference))
+    found = cast(Collection, books.collection(reference))
     data = {**_collection(books, found), "chargeReference": f"fcr-{reference}"}
     webhooks.notify("charge.successful", data)
 
 
-def _collection(books: MemoryPayments, found: Collection) -> dict[str, t.Any]:
+def _collection(books: MemoryPayments, found: Collection) -> dict[str, Any]:
     asked = books.asked(found.reference)
     variance = ""
     if found.outcome is PaymentOutcome.SUCCESSFUL and found.received != asked:
@@ -220,11 +220,11 @@ def _finished(
     books: MemoryPayments, webhooks: Webhooks, reference: str, outcome: PaymentOutcome, reason: str
 ) -> None:
     books.finish(reference, outcome, reason)
-    found = t.cast(Payout, books.payout(reference))
+    found = cast(Payout, books.payout(reference))
     webhooks.notify(f"payout.{STATUSES[outcome]}", _payout(found))
 
 
-def _payout(found: Payout) -> dict[str, t.Any]:
+def _payout(found: Payout) -> dict[str, Any]:
     return {
         "id": f"po-{found.reference}",
         "reference": f"fcr-{found.reference}",

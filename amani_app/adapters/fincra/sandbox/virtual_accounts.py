@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import typing as t
+from typing import Any, cast
 
 from flask import Flask, Response, jsonify, request
 
@@ -96,16 +96,16 @@ def install_decisions(app: Flask, books: MemoryPayments, webhooks: Webhooks) -> 
     @app.post("/sandbox/account")
     def _decide() -> Response:
         body = request.get_json()
-        found = t.cast(IssuedAccount, books.account(body["reference"]))
+        found = cast(IssuedAccount, books.account(body["reference"]))
         books.decide(found.id, AccountState(body["status"]), body.get("reason", ""))
-        decided = t.cast(IssuedAccount, books.account_named(found.id))
+        decided = cast(IssuedAccount, books.account_named(found.id))
         status = ACCOUNT_STATUSES[decided.state]
         data = {**_account_body(decided), "id": decided.id, "status": status}
         webhooks.notify(body.get("event", f"virtualaccount.{status}"), data)
         return jsonify(success=True)
 
 
-def _account_body(found: IssuedAccount) -> dict[str, t.Any]:
+def _account_body(found: IssuedAccount) -> dict[str, Any]:
     return {
         "_id": found.id,
         "merchantReference": found.reference,
@@ -121,7 +121,7 @@ def _account_body(found: IssuedAccount) -> dict[str, t.Any]:
     }
 
 
-def _transfer(found: Inflow) -> dict[str, t.Any]:
+def _transfer(found: Inflow) -> dict[str, Any]:
     settled = found.amount - found.fee
     return {
         "reference": found.reference,

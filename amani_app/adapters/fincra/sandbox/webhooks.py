@@ -5,49 +5,50 @@ from __future__ import annotations
 import json
 import threading
 import time
-import typing as t
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args, get_type_hints
 from dataclasses import dataclass, field
 
 from amani_app.adapters.fincra.notices import sign
 
-Mode = t.Literal["send", "hold", "lose"]
+Mode = Literal["send", "hold", "lose"]
 
 
 @dataclass
 class Switches:
     webhooks: Mode = "send"
-    """Send notices at once, hold them until ``deliver``, or lose them."""
+    """Send notices at once, hold them until `deliver`, or lose them."""
     copies: int = 1
     """How many times each notice is sent."""
     delay: float = 0.0
     """Seconds until a notice is sent."""
     forge: bool = False
     """Sign notices with another key."""
-    payouts: t.Literal["waiting", "successful", "failed"] = "waiting"
+    payouts: Literal["waiting", "successful", "failed"] = "waiting"
     """The outcome of a payout as soon as it is accepted."""
     payout_fee: float = 0.0
     """The fee of a payout beside its amount, in major units."""
-    accounts: t.Literal["pending", "active", "declined"] = "active"
+    accounts: Literal["pending", "active", "declined"] = "active"
     """The state of a requested virtual account."""
-    answers: t.Literal["good", "away", "limit", "lost"] = "good"
+    answers: Literal["good", "away", "limit", "lost"] = "good"
     """503 without an effect, 429, or 500 after the effect."""
 
-    def turn(self, changes: t.Mapping[str, t.Any]) -> None:
-        """Set those named in *changes*. Raises ``ValueError`` for one that is none."""
-        hints = t.get_type_hints(Switches)
+    def turn(self, changes: Mapping[str, Any]) -> None:
+        """Set those named in `changes`. Raises `ValueError` for one that is none."""
+        hints = get_type_hints(Switches)
         for name, value in changes.items():
             if name not in hints:
                 raise ValueError(f"{name!r} is none of the switches {', '.join(hints)}")
-            choices = t.get_args(hints[name])
+            choices = get_args(hints[name])
             kinds = (int, float) if hints[name] is float else hints[name]
             if value not in choices if choices else not isinstance(value, kinds):
                 raise ValueError(f"{name}: {value!r} is none of {choices or hints[name].__name__}")
             setattr(self, name, value)
 
 
-def read_switches(arguments: t.Iterable[str]) -> Switches:
-    """The switches of ``NAME=VALUE`` arguments. Raises ``ValueError``."""
-    hints, found = t.get_type_hints(Switches), Switches()
+def read_switches(arguments: Iterable[str]) -> Switches:
+    """The switches of `NAME=VALUE` arguments. Raises `ValueError`."""
+    hints, found = get_type_hints(Switches), Switches()
     for argument in arguments:
         name, _, value = argument.partition("=")
         kind = hints.get(name, str)
@@ -60,7 +61,7 @@ def read_switches(arguments: t.Iterable[str]) -> Switches:
 
 @dataclass
 class Webhooks:
-    """Sends notices to *url*, signed with *secret*; keeps those that are held."""
+    """Sends notices to `url`, signed with `secret`; keeps those that are held."""
 
     url: str
     secret: str
@@ -70,7 +71,7 @@ class Webhooks:
     """The status of the response to each notice; 0 if there was none."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def notify(self, event: str, data: t.Mapping[str, t.Any]) -> None:
+    def notify(self, event: str, data: Mapping[str, Any]) -> None:
         raw = json.dumps({"event": event, "data": data}, ensure_ascii=False).encode()
         mode = self.switches.webhooks
         if mode == "hold":

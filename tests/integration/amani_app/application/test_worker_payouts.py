@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import typing as t
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture
-def sandbox() -> t.Iterator[Sandbox]:
+def sandbox() -> Iterator[Sandbox]:
     sandbox = Sandbox()
     yield sandbox
     sandbox.stop()

@@ -53,7 +53,7 @@ with installed() as (_, service):
 
 
 def started_by(bench: subprocess.Popen[str]) -> list[str]:
-    """The process ids and folders that *bench* owns."""
+    """The process ids and folders that `bench` owns."""
     found = [str(each) for each in Path(tempfile.gettempdir()).glob(f"amani-*-{bench.pid}.*")]
     for process in Path("/proc").glob("[0-9]*"):
         try:

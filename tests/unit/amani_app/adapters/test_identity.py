@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-import typing as t
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import jwt
 import pytest
@@ -44,7 +45,7 @@ class Project:
     """The signing keys of a Supabase project, served over HTTP on this machine."""
 
     def __init__(self) -> None:
-        self.keys: dict[str, tuple[t.Any, str]] = {}
+        self.keys: dict[str, tuple[Any, str]] = {}
         self.fetches = 0
         project = self
 
@@ -77,7 +78,7 @@ class Project:
         }
         self.keys[kid] = (made[algorithm](), algorithm)
 
-    def public(self) -> dict[str, t.Any]:
+    def public(self) -> dict[str, Any]:
         """The JSON Web Key Set of the public keys."""
         found = []
         for kid, (key, algorithm) in self.keys.items():
@@ -86,8 +87,8 @@ class Project:
             found.append({**each, "kid": kid, "alg": algorithm, "use": "sig"})
         return {"keys": found}
 
-    def claims(self, clock: Clock, **changes: t.Any) -> dict[str, t.Any]:
-        """The claims of a signed-in user; a value of ``None`` omits the claim."""
+    def claims(self, clock: Clock, **changes: Any) -> dict[str, Any]:
+        """The claims of a signed-in user; a value of `None` omits the claim."""
         claims = {
             "iss": f"{self.url}/auth/v1",
             "aud": "authenticated",
@@ -103,8 +104,8 @@ class Project:
         }
         return {name: value for name, value in claims.items() if value is not None}
 
-    def token(self, clock: Clock, kid: str = "", **changes: t.Any) -> str:
-        """A token signed with the key *kid*, by default the newest, or with the legacy secret."""
+    def token(self, clock: Clock, kid: str = "", **changes: Any) -> str:
+        """A token signed with the key `kid`, by default the newest, or with the legacy secret."""
         claims = self.claims(clock, **changes)
         if not self.keys:
             return jwt.encode(claims, LEGACY, "HS256")
@@ -114,7 +115,7 @@ class Project:
 
 
 @pytest.fixture
-def project() -> t.Iterator[Project]:
+def project() -> Iterator[Project]:
     project = Project()
     yield project
     if project.server.fileno() >= 0:
@@ -126,7 +127,7 @@ class Trial:
     """An identity provider, and a source of its tokens."""
 
     identity: Identity
-    issue: t.Callable[[], str]
+    issue: Callable[[], str]
     clock: Clock
     whose: str
     foreign: list[str] = field(default_factory=list)
@@ -199,7 +200,7 @@ class TestContract:
 
 @pytest.mark.parametrize("kind", [MemoryAccounts, lambda: LocalAccounts([SECRET_KEY])])
 def test_password_matches_only_its_own_hash(
-    kind: t.Callable[[], t.Any], monkeypatch: pytest.MonkeyPatch
+    kind: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cheapen_hashing(monkeypatch)
     accounts = kind()
@@ -246,7 +247,7 @@ class TestSupabase:
     )
     @pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
     def test_token_with_wrong_claim_is_rejected(
-        self, project: Project, changes: dict[str, t.Any], algorithm: str
+        self, project: Project, changes: dict[str, Any], algorithm: str
     ) -> None:
         clock = Clock()
         if algorithm == "ES256":
@@ -314,7 +315,7 @@ class TestSupabase:
 
 class TestOverHttp:
     @pytest.fixture
-    def app(self, sqlite_engine: Engine, project: Project) -> t.Iterator[Flask]:
+    def app(self, sqlite_engine: Engine, project: Project) -> Iterator[Flask]:
         project.add("key-1", "ES256")
         app = create_app(
             Settings(
@@ -335,7 +336,7 @@ class TestOverHttp:
         clock.now = time.time()
         return clock
 
-    def ask(self, app: Flask, token: str, path: str = "/auth/me") -> t.Any:
+    def ask(self, app: Flask, token: str, path: str = "/auth/me") -> Any:
         headers = {"Authorization": f"Bearer {token}"}
         return app.test_client().get(f"{API}{path}", headers=headers)
 
@@ -375,7 +376,7 @@ class TestOverHttp:
     def test_withdrawal_requires_second_factor(
         self, app: Flask, project: Project, clock: Clock
     ) -> None:
-        def withdraw(**claims: str) -> t.Any:
+        def withdraw(**claims: str) -> Any:
             headers = {"Authorization": f"Bearer {project.token(clock, **claims)}"}
             return app.test_client().post(f"{API}/withdrawals", json={}, headers=headers)
 
@@ -402,7 +403,7 @@ def test_previous_signing_key_still_verifies_tokens(
     old = "the old key that was used for many a year"
     new = "the new key made by a careful operator"
 
-    def client(**keys: str) -> t.Any:
+    def client(**keys: str) -> Any:
         return create_app(Settings(database_url=url, **keys)).test_client()
 
     body = {"email": "ada@example.org", "name": "Ada", "password": PASSWORD}
@@ -423,7 +424,7 @@ def test_previous_signing_key_still_verifies_tokens(
         ({"supabase_url": "https://x.example", "previous_secret_keys": "a,b"}, "PREVIOUS_SECRET"),
     ],
 )
-def test_incomplete_identity_settings_are_rejected_at_startup(changes: t.Any, words: str) -> None:
+def test_incomplete_identity_settings_are_rejected_at_startup(changes: Any, words: str) -> None:
     told = {"identity": "supabase", "secret_key": SECRET_KEY, "database_url": "sqlite:///x"}
     with pytest.raises(ValueError, match=words):
         Settings(**{**told, **changes})

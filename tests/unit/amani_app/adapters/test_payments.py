@@ -6,9 +6,10 @@ import contextlib
 import json
 import socket
 import threading
-import typing as t
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -47,10 +48,10 @@ NUMBER = {"accountNumber": "9900000000", "accountName": "Ada", "bankName": "A\x0
 
 
 @contextlib.contextmanager
-def telling(data: t.Any) -> t.Iterator[FincraPayments]:
-    """A provider whose answers all contain *data*."""
+def telling(data: Any) -> Iterator[FincraPayments]:
+    """A provider whose answers all contain `data`."""
 
-    def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+    def answer(_environ: Any, start: Any) -> list[bytes]:
         start("200 OK", [("Content-Type", "application/json")])
         return [json.dumps({"success": True, "data": data}).encode()]
 
@@ -61,18 +62,18 @@ def telling(data: t.Any) -> t.Iterator[FincraPayments]:
         server.stop()
 
 
-class World(t.NamedTuple):
+class World(NamedTuple):
     payments: Payments
     books: MemoryPayments
     secret: str
-    issue: t.Callable[[str], None]
+    issue: Callable[[str], None]
     """Sets the status of virtual accounts that are requested from now on."""
-    charge: t.Callable[[str], None]
+    charge: Callable[[str], None]
     """Sets the fee of a payout from now on."""
 
 
 @pytest.fixture
-def sandbox() -> t.Iterator[Sandbox]:
+def sandbox() -> Iterator[Sandbox]:
     sandbox = Sandbox()
     yield sandbox
     sandbox.stop()
@@ -379,7 +380,7 @@ class TestFincra:
         ],
     )
     def test_indefinite_answer_leaves_outcome_unknown(self, status: int, body: bytes) -> None:
-        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+        def answer(_environ: Any, start: Any) -> list[bytes]:
             start(f"{status} X", [("Content-Type", "application/json")])
             return [body]
 
@@ -399,8 +400,8 @@ class TestFincra:
             {"message": "no", "error": "Bad Request", "statusCode": 400},
         ],
     )
-    def test_each_error_format_is_a_rejection(self, body: t.Any) -> None:
-        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+    def test_each_error_format_is_a_rejection(self, body: Any) -> None:
+        def answer(_environ: Any, start: Any) -> list[bytes]:
             start("400 Bad Request", [("Content-Type", "application/json")])
             return [json.dumps(body).encode()]
 
@@ -434,7 +435,7 @@ class TestFincra:
             ([], None),
         ],
     )
-    def test_account_state_follows_status_and_number(self, data: t.Any, found: str | None) -> None:
+    def test_account_state_follows_status_and_number(self, data: Any, found: str | None) -> None:
         with telling(data) as payments:
             if found is None:
                 with pytest.raises(AnswerUnknown):
@@ -447,7 +448,7 @@ class TestFincra:
     @pytest.mark.parametrize("named", ["v2", None])
     @pytest.mark.parametrize("shape", [lambda x: x, lambda x: {"results": x}])
     def test_unfiltered_list_is_searched(
-        self, named: str | None, shape: t.Callable[[t.Any], t.Any]
+        self, named: str | None, shape: Callable[[Any], Any]
     ) -> None:
         other = {"_id": "a1", "status": "approved", "merchantReference": named}
         mine = {"_id": "a2", "status": "declined", "merchantReference": "v1"}
@@ -483,7 +484,7 @@ class TestFincra:
         ],
     )
     def test_inconsistent_transfer_leaves_outcome_unknown(
-        self, changes: dict[str, t.Any], found: tuple[PaymentOutcome, int] | None
+        self, changes: dict[str, Any], found: tuple[PaymentOutcome, int] | None
     ) -> None:
         plain = {
             "reference": "in-1",
@@ -507,7 +508,7 @@ class TestFincra:
         text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
         text += f'"currency": "NGN", "amount": 6, "fee": {fee}}}}}'
 
-        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+        def answer(_environ: Any, start: Any) -> list[bytes]:
             start("200 OK", [("Content-Type", "application/json")])
             return [text.encode()]
 
@@ -524,7 +525,7 @@ class TestFincra:
         text = '{"success": true, "data": {"customerReference": "w1", "status": "successful", '
         text += f'"currency": "NGN", "amount": {amount}}}}}'
 
-        def answer(_environ: t.Any, start: t.Any) -> list[bytes]:
+        def answer(_environ: Any, start: Any) -> list[bytes]:
             start("200 OK", [("Content-Type", "application/json")])
             return [text.encode()]
 
@@ -588,7 +589,7 @@ class TestBreaker:
 
 class TestSandbox:
     @pytest.mark.parametrize("change", [{"nothing": 1}, {"copies": "2"}, {"webhooks": "maybe"}])
-    def test_unknown_switch_is_rejected(self, sandbox: Sandbox, change: t.Any) -> None:
+    def test_unknown_switch_is_rejected(self, sandbox: Sandbox, change: Any) -> None:
         answer = sandbox.app.test_client().post("/sandbox/switches", json=change)
         assert answer.status_code == 422
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import typing as t
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ BANK = Destination("044", "0123456789", "Ada Obi")
 HOLDER = AccountHolder("Ada", "Obi", "ada@example.org", "22212345678")
 FEES = Account(AccountKind.FEES, "NGN")
 MOODS = ("good", "good", "good", "away", "lost", "late", "refuse")
-Clock = t.Callable[[], datetime]
+Clock = Callable[[], datetime]
 short = st.sampled_from([1, 5, 70])
 pick = st.integers(0, 10**6)
 
@@ -568,7 +569,7 @@ class TestEdges:
         id = world.withdraw(60)
         run = world.store.run
 
-        def run_and_pause(change: t.Any) -> t.Any:
+        def run_and_pause(change: Any) -> Any:
             done = run(change)
             world.time += LEASE
             return done
@@ -797,7 +798,7 @@ class TestEdges:
         assert world.provider.checkouts.open(id).state.value == "failed"
 
     def test_the_events_of_a_busy_day_count_as_delivered(self, world: World) -> None:
-        def change(unit: t.Any) -> None:
+        def change(unit: Any) -> None:
             for number in range(SKIP_AT_ONCE + 5):
                 unit.publish(OutboxEvent(f"e{number:05}", "escrow.created", "s", {}, world.time))
 

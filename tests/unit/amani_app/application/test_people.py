@@ -58,7 +58,7 @@ class World:
         return self.people.sign_up(Actor("test"), f"{name}@example.org", name, PASSWORD, role)
 
     def who_is(self, people: PeopleUseCases, token: str) -> User:
-        """The user of *token*, whose role equals the admitted role."""
+        """The user of `token`, whose role equals the admitted role."""
 
         def change(unit: UnitOfWork) -> User:
             role = people.admit(unit, claims)

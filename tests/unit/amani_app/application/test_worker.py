@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import typing as t
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import create_engine
 
@@ -25,14 +25,14 @@ class Log:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def info(self, event: str, **fields: t.Any) -> None:
+    def info(self, event: str, **fields: Any) -> None:
         self.told.append(event)
 
     warning = info
 
 
 class Job:
-    """A job that counts its calls, and raises *trouble* if given."""
+    """A job that counts its calls, and raises `trouble` if given."""
 
     def __init__(self, name: str, trouble: Exception | None = None) -> None:
         self.name = name

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,12 +56,12 @@ def in_state(state: MilestoneState) -> Escrow:
     return replace(escrow, milestones=(stated, escrow.milestones[1]))
 
 
-ESCROW_ACTIONS: dict[str, t.Callable[[Escrow, Party], object]] = {
+ESCROW_ACTIONS: dict[str, Callable[[Escrow, Party], object]] = {
     "accept": Escrow.accept,
     "fund": Escrow.fund,
     "cancel": Escrow.cancel,
 }
-MILESTONE_ACTIONS: dict[str, t.Callable[[Escrow, Party], object]] = {
+MILESTONE_ACTIONS: dict[str, Callable[[Escrow, Party], object]] = {
     "submit": lambda e, by: e.submit("m1", by, NOW),
     "approve": lambda e, by: e.approve("m1", by),
     "reject": lambda e, by: e.reject("m1", by),
@@ -259,7 +260,7 @@ def test_cancel_with_open_dispute_is_rejected() -> None:
         funded().dispute("m1", FREE).cancel(CLIENT)
 
 
-def wrong(**changes: t.Any) -> t.Callable[[], object]:
+def wrong(**changes: Any) -> Callable[[], object]:
     return lambda: replace(draft(), **changes)
 
 
@@ -280,7 +281,7 @@ def wrong(**changes: t.Any) -> t.Callable[[], object]:
         lambda: funded().dispute("m1", FREE).resolve("m1", ARBITER, 10_001),
     ],
 )
-def test_invalid_escrow_is_rejected(make: t.Callable[[], object]) -> None:
+def test_invalid_escrow_is_rejected(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidEscrow):
         make()
 

@@ -3,9 +3,10 @@ that no other test kills."""
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -35,7 +36,7 @@ def milestone(title: str = "Part", id: str = "m1") -> Milestone:
     return Milestone(id, title, ngn(100))
 
 
-def escrow(**changes: t.Any) -> Escrow:
+def escrow(**changes: Any) -> Escrow:
     plain = {
         "id": "e1",
         "title": "A shop",
@@ -69,7 +70,7 @@ def funded() -> Escrow:
         lambda: FeePolicy(10_000),
     ],
 )
-def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
+def test_value_at_the_limit_is_accepted(make: Callable[[], object]) -> None:
     assert make()
 
 
@@ -95,7 +96,7 @@ def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
             lambda: PendingTransfer("p", "w", "r", WALLET, ngn(0)),
             "^w: NGN 0.00 cannot be reserved$",
         ),
-        (lambda: ngn(t.cast(int, 0.5)), "integer of minor units, not 0.5$"),
+        (lambda: ngn(cast(int, 0.5)), "integer of minor units, not 0.5$"),
         (lambda: ngn(LARGEST + 1), f"^{LARGEST + 1} is beyond {LARGEST} minor units$"),
         (lambda: Money.parse("1.234", "NGN"), r"^'1.234' is no amount of NGN \(2 decimals at most"),
         (lambda: ngn(1).allocate([]), r"^NGN 0.01 cannot be divided by the weights \[\]$"),
@@ -131,7 +132,7 @@ def test_value_at_the_limit_is_accepted(make: t.Callable[[], object]) -> None:
     ],
 )
 def test_value_over_the_limit_is_rejected_with_message(
-    make: t.Callable[[], object], words: str
+    make: Callable[[], object], words: str
 ) -> None:
     with pytest.raises(DomainError, match=words):
         make()

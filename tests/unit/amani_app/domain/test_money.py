@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,7 +72,7 @@ def test_anything_but_a_plain_decimal_is_rejected(text: str, currency: str) -> N
 
 
 @pytest.mark.parametrize("minor", [1.0, True, "1", None, LARGEST + 1])
-def test_only_integers_within_bounds_are_amounts(minor: t.Any) -> None:
+def test_only_integers_within_bounds_are_amounts(minor: Any) -> None:
     with pytest.raises(MoneyError):
         Money(minor, "NGN")
 
@@ -84,7 +85,7 @@ def test_unknown_currency_is_rejected() -> None:
 @pytest.mark.parametrize(
     "across", [lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a < b, lambda a, b: a >= b]
 )
-def test_currencies_do_not_mix(across: t.Callable[[Money, Money], object]) -> None:
+def test_currencies_do_not_mix(across: Callable[[Money, Money], object]) -> None:
     with pytest.raises(MoneyError, match="not of one currency"):
         across(Money(1, "NGN"), Money(1, "USD"))
 

@@ -9,8 +9,9 @@ import json
 import shutil
 import sqlite3
 import threading
-import typing as t
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -33,7 +34,7 @@ class Sink:
     """An HTTP server that keeps the requests posted to it."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, t.Mapping[str, str], bytes]] = []
+        self.got: list[tuple[str, Mapping[str, str], bytes]] = []
         sink = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,7 +47,7 @@ class Sink:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: t.Any) -> None:
+            def log_message(self, *_: Any) -> None:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -57,7 +58,7 @@ class Sink:
         self._server.shutdown()
         self._server.server_close()
 
-    def errors(self) -> list[dict[str, t.Any]]:
+    def errors(self) -> list[dict[str, Any]]:
         """The events in the envelopes for Sentry project 7."""
         found = []
         for path, _, body in list(self.got):
@@ -74,7 +75,7 @@ class Sink:
 
 
 @pytest.fixture
-def sink() -> t.Iterator[Sink]:
+def sink() -> Iterator[Sink]:
     made = Sink()
     yield made
     made.close()

@@ -232,7 +232,7 @@ def test_failed_sign_in_is_reported_without_credentials(inspect, service, path, 
 
 
 def certificate(folder: Path, days: int) -> Path:
-    """A self-signed certificate for localhost and its key, valid for *days*."""
+    """A self-signed certificate for localhost and its key, valid for `days`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

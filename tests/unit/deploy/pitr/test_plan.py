@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import typing as t
+from typing import Any, cast
 
 import pytest
 
@@ -24,13 +24,13 @@ WANTED = {
 THERE = {path: file.content for path, file in WANTED.items()}
 
 
-def made(**changes: t.Any) -> ArchivingPlan:
+def made(**changes: Any) -> ArchivingPlan:
     facts = clusters.facts(**{"files": THERE, **changes})
     assert facts.live and facts.archiving
     return plan_archiving(clusters.NAME, facts, facts.live, facts.archiving, WANTED)
 
 
-def kinds(**changes: t.Any) -> list[str]:
+def kinds(**changes: Any) -> list[str]:
     return [step.kind for step in made(**changes).steps]
 
 
@@ -81,7 +81,7 @@ def test_the_steps_that_a_killed_run_left_are_planned() -> None:
         ),
     ],
 )
-def test_the_archive_of_another_program_is_not_replaced(archiving: t.Any, why: str) -> None:
+def test_the_archive_of_another_program_is_not_replaced(archiving: Any, why: str) -> None:
     with pytest.raises(GateRefused, match=why):
         made(archiving=archiving)
 
@@ -130,14 +130,14 @@ S3 = {
 }
 
 
-def rendered(repository: dict[str, t.Any]) -> dict[str, ConfigurationFile]:
+def rendered(repository: dict[str, Any]) -> dict[str, ConfigurationFile]:
     said = {"server": {"connection": "local"}, "repository": repository, "archive_timeout": "90s"}
     config = PitrConfig.model_validate_json(json.dumps(said))
 
     class Named:
         name = clusters.NAME
 
-    return files(t.cast(t.Any, Named), clusters.cluster(), config, KEYS)
+    return files(cast(Any, Named), clusters.cluster(), config, KEYS)
 
 
 def test_only_secret_files_contain_secrets() -> None:
@@ -226,7 +226,7 @@ CONFIG = PitrConfig.model_validate_json(
 )
 
 
-def problems(errors: str = "", **changes: t.Any) -> str:
+def problems(errors: str = "", **changes: Any) -> str:
     return "\n".join(
         status_of_cluster(clusters.NAME, clusters.facts(**changes), CONFIG, errors).problems
     )

@@ -36,7 +36,7 @@ def holder(id: str) -> Holder:
 
 
 def put(folder: str, content: str | None, age: float = 0.0) -> Path:
-    """Write a lock whose last heartbeat was `age` seconds ago; ``None`` omits the holder file."""
+    """Write a lock whose last heartbeat was `age` seconds ago; `None` omits the holder file."""
     place = Path(lock.path(folder))
     place.mkdir(parents=True)
     if content is not None:

@@ -10,7 +10,7 @@ from workshop.bench.practice_releases import CommandOutcome
 
 
 def ran(seconds: float, *ends: tuple[str, float, float]) -> CommandOutcome:
-    """A command that took *seconds*; each step has a kind, an end and a duration in seconds."""
+    """A command that took `seconds`; each step has a kind, an end and a duration in seconds."""
     events = [
         {"kind": "step-finished", "step": step, "at": 100.0 + at, "data": {"seconds": took}}
         for step, at, took in ends

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -33,7 +34,7 @@ def direct(postgres_engine: Engine) -> str:
 
 
 @pytest.fixture
-def pooler(direct: str) -> t.Iterator[Pooler]:
+def pooler(direct: str) -> Iterator[Pooler]:
     pooler = Pooler(direct, CONNECTIONS)
     pooler.start()
     yield pooler
@@ -41,7 +42,7 @@ def pooler(direct: str) -> t.Iterator[Pooler]:
 
 
 @pytest.fixture
-def world(pooler: Pooler, direct: str, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[World]:
+def world(pooler: Pooler, direct: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     cheapen_hashing(monkeypatch)
     told = {"database_url": pooler.url, "database_direct_url": direct, "database_pool_size": 8}
     app = create_app(Settings(secret_key=SECRET_KEY, **told, **UNLIMITED))
@@ -57,7 +58,7 @@ def test_many_threads_share_two_connections(world: World, direct: str) -> None:
     engine = world.parts.engine
 
     @event.listens_for(engine, "checkin")
-    def _note(connection: t.Any, _record: t.Any) -> None:
+    def _note(connection: Any, _record: Any) -> None:
         backends.add(connection.execute("SELECT pg_backend_pid()").fetchone()[0])
         connection.rollback()
 
@@ -98,7 +99,7 @@ def agree(world: World, ada: Person, ben: Person) -> list[tuple[str, int, str]]:
     ]
 
 
-def session(person: Person) -> dict[str, t.Any]:
+def session(person: Person) -> dict[str, Any]:
     return {"user": {"id": person.id, "email": person.email}, "token": person.token}
 
 

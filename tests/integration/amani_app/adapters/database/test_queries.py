@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import insert
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def world(
     postgres_server: PostgresServer, migrated_template: str, monkeypatch: pytest.MonkeyPatch
-) -> t.Iterator[World]:
+) -> Iterator[World]:
     cheapen_hashing(monkeypatch)
     url = postgres_server.url(postgres_server.create_database(migrated_template))
     app = create_app(Settings(database_url=url, secret_key=SECRET_KEY, **UNLIMITED))
@@ -38,7 +38,7 @@ def ada(world: World) -> Person:
 
 
 def submitted(world: World, ada: Person, bob: Person) -> tuple[str, str]:
-    """An agreement of *ada* whose first milestone waits for her, at version 4; both paths."""
+    """An agreement of `ada` whose first milestone waits for her, at version 4; both paths."""
     made = ada.act("/escrows", 0, body=world.proposal(bob, 5000, 7000)).json
     escrow = f"/escrows/{made['id']}"
     milestone = f"{escrow}/milestones/{made['milestones'][0]['id']}"

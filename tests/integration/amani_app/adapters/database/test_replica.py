@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def servers() -> t.Iterator[tuple[PostgresServer, Standby]]:
+def servers() -> Iterator[tuple[PostgresServer, Standby]]:
     primary = PostgresServer()
     primary.start()
     standby = Standby(primary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing as t
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def told(books: LedgerGauges) -> dict[tuple[str, ...], float]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> t.Iterator[Engine]:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     """A database without triggers, which accepts books out of balance."""
     engine = create_engine(f"sqlite:///{tmp_path}/books.sqlite3")
     db.metadata.create_all(engine)

@@ -128,7 +128,7 @@ def gate(context: Context) -> None:
 
 @task(help=ENV)
 def live(context: Context, env: str = "") -> None:
-    """Tell the release that is live, as outputs `version` and `digest` of a job's step."""
+    """Set the live release as the outputs `version` and `digest` of a job's step."""
     from deploy.operations.history import read_history
     from deploy.output.github import set_outputs
     from deploy.output.report import Report
@@ -147,7 +147,7 @@ def live(context: Context, env: str = "") -> None:
     }
 )
 def notify(context: Context, env: str = "", outcome: str = "", version: str = "") -> None:
-    """Tell how a deploy ended: in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
+    """Report the outcome of a deploy in the run's summary, and at NOTIFY_WEBHOOK_URL if set."""
     from deploy.output.github import send_notification
 
     send_notification(env or default_environment(), outcome, version)

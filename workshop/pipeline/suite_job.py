@@ -17,7 +17,10 @@ from deploy.machine.packages import ensure_packages
 from workshop.quality.suite_catalog import SERVER, WITH_ENGINE
 from workshop.quality.suite_run import DISTRIBUTION, PACKAGES, workers
 
-MEASURED = ("amani_app", "deploy", "workshop")
+SHIPPED = ("amani_app", "deploy")
+"""The packages that are held to a share. Benchmarks run on practice hosts, beyond measurement."""
+
+MEASURED = (*SHIPPED, "workshop")
 
 
 def run_suite(suite: str, *, reports: Path, coverage: bool = False) -> None:
@@ -68,7 +71,7 @@ def judge(report: Path, least: Mapping[str, float]) -> None:
     for package in MEASURED:
         reached = percentage([f["summary"] for name, f in files.items() if _within(package, name)])
         wanted = least.get(package)
-        limit = f"at least {wanted:g} %" if wanted is not None else "no limit for this suite alone"
+        limit = f"at least {wanted:g} %" if wanted is not None else "no limit"
         print(f"coverage of {package}: {reached:.1f} % of lines and branches ({limit})")
         if wanted is not None and reached < wanted:
             too_low.append(f"{package} {reached:.1f} % of {wanted:g} %")

@@ -5,10 +5,11 @@ interpreter's lock and one wake-up of the server process for each. This module a
 statements of a round trip first and sends them once, through libpq's pipeline (`psycopg.pq`,
 https://www.postgresql.org/docs/current/libpq-pipeline-mode.html).
 
-Measured on 28 November 2026: two processors, PostgreSQL 15 on the same machine, one client; best
-of 8 stretches of 100 releases of a milestone. A release takes 1.4 ms, of which 0.5 ms is processor
-time in Python; with `DATABASE_PIPELINE=false` it takes 11.3 ms and 3.1 ms. That setting sends
-everything through plain SQLAlchemy with the same results: the store's contract is tested both ways.
+Measured once, on 28 November 2026: two processors, PostgreSQL 15 on the same machine, one client;
+best of 8 stretches of 100 releases of a milestone. A release takes 0.5 ms of processor time in
+Python; with `DATABASE_PIPELINE=false`, which sends everything through plain SQLAlchemy, it takes
+3.1 ms. Other work ran on the machine, so the elapsed times of 1.4 and 11.3 ms overstate the gain.
+The results are the same: the store's contract is tested both ways.
 docs/scaling.md has the figures of the whole service.
 """
 
